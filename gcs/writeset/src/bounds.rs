@@ -1,0 +1,21 @@
+//! Every bound of the shared formats, and what happens when it is reached (invariant 10).
+
+/// Members a group may have, down ones included. The next is refused. It is also the stride of sequences (ADR 4), so that
+/// a node can join later without renumbering anybody's sequences.
+pub const GROUP_MEMBERS_MAX: usize = 8;
+
+/// One frame between PostgreSQL and its daemon, header excluded. A longer one is refused by the writer and ends the
+/// connection at the reader.
+pub const LINK_FRAME_BYTES_MAX: usize = 64 << 20;
+
+/// A body above this travels in chunks of at most this size; see `writeset`.
+pub const CHUNK_BYTES_MAX: usize = 1 << 20;
+
+/// Chunks one transaction may have in flight before it waits for the first to be ordered.
+pub const CHUNKS_IN_FLIGHT_MAX: u32 = 8;
+
+/// Keys in one writeset. Beyond it the transaction fails with 54000 (program_limit_exceeded).
+pub const KEYS_MAX: usize = 4 << 20;
+
+/// Bytes of an identifier on the wire (PostgreSQL's NAMEDATALEN is 64; quoted multi-byte names stay below this).
+pub const NAME_BYTES_MAX: usize = 256;

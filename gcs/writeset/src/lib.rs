@@ -1,0 +1,27 @@
+//! The writeset: what a transaction changed, and the words that everything else here is written in.
+//!
+//! This crate is the contract between the extension `postgres_r` and the daemon `gcs`, and between nodes. Both sides link it
+//! and nothing else of ours: it knows neither PostgreSQL nor Raft.
+//!
+//! - [`id`]: newtypes for every number that crosses a module: positions, nodes, incarnations, tags.
+//! - [`key`]: certification keys (docs/certification.md): 64-bit hashes in namespaces, shared or exclusive.
+//! - [`wire`]: little-endian readers and writers that never panic on input.
+//! - [`writeset`]: the envelope that the daemon reads (bases, keys) around a body that it does not.
+//! - [`body`]: row images and ordered statements, as the extension writes and applies them.
+//! - [`link`]: messages on the Unix socket between the extension and its daemon.
+//! - [`bounds`]: every size that any of the above may reach, and what happens there.
+//!
+//! Formats are written down in docs/formats.md first; the property tests beside each module hold the code to it.
+
+#![forbid(unsafe_code)]
+
+pub mod body;
+pub mod bounds;
+pub mod id;
+pub mod key;
+pub mod link;
+pub mod wire;
+pub mod writeset;
+
+pub use id::{DatabaseId, Incarnation, NodeId, Position, Sequence, SlotId, Tag};
+pub use key::{Key, KeyGroup, Mode, Namespace};

@@ -1,0 +1,232 @@
+//! The link: messages on the Unix socket between PostgreSQL and its daemon.
+//!
+//! A frame is `length u32` (of all that follows), `head u32` (length of the message), the message in bincode, and then a
+//! payload of raw bytes, which is never copied through serde. There is no checksum: the socket does not leave the machine and
+//! the payload carries its own.
+//!
+//! Every connection opens with [`Request::Hello`] and is answered [`Reply::Welcome`] or [`Reply::Failed`]. Then, by role:
+//!
+//! - **Manager** (one for each database): sends `Attach`, then `Progress` as it goes; receives `Attached`, then every position
+//!   in order as `Ordered` (and `Body` for what did not fit one frame), and `Group` whenever the group's state changes. All
+//!   answers to submissions come here too, also those made on other connections.
+//! - **Backend**: only writes, `Submit` and `Chunk`; nothing but `Welcome` is ever sent to it.
+//! - **Control**: `Status`, answered `Group`; used by people and by the playground.
+//!
+//! When the daemon goes away, the manager reconnects, attaches again after its own committed position, and the backends that
+//! were waiting submit again under the same tag; the group drops what it had already ordered.
+
+use bincode::config::{self, Configuration};
+use serde::{Deserialize, Serialize};
+
+use crate::bounds::LINK_FRAME_BYTES_MAX;
+use crate::id::{DatabaseId, Incarnation, NodeId, Position, Sequence, SlotId, Tag};
+use crate::wire::{Reader, WireError};
+
+/// Goes up when a message changes; both sides refuse another number with a clear error.
+pub const PROTOCOL: u32 = 1;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Role {
+    Manager,
+    Backend,
+    Control,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Request {
+    Hello {
+        protocol: u32,
+        role: Role,
+        /// Empty for `Control`.
+        database: String,
+        /// The group the caller expects; `None` where it does not matter.
+        group: Option<String>,
+        incarnation: Incarnation,
+    },
+    /// Joins the group's order for the Hello's database, which the group numbers on first sight.
+    Attach { resume_after: Position },
+    /// Payload: an encoded writeset. The tag is completed from the Hello.
+    Submit { slot: SlotId, sequence: Sequence },
+    /// Payload: the next part of a body; answered `ChunkOrdered`.
+    Chunk { slot: SlotId, sequence: Sequence, index: u32 },
+    /// Drops the chunks that were sent for this submission.
+    Abandon { slot: SlotId, sequence: Sequence },
+    /// Where this node is; goes into the group's horizon and log retention.
+    Progress { committed: Position, flushed: Position, oldest_base: Position },
+    /// Asks for the payload of a position that was delivered without (its backend is gone): answered `Body`.
+    Fetch { position: Position },
+    /// Ends replication of the database on this node: answered `Detached` once ordered.
+    Detach,
+    Status,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Reply {
+    Welcome { protocol: u32, group: String, node: NodeId, name: String, ordinal: u16 },
+    /// The attach was ordered. No submission of an earlier incarnation can be ordered any more, and everything this node may
+    /// have shown its clients lies at or below `serve_from`: clients wait until that is committed here.
+    Attached { database: DatabaseId, serve_from: Position },
+    /// The next position. Payload: the encoded writeset, if certified and not submitted by the attached incarnation.
+    /// With `more`, `Body` frames follow: first the chunks in order, then nothing else.
+    Ordered { position: Position, tag: Tag, verdict: Verdict, more: bool },
+    /// Payload: a further part for `position`; for `Fetch`, first the encoded writeset, then its chunks.
+    Body { position: Position, more: bool },
+    ChunkOrdered { slot: SlotId, sequence: Sequence, index: u32 },
+    /// The submission was never sent and never will be.
+    Refused { slot: SlotId, sequence: Sequence, reason: RefusalReason },
+    Group(GroupStatus),
+    Detached,
+    /// The connection ends after this.
+    Failed(Failure),
+}
+
+/// A pure function of the ordered history.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Verdict {
+    /// May be applied once everything up to `depends_on` is committed; commits in position order.
+    Certified {
+        depends_on: Position,
+    },
+    Aborted(AbortCause),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum AbortCause {
+    /// The key at `key_index` was also held by `winner`, ordered after the key's base.
+    Conflict { winner: Position, winner_node: NodeId, key_index: u32 },
+    /// The history needed to certify the base has been purged.
+    BelowHorizon { horizon: Position },
+    /// The writeset could not be decoded, or its chunks are incomplete.
+    Malformed,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum RefusalReason {
+    /// No majority can be reached: 25006.
+    NoQuorum,
+    /// Too much is waiting to be ordered: 53000, try again.
+    Overloaded,
+    /// This incarnation is not attached (any more).
+    NotAttached,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GroupStatus {
+    pub quorum: bool,
+    pub leader: Option<NodeId>,
+    pub term: u64,
+    pub members: Vec<MemberStatus>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemberStatus {
+    pub node: NodeId,
+    pub name: String,
+    pub address: String,
+    pub ordinal: u16,
+    pub state: MemberState,
+    /// Of the attached database; for `Control`, the highest of any database.
+    pub committed: Position,
+    /// The last position ordered in that database, as known here.
+    pub ordered: Position,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum MemberState {
+    /// Its daemon is connected and its PostgreSQL attached.
+    Online,
+    /// Its daemon is connected; no PostgreSQL has attached.
+    Detached,
+    Unreachable,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    pub kind: FailureKind,
+    pub message: String,
+    pub hint: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum FailureKind {
+    Protocol,
+    WrongGroup,
+    NotAuthorized,
+    /// Another manager holds this database on this node.
+    AlreadyAttached,
+    /// The log no longer reaches back to `resume_after`.
+    LogTruncated,
+    /// `resume_after` lies beyond everything the group ever ordered: this is not the group this database belongs to.
+    AheadOfGroup,
+    ShuttingDown,
+}
+
+fn bincode_config() -> Configuration {
+    config::standard()
+}
+
+/// Appends one frame to `out`.
+pub fn put_frame<M: Serialize>(out: &mut Vec<u8>, message: &M, payload: &[u8]) -> Result<(), WireError> {
+    let start = out.len();
+    out.extend_from_slice(&[0; 8]);
+    let head = bincode::serde::encode_into_std_write(message, out, bincode_config())
+        .map_err(|_| WireError::OutOfRange { what: "link message" })?;
+    out.extend_from_slice(payload);
+    let length = out.len() - start - 4;
+    if length > LINK_FRAME_BYTES_MAX {
+        out.truncate(start);
+        return Err(WireError::TooLarge { what: "link frame", value: length as u64, limit: LINK_FRAME_BYTES_MAX as u64 });
+    }
+    out[start..start + 4].copy_from_slice(&(length as u32).to_le_bytes());
+    out[start + 4..start + 8].copy_from_slice(&(head as u32).to_le_bytes());
+    Ok(())
+}
+
+/// How long the frame at the front of `input` is, length field included; `None` if even that is not there yet.
+pub fn frame_len(input: &[u8]) -> Result<Option<usize>, WireError> {
+    let mut reader = Reader::new(input);
+    let Ok(length) = reader.u32() else { return Ok(None) };
+    if length as usize > LINK_FRAME_BYTES_MAX {
+        return Err(WireError::TooLarge { what: "link frame", value: u64::from(length), limit: LINK_FRAME_BYTES_MAX as u64 });
+    }
+    Ok(Some(length as usize + 4))
+}
+
+/// Decodes one whole frame, as measured by [`frame_len`]; the payload is borrowed.
+pub fn decode_frame<M: for<'de> Deserialize<'de>>(frame: &[u8]) -> Result<(M, &[u8]), WireError> {
+    let mut reader = Reader::new(frame);
+    reader.u32()?;
+    let head = reader.u32()? as usize;
+    let message = reader.take(head)?;
+    let (decoded, used) = bincode::serde::decode_from_slice(message, bincode_config())
+        .map_err(|_| WireError::OutOfRange { what: "link message" })?;
+    if used != head {
+        return Err(WireError::Trailing { what: "link message", extra: head - used });
+    }
+    Ok((decoded, reader.rest()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_frame_carries_its_message_and_its_payload() {
+        let mut out = Vec::new();
+        let submit = Request::Submit { slot: SlotId(3), sequence: Sequence(9) };
+        put_frame(&mut out, &submit, b"writeset").unwrap();
+        assert_eq!(frame_len(&out), Ok(Some(out.len())));
+        let (message, payload) = decode_frame::<Request>(&out).unwrap();
+        assert_eq!((message, payload), (submit, &b"writeset"[..]));
+    }
+
+    proptest! {
+        #[test]
+        fn garbage_never_panics(bytes in prop::collection::vec(any::<u8>(), 0..128)) {
+            let _ = frame_len(&bytes);
+            let _ = decode_frame::<Request>(&bytes);
+            let _ = decode_frame::<Reply>(&bytes);
+        }
+    }
+}
