@@ -1,0 +1,8 @@
+//! `postgres_r`: synchronous multi-master replication for PostgreSQL, the extension.
+
+use pgrx::prelude::*;
+
+::pgrx::pg_module_magic!();
+
+#[pg_guard]
+pub extern "C-unwind" fn _PG_init() {}

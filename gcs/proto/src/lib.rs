@@ -1,0 +1,1 @@
+//! Peer messages (prost) and their framing: length, version, crc32c.

@@ -1,0 +1,3 @@
+//! `gcs`: the group communication daemon.
+
+fn main() {}

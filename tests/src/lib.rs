@@ -1,0 +1,1 @@
+//! Harness for tests across many nodes.
