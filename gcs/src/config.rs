@@ -175,7 +175,10 @@ fn members(file: &File) -> Result<Vec<Member>, String> {
     for (i, one) in members.iter().enumerate() {
         for other in &members[i + 1..] {
             if one.node == other.node {
-                return Err(format!("the names \"{}\" and \"{}\" have the same hash, rename one of them", one.name, other.name));
+                return Err(format!(
+                    "the names \"{}\" and \"{}\" have the same hash, rename one of them",
+                    one.name, other.name
+                ));
             }
             if one.address == other.address {
                 return Err(format!("\"{}\" and \"{}\" have the same address {}", one.name, other.name, one.address));
@@ -195,7 +198,9 @@ fn member(name: &str, address: &str) -> Member {
 fn check_name(what: &str, name: &str) -> Result<(), String> {
     let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
     if name.is_empty() || name.len() > NAME_BYTES_MAX || !name.chars().all(good) {
-        return Err(format!("{what} is \"{name}\", but must be 1 to {NAME_BYTES_MAX} letters, digits, \"_\", \"-\" or \".\""));
+        return Err(format!(
+            "{what} is \"{name}\", but must be 1 to {NAME_BYTES_MAX} letters, digits, \"_\", \"-\" or \".\""
+        ));
     }
     Ok(())
 }
@@ -260,7 +265,10 @@ mod tests {
     #[test]
     fn an_unknown_key_is_refused_with_the_nearest_known_one() {
         let error = parse(&GOOD.replace("data_directory", "data_dir")).unwrap_err();
-        assert_eq!(error, "configuration file \"gcs.toml\", line 4: unknown key \"data_dir\", did you mean \"data_directory\"?");
+        assert_eq!(
+            error,
+            "configuration file \"gcs.toml\", line 4: unknown key \"data_dir\", did you mean \"data_directory\"?"
+        );
         let error = parse(&GOOD.replace("address = \"127.0.0.1:7001\"", "adress = \"x\"")).unwrap_err();
         assert!(error.contains("did you mean \"address\""), "{error}");
         let error = parse(&format!("entirely_else = 1\n{GOOD}")).unwrap_err();
