@@ -1,5 +1,7 @@
 //! Real daemons on loopback, and a PostgreSQL that only speaks the link.
 
+#![allow(clippy::unwrap_used, reason = "a panic here is a failed test")]
+
 use std::collections::VecDeque;
 use std::io::{Read, Write};
 use std::net::TcpListener;
