@@ -1,1 +1,5 @@
-//! Harness for tests across many nodes.
+//! What tests across many nodes share.
+//!
+//! - [`append`]: the checker for list-append histories.
+
+pub mod append;
