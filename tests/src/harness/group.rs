@@ -1,6 +1,7 @@
 //! One group, for as long as the value lives.
 
 use std::io::Read;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, MutexGuard};
@@ -40,18 +41,22 @@ impl Group {
     }
 
     pub fn start_nodes(nodes: usize) -> Group {
-        let mut last = String::new();
-        for attempt in 0..PORT_TRIES {
-            match Group::try_start(nodes, base_port(attempt)) {
-                Ok(group) => return group,
-                Err(error) if error.contains("cannot be used") => last = error,
-                Err(error) => panic!("could not start a group: {error}"),
-            }
-        }
-        panic!("could not find free ports for a group: {last}")
+        Group::try_start(nodes).unwrap_or_else(|error| panic!("could not start a group: {error}"))
     }
 
-    fn try_start(nodes: usize, base_port: u16) -> Result<Group, String> {
+    /// On the first free ports.
+    pub fn try_start(nodes: usize) -> Result<Group, String> {
+        let mut last = String::new();
+        for attempt in 0..PORT_TRIES {
+            match Group::start_on(nodes, base_port(attempt)) {
+                Err(error) if error.contains("cannot be used") => last = error,
+                other => return other,
+            }
+        }
+        Err(last)
+    }
+
+    fn start_on(nodes: usize, base_port: u16) -> Result<Group, String> {
         let dir = tempfile::Builder::new().prefix("postgres_r.").tempdir().map_err(|error| error.to_string())?.keep();
         // The shell outlives gcs, so that the files go away too, also when this process is killed; unless a test failed.
         let script = r#""$0" "$@"; status=$?; [ -e "$DIR/keep" ] || rm -rf "$DIR"; exit $status"#;
@@ -62,6 +67,8 @@ impl Group {
             .args(["--base-port", &base_port.to_string(), "--dir"])
             .arg(&dir)
             .env("DIR", &dir)
+            // A Ctrl-C is for us; the child ends when we do.
+            .process_group(0)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
