@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::playground;
+use crate::{daemon, playground, status};
 
 /// The group communication daemon of postgres_r.
 #[derive(Debug, Parser)]
@@ -20,6 +20,8 @@ struct Cli {
 enum Command {
     /// Runs the daemon of one node, in the foreground, until SIGTERM or SIGINT.
     Run(RunArgs),
+    /// Asks the daemon of this node how the group is.
+    Status(StatusArgs),
     /// Makes and drives a group of PostgreSQL servers and daemons on this machine.
     Playground(playground::Args),
 }
@@ -31,17 +33,24 @@ struct RunArgs {
     config: PathBuf,
 }
 
+#[derive(Debug, Args)]
+struct StatusArgs {
+    /// The configuration file of the daemon.
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+    /// One line of JSON instead of a table.
+    #[arg(long)]
+    json: bool,
+}
+
 pub fn main() -> ExitCode {
     let result = match Cli::parse().command {
-        Command::Run(args) => run(&args),
+        Command::Run(args) => Ok(daemon::run(&args.config)),
+        Command::Status(args) => Ok(status::run(&args.config, args.json)),
         Command::Playground(args) => playground::run(args),
     };
     result.unwrap_or_else(|error| {
         eprintln!("gcs: error: {error:#}");
         ExitCode::from(1)
     })
-}
-
-fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
-    anyhow::bail!("{}: the daemon is not built in", args.config.display())
 }

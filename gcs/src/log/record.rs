@@ -202,12 +202,7 @@ pub fn read_items(head: &Head, bytes: &[u8]) -> Result<Vec<Item>, WireError> {
                 }
                 Item::Outcomes { first, places }
             }
-            HARD_STATE => Item::HardState(HardState {
-                term: reader.u64()?,
-                vote: reader.u64()?,
-                commit: reader.u64()?,
-                ..Default::default()
-            }),
+            HARD_STATE => Item::HardState(HardState { term: reader.u64()?, vote: reader.u64()?, commit: reader.u64()? }),
             BASE => Item::Base(Base { index: reader.u64()?, term: reader.u64()? }),
             RESET => Item::Reset(Base { index: reader.u64()?, term: reader.u64()? }),
             kind => return Err(WireError::Unknown { what: "log item", value: u64::from(kind) }),

@@ -34,7 +34,7 @@ fn outcome(index: u64) -> EntryOutcome {
 }
 
 fn hard_state(term: u64, commit: u64) -> HardState {
-    HardState { term, vote: 1, commit, ..Default::default() }
+    HardState { term, vote: 1, commit }
 }
 
 fn append(from: u64, to: u64, term: u64) -> DurableWrite {
