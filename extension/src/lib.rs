@@ -4,5 +4,8 @@ use pgrx::prelude::*;
 
 ::pgrx::pg_module_magic!();
 
+pub mod apply;
+pub mod session;
+
 #[pg_guard]
 pub extern "C-unwind" fn _PG_init() {}
