@@ -114,6 +114,49 @@ fn a_minority_refuses_within_two_seconds_and_takes_writes_again_with_a_majority(
 }
 
 #[test]
+fn peers_that_fall_silent_count_as_lost_and_catch_up_when_they_speak_again() {
+    let group = Group::start(3);
+    let mut managers = group.attach_all();
+    group.daemons[1].freeze(true);
+    group.daemons[2].freeze(true);
+    let frozen = Instant::now();
+    managers[0].wait_for_status(|status| !status.quorum);
+    assert!(frozen.elapsed() < Duration::from_secs(2), "{:?}", frozen.elapsed());
+    group.daemons[1].freeze(false);
+    group.daemons[2].freeze(false);
+    managers[0].wait_for_status(|status| status.quorum);
+    managers[0].submit(&writeset(1, Position::ZERO));
+    for manager in &mut managers {
+        assert_eq!(manager.next_delivered().position, Position(1));
+    }
+}
+
+#[test]
+fn an_attach_and_a_detach_wait_for_a_majority() {
+    let mut group = Group::configure(3);
+    group.daemons[0].start();
+    let mut manager = Manager::greet(&group.daemons[0].socket, Incarnation(1));
+    manager.link.send(&Request::Attach { resume_after: Position::ZERO }, &[]);
+    manager.wait_for_status(|status| !status.quorum);
+    group.daemons[1].start();
+    manager.wait_for(|reply| matches!(reply, Reply::Attached { .. }).then_some(()));
+
+    group.daemons[1].kill();
+    manager.wait_for_status(|status| !status.quorum);
+    manager.link.send(&Request::Detach, &[]);
+    group.daemons[2].start();
+    manager.wait_for(|reply| matches!(reply, Reply::Detached).then_some(()));
+}
+
+#[test]
+fn a_group_of_one_needs_nobody() {
+    let group = Group::start(1);
+    let mut managers = group.attach_all();
+    managers[0].submit(&writeset(1, Position::ZERO));
+    assert_eq!(managers[0].next_delivered().position, Position(1));
+}
+
+#[test]
 fn a_writeset_in_chunks_arrives_whole_and_can_be_fetched() {
     let group = Group::start(3);
     let mut managers = group.attach_all();

@@ -20,7 +20,7 @@ use super::record::{self, ALIGNMENT, Head};
 pub const SEGMENT_BYTES: u64 = 32 << 20;
 pub const HEADER_BYTES: u64 = 64;
 const MAGIC: &[u8; 8] = b"gcs log1";
-const FILL_PIECE_BYTES: usize = 1 << 20;
+const FILL_PIECE_BYTES: usize = 4 << 20;
 
 #[derive(Debug)]
 pub struct Segment {
@@ -74,11 +74,13 @@ impl Segment {
         Ok(Segment { number, path, file })
     }
 
-    /// Fills the file with zeros to its full size, so that flushing what is written over them is cheap.
+    /// Fills the file with zeros to its full size, so that flushing what is written over them is cheap. Piece by piece: much at
+    /// once would stand in the way of other flushes to the same disk.
     pub fn fill(&self) -> Result<(), LogError> {
         let zeros = vec![0; FILL_PIECE_BYTES];
         for offset in (0..SEGMENT_BYTES).step_by(FILL_PIECE_BYTES) {
             self.write(offset, &zeros)?;
+            self.flush()?;
         }
         self.file.sync_all().map_err(LogError::io("flush", &self.path))
     }

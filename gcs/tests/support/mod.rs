@@ -102,6 +102,13 @@ impl Daemon {
         child.wait().unwrap()
     }
 
+    /// Keeps it from running (or lets it go on), with its connections open.
+    pub fn freeze(&self, freeze: bool) {
+        use nix::sys::signal::{Signal, kill};
+        let pid = nix::unistd::Pid::from_raw(self.child.as_ref().unwrap().id() as i32);
+        kill(pid, if freeze { Signal::SIGSTOP } else { Signal::SIGCONT }).unwrap();
+    }
+
     /// Runs to its end: exit status and what it said on stderr.
     pub fn run_to_end(config: &Path) -> (Option<i32>, String) {
         let output = Command::new(env!("CARGO_BIN_EXE_gcs"))
