@@ -4,9 +4,11 @@ mod support;
 
 use std::io::Write;
 use std::net::{TcpListener, TcpStream};
+use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
-use gcs_writeset::link::{AbortCause, FailureKind, RefusalReason, Reply, Request, Role, Verdict};
+use gcs_writeset::link::{AbortCause, FailureKind, MemberState, RefusalReason, Reply, Request, Role, Verdict};
 use gcs_writeset::{Incarnation, Position, Sequence, SlotId};
 
 use support::{Daemon, Group, Link, Manager, order, writeset, writeset_with};
@@ -292,6 +294,32 @@ fn sigterm_says_goodbye_and_ends_with_status_0() {
     assert!(!group.daemons[0].socket.exists());
     group.daemons[0].start();
     Manager::attach(&group.daemons[0].socket, Incarnation(9), Position::ZERO);
+}
+
+#[test]
+fn status_says_how_the_group_is() {
+    let mut group = Group::start(3);
+    let mut managers = group.attach_all();
+    group.daemons[2].kill();
+    managers[0].wait_for_status(|status| status.quorum && status.members[2].state == MemberState::Unreachable);
+    let ask = |json: bool, config: &Path| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_gcs"));
+        command.args(["status", "--config"]).arg(config).args(json.then_some("--json"));
+        let output = command.output().unwrap();
+        (output.status.code(), String::from_utf8(output.stdout).unwrap() + &String::from_utf8(output.stderr).unwrap())
+    };
+    let (code, json) = ask(true, &group.daemons[0].config);
+    let status: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!((code, &status["quorum"]), (Some(0), &serde_json::Value::Bool(true)));
+    assert_eq!(
+        (status["members"][0]["name"].as_str(), status["members"][0]["state"].as_str()),
+        (Some("n1"), Some("online"))
+    );
+    assert_eq!(status["members"][2]["state"].as_str(), Some("unreachable"));
+    let (code, table) = ask(false, &group.daemons[1].config);
+    assert!(code == Some(0) && table.starts_with("quorum yes, leader n"), "{table}");
+    let (code, error) = ask(false, &group.daemons[2].config);
+    assert!(code == Some(1) && error.starts_with("gcs: error: could not reach gcs"), "{error}");
 }
 
 #[test]
