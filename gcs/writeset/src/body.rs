@@ -141,6 +141,11 @@ impl<'a> Items<'a> {
         Items { reader: Reader::new(body), columns: Vec::new() }
     }
 
+    /// Goes on with other bytes, keeping the relations defined so far.
+    pub fn resume_at(self, body: &'a [u8]) -> Items<'a> {
+        Items { reader: Reader::new(body), columns: self.columns }
+    }
+
     fn read(&mut self) -> Result<Item<'a>, WireError> {
         match self.reader.u8()? {
             RELATION => {
