@@ -41,7 +41,11 @@ pub fn on_execution(listener: Listener) {
 }
 
 #[pgrx::pg_guard]
-unsafe extern "C-unwind" fn analyse(state: *mut pg_sys::ParseState, query: *mut pg_sys::Query, jumble: *mut pg_sys::JumbleState) {
+unsafe extern "C-unwind" fn analyse(
+    state: *mut pg_sys::ParseState,
+    query: *mut pg_sys::Query,
+    jumble: *mut pg_sys::JumbleState,
+) {
     let Some(hooks) = HOOKS.get() else { return };
     (hooks.listener.analysed)();
     if let Some(previous) = hooks.analyse {
