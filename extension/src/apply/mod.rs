@@ -1,3 +1,5 @@
 //! Writesets of other nodes: the queue, the pool of remote backends, and who gives way to them.
 
+pub mod rows;
+pub mod statement;
 pub mod victim;

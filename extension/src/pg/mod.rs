@@ -3,11 +3,14 @@
 pub mod datum;
 pub mod error;
 pub mod execution;
+pub mod heap;
 pub mod index;
 pub mod invalidation;
 mod list;
 pub mod memory;
 pub mod relation;
+pub mod role;
+mod rowlock;
 pub mod snapshot;
 pub mod subtransaction;
 pub mod trigger;
