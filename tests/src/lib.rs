@@ -1,1 +1,3 @@
 //! Harness for tests across many nodes.
+
+pub mod sim;
