@@ -16,9 +16,9 @@ use gcs_writeset::writeset::Envelope;
 use thiserror::Error;
 
 use super::{statement, victim};
+use crate::pg::datum::TransmissionModes;
 use crate::pg::heap::{BadColumn, Doubt, Outcome, Patience, Target};
 use crate::pg::memory::Context;
-use crate::pg::datum::TransmissionModes;
 use crate::pg::relation::{self, Lock, Open};
 use crate::pg::role::Acting;
 use crate::pg::snapshot::Fresh;
@@ -150,7 +150,13 @@ impl Writeset {
         Ok(())
     }
 
-    fn change(&mut self, relation: u32, action: Action, identity: Image<'_>, new: Option<Image<'_>>) -> Result<(), Divergence> {
+    fn change(
+        &mut self,
+        relation: u32,
+        action: Action,
+        identity: Image<'_>,
+        new: Option<Image<'_>>,
+    ) -> Result<(), Divergence> {
         self.open(relation)?;
         for _ in 0..ATTEMPTS_MAX {
             if std::mem::take(&mut self.wrote) {

@@ -45,11 +45,19 @@ pub enum Event {
     Tick(N, u64),
     Run(N, u64),
     Written(N, u64),
-    Message { from: N, to: N, message: PeerMessage },
+    Message {
+        from: N,
+        to: N,
+        message: PeerMessage,
+    },
     /// Daemons try to connect.
     Connect(N, N),
     /// A daemon notices that a peer is gone.
-    Disconnect { at: N, life: u64, peer: N },
+    Disconnect {
+        at: N,
+        life: u64,
+        peer: N,
+    },
     Down(N, u64, Box<Down>),
     Up(N, u64, Box<Up>),
     Postgres(N, u64, PgEvent),
@@ -699,9 +707,8 @@ impl World {
                 data.is_none_or(|data| nodes[at.0].disk.0.borrow().flushed().holds(index, &data))
             };
             let view = View { now: self.now, nodes: self.plan.nodes, flushed: &flushed };
-            let broken = checks
-                .iter_mut()
-                .find_map(|check| check.observe(&fact, &view).err().map(|what| (check.name(), what)));
+            let broken =
+                checks.iter_mut().find_map(|check| check.observe(&fact, &view).err().map(|what| (check.name(), what)));
             if let Some((name, what)) = broken {
                 self.fail(name, what);
             }

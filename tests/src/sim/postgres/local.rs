@@ -445,7 +445,6 @@ fn encode(ctx: &mut Ctx<'_>, body: &Body, groups: &[KeyGroup], oldest_base: Posi
             chunks.push(rest.split_to(at));
         }
     }
-    let envelope =
-        Envelope { chunks: chunks.len() as u32, oldest_base, groups: groups.to_vec(), ..Envelope::default() };
+    let envelope = Envelope { chunks: chunks.len() as u32, oldest_base, groups: groups.to_vec(), ..Envelope::default() };
     Payload { chunks, writeset: Bytes::from(envelope.encode(&rest)) }
 }
