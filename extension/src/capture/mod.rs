@@ -13,8 +13,8 @@
 pub mod base;
 pub mod buffer;
 pub mod keys;
-pub mod sequence;
 pub mod statement;
+pub mod touched;
 pub mod transaction;
 pub mod trigger;
 
@@ -65,9 +65,10 @@ pub fn init() {
                 base::before_snapshot();
             }
         },
-        starts: || {
+        starts: |written| {
             if is_wanted() {
                 base::execution_starts();
+                written().into_iter().for_each(statement::require_capture);
             }
         },
         ends: || {
@@ -108,7 +109,6 @@ pub fn take() -> Captured {
 /// Forgets everything; at the end of every transaction.
 pub fn reset() {
     transaction::reset();
-    statement::reset();
     if session::replicated() {
         base::reset();
     }

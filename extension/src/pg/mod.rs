@@ -1,5 +1,6 @@
 //! The fence: everything that touches PostgreSQL's C side, as safe types. The only place with `unsafe`.
 
+pub mod access;
 pub mod datum;
 pub mod error;
 pub mod execution;
@@ -11,6 +12,10 @@ pub mod memory;
 pub mod relation;
 pub mod role;
 mod rowlock;
+pub mod sequence;
+pub mod setting;
 pub mod snapshot;
+pub mod statement;
 pub mod subtransaction;
 pub mod trigger;
+pub mod utility;
