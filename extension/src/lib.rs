@@ -9,6 +9,10 @@ pub mod capture;
 pub mod pg;
 pub mod relations;
 pub mod session;
+#[cfg(feature = "testing")]
+pub mod testing;
 
 #[pg_guard]
-pub extern "C-unwind" fn _PG_init() {}
+pub extern "C-unwind" fn _PG_init() {
+    capture::init();
+}

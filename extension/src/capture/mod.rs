@@ -13,6 +13,7 @@
 pub mod base;
 pub mod buffer;
 pub mod keys;
+mod sql;
 pub mod statement;
 pub mod touched;
 pub mod transaction;
@@ -23,7 +24,10 @@ use gcs_writeset::{Key, KeyGroup};
 
 use crate::pg::{execution, subtransaction};
 use crate::relations::{self, Identity};
+#[cfg(not(feature = "testing"))]
 use crate::session;
+#[cfg(feature = "testing")]
+use crate::testing as session;
 use buffer::Origin;
 use transaction::Sources;
 

@@ -23,7 +23,8 @@ use crate::pg::relation::{self, Lock, Oid, Open, Persistence, RelationKind};
 use crate::pg::statement::{Class, Ordered, Refusal};
 use crate::pg::utility::{self, Utility};
 use crate::pg::{role, sequence, setting, trigger};
-use crate::{relations, session};
+use super::session;
+use crate::relations;
 
 /// Settings that change what a statement means.
 const SETTINGS: [&std::ffi::CStr; 13] = [

@@ -10,7 +10,7 @@ use super::keys::{self, Part, RowKey};
 use crate::pg::error::{Raise, raise};
 use crate::pg::{relation, subtransaction};
 use crate::relations::{InTransaction, Known};
-use crate::session;
+use super::session;
 
 /// Keys of single rows that one table may add to a transaction; then one key stands for all of it.
 const ROW_KEYS_MAX: u32 = 1 << 20;

@@ -17,5 +17,7 @@ pub mod setting;
 pub mod snapshot;
 pub mod statement;
 pub mod subtransaction;
+#[cfg(feature = "testing")]
+pub mod testing;
 pub mod trigger;
 pub mod utility;
