@@ -84,7 +84,10 @@ pub enum Input {
     /// A connection to this peer is up or was lost. Messages only come from peers that are up.
     PeerUp(NodeId),
     PeerDown(NodeId),
-    Peer { from: NodeId, message: PeerMessage },
+    Peer {
+        from: NodeId,
+        message: PeerMessage,
+    },
     /// From this node's PostgreSQL.
     Local(Local),
 }
@@ -102,14 +105,33 @@ pub enum PeerMessage {
 #[derive(Clone, Debug)]
 pub enum Local {
     /// PostgreSQL attached a database. Ordered; answered `LocalReply::Attached`.
-    Attach { database: String, incarnation: Incarnation },
+    Attach {
+        database: String,
+        incarnation: Incarnation,
+    },
     /// Ends replication of the database on this node. Ordered; answered `LocalReply::Detached`.
-    Detach { database: DatabaseId },
-    Submit { tag: Tag, writeset: Bytes },
-    Chunk { tag: Tag, index: u32, bytes: Bytes },
-    Abandon { tag: Tag },
+    Detach {
+        database: DatabaseId,
+    },
+    Submit {
+        tag: Tag,
+        writeset: Bytes,
+    },
+    Chunk {
+        tag: Tag,
+        index: u32,
+        bytes: Bytes,
+    },
+    Abandon {
+        tag: Tag,
+    },
     /// Goes into the order at most once a second and only if something changed.
-    Progress { database: DatabaseId, committed: Position, flushed: Position, oldest_base: Position },
+    Progress {
+        database: DatabaseId,
+        committed: Position,
+        flushed: Position,
+        oldest_base: Position,
+    },
 }
 
 /// What a step wants done; see the contract on top.
@@ -178,12 +200,29 @@ pub struct Ordered {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LocalReply {
     /// `serve_from`: the last position ordered in the database when the attach was.
-    Attached { database: DatabaseId, name: String, incarnation: Incarnation, serve_from: Position },
-    Detached { database: DatabaseId },
-    ChunkOrdered { tag: Tag, index: u32 },
-    Refused { tag: Tag, reason: RefusalReason },
+    Attached {
+        database: DatabaseId,
+        name: String,
+        incarnation: Incarnation,
+        serve_from: Position,
+    },
+    Detached {
+        database: DatabaseId,
+    },
+    ChunkOrdered {
+        tag: Tag,
+        index: u32,
+    },
+    Refused {
+        tag: Tag,
+        reason: RefusalReason,
+    },
     /// An attach or detach could not be taken now (no quorum).
-    AttachRefused { database: String, incarnation: Incarnation, reason: RefusalReason },
+    AttachRefused {
+        database: String,
+        incarnation: Incarnation,
+        reason: RefusalReason,
+    },
 }
 
 impl LocalReply {

@@ -2,12 +2,42 @@
 //!
 //! No I/O, clocks, threads or randomness (invariant 11): time comes in as [`Tick`]s, randomness as a seed, the log through
 //! [`raft::Storage`], and everything the core wants done comes out as [`Effects`]. The daemon and the simulator
-//! (`tests/sim`) drive the same code through one entry point, `Core::step`.
+//! (`tests/sim`) drive the same code through one entry point, [`Core::step`].
 //!
-//! [`api`] holds the whole boundary and its contract; read it first.
+//! [`api`] holds the whole boundary and its contract; read it first. Behind it, in the direction a command takes:
+//!
+//! | room | keeps |
+//! |---|---|
+//! | [`flow`] | this node's commands until they are seen in the order |
+//! | [`command`] | what commands are, and how they stand in log entries |
+//! | [`order`] | Raft: one sequence of entries, durable on a majority |
+//! | [`state`] | the ordered state: a function of those entries |
+//! | [`deliver`] | per database: positions, each submission once, chunks |
+//! | [`certify`] | per database: verdicts |
+//! | [`member`], [`retention`] | who takes part, how far each is, what of the log is still needed |
+//! | [`checkpoint`] | the ordered state as bytes |
+//! | [`quorum`], [`status`] | what to tell clients meanwhile |
+//!
+//! [`core`](crate::core) leads through them, [`bounds`] lists what limits them.
 
 #![forbid(unsafe_code)]
 
 pub mod api;
+pub mod bounds;
+pub mod certify;
+pub mod checkpoint;
+pub mod command;
+pub mod core;
+pub mod deliver;
+pub mod error;
+pub mod flow;
+pub mod member;
+pub mod order;
+pub mod quorum;
+pub mod retention;
+pub mod state;
+pub mod status;
 
+pub use crate::core::Core;
 pub use api::*;
+pub use error::CoreError;

@@ -1,0 +1,93 @@
+//! Every bound of the core, and what happens when it is reached (invariant 10).
+//!
+//! Bounds that decide verdicts or what the ordered state keeps (marked *ordered*) must be the same on all nodes: changing one is
+//! a change of the group's protocol.
+
+/// Commands of this node's PostgreSQL that wait to be ordered. The next is refused as overloaded.
+pub const PENDING_COUNT_MAX: usize = 16_384;
+
+/// Bytes of those commands; likewise.
+pub const PENDING_BYTES_MAX: usize = 256 << 20;
+
+/// One command, encoded. Longer ones are refused at the door, and dropped when a peer forwards them.
+pub const COMMAND_BYTES_MAX: usize = (64 << 20) + 256;
+
+/// Commands gathered into one log entry, unless a single one is already longer.
+pub const ENTRY_BYTES_MAX: usize = 1 << 20;
+
+/// Commands in one log entry; the rest goes into the next.
+pub const ENTRY_COMMANDS_MAX: usize = 8_192;
+
+/// Commands sent to the leader in one message, unless a single one is already longer.
+pub const FORWARD_BYTES_MAX: usize = 1 << 20;
+
+/// Entries in one append message, unless a single one is already longer.
+pub const APPEND_BYTES_MAX: u64 = 1 << 20;
+
+/// Append messages on their way to one follower; more entries wait for an acknowledgement.
+pub const APPENDS_IN_FLIGHT_MAX: usize = 256;
+
+/// Entries a leader has proposed and not yet seen committed. At the bound its proposals stay with their senders.
+pub const UNCOMMITTED_BYTES_MAX: u64 = 256 << 20;
+
+/// Committed entries handled in one step; the rest follows in the next.
+pub const COMMITTED_BYTES_PER_STEP_MAX: u64 = 8 << 20;
+
+/// Databases of one group (*ordered*). The attach of the next is refused as overloaded.
+pub const DATABASES_MAX: usize = 64;
+
+/// Backends of one server that can submit (*ordered*); PostgreSQL's own limit. Others' commands are dropped.
+pub const SLOTS_MAX: u32 = 1 << 18;
+
+/// Chunks of one writeset (*ordered*). Further ones are dropped, and the writeset is found malformed.
+pub const CHUNKS_MAX: u32 = 1 << 16;
+
+/// Keys of certified writesets above the horizon of one database (*ordered*). At the bound the horizon rises, and transactions
+/// older than it abort.
+pub const WINDOW_KEYS_MAX: u64 = 1 << 21;
+
+/// Positions above the horizon of one database (*ordered*); likewise.
+pub const WINDOW_POSITIONS_MAX: u64 = 1 << 20;
+
+/// Keys forgotten for each certified writeset, at the least; it is always twice what the writeset added. Forgetting never
+/// changes a verdict.
+pub const PURGE_KEYS_MIN: usize = 32;
+
+/// Entries between two marks of which positions an index holds (*ordered*).
+pub const MARK_EVERY_ENTRIES: u64 = 256;
+
+/// Marks of one database (*ordered*). At the bound every other one goes: the log is then kept a little longer.
+pub const MARKS_MAX: usize = 1_024;
+
+/// Entries applied since the last checkpoint, after which a new one is written.
+pub const CHECKPOINT_ENTRIES_MAX: u64 = 32_768;
+
+/// Bytes of those entries; likewise.
+pub const CHECKPOINT_BYTES_MAX: u64 = 64 << 20;
+
+/// The state in one checkpoint; a longer one from a peer is dropped.
+pub const CHECKPOINT_STATE_BYTES_MAX: usize = 1 << 30;
+
+/// Ticks between a leader's heartbeats.
+pub const HEARTBEAT_TICKS: usize = 1;
+
+/// Ticks without a leader before a node stands for election: drawn from this and twice this.
+pub const ELECTION_TICKS: usize = 8;
+
+/// Ticks without word from a leader (or, leading, from a majority) after which the node says that it has no quorum.
+pub const QUORUM_TICKS_MAX: u64 = 15;
+
+/// Ticks after which a command that was sent to the leader and has not been ordered is sent again.
+pub const RESEND_TICKS: u64 = 20;
+
+/// Ticks between two progress reports of one database into the order.
+pub const PROGRESS_TICKS: u64 = 10;
+
+/// Ticks between two status reports that differ only in positions.
+pub const STATUS_TICKS: u64 = 10;
+
+/// Ticks a snapshot may be on its way to a follower before it counts as lost.
+pub const SNAPSHOT_TICKS_MAX: u64 = 100;
+
+/// Terms and indexes that a peer may name; beyond it the message is dropped (arithmetic on them must not overflow).
+pub const RAFT_NUMBER_MAX: u64 = 1 << 56;

@@ -1,0 +1,259 @@
+//! Certification: which of two writesets that touched the same thing on different nodes is the loser.
+//!
+//! A writeset at position p conflicts with an earlier certified one at q if both hold a key, not both shared, and q was
+//! ordered after the *base* of p's key: p's node had not shown q to the transaction. The first such pair in the order decides:
+//! the earlier one stands, the later one aborts. docs/certification.md argues the rule and every detail below by the
+//! interleaving that breaks it.
+//!
+//! Only the last exclusive and the last shared holder of each key matter, so a table of two positions a key answers in one look.
+//! The *window* behind it lists certified writesets and their keys in order; it is there to forget by, to name winners, and to
+//! be checkpointed.
+//!
+//! The *horizon* says how far back the window must reach. It is a function of the ordered history alone; what happens to be
+//! forgotten already is not, and must never show: a base below the horizon aborts before the table is asked, a holder at or
+//! below the horizon can neither conflict (bases are at or above it) nor be waited for (dependencies start there). That is why
+//! forgetting may be lazy and a checkpoint may leave out what lies below.
+
+mod table;
+
+use std::collections::VecDeque;
+
+use gcs_writeset::link::{AbortCause, Verdict};
+use gcs_writeset::writeset::Envelope;
+use gcs_writeset::{Key, Mode, NodeId, Position};
+
+use crate::bounds::{PURGE_KEYS_MIN, WINDOW_KEYS_MAX, WINDOW_POSITIONS_MAX};
+use table::{Holders, Table};
+
+/// Deliberate mistakes, for a simulator to show that it would find them. Only a test can plant one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PlantedBug {
+    /// A holder ordered just after the base is overlooked.
+    BaseOffByOne,
+    /// Exclusive keys are not held against earlier shared ones.
+    SharedForgotten,
+    /// Everything may start at once.
+    NoDependencies,
+}
+
+/// How far the window reaches; see [`crate::bounds`].
+#[derive(Clone, Copy, Debug)]
+pub struct WindowBounds {
+    pub keys_max: u64,
+    pub positions_max: u64,
+}
+
+impl Default for WindowBounds {
+    fn default() -> WindowBounds {
+        WindowBounds { keys_max: WINDOW_KEYS_MAX, positions_max: WINDOW_POSITIONS_MAX }
+    }
+}
+
+/// One certified writeset of the window.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Holder {
+    pub position: Position,
+    pub node: NodeId,
+    pub exclusive: Vec<Key>,
+    pub shared: Vec<Key>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Record {
+    position: Position,
+    node: NodeId,
+    exclusive: u32,
+    shared: u32,
+    /// Keys of this and all earlier records, ever.
+    keys_through: u64,
+}
+
+/// The certification state of one database.
+#[derive(Debug)]
+pub struct Certifier {
+    bounds: WindowBounds,
+    bug: Option<PlantedBug>,
+    horizon: Position,
+    /// Keys of all records at or below the horizon, ever.
+    keys_through_horizon: u64,
+    /// Index into `records` of the first above the horizon.
+    above: usize,
+    records: VecDeque<Record>,
+    /// The keys of all records, one record after another, exclusive ones first.
+    keys: VecDeque<Key>,
+    keys_through: u64,
+    table: Table,
+}
+
+impl Certifier {
+    pub fn new(bounds: WindowBounds) -> Certifier {
+        Certifier {
+            bounds,
+            bug: None,
+            horizon: Position::ZERO,
+            keys_through_horizon: 0,
+            above: 0,
+            records: VecDeque::new(),
+            keys: VecDeque::new(),
+            keys_through: 0,
+            table: Table::default(),
+        }
+    }
+
+    /// The state whose window above `horizon` is `holders`, in order.
+    pub fn restore(bounds: WindowBounds, horizon: Position, holders: &[Holder]) -> Certifier {
+        let mut certifier = Certifier::new(bounds);
+        certifier.horizon = horizon;
+        for holder in holders {
+            certifier.remember(holder.position, holder.node, &holder.exclusive, &holder.shared);
+        }
+        certifier
+    }
+
+    pub fn plant(&mut self, bug: PlantedBug) {
+        self.bug = Some(bug);
+    }
+
+    pub fn horizon(&self) -> Position {
+        self.horizon
+    }
+
+    /// The window above the horizon, in order: with the horizon, the whole state.
+    pub fn holders(&self) -> impl Iterator<Item = Holder> + '_ {
+        let below: usize = self.records.range(..self.above).map(|r| (r.exclusive + r.shared) as usize).sum();
+        let mut at = below;
+        self.records.range(self.above..).map(move |record| {
+            let exclusive = self.keys.range(at..at + record.exclusive as usize).copied().collect();
+            at += record.exclusive as usize;
+            let shared = self.keys.range(at..at + record.shared as usize).copied().collect();
+            at += record.shared as usize;
+            Holder { position: record.position, node: record.node, exclusive, shared }
+        })
+    }
+
+    /// Nobody will use a base below `to` any more, as far as the ordered reports tell. Never lowers the horizon.
+    pub fn raise_horizon(&mut self, to: Position) {
+        if to <= self.horizon {
+            return;
+        }
+        self.horizon = to;
+        while let Some(record) = self.records.get(self.above).filter(|record| record.position <= to) {
+            self.keys_through_horizon = record.keys_through;
+            self.above += 1;
+        }
+    }
+
+    /// The verdict on the writeset that was given `position`; remembers it if certified. Positions come in order.
+    pub fn certify(&mut self, position: Position, node: NodeId, envelope: &Envelope) -> Verdict {
+        let verdict = self.judge(position, envelope);
+        if let Verdict::Certified { .. } = verdict {
+            let exclusive: Vec<Key> = envelope.groups.iter().flat_map(|group| &group.exclusive).copied().collect();
+            let shared: Vec<Key> = envelope.groups.iter().flat_map(|group| &group.shared).copied().collect();
+            self.remember(position, node, &exclusive, &shared);
+            self.forget(2 * (exclusive.len() + shared.len()).max(PURGE_KEYS_MIN));
+        }
+        self.enforce_bounds(position);
+        verdict
+    }
+
+    fn judge(&self, position: Position, envelope: &Envelope) -> Verdict {
+        for group in envelope.groups.iter().filter(|group| !group.exclusive.is_empty() || !group.shared.is_empty()) {
+            if group.base >= position {
+                return Verdict::Aborted(AbortCause::Malformed);
+            }
+            if group.base < self.horizon {
+                return Verdict::Aborted(AbortCause::BelowHorizon { horizon: self.horizon });
+            }
+        }
+        let mut depends_on = self.horizon;
+        for (key_index, (key, mode, base)) in envelope.keys().enumerate() {
+            let Some(last) = self.last_conflicting(key, mode) else { continue };
+            if last > self.effective(base) {
+                let winner_node = self.node_at(last);
+                let key_index = key_index as u32;
+                return Verdict::Aborted(AbortCause::Conflict { winner: last, winner_node, key_index });
+            }
+            depends_on = depends_on.max(last);
+        }
+        Verdict::Certified { depends_on: self.effective_dependency(depends_on) }
+    }
+
+    /// The last holder of `key` whose mode does not go with `mode`.
+    fn last_conflicting(&self, key: Key, mode: Mode) -> Option<Position> {
+        let holders = self.table.get(key)?;
+        match mode {
+            Mode::Exclusive if self.bug == Some(PlantedBug::SharedForgotten) => Some(holders.exclusive),
+            Mode::Exclusive => Some(holders.exclusive.max(holders.shared)),
+            Mode::Shared => Some(holders.exclusive),
+        }
+        .filter(|&last| last > self.horizon)
+    }
+
+    fn effective(&self, base: Position) -> Position {
+        if self.bug == Some(PlantedBug::BaseOffByOne) { base.next() } else { base }
+    }
+
+    fn effective_dependency(&self, depends_on: Position) -> Position {
+        if self.bug == Some(PlantedBug::NoDependencies) { Position::ZERO } else { depends_on }
+    }
+
+    /// Which node's writeset was certified at `position`, which lies above the horizon.
+    fn node_at(&self, position: Position) -> NodeId {
+        match self.records.binary_search_by_key(&position, |record| record.position) {
+            Ok(at) => self.records[at].node,
+            Err(_) => NodeId::default(),
+        }
+    }
+
+    fn remember(&mut self, position: Position, node: NodeId, exclusive: &[Key], shared: &[Key]) {
+        for &key in exclusive {
+            self.table.hold(key, Holders { exclusive: position, shared: Position::ZERO });
+        }
+        for &key in shared {
+            self.table.hold(key, Holders { exclusive: Position::ZERO, shared: position });
+        }
+        self.keys.extend(exclusive);
+        self.keys.extend(shared);
+        self.keys_through += (exclusive.len() + shared.len()) as u64;
+        self.records.push_back(Record {
+            position,
+            node,
+            exclusive: exclusive.len() as u32,
+            shared: shared.len() as u32,
+            keys_through: self.keys_through,
+        });
+    }
+
+    /// Forgets up to `keys_max` keys below the horizon: a bounded piece of work for each writeset, never all at once.
+    fn forget(&mut self, keys_max: usize) {
+        let mut left = keys_max as u32;
+        while self.above > 0 && left > 0 {
+            let Some(record) = self.records.front_mut() else { break };
+            let count = left.min(record.exclusive + record.shared);
+            let exclusive = count.min(record.exclusive);
+            record.exclusive -= exclusive;
+            record.shared -= count - exclusive;
+            let done = record.exclusive + record.shared == 0;
+            for key in self.keys.drain(..count as usize) {
+                self.table.forget(key, self.horizon);
+            }
+            if done {
+                self.records.pop_front();
+                self.above -= 1;
+            }
+            left -= count.max(1);
+        }
+    }
+
+    /// The window is bounded whatever members report; the writeset just ordered stays inside.
+    fn enforce_bounds(&mut self, position: Position) {
+        let farthest = Position(position.0.saturating_sub(self.bounds.positions_max));
+        self.raise_horizon(farthest);
+        while self.keys_through - self.keys_through_horizon > self.bounds.keys_max {
+            match self.records.get(self.above).map(|record| record.position) {
+                Some(oldest) if oldest < position => self.raise_horizon(oldest),
+                _ => break,
+            }
+        }
+    }
+}

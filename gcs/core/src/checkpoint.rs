@@ -1,0 +1,271 @@
+//! Checkpoints: the whole ordered state as bytes, for recovery and for followers that are too far behind.
+//!
+//! ```text
+//! checkpoint  := version u8 = 1, index u64, term u64, group str,
+//!                members varint × (node u64, name str, address str),
+//!                databases varint × database, crc32c u32 of all before
+//! database    := id u32, name str, head u64,
+//!                attachments varint × (node u64, generation u64, attached u8, incarnation u64,
+//!                                      committed u64, flushed u64, oldest_base u64),
+//!                slots varint × (node u64, slot u32, last u64, collecting u8,
+//!                                [sequence u64, chunks varint × (chunk u32, index u64, ordinal u32)]),
+//!                horizon u64, holders varint × (position u64, node u64, exclusive varint, shared varint, keys u64 ...),
+//!                marks varint × (index u64, head u64), chunked varint × (position u64, index u64)
+//! ```
+//!
+//! Everything is listed in order, so equal states give equal bytes. The window is listed above the horizon only: what lies
+//! below cannot show any more.
+
+use bytes::Bytes;
+use gcs_writeset::bounds::{GROUP_MEMBERS_MAX, KEYS_MAX, NAME_BYTES_MAX};
+use gcs_writeset::wire::{Put, Reader, WireError};
+use gcs_writeset::{DatabaseId, Incarnation, Key, NodeId, Position, Sequence, SlotId};
+
+use crate::api::{Checkpoint, LogIndex, LogRef, Member};
+use crate::bounds::{CHECKPOINT_STATE_BYTES_MAX, CHUNKS_MAX, DATABASES_MAX, MARKS_MAX};
+use crate::certify::{Certifier, Holder, WindowBounds};
+use crate::command::{Generation, Report};
+use crate::deliver::{Collecting, Database, Slot};
+use crate::member::{Attachment, Attachments};
+use crate::retention::{Mark, Retention};
+use crate::state::State;
+
+const VERSION: u8 = 1;
+
+pub fn encode(state: &State) -> Checkpoint {
+    let mut out = Vec::new();
+    out.put_u8(VERSION);
+    out.put_u64(state.applied.0);
+    out.put_u64(state.applied_term);
+    out.put_str(&state.group);
+    out.put_varint(state.members.len() as u64);
+    for member in &state.members {
+        out.put_u64(member.node.0);
+        out.put_str(&member.name);
+        out.put_str(&member.address);
+    }
+    out.put_varint(state.databases.len() as u64);
+    for (id, database) in &state.databases {
+        out.put_u32(id.0);
+        put_database(&mut out, database);
+    }
+    let checksum = crc32c::crc32c(&out);
+    out.put_u32(checksum);
+    Checkpoint { index: state.applied, term: state.applied_term, state: Bytes::from(out) }
+}
+
+/// Whether these bytes are a checkpoint as of entry `index`.
+pub fn check(bytes: &Bytes, index: u64) -> Result<(), WireError> {
+    let state = decode(bytes, WindowBounds::default())?;
+    if state.applied.0 == index { Ok(()) } else { Err(WireError::OutOfRange { what: "index of a checkpoint" }) }
+}
+
+pub fn decode(bytes: &[u8], bounds: WindowBounds) -> Result<State, WireError> {
+    let mut reader = Reader::new(checked_content(bytes)?);
+    let version = reader.u8()?;
+    if version != VERSION {
+        return Err(WireError::Unknown { what: "checkpoint version", value: u64::from(version) });
+    }
+    let applied = LogIndex(reader.u64()?);
+    let applied_term = reader.u64()?;
+    let group = reader.str("group name", NAME_BYTES_MAX)?.to_owned();
+    let members = list(&mut reader, "members", GROUP_MEMBERS_MAX as u64, |reader| {
+        Ok(Member {
+            node: NodeId(reader.u64()?),
+            name: reader.str("member name", NAME_BYTES_MAX)?.to_owned(),
+            address: reader.str("member address", NAME_BYTES_MAX)?.to_owned(),
+        })
+    })?;
+    let databases = list(&mut reader, "databases", DATABASES_MAX as u64, |reader| {
+        Ok((DatabaseId(reader.u32()?), read_database(reader, bounds)?))
+    })?;
+    reader.finish("checkpoint")?;
+    let mut state = State::new(group, members, bounds);
+    state.applied = applied;
+    state.applied_term = applied_term;
+    state.databases = databases.into_iter().collect();
+    Ok(state)
+}
+
+fn checked_content(bytes: &[u8]) -> Result<&[u8], WireError> {
+    if bytes.len() > CHECKPOINT_STATE_BYTES_MAX {
+        let limit = CHECKPOINT_STATE_BYTES_MAX as u64;
+        return Err(WireError::TooLarge { what: "checkpoint", value: bytes.len() as u64, limit });
+    }
+    let split = bytes.len().checked_sub(4).ok_or_else(|| WireError::Truncated { missing: 4 - bytes.len() })?;
+    let (content, tail) = bytes.split_at(split);
+    let expected = Reader::new(tail).u32()?;
+    let found = crc32c::crc32c(content);
+    if found == expected { Ok(content) } else { Err(WireError::Checksum { found, expected }) }
+}
+
+fn put_database(out: &mut Vec<u8>, database: &Database) {
+    out.put_str(&database.name);
+    out.put_u64(database.head.0);
+    out.put_varint(database.attachments.by_node.len() as u64);
+    for (node, attachment) in &database.attachments.by_node {
+        out.put_u64(node.0);
+        out.put_u64(attachment.generation.0);
+        out.put_u8(u8::from(attachment.incarnation.is_some()));
+        out.put_u64(attachment.incarnation.unwrap_or_default().0);
+        out.put_u64(attachment.report.committed.0);
+        out.put_u64(attachment.report.flushed.0);
+        out.put_u64(attachment.report.oldest_base.0);
+    }
+    out.put_varint(database.slots.len() as u64);
+    for ((node, slot), state) in &database.slots {
+        out.put_u64(node.0);
+        out.put_u32(slot.0);
+        put_slot(out, state);
+    }
+    put_window(out, &database.certifier);
+    put_retention(out, &database.retention);
+}
+
+fn read_database(reader: &mut Reader<'_>, bounds: WindowBounds) -> Result<Database, WireError> {
+    let name = reader.str("database name", NAME_BYTES_MAX)?.to_owned();
+    let head = Position(reader.u64()?);
+    let attachments = list(reader, "attachments", GROUP_MEMBERS_MAX as u64, |reader| {
+        Ok((NodeId(reader.u64()?), read_attachment(reader)?))
+    })?;
+    let slots =
+        list(reader, "slots", u64::MAX, |reader| Ok(((NodeId(reader.u64()?), SlotId(reader.u32()?)), read_slot(reader)?)))?;
+    let certifier = read_window(reader, bounds)?;
+    let retention = read_retention(reader)?;
+    Ok(Database {
+        name,
+        head,
+        attachments: Attachments { by_node: attachments.into_iter().collect() },
+        slots: slots.into_iter().collect(),
+        certifier,
+        retention,
+    })
+}
+
+fn read_attachment(reader: &mut Reader<'_>) -> Result<Attachment, WireError> {
+    let generation = Generation(reader.u64()?);
+    let attached = read_flag(reader, "attached")?;
+    let incarnation = Incarnation(reader.u64()?);
+    Ok(Attachment {
+        generation,
+        incarnation: attached.then_some(incarnation),
+        report: Report {
+            committed: Position(reader.u64()?),
+            flushed: Position(reader.u64()?),
+            oldest_base: Position(reader.u64()?),
+        },
+    })
+}
+
+fn put_slot(out: &mut Vec<u8>, slot: &Slot) {
+    out.put_u64(slot.last.0);
+    out.put_u8(u8::from(slot.collecting.is_some()));
+    if let Some(collecting) = &slot.collecting {
+        out.put_u64(collecting.sequence.0);
+        out.put_varint(collecting.chunks.len() as u64);
+        for (chunk, at) in &collecting.chunks {
+            out.put_u32(*chunk);
+            out.put_u64(at.index.0);
+            out.put_u32(at.ordinal);
+        }
+    }
+}
+
+fn read_slot(reader: &mut Reader<'_>) -> Result<Slot, WireError> {
+    let last = Sequence(reader.u64()?);
+    if !read_flag(reader, "collecting")? {
+        return Ok(Slot { last, collecting: None });
+    }
+    let sequence = Sequence(reader.u64()?);
+    let chunks = list(reader, "chunks", u64::from(CHUNKS_MAX), |reader| {
+        let chunk = reader.u32()?;
+        Ok((chunk, LogRef { index: LogIndex(reader.u64()?), ordinal: reader.u32()? }))
+    })?;
+    Ok(Slot { last, collecting: Some(Collecting { sequence, chunks: chunks.into_iter().collect() }) })
+}
+
+fn put_window(out: &mut Vec<u8>, certifier: &Certifier) {
+    out.put_u64(certifier.horizon().0);
+    out.put_varint(certifier.holders().count() as u64);
+    for holder in certifier.holders() {
+        out.put_u64(holder.position.0);
+        out.put_u64(holder.node.0);
+        out.put_varint(holder.exclusive.len() as u64);
+        out.put_varint(holder.shared.len() as u64);
+        for key in holder.exclusive.iter().chain(&holder.shared) {
+            out.put_u64(key.0);
+        }
+    }
+}
+
+fn read_window(reader: &mut Reader<'_>, bounds: WindowBounds) -> Result<Certifier, WireError> {
+    let horizon = Position(reader.u64()?);
+    let mut last = horizon;
+    let holders = list(reader, "holders", u64::MAX, |reader| {
+        let position = Position(reader.u64()?);
+        if position <= last {
+            return Err(WireError::OutOfRange { what: "position of a holder" });
+        }
+        last = position;
+        let node = NodeId(reader.u64()?);
+        let (exclusive, shared) = (reader.varint()?, reader.varint()?);
+        Ok(Holder { position, node, exclusive: read_keys(reader, exclusive)?, shared: read_keys(reader, shared)? })
+    })?;
+    Ok(Certifier::restore(bounds, horizon, &holders))
+}
+
+fn read_keys(reader: &mut Reader<'_>, count: u64) -> Result<Vec<Key>, WireError> {
+    if count > KEYS_MAX as u64 {
+        return Err(WireError::TooLarge { what: "number of keys", value: count, limit: KEYS_MAX as u64 });
+    }
+    let bytes = reader.take(count as usize * 8)?;
+    Ok(bytes.as_chunks::<8>().0.iter().map(|chunk| Key(u64::from_le_bytes(*chunk))).collect())
+}
+
+fn put_retention(out: &mut Vec<u8>, retention: &Retention) {
+    out.put_varint(retention.marks.len() as u64);
+    for mark in &retention.marks {
+        out.put_u64(mark.index.0);
+        out.put_u64(mark.head.0);
+    }
+    out.put_varint(retention.chunked.len() as u64);
+    for (position, first) in &retention.chunked {
+        out.put_u64(position.0);
+        out.put_u64(first.0);
+    }
+}
+
+fn read_retention(reader: &mut Reader<'_>) -> Result<Retention, WireError> {
+    let marks = list(reader, "marks", MARKS_MAX as u64, |reader| {
+        Ok(Mark { index: LogIndex(reader.u64()?), head: Position(reader.u64()?) })
+    })?;
+    let chunked =
+        list(reader, "chunked writesets", u64::MAX, |reader| Ok((Position(reader.u64()?), LogIndex(reader.u64()?))))?;
+    Ok(Retention { marks, chunked: chunked.into_iter().collect() })
+}
+
+fn read_flag(reader: &mut Reader<'_>, what: &'static str) -> Result<bool, WireError> {
+    match reader.u8()? {
+        0 => Ok(false),
+        1 => Ok(true),
+        value => Err(WireError::Unknown { what, value: u64::from(value) }),
+    }
+}
+
+/// A varint count of at most `limit`, then that many items. What is allocated is bounded by what was read.
+fn list<T>(
+    reader: &mut Reader<'_>,
+    what: &'static str,
+    limit: u64,
+    mut item: impl FnMut(&mut Reader<'_>) -> Result<T, WireError>,
+) -> Result<Vec<T>, WireError> {
+    let count = reader.varint()?;
+    if count > limit {
+        return Err(WireError::TooLarge { what, value: count, limit });
+    }
+    let mut items = Vec::new();
+    for _ in 0..count {
+        items.push(item(reader)?);
+    }
+    Ok(items)
+}

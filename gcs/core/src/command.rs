@@ -1,0 +1,345 @@
+//! Commands: what the group orders, and how they stand in log entries and between daemons.
+//!
+//! ```text
+//! entry    := version u8 = 1, count u32, then each: length u32, command
+//! command  := 1 attach    node u64, incarnation u64, generation u64, database str
+//!           | 2 detach    node u64, generation u64, database u32
+//!           | 3 submit    tag, writeset (to the end)
+//!           | 4 chunk     tag, index u32, bytes (to the end)
+//!           | 5 abandon   tag
+//!           | 6 progress  node u64, incarnation u64, database u32, committed u64, flushed u64, oldest_base u64
+//! tag      := database u32, node u64, incarnation u64, slot u32, sequence u64
+//! ```
+//!
+//! An entry holds everything that waited when it was proposed, so that a busy group pays for one append and one flush where an
+//! idle one does. Writesets are never copied out of an entry: decoding hands out slices of it.
+//!
+//! *Generation*: attaches and detaches of one node have no natural order (incarnations are drawn at random), yet a copy of an
+//! old attach, still on its way when its daemon died, must not undo a newer one. So each says which one it follows: it counts
+//! only if exactly `generation` attaches and detaches of this node and database were ordered before it.
+
+use bytes::Bytes;
+use gcs_writeset::bounds::NAME_BYTES_MAX;
+use gcs_writeset::wire::{Put, Reader, WireError};
+use gcs_writeset::{DatabaseId, Incarnation, NodeId, Position, Sequence, SlotId, Tag};
+
+use crate::bounds::{COMMAND_BYTES_MAX, ENTRY_COMMANDS_MAX};
+
+const ENTRY_VERSION: u8 = 1;
+const ENTRY_HEADER_BYTES: usize = 5;
+
+/// Enough of a command to hold everything but a payload.
+const FRONT_BYTES: usize = 64 + NAME_BYTES_MAX;
+
+const ATTACH: u8 = 1;
+const DETACH: u8 = 2;
+const SUBMIT: u8 = 3;
+const CHUNK: u8 = 4;
+const ABANDON: u8 = 5;
+const PROGRESS: u8 = 6;
+
+/// How many attaches and detaches of one node and database were ordered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Generation(pub u64);
+
+impl Generation {
+    pub fn next(self) -> Generation {
+        Generation(self.0 + 1)
+    }
+}
+
+/// Where a node is in one database.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    pub committed: Position,
+    pub flushed: Position,
+    pub oldest_base: Position,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    Attach { node: NodeId, incarnation: Incarnation, generation: Generation, database: String },
+    Detach { node: NodeId, generation: Generation, database: DatabaseId },
+    Submit { tag: Tag, writeset: Bytes },
+    Chunk { tag: Tag, index: u32, bytes: Bytes },
+    Abandon { tag: Tag },
+    Progress { node: NodeId, incarnation: Incarnation, database: DatabaseId, report: Report },
+}
+
+impl Command {
+    /// The member whose command this is. Nobody may send commands of another.
+    pub fn node(&self) -> NodeId {
+        match self {
+            Command::Attach { node, .. } | Command::Detach { node, .. } | Command::Progress { node, .. } => *node,
+            Command::Submit { tag, .. } | Command::Chunk { tag, .. } | Command::Abandon { tag } => tag.node,
+        }
+    }
+
+    pub fn encode(&self) -> Bytes {
+        let mut out = Vec::with_capacity(64);
+        match self {
+            Command::Attach { node, incarnation, generation, database } => {
+                out.put_u8(ATTACH);
+                out.put_u64(node.0);
+                out.put_u64(incarnation.0);
+                out.put_u64(generation.0);
+                out.put_str(database);
+            }
+            Command::Detach { node, generation, database } => {
+                out.put_u8(DETACH);
+                out.put_u64(node.0);
+                out.put_u64(generation.0);
+                out.put_u32(database.0);
+            }
+            Command::Submit { tag, writeset } => {
+                out.reserve(writeset.len());
+                out.put_u8(SUBMIT);
+                put_tag(&mut out, *tag);
+                out.extend_from_slice(writeset);
+            }
+            Command::Chunk { tag, index, bytes } => {
+                out.reserve(bytes.len());
+                out.put_u8(CHUNK);
+                put_tag(&mut out, *tag);
+                out.put_u32(*index);
+                out.extend_from_slice(bytes);
+            }
+            Command::Abandon { tag } => {
+                out.put_u8(ABANDON);
+                put_tag(&mut out, *tag);
+            }
+            Command::Progress { node, incarnation, database, report } => {
+                out.put_u8(PROGRESS);
+                out.put_u64(node.0);
+                out.put_u64(incarnation.0);
+                out.put_u32(database.0);
+                out.put_u64(report.committed.0);
+                out.put_u64(report.flushed.0);
+                out.put_u64(report.oldest_base.0);
+            }
+        }
+        Bytes::from(out)
+    }
+
+    /// Writesets and chunks share the memory of `bytes`.
+    pub fn decode(bytes: &Bytes) -> Result<Command, WireError> {
+        let mut reader = Reader::new(bytes);
+        let command = match reader.u8()? {
+            ATTACH => Command::Attach {
+                node: NodeId(reader.u64()?),
+                incarnation: Incarnation(reader.u64()?),
+                generation: Generation(reader.u64()?),
+                database: reader.str("database name", NAME_BYTES_MAX)?.to_owned(),
+            },
+            DETACH => Command::Detach {
+                node: NodeId(reader.u64()?),
+                generation: Generation(reader.u64()?),
+                database: DatabaseId(reader.u32()?),
+            },
+            SUBMIT => {
+                let tag = read_tag(&mut reader)?;
+                return Ok(Command::Submit { tag, writeset: bytes.slice_ref(reader.rest()) });
+            }
+            CHUNK => {
+                let tag = read_tag(&mut reader)?;
+                let index = reader.u32()?;
+                return Ok(Command::Chunk { tag, index, bytes: bytes.slice_ref(reader.rest()) });
+            }
+            ABANDON => Command::Abandon { tag: read_tag(&mut reader)? },
+            PROGRESS => Command::Progress {
+                node: NodeId(reader.u64()?),
+                incarnation: Incarnation(reader.u64()?),
+                database: DatabaseId(reader.u32()?),
+                report: Report {
+                    committed: Position(reader.u64()?),
+                    flushed: Position(reader.u64()?),
+                    oldest_base: Position(reader.u64()?),
+                },
+            },
+            kind => return Err(WireError::Unknown { what: "command kind", value: u64::from(kind) }),
+        };
+        reader.finish("command")?;
+        Ok(command)
+    }
+}
+
+/// One log entry of these encoded commands, of which there is at least one.
+pub fn encode_entry(commands: &[Bytes]) -> Vec<u8> {
+    debug_assert!(!commands.is_empty() && commands.len() <= ENTRY_COMMANDS_MAX);
+    let mut out = Vec::with_capacity(ENTRY_HEADER_BYTES + commands.iter().map(|c| 4 + c.len()).sum::<usize>());
+    out.put_u8(ENTRY_VERSION);
+    out.put_u32(commands.len() as u32);
+    for command in commands {
+        out.put_u32(command.len() as u32);
+        out.extend_from_slice(command);
+    }
+    out
+}
+
+/// The commands of a log entry. An entry without data (a new leader's first) holds none.
+pub fn decode_entry(data: &Bytes) -> Result<Vec<Command>, WireError> {
+    let mut commands = Vec::new();
+    for_each_command(data, |command| {
+        commands.push(Command::decode(&data.slice_ref(command))?);
+        Ok(())
+    })?;
+    Ok(commands)
+}
+
+/// Whether [`decode_entry`] would succeed, without keeping anything.
+pub fn check_entry(data: &[u8]) -> Result<(), WireError> {
+    for_each_command(data, |command| {
+        // Small commands are decoded; of long ones only the front matters.
+        Command::decode(&Bytes::copy_from_slice(&command[..command.len().min(FRONT_BYTES)])).map(|_| ())
+    })
+}
+
+/// The tag and the writeset or chunk at `ordinal` of an entry's data: how a driver follows a [`LogRef`](crate::LogRef), and how
+/// it finds the writeset of a [`PositionOutcome`](crate::PositionOutcome).
+pub fn payload_at(data: &Bytes, ordinal: u32) -> Result<(Tag, Bytes), WireError> {
+    match command_at(data, ordinal)? {
+        Command::Submit { tag, writeset } => Ok((tag, writeset)),
+        Command::Chunk { tag, bytes, .. } => Ok((tag, bytes)),
+        _ => Err(WireError::OutOfRange { what: "ordinal of a payload" }),
+    }
+}
+
+fn command_at(data: &Bytes, ordinal: u32) -> Result<Command, WireError> {
+    let mut found = None;
+    let mut at = 0;
+    for_each_command(data, |command| {
+        if at == ordinal {
+            found = Some(data.slice_ref(command));
+        }
+        at += 1;
+        Ok(())
+    })?;
+    Command::decode(&found.ok_or(WireError::OutOfRange { what: "ordinal of a command" })?)
+}
+
+fn for_each_command<'a>(data: &'a [u8], mut visit: impl FnMut(&'a [u8]) -> Result<(), WireError>) -> Result<(), WireError> {
+    if data.is_empty() {
+        return Ok(());
+    }
+    let mut reader = Reader::new(data);
+    let version = reader.u8()?;
+    if version != ENTRY_VERSION {
+        return Err(WireError::Unknown { what: "entry version", value: u64::from(version) });
+    }
+    let count = reader.u32()?;
+    if count as usize > ENTRY_COMMANDS_MAX {
+        let limit = ENTRY_COMMANDS_MAX as u64;
+        return Err(WireError::TooLarge { what: "number of commands", value: u64::from(count), limit });
+    }
+    for _ in 0..count {
+        let length = reader.u32()? as usize;
+        if length > COMMAND_BYTES_MAX {
+            let limit = COMMAND_BYTES_MAX as u64;
+            return Err(WireError::TooLarge { what: "command", value: length as u64, limit });
+        }
+        visit(reader.take(length)?)?;
+    }
+    reader.finish("entry")
+}
+
+fn put_tag(out: &mut Vec<u8>, tag: Tag) {
+    out.put_u32(tag.database.0);
+    out.put_u64(tag.node.0);
+    out.put_u64(tag.incarnation.0);
+    out.put_u32(tag.slot.0);
+    out.put_u64(tag.sequence.0);
+}
+
+fn read_tag(reader: &mut Reader<'_>) -> Result<Tag, WireError> {
+    Ok(Tag {
+        database: DatabaseId(reader.u32()?),
+        node: NodeId(reader.u64()?),
+        incarnation: Incarnation(reader.u64()?),
+        slot: SlotId(reader.u32()?),
+        sequence: Sequence(reader.u64()?),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn tag() -> impl Strategy<Value = Tag> {
+        (any::<u32>(), any::<u64>(), any::<u64>(), any::<u32>(), any::<u64>()).prop_map(
+            |(database, node, incarnation, slot, sequence)| Tag {
+                database: DatabaseId(database),
+                node: NodeId(node),
+                incarnation: Incarnation(incarnation),
+                slot: SlotId(slot),
+                sequence: Sequence(sequence),
+            },
+        )
+    }
+
+    fn payload() -> impl Strategy<Value = Bytes> {
+        prop::collection::vec(any::<u8>(), 0..64).prop_map(Bytes::from)
+    }
+
+    fn command() -> impl Strategy<Value = Command> {
+        prop_oneof![
+            (any::<u64>(), any::<u64>(), any::<u64>(), "[a-z]{0,9}").prop_map(
+                |(node, incarnation, generation, database)| {
+                    Command::Attach {
+                        node: NodeId(node),
+                        incarnation: Incarnation(incarnation),
+                        generation: Generation(generation),
+                        database,
+                    }
+                }
+            ),
+            (any::<u64>(), any::<u64>(), any::<u32>()).prop_map(|(node, generation, database)| Command::Detach {
+                node: NodeId(node),
+                generation: Generation(generation),
+                database: DatabaseId(database),
+            }),
+            (tag(), payload()).prop_map(|(tag, writeset)| Command::Submit { tag, writeset }),
+            (tag(), any::<u32>(), payload()).prop_map(|(tag, index, bytes)| Command::Chunk { tag, index, bytes }),
+            tag().prop_map(|tag| Command::Abandon { tag }),
+            (any::<[u64; 5]>(), any::<u32>()).prop_map(|(n, database)| Command::Progress {
+                node: NodeId(n[0]),
+                incarnation: Incarnation(n[1]),
+                database: DatabaseId(database),
+                report: Report { committed: Position(n[2]), flushed: Position(n[3]), oldest_base: Position(n[4]) },
+            }),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn an_entry_gives_back_its_commands(commands in prop::collection::vec(command(), 1..8)) {
+            let encoded: Vec<Bytes> = commands.iter().map(Command::encode).collect();
+            let data = Bytes::from(encode_entry(&encoded));
+            prop_assert_eq!(decode_entry(&data), Ok(commands.clone()));
+            for (ordinal, command) in commands.iter().enumerate() {
+                prop_assert_eq!(&command_at(&data, ordinal as u32).unwrap(), command);
+            }
+            prop_assert!(command_at(&data, commands.len() as u32).is_err());
+        }
+
+        #[test]
+        fn a_shortened_entry_is_refused(commands in prop::collection::vec(command(), 1..4), cut in any::<prop::sample::Index>()) {
+            let encoded: Vec<Bytes> = commands.iter().map(Command::encode).collect();
+            let data = encode_entry(&encoded);
+            let data = Bytes::copy_from_slice(&data[..1 + cut.index(data.len() - 1)]);
+            prop_assert!(decode_entry(&data).is_err());
+        }
+
+        #[test]
+        fn garbage_never_panics(bytes in prop::collection::vec(any::<u8>(), 0..128)) {
+            let bytes = Bytes::from(bytes);
+            let _ = decode_entry(&bytes);
+            let _ = Command::decode(&bytes);
+        }
+    }
+
+    #[test]
+    fn the_empty_entry_of_a_new_leader_holds_no_commands() {
+        assert_eq!(decode_entry(&Bytes::new()), Ok(Vec::new()));
+    }
+}

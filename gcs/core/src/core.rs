@@ -1,0 +1,519 @@
+//! The core: one step after another, through the rooms.
+//!
+//! A step takes inputs through flow and order, and at most one durable write out. Two kinds of write take turns:
+//!
+//! - what *committed* entries became (outcomes, sometimes a checkpoint), with the ordered writesets beside it. It is given out
+//!   first and without a flush, so that verdicts do not wait for the disk;
+//! - what Raft must have *durable* (a snapshot, entries, term and vote), with the promises that rest on it.
+//!
+//! Between handing out a write and [`Input::Written`] the core only waits, as Raft's ready demands.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use gcs_writeset::link::GroupStatus;
+use gcs_writeset::{DatabaseId, NodeId};
+use raft::eraftpb::{self, HardState};
+use raft::{Ready, Storage};
+
+use crate::api::*;
+use crate::bounds::*;
+use crate::certify::{PlantedBug, WindowBounds};
+use crate::checkpoint;
+use crate::command::{self, Command};
+use crate::error::CoreError;
+use crate::flow::{Flow, Ticket};
+use crate::order::Order;
+use crate::quorum::Quorum;
+use crate::state::{Event, State};
+use crate::status;
+
+/// What the core is waiting for.
+enum Stage {
+    Free,
+    /// A write of outcomes is being made; then a ready that was held back for it, if any.
+    Outcomes {
+        number: u64,
+        held: Option<Held>,
+    },
+    /// What this ready must have durable is being written.
+    Durable {
+        number: u64,
+        ready: Box<Ready>,
+    },
+}
+
+/// A ready whose committed entries and immediate messages have been handled.
+struct Held {
+    ready: Box<Ready>,
+    install: Option<Checkpoint>,
+    entries: Vec<eraftpb::Entry>,
+    hard_state: Option<HardState>,
+    messages: Vec<eraftpb::Message>,
+}
+
+pub struct Core<L: Storage> {
+    config: CoreConfig,
+    order: Order<L>,
+    state: State,
+    flow: Flow,
+    quorum: Quorum,
+    stage: Stage,
+    writes: u64,
+    /// The last hard state, and whether it has changed since it was last written.
+    hard_state: HardState,
+    hard_state_is_news: bool,
+    /// Entries and their bytes applied since the last checkpoint.
+    since_checkpoint: (u64, u64),
+    status: StatusNote,
+    status_is_due: bool,
+    has_quorum: bool,
+    /// Leader and term as of the last step.
+    led_by: (Option<NodeId>, u64),
+    /// Inputs that came while a write was outstanding.
+    waiting: VecDeque<Input>,
+}
+
+/// The last status given out.
+#[derive(Default)]
+struct StatusNote {
+    last: Option<GroupStatus>,
+    at: Tick,
+}
+
+impl<L: Storage> Core<L> {
+    /// `recovered` is what the log store found; `log` reads what was made durable (the driver writes to it between steps).
+    ///
+    /// The driver's [`raft::Storage`] keeps entries, a hard state and checkpoints. Its `initial_state` is not asked, and the
+    /// membership in what its `snapshot` returns is filled in here; it returns the newest checkpoint as metadata (index, term)
+    /// and data (`Checkpoint::state`), or `SnapshotTemporarilyUnavailable` while there is none. After `truncate_to`, the term of
+    /// the entry at that index must still be known. An error from it, other than those that Raft knows, is a panic.
+    pub fn new(config: CoreConfig, log: L, recovered: Recovered) -> Result<Core<L>, CoreError> {
+        Core::with_bounds(config, log, recovered, WindowBounds::default())
+    }
+
+    /// The same with other bounds of the certification window, which must be the same on all members.
+    pub fn with_bounds(
+        config: CoreConfig,
+        log: L,
+        recovered: Recovered,
+        bounds: WindowBounds,
+    ) -> Result<Core<L>, CoreError> {
+        check_config(&config)?;
+        let state = match &recovered.checkpoint {
+            Some(checkpoint) => recovered_state(&config, checkpoint, bounds)?,
+            None => State::new(config.group.clone(), config.members.clone(), bounds),
+        };
+        let hard_state = recovered.hard_state.unwrap_or_default();
+        let voters: Vec<NodeId> = config.members.iter().map(|member| member.node).collect();
+        let others = voters.iter().copied().filter(|node| *node != config.node).collect();
+        let order = Order::new(config.node, voters, config.seed, log, hard_state.clone(), state.applied)?;
+        Ok(Core {
+            flow: Flow::new(config.node),
+            quorum: Quorum::new(others),
+            config,
+            order,
+            state,
+            stage: Stage::Free,
+            writes: 0,
+            hard_state,
+            hard_state_is_news: false,
+            since_checkpoint: (0, 0),
+            status: StatusNote::default(),
+            status_is_due: true,
+            has_quorum: false,
+            led_by: (None, 0),
+            waiting: VecDeque::new(),
+        })
+    }
+
+    /// For tests of tests only: certifies wrongly from now on.
+    #[doc(hidden)]
+    pub fn plant(&mut self, bug: PlantedBug) {
+        self.state.plant(bug);
+    }
+
+    /// Feeds inputs in order and returns everything to be done. An error is a broken invariant or a storage failure: the
+    /// process must end. Bad input from peers or PostgreSQL is never an error here: it is dropped or refused.
+    ///
+    /// While a write is outstanding, inputs other than its `Written` are only kept.
+    pub fn step(&mut self, now: Tick, inputs: Vec<Input>) -> Result<Effects, CoreError> {
+        let mut effects = Effects::default();
+        let mut forwarded = Vec::new();
+        for input in inputs {
+            match input {
+                Input::Written(number) => self.written(now, number, &mut effects)?,
+                other => self.waiting.push_back(other),
+            }
+        }
+        while let Stage::Free = self.stage
+            && let Some(input) = self.waiting.pop_front()
+        {
+            self.take(now, input, &mut forwarded, &mut effects);
+        }
+        if let Stage::Free = self.stage {
+            self.follow_leader();
+            self.judge_quorum(now, &mut effects);
+            self.send_out(now, forwarded, &mut effects);
+            self.work(now, &mut effects)?;
+        }
+        if std::mem::take(&mut self.status_is_due) {
+            self.note_status(now, &mut effects);
+        }
+        Ok(effects)
+    }
+
+    /// The ordered state as of `applied()`, for `DurableWrite::checkpoint` on recovery.
+    pub fn applied(&self) -> LogIndex {
+        self.state.applied
+    }
+
+    /// The ordered state, to be looked at.
+    pub fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// The group as seen here, with positions of one database, or the highest of any.
+    pub fn status(&self, database: Option<DatabaseId>) -> GroupStatus {
+        status::status(&self.config, &self.order, &self.quorum, &self.state, self.has_quorum, database)
+    }
+
+    fn take(&mut self, now: Tick, input: Input, forwarded: &mut Vec<Bytes>, effects: &mut Effects) {
+        match input {
+            Input::Tick => {
+                self.order.tick(now);
+                self.flow.tick(now);
+                self.status_is_due = true;
+            }
+            Input::PeerUp(node) => {
+                self.quorum.peer_up(node);
+                self.status_is_due = true;
+            }
+            Input::PeerDown(node) => {
+                self.quorum.peer_down(node);
+                if self.is_other_member(node) {
+                    self.order.peer_down(node);
+                }
+                self.status_is_due = true;
+            }
+            Input::Peer { from, message: PeerMessage::Raft(message) } => {
+                if self.order.step(from, *message) {
+                    self.quorum.heard(from, now);
+                }
+            }
+            Input::Peer { from, message: PeerMessage::Forward(commands) } => {
+                if self.is_other_member(from) && self.order.is_leader() {
+                    forwarded.extend(commands.into_iter().filter(|command| is_forwardable(from, command)));
+                }
+            }
+            Input::Local(local) => self.flow.local(local, &self.state, &mut effects.replies),
+            Input::Written(_) => {}
+        }
+    }
+
+    fn is_other_member(&self, node: NodeId) -> bool {
+        node != self.config.node && self.config.members.iter().any(|member| member.node == node)
+    }
+
+    fn follow_leader(&mut self) {
+        let leader = (self.order.leader(), self.order.term());
+        if leader != self.led_by {
+            self.led_by = leader;
+            self.status_is_due = true;
+        }
+        self.flow.set_leader(leader.0.map(|node| (node, leader.1)));
+    }
+
+    fn judge_quorum(&mut self, now: Tick, effects: &mut Effects) {
+        let has_quorum = self.quorum.judge(now, self.order.leader(), self.order.is_leader());
+        if has_quorum != self.has_quorum {
+            self.has_quorum = has_quorum;
+            self.status_is_due = true;
+            self.flow.set_quorum(has_quorum, &self.state, &mut effects.replies);
+        }
+    }
+
+    /// Leading: everything that waits becomes log entries. Following: it goes to the leader.
+    fn send_out(&mut self, now: Tick, forwarded: Vec<Bytes>, effects: &mut Effects) {
+        let Some(leader) = self.order.leader() else { return };
+        if leader == self.config.node {
+            self.propose(now, forwarded);
+        } else if self.quorum.is_up(leader) {
+            self.forward(now, leader, effects);
+        }
+    }
+
+    fn propose(&mut self, now: Tick, forwarded: Vec<Bytes>) {
+        let mut batch = Batch::default();
+        for command in forwarded.into_iter().chain(self.flow.reports(now, &self.state)) {
+            if batch.is_full_for(&command, ENTRY_BYTES_MAX) && !self.propose_batch(now, &mut batch) {
+                return;
+            }
+            batch.push(None, command);
+        }
+        while let Some((ticket, command)) = self.flow.next(&self.state) {
+            if batch.is_full_for(&command, ENTRY_BYTES_MAX) && !self.propose_batch(now, &mut batch) {
+                return self.flow.put_back(ticket);
+            }
+            batch.push(Some(ticket), command);
+        }
+        self.propose_batch(now, &mut batch);
+    }
+
+    /// `false` if the log takes no more now; then nothing of the batch was sent.
+    fn propose_batch(&mut self, now: Tick, batch: &mut Batch) -> bool {
+        let Batch { tickets, commands, .. } = std::mem::take(batch);
+        if commands.is_empty() {
+            return true;
+        }
+        let proposed = self.order.propose(command::encode_entry(&commands));
+        for ticket in tickets {
+            if proposed { self.flow.sent(ticket, now) } else { self.flow.put_back(ticket) }
+        }
+        proposed
+    }
+
+    fn forward(&mut self, now: Tick, leader: NodeId, effects: &mut Effects) {
+        let mut batch = Batch::default();
+        for command in self.flow.reports(now, &self.state) {
+            batch.push(None, command);
+        }
+        while let Some((ticket, command)) = self.flow.next(&self.state) {
+            if batch.is_full_for(&command, FORWARD_BYTES_MAX) {
+                let commands = std::mem::take(&mut batch).commands;
+                effects.send_now.push((leader, PeerMessage::Forward(commands)));
+            }
+            self.flow.sent(ticket, now);
+            batch.push(None, command);
+        }
+        if !batch.commands.is_empty() {
+            effects.send_now.push((leader, PeerMessage::Forward(batch.commands)));
+        }
+    }
+
+    /// The outstanding write is done.
+    fn written(&mut self, now: Tick, written: u64, effects: &mut Effects) -> Result<(), CoreError> {
+        match (&self.stage, effects.write.is_none()) {
+            (Stage::Outcomes { number, .. } | Stage::Durable { number, .. }, true) if *number == written => {}
+            _ => return Err(CoreError::Contract("a write was reported that was not asked for")),
+        }
+        match std::mem::replace(&mut self.stage, Stage::Free) {
+            Stage::Free | Stage::Outcomes { held: None, .. } => Ok(()),
+            Stage::Outcomes { held: Some(held), .. } => self.settle(now, held, effects),
+            Stage::Durable { ready, .. } => self.advance(now, ready, effects),
+        }
+    }
+
+    /// Handles what Raft has ready until a write is needed or nothing is left.
+    fn work(&mut self, now: Tick, effects: &mut Effects) -> Result<(), CoreError> {
+        while matches!(self.stage, Stage::Free) && self.order.has_ready() {
+            let mut ready = Box::new(self.order.ready());
+            let messages = ready.take_messages();
+            self.post(now, messages, effects);
+            if let Some(hard_state) = ready.hs() {
+                self.hard_state = hard_state.clone();
+                self.hard_state_is_news = true;
+            }
+            let committed = ready.take_committed_entries();
+            let install = self.install(&ready)?;
+            let held = Held {
+                install,
+                entries: ready.take_entries(),
+                hard_state: ready.must_sync().then(|| self.hard_state.clone()),
+                messages: ready.take_persisted_messages(),
+                ready,
+            };
+            if !committed.is_empty() {
+                self.apply(committed, Some(held), effects)?;
+            } else {
+                self.settle(now, held, effects)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn advance(&mut self, now: Tick, ready: Box<Ready>, effects: &mut Effects) -> Result<(), CoreError> {
+        let mut light = self.order.advance(*ready);
+        if let Some(commit) = light.commit_index() {
+            self.hard_state.commit = commit;
+            self.hard_state_is_news = true;
+        }
+        let messages = light.take_messages();
+        self.post(now, messages, effects);
+        let committed = light.take_committed_entries();
+        if committed.is_empty() { Ok(()) } else { self.apply(committed, None, effects) }
+    }
+
+    /// A snapshot replaces the state at once; the log follows with the durable write.
+    fn install(&mut self, ready: &Ready) -> Result<Option<Checkpoint>, CoreError> {
+        let snapshot = ready.snapshot();
+        if snapshot.is_empty() {
+            return Ok(None);
+        }
+        let metadata = snapshot.get_metadata();
+        let checkpoint = Checkpoint {
+            index: LogIndex(metadata.index),
+            term: metadata.term,
+            state: Bytes::copy_from_slice(&snapshot.data),
+        };
+        self.state = recovered_state(&self.config, &checkpoint, self.state.bounds)?;
+        self.since_checkpoint = (0, 0);
+        self.flow.skipped_to(&self.state);
+        Ok(Some(checkpoint))
+    }
+
+    /// Applies committed entries and asks for their outcomes to be written; `held` has its turn afterwards.
+    fn apply(&mut self, committed: Vec<eraftpb::Entry>, held: Option<Held>, effects: &mut Effects) -> Result<(), CoreError> {
+        let mut outcomes = Vec::with_capacity(committed.len());
+        for mut entry in committed {
+            let (index, term) = (LogIndex(entry.index), entry.term);
+            let data = Bytes::from(entry.take_data());
+            self.since_checkpoint.0 += 1;
+            self.since_checkpoint.1 += data.len() as u64;
+            let commands = command::decode_entry(&data).map_err(|cause| CoreError::Entry { index, cause })?;
+            let (outcome, events) = self.state.apply(index, term, commands);
+            outcomes.push(outcome);
+            for event in events {
+                self.flow.ordered(&event, &mut effects.replies);
+                self.status_is_due |= matches!(event, Event::Attached { .. } | Event::Detached { .. });
+                if let Event::Ordered(ordered) = event {
+                    effects.ordered.push(ordered);
+                }
+            }
+        }
+        let mut write = DurableWrite { outcomes, ..DurableWrite::default() };
+        if self.since_checkpoint.0 >= CHECKPOINT_ENTRIES_MAX || self.since_checkpoint.1 >= CHECKPOINT_BYTES_MAX {
+            self.since_checkpoint = (0, 0);
+            let releasable = self.state.releasable();
+            write.checkpoint = Some(checkpoint::encode(&self.state));
+            write.truncate_to = Some(releasable).filter(|index| index.0 > 0);
+            write.sync = true;
+        }
+        // Raft's ready that is held back may already have moved term and vote, which belong with its entries.
+        if self.hard_state_is_news && held.as_ref().is_none_or(|held| held.hard_state.is_none()) {
+            write.hard_state = Some(self.hard_state.clone());
+            self.hard_state_is_news = false;
+        }
+        let number = self.number(&mut write);
+        effects.write = Some(write);
+        self.stage = Stage::Outcomes { number, held };
+        Ok(())
+    }
+
+    /// The committed entries of a ready have had their turn; now for what it wants durable, if anything.
+    fn settle(&mut self, now: Tick, held: Held, effects: &mut Effects) -> Result<(), CoreError> {
+        let Held { ready, install, entries, hard_state, messages } = held;
+        effects.send_after_write.extend(messages.into_iter().map(envelope));
+        if !ready.must_sync() {
+            return self.advance(now, ready, effects);
+        }
+        let mut write = DurableWrite { install, entries, hard_state, sync: true, ..DurableWrite::default() };
+        self.hard_state_is_news = false;
+        let number = self.number(&mut write);
+        effects.write = Some(write);
+        self.stage = Stage::Durable { number, ready };
+        Ok(())
+    }
+
+    fn number(&mut self, write: &mut DurableWrite) -> u64 {
+        self.writes += 1;
+        write.number = self.writes;
+        self.writes
+    }
+
+    fn post(&mut self, now: Tick, messages: Vec<eraftpb::Message>, effects: &mut Effects) {
+        self.order.sending(&messages, now);
+        effects.send_now.extend(messages.into_iter().map(envelope));
+    }
+
+    /// Positions alone are reported now and then; everything else at once.
+    fn note_status(&mut self, now: Tick, effects: &mut Effects) {
+        let status = self.status(None);
+        let rested = now.0.saturating_sub(self.status.at.0) >= STATUS_TICKS;
+        let news = match &self.status.last {
+            None => true,
+            Some(last) if rested => *last != status,
+            Some(last) => status::differs_beyond_positions(last, &status),
+        };
+        if news {
+            self.status = StatusNote { last: Some(status.clone()), at: now };
+            effects.status = Some(status);
+        }
+    }
+}
+
+/// Commands gathered for one entry.
+#[derive(Default)]
+struct Batch {
+    tickets: Vec<Ticket>,
+    commands: Vec<Bytes>,
+    bytes: usize,
+}
+
+impl Batch {
+    fn is_full_for(&self, command: &Bytes, bytes_max: usize) -> bool {
+        !self.commands.is_empty() && (self.bytes + command.len() > bytes_max || self.commands.len() >= ENTRY_COMMANDS_MAX)
+    }
+
+    fn push(&mut self, ticket: Option<Ticket>, command: Bytes) {
+        self.tickets.extend(ticket);
+        self.bytes += command.len();
+        self.commands.push(command);
+    }
+}
+
+fn envelope(message: eraftpb::Message) -> (NodeId, PeerMessage) {
+    (NodeId(message.to), PeerMessage::Raft(Box::new(message)))
+}
+
+/// A peer may only forward commands of its own, and only such as everybody can read.
+fn is_forwardable(from: NodeId, command: &Bytes) -> bool {
+    command.len() <= COMMAND_BYTES_MAX && Command::decode(command).is_ok_and(|command| command.node() == from)
+}
+
+fn check_config(config: &CoreConfig) -> Result<(), CoreError> {
+    use gcs_writeset::bounds::{GROUP_MEMBERS_MAX, NAME_BYTES_MAX};
+    let members = &config.members;
+    let fail = |what: &str| Err(CoreError::Config(what.to_owned()));
+    if members.is_empty() || members.len() > GROUP_MEMBERS_MAX {
+        return fail("a group has at least one member and not more than its bound");
+    }
+    if !members.is_sorted_by(|a, b| a.name < b.name) {
+        return fail("members must be sorted by name, each name once");
+    }
+    if members.iter().any(|member| member.node.0 == 0) {
+        return fail("a member's id must not be 0");
+    }
+    let mut ids: Vec<NodeId> = members.iter().map(|member| member.node).collect();
+    ids.sort_unstable();
+    if ids.windows(2).any(|pair| pair[0] == pair[1]) {
+        return fail("two members' names give the same id");
+    }
+    if !ids.contains(&config.node) {
+        return fail("this node is not among the members");
+    }
+    let texts = members.iter().flat_map(|member| [&member.name, &member.address]).chain([&config.group]);
+    if texts.into_iter().any(|text| text.len() > NAME_BYTES_MAX) {
+        return fail("a name or an address is too long");
+    }
+    Ok(())
+}
+
+/// The state in a checkpoint, if it is of this group. Addresses may have changed since.
+fn recovered_state(config: &CoreConfig, checkpoint: &Checkpoint, bounds: WindowBounds) -> Result<State, CoreError> {
+    let mut state = checkpoint::decode(&checkpoint.state, bounds)?;
+    let same = |a: &Member, b: &Member| a.node == b.node && a.name == b.name;
+    let members_agree =
+        state.members.len() == config.members.len() && state.members.iter().zip(&config.members).all(|(a, b)| same(a, b));
+    if state.group != config.group {
+        return Err(CoreError::Recovery(format!("the data belongs to group \"{}\"", state.group)));
+    }
+    if !members_agree {
+        return Err(CoreError::Recovery("the data belongs to a group with other members".to_owned()));
+    }
+    if (state.applied, state.applied_term) != (checkpoint.index, checkpoint.term) {
+        return Err(CoreError::Recovery("the checkpoint is not the one it is said to be".to_owned()));
+    }
+    state.members.clone_from(&config.members);
+    Ok(state)
+}

@@ -1,0 +1,181 @@
+//! Delivery: one database's ordered commands become positions, verdicts, and what members hear of them.
+//!
+//! Positions are dense: every submission that counts gets the next one, whatever its verdict. A submission counts once: by its
+//! tag, a later copy is dropped, and so is every command of a life of PostgreSQL that is not the current one. Since an attach
+//! is ordered too, everybody agrees on which life that is at each point of the log.
+//!
+//! Chunks are only collected as references into the log; a writeset must name how many it has, and all must be there.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use gcs_writeset::link::{AbortCause, Verdict};
+use gcs_writeset::writeset::Envelope;
+use gcs_writeset::{Incarnation, NodeId, Position, Sequence, SlotId, Tag};
+
+use crate::api::{LogIndex, LogRef, PositionOutcome};
+use crate::bounds::{CHUNKS_MAX, SLOTS_MAX};
+use crate::certify::{Certifier, WindowBounds};
+use crate::command::{Generation, Report};
+use crate::member::Attachments;
+use crate::retention::Retention;
+
+/// What the group knows of one backend's place on one node.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Slot {
+    /// The last submission that was ordered or abandoned.
+    pub last: Sequence,
+    /// Chunks of the submission after it.
+    pub collecting: Option<Collecting>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Collecting {
+    pub sequence: Sequence,
+    pub chunks: BTreeMap<u32, LogRef>,
+}
+
+/// The ordered state of one database.
+#[derive(Debug)]
+pub struct Database {
+    pub name: String,
+    pub head: Position,
+    pub attachments: Attachments,
+    pub slots: BTreeMap<(NodeId, SlotId), Slot>,
+    pub certifier: Certifier,
+    pub retention: Retention,
+}
+
+impl Database {
+    pub fn new(name: String, bounds: WindowBounds) -> Database {
+        Database {
+            name,
+            head: Position::ZERO,
+            attachments: Attachments::default(),
+            slots: BTreeMap::new(),
+            certifier: Certifier::new(bounds),
+            retention: Retention::default(),
+        }
+    }
+
+    /// `None` if the attach does not count; else where clients may begin to be served.
+    pub fn attach(&mut self, node: NodeId, incarnation: Incarnation, generation: Generation) -> Option<Position> {
+        let new_life = self.attachments.attach(node, incarnation, generation, self.head)?;
+        if new_life {
+            self.forget_slots(node);
+        }
+        self.raise_horizon();
+        Some(self.head)
+    }
+
+    pub fn detach(&mut self, node: NodeId, generation: Generation) -> bool {
+        let detached = self.attachments.detach(node, generation);
+        if detached {
+            self.forget_slots(node);
+            self.raise_horizon();
+        }
+        detached
+    }
+
+    /// Orders a submission; `None` if it does not count.
+    pub fn submit(&mut self, tag: Tag, writeset: &Bytes, at: LogRef) -> Option<PositionOutcome> {
+        let chunks = self.finish(tag)?;
+        let position = self.head.next();
+        let (verdict, chunks): (_, Vec<LogRef>) = match Envelope::decode(writeset) {
+            Ok((envelope, _)) if is_complete(&chunks, envelope.chunks) => {
+                let verdict = self.certifier.certify(position, tag.node, &envelope);
+                self.attachments.report_oldest_base(tag.node, envelope.oldest_base, self.head);
+                (verdict, chunks.into_values().collect())
+            }
+            _ => (Verdict::Aborted(AbortCause::Malformed), Vec::new()),
+        };
+        self.head = position;
+        self.raise_horizon();
+        if let Some(first) = chunks.first() {
+            self.retention.chunked(position, first.index.min(at.index));
+        }
+        Some(PositionOutcome { database: tag.database, position, ordinal: at.ordinal, verdict, chunks })
+    }
+
+    /// Keeps a chunk. Copies of it, and chunks of submissions that are over, change nothing.
+    pub fn chunk(&mut self, tag: Tag, index: u32, at: LogRef) {
+        if !self.counts(tag) || index >= CHUNKS_MAX {
+            return;
+        }
+        let slot = self.slots.entry((tag.node, tag.slot)).or_default();
+        if tag.sequence <= slot.last {
+            return;
+        }
+        let fresh = || Collecting { sequence: tag.sequence, chunks: BTreeMap::new() };
+        let collecting = slot.collecting.get_or_insert_with(fresh);
+        if collecting.sequence < tag.sequence {
+            *collecting = fresh();
+        }
+        if collecting.sequence == tag.sequence {
+            collecting.chunks.entry(index).or_insert(at);
+        }
+    }
+
+    pub fn abandon(&mut self, tag: Tag) {
+        let _ = self.finish(tag);
+    }
+
+    pub fn progress(&mut self, node: NodeId, incarnation: Incarnation, report: Report) {
+        if self.attachments.incarnation(node) == Some(incarnation) {
+            self.attachments.report(node, report, self.head);
+            self.raise_horizon();
+        }
+    }
+
+    /// Whether commands under this tag may change anything: its life of PostgreSQL is the current one.
+    pub fn counts(&self, tag: Tag) -> bool {
+        tag.slot.0 < SLOTS_MAX && self.attachments.incarnation(tag.node) == Some(tag.incarnation)
+    }
+
+    /// Whether the submission of this tag was ordered or abandoned, or has been overtaken by a later one of its slot.
+    pub fn is_over(&self, tag: Tag) -> bool {
+        self.slots.get(&(tag.node, tag.slot)).is_some_and(|slot| tag.sequence <= slot.last)
+    }
+
+    pub fn has_chunk(&self, tag: Tag, index: u32) -> bool {
+        let slot = self.slots.get(&(tag.node, tag.slot));
+        let collecting = slot.and_then(|slot| slot.collecting.as_ref());
+        collecting.is_some_and(|c| c.sequence == tag.sequence && c.chunks.contains_key(&index))
+    }
+
+    /// The last entry that this database does not need any more; `None` if it needs none at all.
+    pub fn releasable(&self, flushed: Option<Position>, applied: LogIndex) -> Option<LogIndex> {
+        let by_positions = self.retention.releasable(flushed?, self.head, applied);
+        let collecting = self.slots.values().filter_map(|slot| slot.collecting.as_ref());
+        let first_chunk = collecting.flat_map(|c| c.chunks.values()).map(|at| at.index.0).min();
+        Some(first_chunk.map_or(by_positions, |first| by_positions.min(LogIndex(first.saturating_sub(1)))))
+    }
+
+    /// Ends the submission: its chunks, if it counts and this is its first end.
+    fn finish(&mut self, tag: Tag) -> Option<BTreeMap<u32, LogRef>> {
+        if !self.counts(tag) {
+            return None;
+        }
+        let slot = self.slots.entry((tag.node, tag.slot)).or_default();
+        if tag.sequence <= slot.last {
+            return None;
+        }
+        slot.last = tag.sequence;
+        match slot.collecting.take_if(|collecting| collecting.sequence <= tag.sequence) {
+            Some(collecting) if collecting.sequence == tag.sequence => Some(collecting.chunks),
+            _ => Some(BTreeMap::new()),
+        }
+    }
+
+    fn forget_slots(&mut self, node: NodeId) {
+        self.slots.retain(|(of, _), _| *of != node);
+    }
+
+    fn raise_horizon(&mut self) {
+        self.certifier.raise_horizon(self.attachments.oldest_base(self.head));
+    }
+}
+
+fn is_complete(chunks: &BTreeMap<u32, LogRef>, expected: u32) -> bool {
+    chunks.len() == expected as usize && chunks.last_key_value().is_none_or(|(&last, _)| last + 1 == expected)
+}

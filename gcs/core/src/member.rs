@@ -1,0 +1,109 @@
+//! Members: who takes part in a database, and how far each has come.
+//!
+//! A member's reports are ordered like everything else, so that what follows from them is the same everywhere: the horizon of
+//! certification, and how much of the log is still needed.
+//!
+//! Membership itself is static for now: the configuration's, carried in the ordered state so that changing it can become a
+//! command like any other.
+
+use std::collections::BTreeMap;
+
+use gcs_writeset::{Incarnation, NodeId, Position};
+
+use crate::api::Member;
+use crate::command::{Generation, Report};
+
+/// One member's part in one database.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Attachment {
+    pub generation: Generation,
+    /// The life of PostgreSQL whose commands count; `None` once detached.
+    pub incarnation: Option<Incarnation>,
+    pub report: Report,
+}
+
+/// Everyone's part in one database.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Attachments {
+    pub by_node: BTreeMap<NodeId, Attachment>,
+}
+
+impl Attachments {
+    pub fn generation(&self, node: NodeId) -> Generation {
+        self.by_node.get(&node).map_or(Generation::default(), |attachment| attachment.generation)
+    }
+
+    pub fn incarnation(&self, node: NodeId) -> Option<Incarnation> {
+        self.by_node.get(&node).and_then(|attachment| attachment.incarnation)
+    }
+
+    /// Orders an attach at `head`; `None` if it does not follow what it says it follows. Otherwise whether this is another
+    /// life of PostgreSQL than the last.
+    pub fn attach(
+        &mut self,
+        node: NodeId,
+        incarnation: Incarnation,
+        generation: Generation,
+        head: Position,
+    ) -> Option<bool> {
+        let attachment = self.by_node.entry(node).or_default();
+        if attachment.generation != generation {
+            return None;
+        }
+        attachment.generation = generation.next();
+        if attachment.incarnation == Some(incarnation) {
+            return Some(false);
+        }
+        if attachment.incarnation.is_none() {
+            attachment.report.flushed = Position::ZERO;
+        }
+        // Transactions of the last life are dead, and those of this one begin when everything up to here is committed.
+        attachment.report.oldest_base = head;
+        attachment.report.committed = attachment.report.flushed;
+        attachment.incarnation = Some(incarnation);
+        Some(true)
+    }
+
+    pub fn detach(&mut self, node: NodeId, generation: Generation) -> bool {
+        match self.by_node.get_mut(&node) {
+            Some(attachment) if attachment.generation == generation && attachment.incarnation.is_some() => {
+                *attachment = Attachment { generation: generation.next(), incarnation: None, report: Report::default() };
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Reports never go back, and never beyond what was ordered.
+    pub fn report(&mut self, node: NodeId, report: Report, head: Position) {
+        if let Some(attachment) = self.by_node.get_mut(&node) {
+            let known = &mut attachment.report;
+            known.committed = known.committed.max(report.committed.min(head));
+            known.flushed = known.flushed.max(report.flushed.min(known.committed));
+            known.oldest_base = known.oldest_base.max(report.oldest_base.min(head));
+        }
+    }
+
+    pub fn report_oldest_base(&mut self, node: NodeId, oldest_base: Position, head: Position) {
+        if let Some(attachment) = self.by_node.get_mut(&node) {
+            attachment.report.oldest_base = attachment.report.oldest_base.max(oldest_base.min(head));
+        }
+    }
+
+    /// The oldest base that any attached member may still use; `head` if nobody is attached.
+    pub fn oldest_base(&self, head: Position) -> Position {
+        let attached = self.by_node.values().filter(|attachment| attachment.incarnation.is_some());
+        attached.map(|attachment| attachment.report.oldest_base).min().unwrap_or(head).min(head)
+    }
+
+    /// What every member has flushed. One that never attached has flushed nothing; a detached one needs nothing (`None` if all
+    /// are).
+    pub fn flushed_by_all(&self, members: &[Member]) -> Option<Position> {
+        let needs = members.iter().filter_map(|member| match self.by_node.get(&member.node) {
+            None => Some(Position::ZERO),
+            Some(Attachment { incarnation: None, .. }) => None,
+            Some(attachment) => Some(attachment.report.flushed),
+        });
+        needs.min()
+    }
+}

@@ -1,0 +1,178 @@
+//! The ordered state: everything that follows from the log, and nothing else.
+//!
+//! [`State::apply`] takes one entry after another; two nodes that applied the same entries are in the same state, whatever else
+//! they lived through. Nothing here reads a clock, a connection or what this node's PostgreSQL is doing. What a command meant
+//! comes out as [`Event`]s, for the node that is waiting for it.
+
+use std::collections::BTreeMap;
+
+use gcs_writeset::{DatabaseId, Incarnation, NodeId, Position, Tag};
+
+use crate::api::{EntryOutcome, LogIndex, LogRef, Member, Ordered};
+use crate::bounds::DATABASES_MAX;
+use crate::certify::{PlantedBug, WindowBounds};
+use crate::command::{Command, Generation};
+use crate::deliver::Database;
+
+#[derive(Debug)]
+pub struct State {
+    pub group: String,
+    pub members: Vec<Member>,
+    pub applied: LogIndex,
+    pub applied_term: u64,
+    pub databases: BTreeMap<DatabaseId, Database>,
+    pub bounds: WindowBounds,
+    bug: Option<PlantedBug>,
+}
+
+/// What a command came to.
+#[derive(Clone, Debug)]
+pub enum Event {
+    Ordered(Ordered),
+    /// The submission did not count: it was ordered before, or is not of the current life.
+    Dropped {
+        tag: Tag,
+    },
+    Chunk {
+        tag: Tag,
+        index: u32,
+    },
+    Abandoned {
+        tag: Tag,
+    },
+    Attached {
+        node: NodeId,
+        database: DatabaseId,
+        name: String,
+        incarnation: Incarnation,
+        serve_from: Position,
+    },
+    /// The attach did not follow what it said it follows: whoever still wants it says so anew.
+    AttachStale {
+        node: NodeId,
+        name: String,
+    },
+    /// There is no room for another database.
+    AttachImpossible {
+        node: NodeId,
+        name: String,
+        incarnation: Incarnation,
+    },
+    Detached {
+        node: NodeId,
+        database: DatabaseId,
+    },
+    DetachStale {
+        node: NodeId,
+        database: DatabaseId,
+    },
+}
+
+impl State {
+    pub fn new(group: String, members: Vec<Member>, bounds: WindowBounds) -> State {
+        State { group, members, applied: LogIndex(0), applied_term: 0, databases: BTreeMap::new(), bounds, bug: None }
+    }
+
+    pub fn plant(&mut self, bug: PlantedBug) {
+        self.bug = Some(bug);
+        for database in self.databases.values_mut() {
+            database.certifier.plant(bug);
+        }
+    }
+
+    /// Applies the entry after the last one.
+    pub fn apply(&mut self, index: LogIndex, term: u64, commands: Vec<Command>) -> (EntryOutcome, Vec<Event>) {
+        debug_assert_eq!(index.0, self.applied.0 + 1);
+        let mut events = Vec::with_capacity(commands.len());
+        for (ordinal, command) in commands.into_iter().enumerate() {
+            events.extend(self.apply_command(command, LogRef { index, ordinal: ordinal as u32 }));
+        }
+        self.applied = index;
+        self.applied_term = term;
+        for database in self.databases.values_mut() {
+            database.retention.applied(index, database.head);
+        }
+        let positions = events.iter().filter_map(|event| match event {
+            Event::Ordered(ordered) => Some(ordered.outcome.clone()),
+            _ => None,
+        });
+        let outcome = EntryOutcome { index, positions: positions.collect(), heads: self.heads() };
+        (outcome, events)
+    }
+
+    pub fn heads(&self) -> Vec<(DatabaseId, Position)> {
+        self.databases.iter().map(|(id, database)| (*id, database.head)).collect()
+    }
+
+    pub fn database(&self, id: DatabaseId) -> Option<&Database> {
+        self.databases.get(&id)
+    }
+
+    pub fn database_named(&self, name: &str) -> Option<(DatabaseId, &Database)> {
+        self.databases.iter().find(|(_, database)| database.name == name).map(|(id, database)| (*id, database))
+    }
+
+    /// The last entry that no member needs any more, as of now.
+    pub fn releasable(&self) -> LogIndex {
+        let by_database = self.databases.values().filter_map(|database| {
+            let flushed = database.attachments.flushed_by_all(&self.members);
+            database.releasable(flushed, self.applied)
+        });
+        by_database.min().unwrap_or(self.applied)
+    }
+
+    fn apply_command(&mut self, command: Command, at: LogRef) -> Option<Event> {
+        match command {
+            Command::Attach { node, incarnation, generation, database } => {
+                Some(self.attach(node, incarnation, generation, database))
+            }
+            Command::Detach { node, generation, database } => {
+                let detached = self.databases.get_mut(&database).is_some_and(|db| db.detach(node, generation));
+                Some(if detached { Event::Detached { node, database } } else { Event::DetachStale { node, database } })
+            }
+            Command::Submit { tag, writeset } => {
+                let outcome = self.databases.get_mut(&tag.database).and_then(|db| db.submit(tag, &writeset, at));
+                Some(match outcome {
+                    Some(outcome) => Event::Ordered(Ordered { index: at.index, outcome, tag, writeset }),
+                    None => Event::Dropped { tag },
+                })
+            }
+            Command::Chunk { tag, index, .. } => {
+                self.databases.get_mut(&tag.database)?.chunk(tag, index, at);
+                Some(Event::Chunk { tag, index })
+            }
+            Command::Abandon { tag } => {
+                self.databases.get_mut(&tag.database)?.abandon(tag);
+                Some(Event::Abandoned { tag })
+            }
+            Command::Progress { node, incarnation, database, report } => {
+                let database = self.databases.get_mut(&database)?;
+                database.progress(node, incarnation, report);
+                if let Some(flushed) = database.attachments.flushed_by_all(&self.members) {
+                    database.retention.flushed(flushed);
+                }
+                None
+            }
+        }
+    }
+
+    fn attach(&mut self, node: NodeId, incarnation: Incarnation, generation: Generation, name: String) -> Event {
+        let known = self.database_named(&name).map(|(id, _)| id);
+        if known.is_none() && self.databases.len() >= DATABASES_MAX {
+            return Event::AttachImpossible { node, name, incarnation };
+        }
+        // Databases are numbered in the order in which they were first attached, from 1, and never forgotten.
+        let id = known.unwrap_or(DatabaseId(self.databases.len() as u32 + 1));
+        let database = self.databases.entry(id).or_insert_with(|| {
+            let mut database = Database::new(name.clone(), self.bounds);
+            if let Some(bug) = self.bug {
+                database.certifier.plant(bug);
+            }
+            database
+        });
+        match database.attach(node, incarnation, generation) {
+            Some(serve_from) => Event::Attached { node, database: id, name, incarnation, serve_from },
+            None => Event::AttachStale { node, name },
+        }
+    }
+}

@@ -1,0 +1,55 @@
+//! The group as one node sees it, for people and for clients.
+
+use gcs_writeset::link::{GroupStatus, MemberState, MemberStatus};
+use gcs_writeset::{DatabaseId, NodeId, Position};
+use raft::Storage;
+
+use crate::api::CoreConfig;
+use crate::deliver::Database;
+use crate::order::Order;
+use crate::quorum::Quorum;
+use crate::state::State;
+
+pub fn status<L: Storage>(
+    config: &CoreConfig,
+    order: &Order<L>,
+    quorum: &Quorum,
+    state: &State,
+    has_quorum: bool,
+    database: Option<DatabaseId>,
+) -> GroupStatus {
+    let databases: Vec<&Database> =
+        state.databases.iter().filter(|(id, _)| database.is_none_or(|wanted| wanted == **id)).map(|(_, db)| db).collect();
+    let ordered = databases.iter().map(|db| db.head).max().unwrap_or_default();
+    let members = config.members.iter().enumerate().map(|(ordinal, member)| MemberStatus {
+        node: member.node,
+        name: member.name.clone(),
+        address: member.address.clone(),
+        ordinal: ordinal as u16,
+        state: member_state(member.node == order.me() || quorum.is_up(member.node), member.node, &databases),
+        committed: committed(member.node, &databases),
+        ordered,
+    });
+    GroupStatus { quorum: has_quorum, leader: order.leader(), term: order.term(), members: members.collect() }
+}
+
+/// Whether two reports differ in more than how far the order and its members have come.
+pub fn differs_beyond_positions(a: &GroupStatus, b: &GroupStatus) -> bool {
+    let same_members = a.members.len() == b.members.len()
+        && a.members.iter().zip(&b.members).all(|(a, b)| (a.node, a.state) == (b.node, b.state));
+    (a.quorum, a.leader, a.term) != (b.quorum, b.leader, b.term) || !same_members
+}
+
+fn member_state(connected: bool, node: NodeId, databases: &[&Database]) -> MemberState {
+    let attached = databases.iter().any(|db| db.attachments.incarnation(node).is_some());
+    match (connected, attached) {
+        (false, _) => MemberState::Unreachable,
+        (true, true) => MemberState::Online,
+        (true, false) => MemberState::Detached,
+    }
+}
+
+fn committed(node: NodeId, databases: &[&Database]) -> Position {
+    let reports = databases.iter().filter_map(|db| db.attachments.by_node.get(&node));
+    reports.map(|attachment| attachment.report.committed).max().unwrap_or_default()
+}

@@ -1,0 +1,104 @@
+//! The core as a whole, on a perfect network.
+
+mod support;
+
+use gcs_core::*;
+use gcs_writeset::link::{AbortCause, RefusalReason, Verdict};
+use gcs_writeset::{DatabaseId, Incarnation, Position};
+use support::*;
+
+fn attach_all(cluster: &mut Cluster, size: usize) {
+    for name in ["a", "b", "c", "d", "e"].iter().take(size) {
+        cluster.local(node(name), Local::Attach { database: "shop".into(), incarnation: Incarnation(1) });
+        cluster.settle();
+        let replies = cluster.replies(node(name));
+        assert!(matches!(replies[..], [LocalReply::Attached { database: DatabaseId(1), .. }]), "{replies:?}");
+    }
+}
+
+#[test]
+fn three_nodes_order_a_writeset_of_each_and_agree_on_every_verdict() {
+    let mut cluster = Cluster::new(3);
+    cluster.elect();
+    attach_all(&mut cluster, 3);
+    for name in ["a", "b", "c"] {
+        let id = node(name);
+        cluster.local(id, Local::Submit { tag: tag(id, 1, 0, 1), writeset: writeset(0, &[42], &[]) });
+    }
+    cluster.settle();
+    cluster.ticks(2);
+    let histories: Vec<Vec<(Position, Verdict)>> = ["a", "b", "c"]
+        .map(|name| cluster.ordered(node(name)).into_iter().map(|o| (o.outcome.position, o.outcome.verdict)).collect())
+        .to_vec();
+    assert_eq!(histories[0], histories[1]);
+    assert_eq!(histories[0], histories[2]);
+    assert_eq!(histories[0].len(), 3);
+    assert!(matches!(histories[0][0], (Position(1), Verdict::Certified { depends_on: Position(0) })));
+    assert!(matches!(
+        histories[0][1],
+        (Position(2), Verdict::Aborted(AbortCause::Conflict { winner: Position(1), key_index: 0, .. }))
+    ));
+}
+
+#[test]
+fn a_minority_refuses_at_once_and_takes_writes_again_when_healed() {
+    let mut cluster = Cluster::new(3);
+    cluster.elect();
+    attach_all(&mut cluster, 3);
+    let logs = [cluster.stop(node("b")), cluster.stop(node("c"))];
+    cluster.settle();
+    let id = node("a");
+    cluster.replies(id);
+    cluster.local(id, Local::Submit { tag: tag(id, 1, 0, 1), writeset: writeset(0, &[1], &[]) });
+    cluster.settle();
+    let replies = cluster.replies(id);
+    assert!(matches!(replies[..], [LocalReply::Refused { reason: RefusalReason::NoQuorum, .. }]), "{replies:?}");
+    let [b, c] = logs;
+    cluster.start(node("b"), b);
+    cluster.start(node("c"), c);
+    cluster.elect();
+    cluster.local(id, Local::Submit { tag: tag(id, 1, 0, 2), writeset: writeset(0, &[1], &[]) });
+    cluster.ticks(3);
+    for name in ["a", "b", "c"] {
+        assert_eq!(cluster.ordered(node(name)).last().unwrap().outcome.position, Position(1), "on {name}");
+    }
+}
+
+#[test]
+fn a_command_sent_to_a_leader_that_dies_is_ordered_once_by_the_next() {
+    let mut cluster = Cluster::new(3);
+    let leader = cluster.elect();
+    attach_all(&mut cluster, 3);
+    let id = *["a", "b"].map(node).iter().find(|id| **id != leader).unwrap();
+    cluster.cut.insert((id, leader));
+    cluster.local(id, Local::Submit { tag: tag(id, 1, 0, 1), writeset: writeset(0, &[1], &[]) });
+    cluster.settle();
+    cluster.stop(leader);
+    cluster.cut.clear();
+    cluster.elect();
+    cluster.ticks(3);
+    let ordered = cluster.ordered(id);
+    assert_eq!(ordered.len(), 1);
+    assert_eq!(ordered[0].tag, tag(id, 1, 0, 1));
+}
+
+#[test]
+fn a_restarted_node_orders_again_from_its_log_what_it_had_applied() {
+    let mut cluster = Cluster::new(3);
+    cluster.elect();
+    attach_all(&mut cluster, 3);
+    let id = node("c");
+    for sequence in 1..=5 {
+        let base = sequence - 1;
+        cluster.local(id, Local::Submit { tag: tag(id, 1, 0, sequence), writeset: writeset(base, &[9], &[]) });
+        cluster.settle();
+    }
+    cluster.ticks(2);
+    let before: Vec<_> = cluster.ordered(id).into_iter().map(|o| o.outcome).collect();
+    assert_eq!(before.len(), 5);
+    let log = cluster.stop(id);
+    cluster.start(id, log);
+    cluster.ticks(20);
+    let after: Vec<_> = cluster.ordered(id).into_iter().map(|o| o.outcome).collect();
+    assert_eq!(before, after);
+}
