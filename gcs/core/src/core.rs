@@ -52,8 +52,27 @@ struct Held {
     messages: Vec<eraftpb::Message>,
 }
 
+/// Limits that a test may want to meet. The window's must be the same on all members.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    pub window: WindowBounds,
+    pub checkpoint_entries_max: u64,
+    pub checkpoint_bytes_max: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            window: WindowBounds::default(),
+            checkpoint_entries_max: CHECKPOINT_ENTRIES_MAX,
+            checkpoint_bytes_max: CHECKPOINT_BYTES_MAX,
+        }
+    }
+}
+
 pub struct Core<L: Storage> {
     config: CoreConfig,
+    limits: Limits,
     order: Order<L>,
     state: State,
     flow: Flow,
@@ -89,16 +108,12 @@ impl<L: Storage> Core<L> {
     /// and data (`Checkpoint::state`), or `SnapshotTemporarilyUnavailable` while there is none. After `truncate_to`, the term of
     /// the entry at that index must still be known. An error from it, other than those that Raft knows, is a panic.
     pub fn new(config: CoreConfig, log: L, recovered: Recovered) -> Result<Core<L>, CoreError> {
-        Core::with_bounds(config, log, recovered, WindowBounds::default())
+        Core::with_limits(config, log, recovered, Limits::default())
     }
 
-    /// The same with other bounds of the certification window, which must be the same on all members.
-    pub fn with_bounds(
-        config: CoreConfig,
-        log: L,
-        recovered: Recovered,
-        bounds: WindowBounds,
-    ) -> Result<Core<L>, CoreError> {
+    /// The same with smaller limits, for tests to meet them.
+    pub fn with_limits(config: CoreConfig, log: L, recovered: Recovered, limits: Limits) -> Result<Core<L>, CoreError> {
+        let bounds = limits.window;
         check_config(&config)?;
         let state = match &recovered.checkpoint {
             Some(checkpoint) => recovered_state(&config, checkpoint, bounds)?,
@@ -112,6 +127,7 @@ impl<L: Storage> Core<L> {
             flow: Flow::new(config.node),
             quorum: Quorum::new(others),
             config,
+            limits,
             order,
             state,
             stage: Stage::Free,
@@ -382,7 +398,8 @@ impl<L: Storage> Core<L> {
             }
         }
         let mut write = DurableWrite { outcomes, ..DurableWrite::default() };
-        if self.since_checkpoint.0 >= CHECKPOINT_ENTRIES_MAX || self.since_checkpoint.1 >= CHECKPOINT_BYTES_MAX {
+        let (entries, bytes) = self.since_checkpoint;
+        if entries >= self.limits.checkpoint_entries_max || bytes >= self.limits.checkpoint_bytes_max {
             self.since_checkpoint = (0, 0);
             let releasable = self.state.releasable();
             write.checkpoint = Some(checkpoint::encode(&self.state));

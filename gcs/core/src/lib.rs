@@ -38,6 +38,6 @@ pub mod retention;
 pub mod state;
 pub mod status;
 
-pub use crate::core::Core;
+pub use crate::core::{Core, Limits};
 pub use api::*;
 pub use error::CoreError;

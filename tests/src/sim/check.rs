@@ -1,0 +1,40 @@
+//! The invariants of the design, one file each. Each sees every fact of a run, in order, and says when one breaks it.
+
+mod certified_means_committed;
+mod durable_before_acknowledged;
+mod equal_in_the_end;
+mod exactly_once;
+mod minority_commits_nothing;
+mod never_diverge;
+mod no_lost_update;
+mod one_commit_order;
+mod same_order;
+mod same_verdict;
+
+use super::fact::{Fact, View};
+
+pub trait Invariant {
+    fn name(&self) -> &'static str;
+
+    fn observe(&mut self, fact: &Fact, view: &View<'_>) -> Result<(), String>;
+
+    /// All is well and over.
+    fn end(&mut self) -> Result<(), String> {
+        Ok(())
+    }
+}
+
+pub fn all() -> Vec<Box<dyn Invariant>> {
+    vec![
+        Box::new(same_order::SameOrder::default()),
+        Box::new(same_verdict::SameVerdict::default()),
+        Box::new(durable_before_acknowledged::DurableBeforeAcknowledged::default()),
+        Box::new(one_commit_order::OneCommitOrder::default()),
+        Box::new(exactly_once::ExactlyOnce::default()),
+        Box::new(certified_means_committed::CertifiedMeansCommitted::default()),
+        Box::new(never_diverge::NeverDiverge),
+        Box::new(minority_commits_nothing::MinorityCommitsNothing::default()),
+        Box::new(no_lost_update::NoLostUpdate::default()),
+        Box::new(equal_in_the_end::EqualInTheEnd::default()),
+    ]
+}

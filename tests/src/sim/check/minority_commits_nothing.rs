@@ -1,0 +1,43 @@
+//! Invariant 9: a minority commits nothing, and says so soon.
+
+use std::collections::BTreeMap;
+
+use super::Invariant;
+use crate::sim::fact::{Fact, N, View};
+use crate::sim::time::{Span, Time, ms};
+
+/// Within this a node that is cut off must know it: less than the 2 s after which clients must have their error.
+const KNOWN_WITHIN: Span = ms(1_900);
+
+#[derive(Default)]
+pub struct MinorityCommitsNothing {
+    /// Since when a node has been out of touch with any majority.
+    alone_since: BTreeMap<N, Time>,
+}
+
+impl Invariant for MinorityCommitsNothing {
+    fn name(&self) -> &'static str {
+        "a minority commits nothing"
+    }
+
+    fn observe(&mut self, fact: &Fact, view: &View<'_>) -> Result<(), String> {
+        match fact {
+            Fact::Delivered { node, delivery } if !view.flushed_by_majority(delivery.index, *node) => {
+                let position = delivery.outcome.position;
+                Err(format!("position {position} is given out on node {} before a majority flushed it", node.0))
+            }
+            Fact::Ticked { node, in_touch: true, .. } => {
+                self.alone_since.remove(node);
+                Ok(())
+            }
+            Fact::Ticked { node, quorum, .. } => {
+                let since = *self.alone_since.entry(*node).or_insert(view.now);
+                if *quorum && view.now.since(since) > KNOWN_WITHIN {
+                    return Err(format!("node {} has been alone since {since} and takes writes", node.0));
+                }
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+}

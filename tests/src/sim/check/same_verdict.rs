@@ -1,0 +1,86 @@
+//! Invariant 2: a verdict reads nothing but ordered history. Every node must give the same one, and it must be the one that a
+//! certifier gives which keeps all of history and looks at every pair.
+
+use std::collections::BTreeMap;
+
+use gcs_writeset::link::{AbortCause, Verdict};
+use gcs_writeset::writeset::Envelope;
+use gcs_writeset::{Key, Mode, NodeId, Position};
+
+use super::Invariant;
+use crate::sim::fact::{Delivery, Fact, View};
+
+#[derive(Default)]
+pub struct SameVerdict {
+    verdicts: BTreeMap<Position, Verdict>,
+    /// Certified writesets and all their keys.
+    history: Vec<(Position, NodeId, Vec<(Key, Mode)>)>,
+}
+
+impl Invariant for SameVerdict {
+    fn name(&self) -> &'static str {
+        "same verdict"
+    }
+
+    fn observe(&mut self, fact: &Fact, _: &View<'_>) -> Result<(), String> {
+        let Fact::Delivered { node, delivery } = fact else { return Ok(()) };
+        let (position, verdict) = (delivery.outcome.position, delivery.outcome.verdict);
+        if let Some(first) = self.verdicts.get(&position) {
+            return if *first == verdict {
+                Ok(())
+            } else {
+                Err(format!("position {position} is {verdict:?} on node {} and was {first:?}", node.0))
+            };
+        }
+        self.verdicts.insert(position, verdict);
+        self.justify(delivery).map_err(|why| format!("position {position}, {verdict:?}: {why}"))
+    }
+}
+
+impl SameVerdict {
+    fn justify(&mut self, delivery: &Delivery) -> Result<(), String> {
+        let Ok((envelope, _)) = Envelope::decode(&delivery.writeset) else { return Err("undecodable".into()) };
+        let keys: Vec<(Key, Mode, Position)> = envelope.keys().collect();
+        let conflicts = |index: usize, winner: Option<Position>| {
+            let (key, mode, base) = keys[index];
+            self.history.iter().filter(move |(position, _, held)| {
+                let named = winner.is_none_or(|winner| *position == winner);
+                named && *position > base && holds_against(held, key, mode)
+            })
+        };
+        match delivery.outcome.verdict {
+            Verdict::Certified { depends_on } => {
+                if let Some((other, _, _)) = (0..keys.len()).find_map(|index| conflicts(index, None).next()) {
+                    return Err(format!("conflicts with position {other}"));
+                }
+                let holders = self
+                    .history
+                    .iter()
+                    .filter(|(_, _, held)| keys.iter().any(|(key, mode, _)| holds_against(held, *key, *mode)));
+                let last = holders.map(|(position, _, _)| *position).max().unwrap_or_default();
+                if depends_on < last || depends_on >= delivery.outcome.position {
+                    return Err(format!("must wait for position {last}"));
+                }
+                let keys = keys.iter().map(|(key, mode, _)| (*key, *mode)).collect();
+                self.history.push((delivery.outcome.position, delivery.tag.node, keys));
+                Ok(())
+            }
+            Verdict::Aborted(AbortCause::Conflict { winner, winner_node, key_index }) => {
+                let mut found = conflicts(key_index as usize, Some(winner));
+                match found.next() {
+                    Some((_, node, _)) if *node == winner_node => Ok(()),
+                    _ => Err("no such conflict".into()),
+                }
+            }
+            Verdict::Aborted(AbortCause::BelowHorizon { horizon }) => {
+                let below = keys.iter().any(|(_, _, base)| *base < horizon);
+                if below && horizon < delivery.outcome.position { Ok(()) } else { Err("no base is below it".into()) }
+            }
+            Verdict::Aborted(AbortCause::Malformed) => Err("nothing was wrong with it".into()),
+        }
+    }
+}
+
+fn holds_against(held: &[(Key, Mode)], key: Key, mode: Mode) -> bool {
+    held.iter().any(|(other, theirs)| *other == key && (mode == Mode::Exclusive || *theirs == Mode::Exclusive))
+}

@@ -1,0 +1,72 @@
+//! What happened, as far as invariants are about it.
+
+use std::rc::Rc;
+
+use bytes::Bytes;
+use gcs_core::{LogIndex, PositionOutcome};
+use gcs_writeset::{Position, Tag};
+
+use super::postgres::{Row, TxnId, Value};
+use super::time::Time;
+
+/// A node of the simulation, from 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct N(pub usize);
+
+/// One position, as a node's daemon gave it out.
+#[derive(Clone, Debug)]
+pub struct Delivery {
+    pub index: LogIndex,
+    pub outcome: PositionOutcome,
+    pub tag: Tag,
+    pub writeset: Bytes,
+    /// Chunks and the end of the body, put together.
+    pub body: Bytes,
+}
+
+#[derive(Clone, Debug)]
+pub enum Fact {
+    /// A daemon gave a position to its PostgreSQL.
+    Delivered { node: N, delivery: Rc<Delivery> },
+    /// PostgreSQL needs positions after this one, and its daemon no longer has them.
+    LogTooShort { node: N, after: Position },
+    /// A writeset does not fit the rows it is to be applied to.
+    Diverged { node: N, position: Position, row: Row },
+    /// Snapshots taken from now on see this position.
+    Visible { node: N, position: Position },
+    /// Everything up to here is committed, aborted positions passed over.
+    Committed { node: N, position: Position },
+    /// PostgreSQL came back from a crash with everything up to here.
+    Recovered { node: N, position: Position },
+    /// PostgreSQL takes clients, who see everything up to here.
+    Serving { node: N, visible: Position },
+    /// A transaction is handed to the group under this tag.
+    Submitted { node: N, txn: TxnId, tag: Tag },
+    /// COMMIT returned.
+    Acknowledged { node: N, txn: TxnId, position: Position },
+    /// A definite error: nothing of it may remain.
+    Failed { node: N, txn: TxnId, why: &'static str },
+    /// An error that leaves the outcome open.
+    Unknown { node: N, txn: TxnId },
+    /// A client that wanted to write was refused for want of a quorum.
+    RefusedWrite { node: N },
+    /// A daemon's clock ticked: what it thinks of the group, and whether it can exchange messages with a majority.
+    Ticked { node: N, quorum: bool, in_touch: bool },
+    /// The end of a run: what every row is on this node.
+    Final { node: N, committed: Position, rows: Vec<(Row, Value)> },
+}
+
+/// Where a check may look besides the facts.
+pub struct View<'a> {
+    pub now: Time,
+    pub nodes: usize,
+    /// Whether this entry, as the second node has it, is flushed at the first.
+    pub flushed: &'a dyn Fn(N, LogIndex, N) -> bool,
+}
+
+impl View<'_> {
+    /// Whether this entry, as `node` has it, is flushed at a majority.
+    pub fn flushed_by_majority(&self, index: LogIndex, node: N) -> bool {
+        (0..self.nodes).filter(|at| (self.flushed)(N(*at), index, node)).count() > self.nodes / 2
+    }
+}

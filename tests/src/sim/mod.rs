@@ -1,0 +1,51 @@
+//! The simulator: whole groups in one thread, with everything that can go wrong drawn from a seed.
+//!
+//! A run is N cores (the daemon's own, [`gcs_core::Core`]) over a [`net`] that delays, reorders, duplicates, drops and
+//! partitions, on [`disk`]s that lose what was not flushed, each under a model of a [`postgres`] server with snapshots, row
+//! locks, remote backends and the gate, with clients. Daemons and servers crash, separately and together, and come back.
+//! What happens becomes [`fact`]s, and every invariant of the design is a [`check`] over them. Then trouble ends, and the group
+//! must become live and equal.
+//!
+//! One seed is one run: the same seed gives the same trace, byte for byte. So a failure is found once and replayed at will:
+//!
+//! ```text
+//! make sim SEEDS=10000               # seeds 1 to 10000
+//! make sim SEED=4711                 # one seed, with its trace
+//! ```
+//!
+//! Left out on purpose: PostgreSQL itself. Whether the extension does what the model does is for the end-to-end tests to show.
+
+pub mod check;
+pub mod daemon;
+pub mod disk;
+pub mod fact;
+pub mod faults;
+pub mod net;
+pub mod plan;
+pub mod postgres;
+pub mod rng;
+pub mod time;
+pub mod trace;
+pub mod world;
+
+use plan::Plan;
+use world::{Failure, Tally, World};
+
+/// Runs one plan. A panic inside the core is a failure too.
+pub fn run(plan: &Plan) -> Result<Tally, Failure> {
+    World::new(plan.clone(), false).run().0
+}
+
+/// Runs one plan and keeps its trace.
+pub fn run_traced(plan: &Plan) -> (Result<Tally, Failure>, Vec<String>) {
+    let (result, trace) = World::new(plan.clone(), true).run();
+    (result, trace.into_lines())
+}
+
+/// Says how to see a failure again.
+pub fn report(seed: u64, failure: &Failure) -> String {
+    format!(
+        "seed {seed} breaks \"{}\" at {} s: {}\nreplay it with: make sim SEED={seed}",
+        failure.invariant, failure.at, failure.what
+    )
+}

@@ -1,0 +1,60 @@
+//! What a seed decides before anything happens: how large the group, how bad the network, how much goes wrong.
+
+use gcs_core::Limits;
+use gcs_core::certify::{PlantedBug, WindowBounds};
+
+use super::rng::Rng;
+use super::time::{Span, ms};
+
+#[derive(Clone, Debug)]
+pub struct Plan {
+    pub seed: u64,
+    pub nodes: usize,
+    /// The last node keeps no database: it votes, and follows the order.
+    pub witness: bool,
+    pub clients_per_node: u32,
+    pub rows: u32,
+    /// Of a thousand messages between daemons.
+    pub drop_permille: u64,
+    pub duplicate_permille: u64,
+    /// Of a thousand messages, those that take long; the others take up to `delay_usual`.
+    pub slow_permille: u64,
+    pub delay_usual: Span,
+    pub delay_slow: Span,
+    /// The mean span between two faults.
+    pub fault_every: Span,
+    /// How long things go wrong; afterwards everything must heal.
+    pub trouble: Span,
+    pub limits: Limits,
+    pub bug: Option<PlantedBug>,
+}
+
+impl Plan {
+    pub fn of_seed(seed: u64) -> Plan {
+        let mut rng = Rng::new(seed);
+        let nodes = *rng.pick(&[3, 3, 3, 5]);
+        let bad_network = rng.chance(500);
+        let small_window = rng.chance(300);
+        let window = if small_window {
+            WindowBounds { keys_max: rng.between(30, 400), positions_max: rng.between(10, 200) }
+        } else {
+            WindowBounds::default()
+        };
+        Plan {
+            seed,
+            nodes,
+            witness: nodes == 5 && rng.chance(500),
+            clients_per_node: rng.between(2, 5) as u32,
+            rows: rng.between(4, 24) as u32,
+            drop_permille: if bad_network { rng.between(1, 80) } else { 0 },
+            duplicate_permille: if bad_network { rng.between(1, 80) } else { 0 },
+            slow_permille: rng.between(0, 50),
+            delay_usual: ms(rng.between(1, 6)),
+            delay_slow: ms(rng.between(20, 400)),
+            fault_every: ms(rng.between(600, 4_000)),
+            trouble: ms(rng.between(8_000, 20_000)),
+            limits: Limits { window, checkpoint_entries_max: rng.between(15, 150), checkpoint_bytes_max: 1 << 20 },
+            bug: None,
+        }
+    }
+}
