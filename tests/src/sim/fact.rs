@@ -48,6 +48,10 @@ pub enum Fact {
     Failed { node: N, txn: TxnId, why: &'static str },
     /// An error that leaves the outcome open.
     Unknown { node: N, txn: TxnId },
+    /// A certified backend ended, since an earlier position needed its locks.
+    GaveWay { node: N, position: Position },
+    /// A submission goes to the daemon again, under its tag.
+    SentAgain { node: N, txn: TxnId },
     /// A client that wanted to write was refused for want of a quorum.
     RefusedWrite { node: N },
     /// A daemon's clock ticked: what it thinks of the group, and whether it can exchange messages with a majority.

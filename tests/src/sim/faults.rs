@@ -65,6 +65,7 @@ pub fn inflict(world: &mut World, fault: Fault) {
             inflict(world, Fault::Postgres(n, span));
         }
         Fault::Everything(span) => {
+            *world.tally.corners.entry("everything died at once").or_default() += 1;
             for n in (0..all).map(N) {
                 let span = Span(span.0 / 2 + world.rng.below(span.0));
                 inflict(world, Fault::Machine(n, span));

@@ -27,6 +27,8 @@ pub struct Plan {
     pub trouble: Span,
     pub limits: Limits,
     pub bug: Option<PlantedBug>,
+    /// Whether verdicts are compared with those of a certifier that keeps all of history.
+    pub reference_certifier: bool,
 }
 
 impl Plan {
@@ -55,6 +57,7 @@ impl Plan {
             trouble: ms(rng.between(8_000, 20_000)),
             limits: Limits { window, checkpoint_entries_max: rng.between(15, 150), checkpoint_bytes_max: 1 << 20 },
             bug: None,
+            reference_certifier: true,
         }
     }
 }

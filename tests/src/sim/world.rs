@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 
 use gcs_core::{Core, CoreConfig, Input, Local, LocalReply, LogIndex, Member, PeerMessage};
+use gcs_writeset::link::{AbortCause, Verdict};
 use gcs_writeset::{NodeId, Position};
 
 use super::check::{self, Invariant};
@@ -111,6 +112,8 @@ pub struct Tally {
     pub faults: u64,
     pub events: u64,
     pub why_failed: BTreeMap<&'static str, u64>,
+    /// How often each corner was reached that seeds must reach.
+    pub corners: BTreeMap<&'static str, u64>,
 }
 
 pub struct World {
@@ -134,7 +137,7 @@ pub struct World {
 
 impl World {
     pub fn new(plan: Plan, keep_trace: bool) -> World {
-        let mut rng = Rng::new(plan.seed ^ 0x776f_726c_64);
+        let mut rng = Rng::new(plan.seed ^ 0x0077_6f72_6c64);
         let nodes = (0..plan.nodes).map(|i| new_node(&plan, N(i), &mut rng)).collect();
         let mut world = World {
             net: Net::new(&plan),
@@ -147,7 +150,7 @@ impl World {
             planned: 0,
             txns: 0,
             facts: VecDeque::new(),
-            checks: check::all(),
+            checks: check::all(plan.reference_certifier),
             failure: None,
             wrote_since: vec![false; plan.nodes],
             rng,
@@ -367,6 +370,14 @@ impl World {
         let Some(mut effects) = daemon.writing.take() else { return };
         let Some(write) = effects.write.take() else { return };
         let number = write.number;
+        let corners = &mut self.tally.corners;
+        for (corner, reached) in [
+            ("a snapshot was installed", write.install.is_some()),
+            ("a checkpoint was written", write.checkpoint.is_some()),
+            ("the log was cut", write.truncate_to.is_some()),
+        ] {
+            *corners.entry(corner).or_default() += u64::from(reached);
+        }
         node.disk.0.borrow_mut().write(write);
         self.send(n, effects.send_after_write);
         self.hand_on(n, effects.replies);
@@ -728,9 +739,21 @@ impl World {
                 *self.tally.why_failed.entry(why).or_default() += 1;
             }
             Fact::Unknown { .. } => self.tally.unknown += 1,
+            Fact::GaveWay { .. } => *self.tally.corners.entry("a certified backend gave way").or_default() += 1,
+            Fact::SentAgain { .. } => *self.tally.corners.entry("a submission was sent again").or_default() += 1,
+            Fact::RefusedWrite { .. } => *self.tally.corners.entry("a minority refused a write").or_default() += 1,
             Fact::Delivered { node, delivery } => {
                 let (position, verdict) = (delivery.outcome.position, delivery.outcome.verdict);
                 let tag = delivery.tag;
+                let corners = &mut self.tally.corners;
+                *corners.entry("a writeset came in chunks").or_default() += u64::from(!delivery.outcome.chunks.is_empty());
+                let corner = match verdict {
+                    Verdict::Certified { .. } => "a writeset was certified",
+                    Verdict::Aborted(AbortCause::Conflict { .. }) => "a writeset lost",
+                    Verdict::Aborted(AbortCause::BelowHorizon { .. }) => "a base was below the horizon",
+                    Verdict::Aborted(AbortCause::Malformed) => "a writeset was malformed",
+                };
+                *corners.entry(corner).or_default() += 1;
                 return self.trace.line(self.now, format_args!("{} delivered {position} {tag} {verdict:?}", node.0));
             }
             _ => {}

@@ -10,11 +10,13 @@ use gcs_writeset::{Key, Mode, NodeId, Position};
 use super::Invariant;
 use crate::sim::fact::{Delivery, Fact, View};
 
-#[derive(Default)]
+/// A certified writeset and all its keys.
+type Held = (Position, NodeId, Vec<(Key, Mode)>);
+
 pub struct SameVerdict {
+    has_reference: bool,
     verdicts: BTreeMap<Position, Verdict>,
-    /// Certified writesets and all their keys.
-    history: Vec<(Position, NodeId, Vec<(Key, Mode)>)>,
+    history: Vec<Held>,
 }
 
 impl Invariant for SameVerdict {
@@ -33,11 +35,18 @@ impl Invariant for SameVerdict {
             };
         }
         self.verdicts.insert(position, verdict);
+        if !self.has_reference {
+            return Ok(());
+        }
         self.justify(delivery).map_err(|why| format!("position {position}, {verdict:?}: {why}"))
     }
 }
 
 impl SameVerdict {
+    pub fn new(has_reference: bool) -> SameVerdict {
+        SameVerdict { has_reference, verdicts: BTreeMap::new(), history: Vec::new() }
+    }
+
     fn justify(&mut self, delivery: &Delivery) -> Result<(), String> {
         let Ok((envelope, _)) = Envelope::decode(&delivery.writeset) else { return Err("undecodable".into()) };
         let keys: Vec<(Key, Mode, Position)> = envelope.keys().collect();
