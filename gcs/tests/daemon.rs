@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use gcs_writeset::link::{AbortCause, FailureKind, MemberState, RefusalReason, Reply, Request, Role, Verdict};
 use gcs_writeset::{Incarnation, Position, Sequence, SlotId};
 
-use support::{Daemon, Group, Link, Manager, order, writeset, writeset_with};
+use support::{Daemon, Delivered, Group, Link, Manager, order, writeset, writeset_with};
 
 #[test]
 fn every_node_delivers_the_same_stream() {
@@ -89,6 +89,53 @@ fn a_killed_daemon_comes_back_and_its_database_gets_what_it_missed() {
     }
     let mut again = Manager::attach(&group.daemons[2].socket, Incarnation(34), Position(1));
     assert_eq!(again.delivered(308), all);
+}
+
+#[test]
+fn whoever_is_killed_every_submission_is_ordered_once_and_nothing_acknowledged_is_lost() {
+    const BATCH: u64 = 20;
+    let mut group = Group::start(3);
+    let mut managers = group.attach_all();
+    let mut streams: Vec<Vec<Delivered>> = vec![Vec::new(); 3];
+    for round in 0..9u64 {
+        let origin = (round % 3) as usize;
+        let submit_all = |manager: &mut Manager| {
+            for i in 0..BATCH {
+                let bytes = writeset(round * 1000 + i, Position::ZERO);
+                manager.submit_for(SlotId(i as u32), Sequence(round + 1), &bytes);
+            }
+        };
+        submit_all(&mut managers[origin]);
+        let early = managers[origin].delivered(5);
+        streams[origin].extend(early);
+        let victims = match round % 4 {
+            0 => vec![origin],
+            1 => vec![(origin + 1) % 3],
+            2 => vec![(origin + 1) % 3, (origin + 2) % 3],
+            _ => vec![0, 1, 2],
+        };
+        for &victim in &victims {
+            group.daemons[victim].kill();
+        }
+        for &victim in &victims {
+            group.daemons[victim].start();
+        }
+        for &victim in &victims {
+            managers[victim].reattach(&group.daemons[victim].socket);
+        }
+        submit_all(&mut managers[origin]);
+        let total = ((round + 1) * BATCH) as usize;
+        for (manager, stream) in managers.iter_mut().zip(&mut streams) {
+            stream.extend(manager.delivered(total - stream.len()));
+        }
+    }
+    for stream in &streams {
+        assert_eq!(order(stream), order(&streams[0]));
+        let mut tags: Vec<_> = stream.iter().map(|one| one.tag).collect();
+        tags.sort();
+        tags.dedup();
+        assert_eq!(tags.len(), 9 * BATCH as usize, "each once");
+    }
 }
 
 #[test]
