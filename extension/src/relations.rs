@@ -105,6 +105,11 @@ pub fn known(oid: Oid, describe: impl FnOnce() -> Table) -> Rc<Known> {
     known
 }
 
+/// Counts changes of relations, so that others can tell whether what they remember still holds.
+pub fn changes() -> u64 {
+    CHANGES.get()
+}
+
 pub fn known_open(relation: &Open) -> Rc<Known> {
     known(relation.oid(), || Table::describe(relation))
 }

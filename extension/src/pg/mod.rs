@@ -4,6 +4,7 @@
 //! doesn't. Nothing here holds a resource that needs a `Drop` while an ERROR unwinds: locks and memory are PostgreSQL's, and
 //! its abort releases them.
 
+pub mod access;
 pub mod admission;
 pub mod blockers;
 pub mod catalog;
@@ -25,11 +26,17 @@ pub mod query;
 pub mod relation;
 pub mod role;
 mod rowlock;
+pub mod sequence;
+pub mod setting;
 pub mod shmem;
 pub mod snapshot;
 pub mod socket;
+pub mod statement;
 pub mod subtransaction;
+#[cfg(feature = "testing")]
+pub mod testing;
 pub mod timer;
 pub mod trigger;
+pub mod utility;
 pub mod worker;
 pub mod xact;

@@ -40,3 +40,16 @@ impl Drop for Acting {
         }
     }
 }
+
+/// The current role's name.
+pub fn current_name() -> Option<String> {
+    // SAFETY: a catalog look-up giving a palloc'd string.
+    unsafe { super::relation::owned(pg_sys::GetUserNameFromId(pg_sys::GetUserId(), true)) }
+}
+
+pub fn find(name: &str) -> Option<Oid> {
+    let name = std::ffi::CString::new(name).ok()?;
+    // SAFETY: a catalog look-up with a C string that outlives it.
+    let oid = unsafe { pg_sys::get_role_oid(name.as_ptr(), true) };
+    (oid != pg_sys::InvalidOid).then_some(oid)
+}
