@@ -1,3 +1,7 @@
-//! `gcs`: the group communication daemon.
+//! The program `gcs`; all of it is in the library, so that tests and the playground share it.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    gcs::cli::main()
+}

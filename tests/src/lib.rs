@@ -1,3 +1,17 @@
-//! Harness for tests across many nodes.
+//! What tests across many nodes share.
+//!
+//! - [`harness`]: real groups on this machine.
+//! - [`workload`]: what clients do in them.
+//! - [`append`]: the checker for list-append histories.
+//! - [`pgbench`]: runs it and reads its report.
+//! - [`rng`]: randomness with a seed.
+//! - [`sim`]: whole groups in one thread, with everything that can go wrong.
+//!
+//! A failing assertion is how a test speaks, so the harness panics where a program would return an error.
 
+pub mod append;
+pub mod harness;
+pub mod pgbench;
+pub mod rng;
 pub mod sim;
+pub mod workload;

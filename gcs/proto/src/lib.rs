@@ -1,1 +1,17 @@
-//! Peer messages (prost) and their framing: length, version, crc32c.
+//! What travels between daemons: messages (prost) and their framing.
+//!
+//! - [`frame`]: length, checksum, version and kind around every message; the decoder takes anything a socket may bring.
+//! - [`message`]: the handshake, and how a [`gcs_core::PeerMessage`] is written.
+//!
+//! A connection between two daemons carries messages one way only, from the one that dialled. It opens with
+//! [`Frame::Hello`]; the accepting side answers [`Frame::Welcome`] or [`Frame::Refused`], the only frames that travel against the
+//! direction. Then come [`Frame::Message`]s, and [`Frame::Ping`]s when there is nothing else to say. docs/formats.md has the
+//! bytes.
+
+#![forbid(unsafe_code)]
+
+pub mod frame;
+pub mod message;
+
+pub use frame::{Decoder, FRAME_BYTES_MAX, Frame, FrameError, encode};
+pub use message::{Hello, RefusalReason, Refused, Welcome};

@@ -141,14 +141,22 @@ impl<'a> Items<'a> {
         Items { reader: Reader::new(body), columns: Vec::new() }
     }
 
+    /// Goes on with other bytes, keeping the relations defined so far.
+    pub fn resume_at(self, body: &'a [u8]) -> Items<'a> {
+        Items { reader: Reader::new(body), columns: self.columns }
+    }
+
     fn read(&mut self) -> Result<Item<'a>, WireError> {
         match self.reader.u8()? {
             RELATION => {
                 let schema = self.reader.str("schema name", NAME_BYTES_MAX)?;
                 let name = self.reader.str("relation name", NAME_BYTES_MAX)?;
                 let columns = self.reader.varint()?;
-                let columns = u32::try_from(columns)
-                    .map_err(|_| WireError::TooLarge { what: "number of columns", value: columns, limit: u64::from(u32::MAX) })?;
+                let columns = u32::try_from(columns).map_err(|_| WireError::TooLarge {
+                    what: "number of columns",
+                    value: columns,
+                    limit: u64::from(u32::MAX),
+                })?;
                 self.columns.push(columns);
                 Ok(Item::Relation { schema, name, columns })
             }
@@ -263,7 +271,9 @@ mod tests {
         let Item::Update { relation: 0, identity, new } = items[2] else { panic!("{:?}", items[2]) };
         assert_eq!(identity.datums().collect::<Vec<_>>(), [Datum::Physical(&[7, 0, 0, 0]), Datum::Absent]);
         assert_eq!(new.datums().collect::<Vec<_>>(), [Datum::Unchanged, Datum::Null]);
-        let Item::Statement { role: "ana", settings, text: "CREATE TABLE t ()" } = items[3] else { panic!("{:?}", items[3]) };
+        let Item::Statement { role: "ana", settings, text: "CREATE TABLE t ()" } = items[3] else {
+            panic!("{:?}", items[3])
+        };
         assert_eq!(settings.iter().collect::<Vec<_>>(), [("search_path", "public")]);
     }
 

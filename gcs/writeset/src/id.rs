@@ -64,9 +64,8 @@ impl Position {
 impl NodeId {
     /// FNV-1a (64 bit) of the name, so that every member derives the same id without asking; 0 becomes 1.
     pub fn of_name(name: &str) -> NodeId {
-        let hash = name
-            .bytes()
-            .fold(0xcbf2_9ce4_8422_2325u64, |h, byte| (h ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3));
+        let hash =
+            name.bytes().fold(0xcbf2_9ce4_8422_2325u64, |h, byte| (h ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3));
         NodeId(hash.max(1))
     }
 }

@@ -45,6 +45,15 @@ pub fn name_hash(parts: &[&str]) -> u64 {
     })
 }
 
+/// Hashes a value's bytes for [`Key::new`], eight at a time.
+pub fn bytes_hash(bytes: &[u8]) -> u64 {
+    let (words, rest) = bytes.as_chunks::<8>();
+    let mut tail = [0u8; 8];
+    tail[..rest.len()].copy_from_slice(rest);
+    let hash = words.iter().fold(mix(bytes.len() as u64), |hash, word| mix(hash ^ u64::from_le_bytes(*word)));
+    mix(hash ^ u64::from_le_bytes(tail))
+}
+
 /// The finaliser of splitmix64 (Steele, Lea, Flood, 2014): a bijection that spreads every input bit.
 pub fn mix(mut x: u64) -> u64 {
     x = x.wrapping_add(0x9e37_79b9_7f4a_7c15);

@@ -44,17 +44,35 @@ pub enum Request {
         incarnation: Incarnation,
     },
     /// Joins the group's order for the Hello's database, which the group numbers on first sight.
-    Attach { resume_after: Position },
+    Attach {
+        resume_after: Position,
+    },
     /// Payload: an encoded writeset. The tag is completed from the Hello.
-    Submit { slot: SlotId, sequence: Sequence },
+    Submit {
+        slot: SlotId,
+        sequence: Sequence,
+    },
     /// Payload: the next part of a body; answered `ChunkOrdered`.
-    Chunk { slot: SlotId, sequence: Sequence, index: u32 },
+    Chunk {
+        slot: SlotId,
+        sequence: Sequence,
+        index: u32,
+    },
     /// Drops the chunks that were sent for this submission.
-    Abandon { slot: SlotId, sequence: Sequence },
+    Abandon {
+        slot: SlotId,
+        sequence: Sequence,
+    },
     /// Where this node is; goes into the group's horizon and log retention.
-    Progress { committed: Position, flushed: Position, oldest_base: Position },
+    Progress {
+        committed: Position,
+        flushed: Position,
+        oldest_base: Position,
+    },
     /// Asks for the payload of a position that was delivered without (its backend is gone): answered `Body`.
-    Fetch { position: Position },
+    Fetch {
+        position: Position,
+    },
     /// Ends replication of the database on this node: answered `Detached` once ordered.
     Detach,
     Status,
@@ -62,18 +80,43 @@ pub enum Request {
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Reply {
-    Welcome { protocol: u32, group: String, node: NodeId, name: String, ordinal: u16 },
+    Welcome {
+        protocol: u32,
+        group: String,
+        node: NodeId,
+        name: String,
+        ordinal: u16,
+    },
     /// The attach was ordered. No submission of an earlier incarnation can be ordered any more, and everything this node may
     /// have shown its clients lies at or below `serve_from`: clients wait until that is committed here.
-    Attached { database: DatabaseId, serve_from: Position },
+    Attached {
+        database: DatabaseId,
+        serve_from: Position,
+    },
     /// The next position. Payload: the encoded writeset, if certified and not submitted by the attached incarnation.
     /// With `more`, `Body` frames follow: first the chunks in order, then nothing else.
-    Ordered { position: Position, tag: Tag, verdict: Verdict, more: bool },
+    Ordered {
+        position: Position,
+        tag: Tag,
+        verdict: Verdict,
+        more: bool,
+    },
     /// Payload: a further part for `position`; for `Fetch`, first the encoded writeset, then its chunks.
-    Body { position: Position, more: bool },
-    ChunkOrdered { slot: SlotId, sequence: Sequence, index: u32 },
+    Body {
+        position: Position,
+        more: bool,
+    },
+    ChunkOrdered {
+        slot: SlotId,
+        sequence: Sequence,
+        index: u32,
+    },
     /// The submission was never sent and never will be.
-    Refused { slot: SlotId, sequence: Sequence, reason: RefusalReason },
+    Refused {
+        slot: SlotId,
+        sequence: Sequence,
+        reason: RefusalReason,
+    },
     Group(GroupStatus),
     Detached,
     /// The connection ends after this.
@@ -187,7 +230,11 @@ pub fn frame_len(input: &[u8]) -> Result<Option<usize>, WireError> {
     let mut reader = Reader::new(input);
     let Ok(length) = reader.u32() else { return Ok(None) };
     if length as usize > LINK_FRAME_BYTES_MAX {
-        return Err(WireError::TooLarge { what: "link frame", value: u64::from(length), limit: LINK_FRAME_BYTES_MAX as u64 });
+        return Err(WireError::TooLarge {
+            what: "link frame",
+            value: u64::from(length),
+            limit: LINK_FRAME_BYTES_MAX as u64,
+        });
     }
     Ok(Some(length as usize + 4))
 }

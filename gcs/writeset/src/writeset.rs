@@ -127,21 +127,23 @@ mod tests {
 
     fn group() -> impl Strategy<Value = KeyGroup> {
         let keys = || prop::collection::vec(any::<u64>().prop_map(Key), 0..8);
-        (any::<u64>(), keys(), keys())
-            .prop_map(|(base, exclusive, shared)| KeyGroup { base: Position(base), exclusive, shared })
+        (any::<u64>(), keys(), keys()).prop_map(|(base, exclusive, shared)| KeyGroup {
+            base: Position(base),
+            exclusive,
+            shared,
+        })
     }
 
     fn envelope() -> impl Strategy<Value = Envelope> {
-        (any::<bool>(), any::<u32>(), any::<u64>(), any::<i64>(), any::<i64>(), prop::collection::vec(group(), 0..4)).prop_map(
-            |(has_statements, chunks, oldest_base, started_at, committed_at, groups)| Envelope {
+        (any::<bool>(), any::<u32>(), any::<u64>(), any::<i64>(), any::<i64>(), prop::collection::vec(group(), 0..4))
+            .prop_map(|(has_statements, chunks, oldest_base, started_at, committed_at, groups)| Envelope {
                 has_statements,
                 chunks,
                 oldest_base: Position(oldest_base),
                 started_at,
                 committed_at,
                 groups,
-            },
-        )
+            })
     }
 
     proptest! {

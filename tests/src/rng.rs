@@ -1,12 +1,11 @@
-//! The one source of chance in a simulation.
+//! Randomness with a seed: splitmix64 (Steele, Lea, Flood, 2014). The same seed draws the same numbers.
 
-/// splitmix64: small, good enough, and the same everywhere.
 #[derive(Clone, Debug)]
 pub struct Rng(u64);
 
 impl Rng {
     pub fn new(seed: u64) -> Rng {
-        Rng(seed ^ 0x5349_4d55_4c41_544f)
+        Rng(seed)
     }
 
     pub fn draw(&mut self) -> u64 {
@@ -17,21 +16,25 @@ impl Rng {
         x ^ (x >> 31)
     }
 
-    /// Below `bound`, which is not 0.
+    /// 0 to `bound` - 1.
     pub fn below(&mut self, bound: u64) -> u64 {
-        self.draw() % bound
+        self.draw() % bound.max(1)
     }
 
-    /// From `low` up to and including `high`.
+    /// `low` to `high`, both included.
     pub fn between(&mut self, low: u64, high: u64) -> u64 {
         low + self.below(high - low + 1)
     }
 
-    pub fn chance(&mut self, permille: u64) -> bool {
-        self.below(1000) < permille
+    pub fn permille(&mut self, chance: u64) -> bool {
+        self.below(1000) < chance
     }
 
     pub fn pick<'a, T>(&mut self, items: &'a [T]) -> &'a T {
         &items[self.below(items.len() as u64) as usize]
+    }
+
+    pub fn percent(&mut self, chance: u64) -> bool {
+        self.below(100) < chance
     }
 }

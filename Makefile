@@ -1,0 +1,77 @@
+# make demo     sets up what is missing, builds, runs three nodes, shows the main job, proves the nodes equal
+# make test     sets up what is missing, runs every check that CI runs
+# make help     the rest
+
+PG_CONFIG ?= /usr/lib/postgresql/15/bin/pg_config
+CARGO_TARGET_DIR ?= $(CURDIR)/target
+# How much: seeds of the simulator, seconds of each end-to-end workload and of each benchmark run.
+SEEDS ?= 200
+WORKLOAD_SECONDS ?= 15
+BENCH_SECONDS ?= 15
+
+export PG_CONFIG CARGO_TARGET_DIR WORKLOAD_SECONDS BENCH_SECONDS
+
+RELEASE = $(CARGO_TARGET_DIR)/release
+# Everything but the extension, which only cargo-pgrx can link.
+CRATES = --workspace --exclude postgres_r
+# One profile for programs and tests, so that no dependency is compiled twice.
+PROFILE = --release
+
+.PHONY: help setup build install demo test unit e2e pgtest campaign bench sim lint deny clean
+
+help:
+	@echo 'make setup      installs what is missing: Debian packages, cargo-pgrx'
+	@echo 'make build      release binaries in target/release'
+	@echo 'make install    build, and the extension into the PostgreSQL of PG_CONFIG'
+	@echo 'make demo       three nodes under load, one killed and back, then compared'
+	@echo 'make test       everything that CI runs: lint, unit, simulator, end to end'
+	@echo 'make campaign   the end-to-end workloads at full length'
+	@echo 'make bench      one plain server against a group; ratio, and target/bench/*.json'
+	@echo 'make sim SEEDS=n'
+	@echo 'make lint | deny | clean'
+
+setup:
+	@tools/setup.sh
+
+build: setup
+	cargo build $(PROFILE) --locked -p gcs -p postgres_r_tests --bins
+
+# As root, or where the directories are ours, plainly; else through sudo, which cargo-pgrx calls for the copying only.
+install: build
+	@if [ -w "$$($(PG_CONFIG) --pkglibdir)" ]; then sudo=; else sudo=--sudo; fi; \
+	 set -x; cargo pgrx install --release $$sudo -p postgres_r -c $(PG_CONFIG)
+
+demo: install
+	$(RELEASE)/demo
+
+test: setup lint install unit pgtest e2e
+
+# What needs no server: rules, checkers, simulator, tidy.
+unit: setup
+	SEEDS=$(SEEDS) cargo test $(PROFILE) --locked $(CRATES) --lib --bins --test 'core*' --test 'tidy*' --test 'sim*'
+
+# One after the other: each end-to-end file has a group of its own, and two of them would share the processors.
+e2e:
+	cargo test $(PROFILE) --locked -p postgres_r_tests --test 'e2e_*' -- --test-threads=1
+
+campaign: install
+	WORKLOAD_SECONDS=60 $(MAKE) e2e
+
+bench: install
+	cargo bench --locked -p postgres_r_benches
+
+# SEED=s instead replays one, with its trace.
+sim: setup
+	SEEDS=$(SEEDS) cargo run $(PROFILE) --locked -p postgres_r_tests --bin sim
+
+lint: setup
+	cargo fmt --all --check
+	cargo clippy --locked $(CRATES) --all-targets -- -D warnings
+	cargo clippy --locked -p postgres_r --all-targets --no-deps -- -D warnings
+
+deny:
+	@command -v cargo-deny >/dev/null || { echo 'deny: cargo-deny is missing; cargo install --locked cargo-deny'; exit 1; }
+	cargo deny --locked check
+
+clean:
+	cargo clean

@@ -1,0 +1,158 @@
+//! What the current transaction changes, as a writeset: row images and ordered statements, with certification keys.
+//!
+//! Rows come from triggers on every table ([`trigger`]), statements from the utility hook ([`statement`]); both go into one
+//! [`buffer`]. At PRE_COMMIT the commit path takes it all. What capture keeps true:
+//!
+//! - every change of a permanent table of a replicated database is in the writeset, or the statement was refused;
+//! - nothing of a rolled-back subtransaction is;
+//! - items stand in the order in which the transaction made them (docs/adr/0005);
+//! - what could conflict with another node's transaction has a key (docs/certification.md).
+//!
+//! It leaves out on purpose: temporary tables, catalogs, and whatever a remote backend writes.
+
+pub mod base;
+pub mod buffer;
+pub mod keys;
+pub mod sequence;
+pub mod statement;
+pub mod transaction;
+pub mod trigger;
+
+use gcs_writeset::body::{Item, Items};
+use gcs_writeset::{Key, KeyGroup};
+
+use crate::pg::{execution, subtransaction};
+use crate::relations::{self, Identity};
+use crate::session;
+use buffer::Origin;
+use transaction::Sources;
+
+/// A transaction's writeset, but for what only the commit path knows.
+#[derive(Default)]
+pub struct Captured {
+    pub has_statements: bool,
+    /// Guarded keys: their base is the committed position at submit.
+    pub exclusive: Vec<Key>,
+    pub shared: Vec<Key>,
+    /// Keys with bases of their own.
+    pub unguarded: Vec<KeyGroup>,
+    /// Items in the order of execution.
+    pub body: Vec<u8>,
+    origins: Vec<Origin>,
+    definitions: usize,
+    sources: Sources,
+}
+
+/// A key in the words of a user.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyDescription {
+    /// `public.t`
+    pub table: String,
+    /// `(id)=(7)`; the index's name where the values are not at hand; empty for a whole table.
+    pub key: String,
+}
+
+/// Registers every hook of capture; from `_PG_init`.
+pub fn init() {
+    relations::init();
+    subtransaction::on_end(|level, end| match end {
+        subtransaction::End::Released => transaction::subtransaction_released(level),
+        subtransaction::End::Aborted => transaction::subtransaction_aborted(level),
+    });
+    execution::on_execution(execution::Listener {
+        analysed: || {
+            if is_wanted() {
+                base::before_snapshot();
+            }
+        },
+        starts: || {
+            if is_wanted() {
+                base::execution_starts();
+            }
+        },
+        ends: || {
+            if is_wanted() {
+                base::execution_ends();
+            }
+        },
+    });
+    statement::init();
+}
+
+/// Whether this process's changes are to be captured.
+pub fn is_wanted() -> bool {
+    session::replicated() && !session::is_remote_backend()
+}
+
+/// Whether the current transaction carries anything.
+pub fn has_writes() -> bool {
+    transaction::has_writes()
+}
+
+/// Hands over the writeset; the buffer is empty afterwards. To be called when nothing more will be captured: at PRE_COMMIT, after
+/// deferred triggers.
+pub fn take() -> Captured {
+    let (taken, sources) = transaction::take();
+    Captured {
+        has_statements: taken.has_statements,
+        exclusive: taken.exclusive,
+        shared: taken.shared,
+        unguarded: taken.unguarded,
+        body: taken.body,
+        origins: taken.origins,
+        definitions: taken.definitions.len(),
+        sources,
+    }
+}
+
+/// Forgets everything; at the end of every transaction.
+pub fn reset() {
+    transaction::reset();
+    statement::reset();
+    if session::replicated() {
+        base::reset();
+    }
+}
+
+impl Captured {
+    /// What the key at this index stands for; indexes count through the guarded group, then the unguarded ones. Needs a
+    /// transaction in which catalogs can be read.
+    pub fn describe(&self, key_index: u32) -> Option<KeyDescription> {
+        let origin = self.origins.get(key_index as usize)?;
+        let (known, part) = self.sources.find(origin.source)?;
+        let table = format!("{}.{}", known.table.schema, known.table.name);
+        let (attributes, index_name) = match part.index() {
+            Some(index) => {
+                let index = known.table.indexes.get(index)?;
+                (index.attributes.clone(), index.name.clone())
+            }
+            None if part == keys::ROW => match &known.identity {
+                Identity::Index { index, .. } => (known.table.indexes.get(*index)?.attributes.clone(), String::new()),
+                Identity::WholeRow => (Some(known.table.columns.iter().map(|column| column.attribute).collect()), String::new()),
+            },
+            None => return Some(KeyDescription { table, key: String::new() }),
+        };
+        let key = attributes.and_then(|attributes| self.key_text(origin, &known.table, &attributes)).unwrap_or(index_name);
+        Some(KeyDescription { table, key })
+    }
+
+    /// `(a, b)=(1, 2)` from the row image that brought the key.
+    fn key_text(&self, origin: &Origin, table: &crate::pg::relation::Table, attributes: &[usize]) -> Option<String> {
+        let mut items = Items::new(&self.body[..self.definitions]);
+        while items.next().is_some() {}
+        let image = match items.resume_at(self.body.get(origin.item..)?).next()?.ok()? {
+            Item::Insert { new, .. } => new,
+            Item::Update { identity, .. } | Item::Delete { identity, .. } => identity,
+            Item::Relation { .. } | Item::Statement { .. } => return None,
+        };
+        let datums: Vec<_> = image.datums().collect();
+        let (mut names, mut values) = (Vec::new(), Vec::new());
+        for &attribute in attributes {
+            let position = table.columns.iter().position(|column| column.attribute == attribute)?;
+            let column = &table.columns[position];
+            names.push(column.name.as_str());
+            values.push(column.codec.text(*datums.get(position)?)?);
+        }
+        Some(format!("({})=({})", names.join(", "), values.join(", ")))
+    }
+}

@@ -1,0 +1,195 @@
+//! The current transaction's buffer, and what its numbers mean.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+
+use gcs_writeset::Key;
+
+use super::buffer::{BODY_BYTES_MAX, Buffer, Command, Full, Guard, Source, Strength, Taken};
+use super::keys::{self, Part, RowKey};
+use crate::pg::error::{Raise, raise};
+use crate::pg::subtransaction;
+use crate::relations::{InTransaction, Known};
+use crate::session;
+
+/// Keys of single rows that one table may add to a transaction; then one key stands for all of it.
+const ROW_KEYS_MAX: u32 = 1 << 20;
+
+#[derive(Default)]
+struct State {
+    buffer: Buffer,
+    /// By source: the first number of each table's parts, ascending, and the table.
+    sources: Vec<(u32, Rc<Known>)>,
+    source_count: u32,
+    /// Keys by source table, for `ROW_KEYS_MAX`; parallel to `sources`.
+    key_counts: Vec<u32>,
+}
+
+thread_local! {
+    static STATE: RefCell<State> = RefCell::default();
+    /// Changes whenever numbers given to tables become void.
+    static EPOCH: Cell<u64> = const { Cell::new(1) };
+    static MAY_WRITE: Cell<bool> = const { Cell::new(false) };
+}
+
+/// The number by which items of the current transaction name this table.
+pub fn define(known: &Rc<Known>) -> u32 {
+    if !MAY_WRITE.get() {
+        session::ensure_writable();
+        MAY_WRITE.set(true);
+    }
+    let epoch = EPOCH.get();
+    let numbers = known.in_transaction.get();
+    if numbers.epoch == epoch {
+        return numbers.definition;
+    }
+    STATE.with_borrow_mut(|state| {
+        state.buffer.enter(subtransaction::level());
+        let table = &known.table;
+        let definition = state.buffer.define(&table.schema, &table.name, table.columns.len() as u32).0;
+        let source = state.source_of(known);
+        known.in_transaction.set(InTransaction { epoch, definition, source });
+        definition
+    })
+}
+
+/// Adds one change of a row and its keys.
+pub fn append(known: &Rc<Known>, command: Command, item: &[u8], row_keys: &[RowKey]) {
+    // Functions called in between may have rolled back a savepoint, but then this row's statement is gone too.
+    let numbers = known.in_transaction.get();
+    let result = STATE.with_borrow_mut(|state| {
+        state.buffer.enter(subtransaction::level());
+        let at = state.buffer.body_bytes();
+        state.add_keys(known, numbers.source, row_keys, at)?;
+        state.buffer.append(command, item)
+    });
+    check(result);
+}
+
+/// Adds one ordered statement; its keys come by `add_key`.
+pub fn append_statement(command: Command, item: &[u8]) {
+    let result = STATE.with_borrow_mut(|state| {
+        state.buffer.enter(subtransaction::level());
+        state.buffer.append_statement(command, item)
+    });
+    check(result);
+}
+
+/// Asks, at a transaction's first write, whether the node may write.
+pub fn ensure_writable() {
+    if !MAY_WRITE.get() {
+        session::ensure_writable();
+        MAY_WRITE.set(true);
+    }
+}
+
+/// Adds a key that belongs to no row.
+pub fn add_key(key: Key, strength: Strength, guard: Guard) {
+    let result = STATE.with_borrow_mut(|state| {
+        state.buffer.enter(subtransaction::level());
+        let at = state.buffer.body_bytes();
+        state.buffer.add_key(key, strength, guard, Source(u32::MAX), at)
+    });
+    check(result);
+}
+
+pub fn has_writes() -> bool {
+    STATE.with_borrow(|state| !state.buffer.is_empty())
+}
+
+/// Everything captured, and the tables by source for messages.
+pub fn take() -> (Taken, Sources) {
+    STATE.with_borrow_mut(|state| {
+        let sources = Sources(std::mem::take(&mut state.sources));
+        (state.buffer.take(), sources)
+    })
+}
+
+pub fn reset() {
+    MAY_WRITE.set(false);
+    let sources = STATE.with_borrow_mut(|state| {
+        if state.buffer.is_empty() && state.sources.is_empty() && state.source_count == 0 {
+            return Vec::new();
+        }
+        EPOCH.set(EPOCH.get() + 1);
+        state.buffer.clear();
+        state.key_counts.clear();
+        state.source_count = 0;
+        std::mem::take(&mut state.sources)
+    });
+    drop(sources);
+}
+
+pub fn subtransaction_released(level: i32) {
+    STATE.with_borrow_mut(|state| state.buffer.release(level));
+}
+
+pub fn subtransaction_aborted(level: i32) {
+    STATE.with_borrow_mut(|state| {
+        let before = state.buffer.definitions();
+        state.buffer.abort(level);
+        if state.buffer.definitions() != before {
+            EPOCH.set(EPOCH.get() + 1);
+        }
+    });
+}
+
+impl State {
+    fn source_of(&mut self, known: &Rc<Known>) -> u32 {
+        let source = self.source_count;
+        self.sources.push((source, Rc::clone(known)));
+        self.key_counts.push(0);
+        self.source_count += Part::count(known);
+        source
+    }
+
+    fn add_keys(&mut self, known: &Known, source: u32, row_keys: &[RowKey], at: usize) -> Result<(), Full> {
+        let slot = self.sources.partition_point(|&(first, _)| first <= source) - 1;
+        for row_key in row_keys {
+            let of_whole = row_key.part == keys::RELATION;
+            if !of_whole && self.key_counts[slot] >= ROW_KEYS_MAX {
+                let whole = super::trigger::whole(known, row_key.guard);
+                self.buffer.add_key(whole.key, whole.strength, whole.guard, Source(source), at)?;
+                if row_key.strength == Strength::Exclusive {
+                    continue;
+                }
+            }
+            self.key_counts[slot] += u32::from(!of_whole);
+            self.buffer.add_key(row_key.key, row_key.strength, row_key.guard, Source(source + row_key.part.0), at)?;
+        }
+        Ok(())
+    }
+}
+
+/// Tables by the sources of keys.
+#[derive(Default)]
+pub struct Sources(Vec<(u32, Rc<Known>)>);
+
+impl Sources {
+    pub fn find(&self, source: Source) -> Option<(&Known, Part)> {
+        if source.0 == u32::MAX {
+            return None;
+        }
+        let at = self.0.partition_point(|&(first, _)| first <= source.0).checked_sub(1)?;
+        let (first, known) = &self.0[at];
+        Some((known, Part(source.0 - first)))
+    }
+}
+
+fn check(result: Result<(), Full>) {
+    match result {
+        Ok(()) => {}
+        Err(Full::Body) => raise(Raise {
+            code: pgrx::PgSqlErrorCode::ERRCODE_PROGRAM_LIMIT_EXCEEDED,
+            message: "transaction changes too much for one writeset".to_owned(),
+            detail: Some(format!("A writeset holds at most {BODY_BYTES_MAX} bytes of changed rows.")),
+            hint: Some("Split the transaction into smaller ones.".to_owned()),
+        }),
+        Err(Full::Keys) => raise(Raise {
+            code: pgrx::PgSqlErrorCode::ERRCODE_PROGRAM_LIMIT_EXCEEDED,
+            message: "transaction changes too many rows for one writeset".to_owned(),
+            detail: Some(format!("A writeset holds at most {} certification keys.", gcs_writeset::bounds::KEYS_MAX)),
+            hint: Some("Split the transaction into smaller ones.".to_owned()),
+        }),
+    }
+}

@@ -1,0 +1,88 @@
+//! What a capture trigger does with a row: image and keys into the transaction's buffer.
+//!
+//! Everything that may call a type's or an index's own functions (and so run user code, which may change rows and come here
+//! again) happens on scratch space first; the buffer is only touched afterwards, in one go.
+
+use std::cell::RefCell;
+
+use gcs_writeset::body::PutItem;
+
+use super::buffer::{Command, Guard, Strength};
+use super::keys::{self, Change, RowKey};
+use super::{base, transaction};
+use crate::pg::datum::TransmissionModes;
+use crate::pg::relation::{Oid, Row};
+use crate::pg::trigger::RowEvent;
+use crate::relations::{self, Known};
+
+/// Scratch space kept for the next row.
+const KEPT_BYTES_MAX: usize = 64 << 10;
+
+#[derive(Default)]
+struct Scratch {
+    item: Vec<u8>,
+    keys: Vec<RowKey>,
+}
+
+thread_local! {
+    static SCRATCH: RefCell<Option<Scratch>> = const { RefCell::new(None) };
+}
+
+/// A row was inserted, updated or deleted.
+pub fn on_row(event: &RowEvent<'_>) {
+    let known = relations::known(event.table(), || event.describe());
+    let mut scratch = SCRATCH.take().unwrap_or_default();
+    scratch.item.clear();
+    scratch.keys.clear();
+
+    let definition = transaction::define(&known);
+    let modes = known.table.depends_on_settings.then(TransmissionModes::enter);
+    match (event.old, event.new) {
+        (None, Some(new)) => insert(&known, definition, new, &mut scratch),
+        (Some(old), Some(new)) => update(&known, definition, old, new, &mut scratch),
+        (Some(old), None) => delete(&known, definition, old, &mut scratch),
+        (None, None) => {}
+    }
+    drop(modes);
+    transaction::append(&known, Command(event.command), &scratch.item, &scratch.keys);
+
+    if scratch.item.capacity() <= KEPT_BYTES_MAX {
+        SCRATCH.set(Some(scratch));
+    }
+}
+
+/// A table was truncated; the statement itself is recorded where it was run.
+pub fn on_truncate(table: Oid) {
+    super::statement::truncated(table);
+}
+
+fn insert(known: &Known, definition: u32, new: Row<'_>, scratch: &mut Scratch) {
+    scratch.item.put_insert(definition);
+    known.table.put_row(new, None, |_| true, &mut scratch.item);
+    keys::of_change(known, Change::Insert { new }, &[], base::current, &mut scratch.keys);
+}
+
+fn update(known: &Known, definition: u32, old: Row<'_>, new: Row<'_>, scratch: &mut Scratch) {
+    scratch.item.put_update(definition);
+    let identity = put_identity(known, old, scratch);
+    known.table.put_row(new, Some(old), |column| known.identity.has_column(column), &mut scratch.item);
+    let identity = &scratch.item[identity];
+    keys::of_change(known, Change::Update { old, new }, identity, base::current, &mut scratch.keys);
+}
+
+fn delete(known: &Known, definition: u32, old: Row<'_>, scratch: &mut Scratch) {
+    scratch.item.put_delete(definition);
+    let identity = put_identity(known, old, scratch);
+    keys::of_change(known, Change::Delete { old }, &scratch.item[identity], base::current, &mut scratch.keys);
+}
+
+fn put_identity(known: &Known, old: Row<'_>, scratch: &mut Scratch) -> std::ops::Range<usize> {
+    let start = scratch.item.len();
+    known.table.put_identity(old, |column| known.identity.has_column(column), &mut scratch.item);
+    start..scratch.item.len()
+}
+
+/// A key that stands for the whole of a table.
+pub fn whole(known: &Known, guard: Guard) -> RowKey {
+    RowKey { key: known.relation_key, strength: Strength::Exclusive, guard, part: keys::RELATION }
+}

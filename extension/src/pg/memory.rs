@@ -1,0 +1,69 @@
+//! Memory contexts as owned values.
+
+use pgrx::pg_sys;
+
+/// A memory context of our own, living as long as the value. It hangs below `CacheMemoryContext`, so that it outlives
+/// transactions.
+#[derive(Debug)]
+pub struct Context(pg_sys::MemoryContext);
+
+impl Context {
+    pub fn new(name: &'static std::ffi::CStr) -> Context {
+        // SAFETY: creating a context needs only a living parent; CacheMemoryContext is made when a backend starts.
+        Context(unsafe {
+            pg_sys::AllocSetContextCreateInternal(
+                pg_sys::CacheMemoryContext,
+                name.as_ptr(),
+                0,
+                pg_sys::ALLOCSET_SMALL_INITSIZE as usize,
+                pg_sys::ALLOCSET_DEFAULT_MAXSIZE as usize,
+            )
+        })
+    }
+
+    pub(super) fn raw(&self) -> pg_sys::MemoryContext {
+        self.0
+    }
+
+    /// Runs `f` with this as the current context.
+    pub fn with<R>(&self, f: impl FnOnce() -> R) -> R {
+        let _switched = Switched::to(self.0);
+        f()
+    }
+
+    /// Frees everything in it.
+    pub fn reset(&mut self) {
+        // SAFETY: the context is ours and alive; borrowed mutably, so nothing of ours still points into it.
+        unsafe { pg_sys::MemoryContextReset(self.0) }
+    }
+}
+
+impl Drop for Context {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            // SAFETY: created by us, deleted once. While an ERROR unwinds we leak instead: nothing may call PostgreSQL then.
+            unsafe { pg_sys::MemoryContextDelete(self.0) }
+        }
+    }
+}
+
+/// The current context, put back when dropped. PostgreSQL resets it by itself after an ERROR.
+struct Switched(pg_sys::MemoryContext);
+
+impl Switched {
+    fn to(context: pg_sys::MemoryContext) -> Switched {
+        // SAFETY: assigning CurrentMemoryContext a living context is what MemoryContextSwitchTo does.
+        unsafe {
+            let before = pg_sys::CurrentMemoryContext;
+            pg_sys::CurrentMemoryContext = context;
+            Switched(before)
+        }
+    }
+}
+
+impl Drop for Switched {
+    fn drop(&mut self) {
+        // SAFETY: `self.0` was current when this was made and outlives this scope.
+        unsafe { pg_sys::CurrentMemoryContext = self.0 }
+    }
+}

@@ -1,0 +1,32 @@
+//! Questions about snapshots.
+
+use pgrx::pg_sys;
+
+/// Whether all statements of the current transaction see by the same snapshot (REPEATABLE READ and above).
+pub fn is_kept_for_transaction() -> bool {
+    // SAFETY: reads the isolation level.
+    unsafe { pg_sys::XactIsoLevel as u32 >= pg_sys::XACT_REPEATABLE_READ }
+}
+
+/// Whether nothing has become visible since the active snapshot was taken: a new one would see the same.
+pub fn active_is_current() -> bool {
+    // SAFETY: both snapshots stay valid while we compare; nothing in between takes another.
+    unsafe {
+        if !pg_sys::ActiveSnapshotSet() {
+            return true;
+        }
+        let active = &*pg_sys::GetActiveSnapshot();
+        let latest = &*pg_sys::GetLatestSnapshot();
+        active.xmin == latest.xmin && active.xmax == latest.xmax && running(active) == running(latest)
+    }
+}
+
+/// # Safety
+/// `snapshot` must be an MVCC snapshot.
+unsafe fn running(snapshot: &pg_sys::SnapshotData) -> &[pg_sys::TransactionId] {
+    match snapshot.xcnt {
+        0 => &[],
+        // SAFETY: xip holds xcnt transaction ids.
+        count => unsafe { std::slice::from_raw_parts(snapshot.xip, count as usize) },
+    }
+}

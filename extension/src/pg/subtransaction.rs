@@ -1,0 +1,46 @@
+//! Subtransactions: how deep we are, and being told how one ended.
+
+use std::sync::OnceLock;
+
+use pgrx::pg_sys;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    Released,
+    Aborted,
+}
+
+type Listener = fn(level: i32, End);
+
+static LISTENER: OnceLock<Listener> = OnceLock::new();
+
+/// The nesting level of the current (sub)transaction: 1 is the transaction itself.
+pub fn level() -> i32 {
+    // SAFETY: reads the state of the transaction.
+    unsafe { pg_sys::GetCurrentTransactionNestLevel() }
+}
+
+/// Calls `listener` with the level of each subtransaction that ends. Once a process; it must not raise errors.
+pub fn on_end(listener: Listener) {
+    if LISTENER.set(listener).is_ok() {
+        // SAFETY: registers a callback for the life of the process.
+        unsafe { pg_sys::RegisterSubXactCallback(Some(ended), std::ptr::null_mut()) };
+    }
+}
+
+#[pgrx::pg_guard]
+extern "C-unwind" fn ended(
+    event: pg_sys::SubXactEvent::Type,
+    _id: pg_sys::SubTransactionId,
+    _parent: pg_sys::SubTransactionId,
+    _argument: *mut std::ffi::c_void,
+) {
+    let end = match event {
+        pg_sys::SubXactEvent::SUBXACT_EVENT_COMMIT_SUB => End::Released,
+        pg_sys::SubXactEvent::SUBXACT_EVENT_ABORT_SUB => End::Aborted,
+        _ => return,
+    };
+    if let Some(listener) = LISTENER.get() {
+        listener(level(), end);
+    }
+}

@@ -1,0 +1,125 @@
+//! Tables as capture and apply both see them: described once, kept until the relation cache says that something changed.
+//!
+//! Both sides derive a row's identity by the same rule from the same catalogs: the primary key; else the first unique index
+//! by name that is immediate, plain and on NOT NULL columns only; else the whole row.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::rc::Rc;
+
+use gcs_writeset::key::name_hash;
+use gcs_writeset::{Key, Namespace};
+
+use crate::pg::index::Index;
+use crate::pg::invalidation;
+use crate::pg::relation::{Oid, Open, Table};
+
+/// Tables described at a time; at the bound all are forgotten and described again when needed.
+const TABLES_MAX: usize = 4096;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Identity {
+    /// Position in `Table::indexes`, and for each live column whether it is part.
+    Index { index: usize, columns: Vec<bool> },
+    WholeRow,
+}
+
+impl Identity {
+    pub fn has_column(&self, column: usize) -> bool {
+        match self {
+            Identity::Index { columns, .. } => columns[column],
+            Identity::WholeRow => true,
+        }
+    }
+
+    fn of(table: &Table) -> Identity {
+        let usable = |index: &&Index| {
+            index.is_immediate
+                && !index.is_exclusion
+                && index.attributes.as_ref().is_some_and(|attributes| {
+                    attributes.iter().all(|a| table.columns.iter().any(|c| c.attribute == *a && c.not_null))
+                })
+        };
+        let primary = table.indexes.iter().filter(usable).find(|index| index.is_primary);
+        let Some(index) = primary.or_else(|| table.indexes.iter().find(usable)) else {
+            return Identity::WholeRow;
+        };
+        let attributes = index.attributes.as_deref().unwrap_or_default();
+        let columns = table.columns.iter().map(|column| attributes.contains(&column.attribute)).collect();
+        let index = table.indexes.iter().position(|other| other.oid == index.oid).unwrap_or_default();
+        Identity::Index { index, columns }
+    }
+}
+
+pub struct Known {
+    pub table: Table,
+    pub identity: Identity,
+    /// Hash of schema and name.
+    pub name: u64,
+    pub relation_key: Key,
+    /// What the current transaction calls it; belongs to capture.
+    pub in_transaction: Cell<InTransaction>,
+}
+
+/// Numbers given to a table by a transaction's buffer, valid in that epoch of the buffer only.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct InTransaction {
+    pub epoch: u64,
+    pub definition: u32,
+    pub source: u32,
+}
+
+thread_local! {
+    static TABLES: RefCell<HashMap<u32, Rc<Known>>> = RefCell::new(HashMap::new());
+    /// Counts invalidations, so that a description that one overtook is not kept.
+    static CHANGES: Cell<u64> = const { Cell::new(0) };
+    static FORGET_ALL: Cell<bool> = const { Cell::new(false) };
+}
+
+pub fn init() {
+    invalidation::on_relation_change(forget);
+}
+
+/// The table `relation` is open on.
+pub fn known(oid: Oid, describe: impl FnOnce() -> Table) -> Rc<Known> {
+    if FORGET_ALL.take() {
+        let all = TABLES.take();
+        drop(all);
+    }
+    let found = TABLES.with_borrow(|tables| tables.get(&oid.to_u32()).cloned());
+    if let Some(known) = found {
+        return known;
+    }
+    let before = CHANGES.get();
+    let table = describe();
+    let identity = Identity::of(&table);
+    let name = name_hash(&[&table.schema, &table.name]);
+    let relation_key = Key::new(Namespace::Relation, name, 0);
+    let known = Rc::new(Known { table, identity, name, relation_key, in_transaction: Cell::default() });
+    if CHANGES.get() == before {
+        let full = TABLES.with_borrow(|tables| tables.len() >= TABLES_MAX);
+        let forgotten = if full { TABLES.take() } else { HashMap::new() };
+        TABLES.with_borrow_mut(|tables| tables.insert(oid.to_u32(), Rc::clone(&known)));
+        drop(forgotten);
+    }
+    known
+}
+
+pub fn known_open(relation: &Open) -> Rc<Known> {
+    known(relation.oid(), || Table::describe(relation))
+}
+
+/// The relation cache's word that `oid` changed, or everything if none.
+fn forget(oid: Option<Oid>) {
+    CHANGES.set(CHANGES.get().wrapping_add(1));
+    let Some(oid) = oid else {
+        FORGET_ALL.set(true);
+        return;
+    };
+    TABLES.with(|tables| match tables.try_borrow_mut() {
+        Ok(mut tables) => {
+            tables.retain(|&table, known| table != oid.to_u32() && !known.table.depends_on.contains(&oid));
+        }
+        Err(_) => FORGET_ALL.set(true),
+    });
+}

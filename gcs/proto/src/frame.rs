@@ -1,0 +1,242 @@
+//! The frame around every message between daemons.
+//!
+//! ```text
+//! length   u32   of everything behind this field: 6 up to FRAME_BYTES_MAX
+//! crc32c   u32   of everything behind this field
+//! version  u8    1
+//! kind     u8    1 Hello, 2 Welcome, 3 Refused, 4 Ping, 5 Raft, 6 Forward
+//! body           protobuf, empty for Ping
+//! ```
+//!
+//! Numbers are little-endian. Whatever does not fit this is an error, and an error ends the connection: there is no way to
+//! find the next frame behind a broken one, and raft sends again what was lost.
+
+use bytes::{Buf, Bytes, BytesMut};
+use gcs_core::PeerMessage;
+use prost::Message as _;
+use raft::eraftpb;
+use raft_prost::Message as _;
+use thiserror::Error;
+
+use crate::message::{Forward, Hello, Refused, Welcome};
+
+pub const VERSION: u8 = 1;
+
+/// One frame, length field excluded. The sender does not send a longer one, the receiver ends the connection.
+pub const FRAME_BYTES_MAX: usize = 64 << 20;
+
+/// Checksum, version and kind.
+const HEADER_BYTES: usize = 6;
+
+const KIND_HELLO: u8 = 1;
+const KIND_WELCOME: u8 = 2;
+const KIND_REFUSED: u8 = 3;
+const KIND_PING: u8 = 4;
+const KIND_RAFT: u8 = 5;
+const KIND_FORWARD: u8 = 6;
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum Frame {
+    Hello(Hello),
+    Welcome(Welcome),
+    Refused(Refused),
+    Ping,
+    Message(PeerMessage),
+}
+
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum FrameError {
+    #[error("a frame of {length} bytes, which cannot be (limit {FRAME_BYTES_MAX})")]
+    Length { length: usize },
+    #[error("checksum is {found:08x}, expected {expected:08x}")]
+    Checksum { found: u32, expected: u32 },
+    #[error("frame version {0}, which this daemon does not speak")]
+    Version(u8),
+    #[error("frame kind {0} is unknown")]
+    Kind(u8),
+    #[error("a {what} that cannot be decoded")]
+    Body { what: &'static str },
+}
+
+/// Appends one frame to `out`, or nothing if it would be too long.
+pub fn encode(frame: &Frame, out: &mut Vec<u8>) -> Result<(), FrameError> {
+    let start = out.len();
+    out.extend_from_slice(&[0; 8]);
+    out.push(VERSION);
+    // Writing to a vector cannot fail: it grows.
+    let encoded = match frame {
+        Frame::Hello(hello) => put(out, KIND_HELLO, |out| hello.encode(out).is_ok()),
+        Frame::Welcome(welcome) => put(out, KIND_WELCOME, |out| welcome.encode(out).is_ok()),
+        Frame::Refused(refused) => put(out, KIND_REFUSED, |out| refused.encode(out).is_ok()),
+        Frame::Ping => put(out, KIND_PING, |_| true),
+        Frame::Message(PeerMessage::Raft(message)) => put(out, KIND_RAFT, |out| message.encode(out).is_ok()),
+        Frame::Message(PeerMessage::Forward(commands)) => {
+            put(out, KIND_FORWARD, |out| Forward { commands: commands.clone() }.encode(out).is_ok())
+        }
+    };
+    let length = out.len() - start - 4;
+    if !encoded || length > FRAME_BYTES_MAX {
+        out.truncate(start);
+        return Err(FrameError::Length { length });
+    }
+    let checksum = crc32c::crc32c(&out[start + 8..]);
+    out[start..start + 4].copy_from_slice(&(length as u32).to_le_bytes());
+    out[start + 4..start + 8].copy_from_slice(&checksum.to_le_bytes());
+    Ok(())
+}
+
+fn put(out: &mut Vec<u8>, kind: u8, body: impl FnOnce(&mut Vec<u8>) -> bool) -> bool {
+    out.push(kind);
+    body(out)
+}
+
+/// Cuts frames out of the bytes of a connection.
+#[derive(Debug)]
+pub struct Decoder {
+    pub buffer: BytesMut,
+    limit: usize,
+}
+
+impl Decoder {
+    /// Nobody may send more than `limit` bytes in one frame; before the handshake that is little.
+    pub fn new(limit: usize) -> Decoder {
+        Decoder { buffer: BytesMut::with_capacity(64 << 10), limit: limit.min(FRAME_BYTES_MAX) }
+    }
+
+    pub fn set_limit(&mut self, limit: usize) {
+        self.limit = limit.min(FRAME_BYTES_MAX);
+    }
+
+    /// The next frame, or `None` until more bytes have come.
+    pub fn next_frame(&mut self) -> Result<Option<Frame>, FrameError> {
+        let Some(head) = self.buffer.first_chunk::<4>() else { return Ok(None) };
+        let length = u32::from_le_bytes(*head) as usize;
+        if length < HEADER_BYTES || length > self.limit {
+            return Err(FrameError::Length { length });
+        }
+        if self.buffer.len() < 4 + length {
+            // A large frame is read in one piece instead of by doubling.
+            self.buffer.reserve(4 + length - self.buffer.len());
+            return Ok(None);
+        }
+        self.buffer.advance(4);
+        decode(self.buffer.split_to(length).freeze()).map(Some)
+    }
+}
+
+/// Decodes one frame, length field excluded.
+fn decode(mut frame: Bytes) -> Result<Frame, FrameError> {
+    if frame.len() < HEADER_BYTES {
+        return Err(FrameError::Length { length: frame.len() });
+    }
+    let expected = frame.get_u32_le();
+    let found = crc32c::crc32c(&frame);
+    if found != expected {
+        return Err(FrameError::Checksum { found, expected });
+    }
+    let version = frame.get_u8();
+    if version != VERSION {
+        return Err(FrameError::Version(version));
+    }
+    match frame.get_u8() {
+        KIND_HELLO => Hello::decode(frame).map(Frame::Hello).map_err(|_| FrameError::Body { what: "hello" }),
+        KIND_WELCOME => Welcome::decode(frame).map(Frame::Welcome).map_err(|_| FrameError::Body { what: "welcome" }),
+        KIND_REFUSED => Refused::decode(frame).map(Frame::Refused).map_err(|_| FrameError::Body { what: "refusal" }),
+        KIND_PING if frame.is_empty() => Ok(Frame::Ping),
+        KIND_PING => Err(FrameError::Body { what: "ping" }),
+        KIND_RAFT => eraftpb::Message::decode(frame)
+            .map(|message| Frame::Message(PeerMessage::Raft(Box::new(message))))
+            .map_err(|_| FrameError::Body { what: "raft message" }),
+        KIND_FORWARD => Forward::decode(frame)
+            .map(|forward| Frame::Message(PeerMessage::Forward(forward.commands)))
+            .map_err(|_| FrameError::Body { what: "forwarded batch" }),
+        kind => Err(FrameError::Kind(kind)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn entry() -> impl Strategy<Value = eraftpb::Entry> {
+        (any::<u64>(), any::<u64>(), prop::collection::vec(any::<u8>(), 0..32))
+            .prop_map(|(index, term, data)| eraftpb::Entry { index, term, data, ..Default::default() })
+    }
+
+    fn frame() -> impl Strategy<Value = Frame> {
+        let hello = (any::<u32>(), ".*", ".*", any::<u64>(), any::<u64>()).prop_map(
+            |(protocol, group, name, node, members_hash)| Frame::Hello(Hello { protocol, group, name, node, members_hash }),
+        );
+        let refused = (0..5i32, ".*").prop_map(|(reason, message)| Frame::Refused(Refused { reason, message }));
+        let raft = (0..19i32, any::<u64>(), any::<u64>(), prop::collection::vec(entry(), 0..4)).prop_map(
+            |(msg_type, from, term, entries)| {
+                let message = eraftpb::Message { msg_type, from, term, entries, ..Default::default() };
+                Frame::Message(PeerMessage::Raft(Box::new(message)))
+            },
+        );
+        let commands = prop::collection::vec(prop::collection::vec(any::<u8>(), 0..32).prop_map(Bytes::from), 0..4);
+        let forward = commands.prop_map(|commands| Frame::Message(PeerMessage::Forward(commands)));
+        let welcome = any::<u64>().prop_map(|node| Frame::Welcome(Welcome { node }));
+        prop_oneof![hello, refused, raft, forward, welcome, Just(Frame::Ping)]
+    }
+
+    fn decode_all(bytes: &[u8], piece: usize) -> Result<Vec<Frame>, FrameError> {
+        let mut decoder = Decoder::new(FRAME_BYTES_MAX);
+        let mut frames = Vec::new();
+        for piece in bytes.chunks(piece.max(1)) {
+            decoder.buffer.extend_from_slice(piece);
+            while let Some(frame) = decoder.next_frame()? {
+                frames.push(frame);
+            }
+        }
+        Ok(frames)
+    }
+
+    #[test]
+    fn a_frame_above_the_limit_is_neither_sent_nor_taken() {
+        let commands = vec![Bytes::from(vec![0; FRAME_BYTES_MAX])];
+        let mut out = b"before".to_vec();
+        assert!(encode(&Frame::Message(PeerMessage::Forward(commands)), &mut out).is_err());
+        assert_eq!(out, b"before");
+
+        let mut decoder = Decoder::new(1000);
+        decoder.buffer.extend_from_slice(&1001u32.to_le_bytes());
+        assert_eq!(decoder.next_frame(), Err(FrameError::Length { length: 1001 }));
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_encoded_is_decoded_however_it_is_cut(frames in prop::collection::vec(frame(), 0..6), piece in 1usize..200) {
+            let mut bytes = Vec::new();
+            for frame in &frames {
+                encode(frame, &mut bytes).unwrap();
+            }
+            prop_assert_eq!(decode_all(&bytes, piece).unwrap(), frames);
+        }
+
+        #[test]
+        fn garbage_is_an_error_or_unfinished_but_never_a_panic(bytes in prop::collection::vec(any::<u8>(), 0..256)) {
+            let _ = decode_all(&bytes, 64);
+        }
+
+        #[test]
+        fn garbage_with_a_right_checksum_never_panics(kind in any::<u8>(), body in prop::collection::vec(any::<u8>(), 0..128)) {
+            let content = [&[VERSION, kind][..], &body].concat();
+            let mut bytes = ((content.len() + 4) as u32).to_le_bytes().to_vec();
+            bytes.extend_from_slice(&crc32c::crc32c(&content).to_le_bytes());
+            bytes.extend_from_slice(&content);
+            let _ = decode_all(&bytes, bytes.len());
+        }
+
+        #[test]
+        fn a_changed_byte_is_noticed(frame in frame(), at in any::<prop::sample::Index>(), flip in 1u8..) {
+            let mut bytes = Vec::new();
+            encode(&frame, &mut bytes).unwrap();
+            let at = at.index(bytes.len());
+            bytes[at] ^= flip;
+            // A longer length only waits for more.
+            prop_assert!(!matches!(decode_all(&bytes, 64), Ok(frames) if !frames.is_empty()));
+        }
+    }
+}

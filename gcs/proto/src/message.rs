@@ -1,0 +1,63 @@
+//! The handshake between daemons, and the form of forwarded commands. Raft's own messages are raft-rs' protobuf (eraftpb).
+
+use bytes::Bytes;
+use gcs_writeset::NodeId;
+
+/// Goes up when frames or messages change; daemons refuse another number by name.
+pub const PROTOCOL: u32 = 1;
+
+/// Who calls, and which group it believes to be in.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct Hello {
+    #[prost(uint32, tag = "1")]
+    pub protocol: u32,
+    #[prost(string, tag = "2")]
+    pub group: String,
+    #[prost(string, tag = "3")]
+    pub name: String,
+    #[prost(fixed64, tag = "4")]
+    pub node: u64,
+    /// Of the sorted member list: names and addresses must be the same everywhere.
+    #[prost(fixed64, tag = "5")]
+    pub members_hash: u64,
+}
+
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct Welcome {
+    #[prost(fixed64, tag = "1")]
+    pub node: u64,
+}
+
+/// Why a connection was refused, in words for the log of the one that dialled.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct Refused {
+    #[prost(enumeration = "RefusalReason", tag = "1")]
+    pub reason: i32,
+    #[prost(string, tag = "2")]
+    pub message: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, prost::Enumeration)]
+#[repr(i32)]
+pub enum RefusalReason {
+    Unspecified = 0,
+    Protocol = 1,
+    WrongGroup = 2,
+    NotAMember = 3,
+    MembersDiffer = 4,
+}
+
+/// Commands for the leader to propose.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct Forward {
+    #[prost(bytes = "bytes", repeated, tag = "1")]
+    pub commands: Vec<Bytes>,
+}
+
+/// FNV-1a over the sorted members, a zero byte behind each name and address.
+pub fn members_hash<'a>(members: impl Iterator<Item = (&'a str, &'a str)>) -> u64 {
+    let text: Vec<u8> =
+        members.flat_map(|(name, address)| [name.as_bytes(), b"\0", address.as_bytes(), b"\0"].concat()).collect();
+    // The hash that node ids are made with serves here as well.
+    NodeId::of_name(&String::from_utf8_lossy(&text)).0
+}

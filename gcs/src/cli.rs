@@ -1,0 +1,56 @@
+//! The command line. Every command ends with status 0 when the thing is done, 2 when what it was given cannot work (a bad
+//! option, a bad configuration, a taken port), and 1 when it failed otherwise; an error is one line on stderr.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::{daemon, playground, status};
+
+/// The group communication daemon of postgres_r.
+#[derive(Debug, Parser)]
+#[command(name = "gcs", version, about)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Runs the daemon of one node, in the foreground, until SIGTERM or SIGINT.
+    Run(RunArgs),
+    /// Asks the daemon of this node how the group is.
+    Status(StatusArgs),
+    /// Makes and drives a group of PostgreSQL servers and daemons on this machine.
+    Playground(playground::Args),
+}
+
+#[derive(Debug, Args)]
+struct RunArgs {
+    /// The configuration file (TOML), see docs/operations.md.
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+}
+
+#[derive(Debug, Args)]
+struct StatusArgs {
+    /// The configuration file of the daemon.
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+    /// One line of JSON instead of a table.
+    #[arg(long)]
+    json: bool,
+}
+
+pub fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Run(args) => Ok(daemon::run(&args.config)),
+        Command::Status(args) => Ok(status::run(&args.config, args.json)),
+        Command::Playground(args) => playground::run(args),
+    };
+    result.unwrap_or_else(|error| {
+        eprintln!("gcs: error: {error:#}");
+        ExitCode::from(1)
+    })
+}

@@ -1,0 +1,293 @@
+//! The configuration file of `gcs run`, and what is checked before anything is opened.
+//!
+//! TOML; every key is documented in docs/operations.md. An unknown key is refused with the nearest known one, because a
+//! misspelt setting that is silently ignored is found on the worst day.
+
+use std::path::{Path, PathBuf};
+
+use gcs_core::Member;
+use gcs_writeset::NodeId;
+use gcs_writeset::bounds::{GROUP_MEMBERS_MAX, NAME_BYTES_MAX};
+use serde::Deserialize;
+use thiserror::Error;
+
+#[derive(Debug, Error)]
+pub enum ConfigError {
+    #[error("could not read configuration file \"{}\": {source}", path.display())]
+    Read { path: PathBuf, source: std::io::Error },
+    #[error("configuration file \"{}\", {message}", path.display())]
+    Syntax { path: PathBuf, message: String },
+    #[error("configuration file \"{}\": {message}", path.display())]
+    Invalid { path: PathBuf, message: String },
+}
+
+/// The file as it stands.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    name: String,
+    group: String,
+    data_directory: PathBuf,
+    local_socket: PathBuf,
+    #[serde(default)]
+    local_users: Vec<String>,
+    peer_address: String,
+    #[serde(default)]
+    peers: Vec<Peer>,
+    #[serde(default)]
+    log: Log,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Peer {
+    name: String,
+    address: String,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Log {
+    #[serde(default)]
+    level: Level,
+    #[serde(default)]
+    format: Format,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Level {
+    Error,
+    Warn,
+    #[default]
+    Info,
+    Debug,
+    Trace,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Format {
+    #[default]
+    Text,
+    Json,
+}
+
+/// A configuration that can work.
+#[derive(Clone, Debug)]
+pub struct Config {
+    pub name: String,
+    pub node: NodeId,
+    pub group: String,
+    pub data_directory: PathBuf,
+    pub local_socket: PathBuf,
+    /// Users beside the daemon's own and root that may use the local socket.
+    pub local_users: Vec<String>,
+    /// Where this daemon listens for its peers.
+    pub peer_address: String,
+    /// All members, this one included, sorted by name.
+    pub members: Vec<Member>,
+    pub log_level: Level,
+    pub log_format: Format,
+}
+
+/// Every key of the file, for the hint about an unknown one.
+const KEYS: [&str; 11] = [
+    "name",
+    "group",
+    "data_directory",
+    "local_socket",
+    "local_users",
+    "peer_address",
+    "peers",
+    "log",
+    "address",
+    "level",
+    "format",
+];
+
+impl Config {
+    pub fn load(path: &Path) -> Result<Config, ConfigError> {
+        let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+        let base = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        Config::parse(&text, path, base)
+    }
+
+    /// Relative paths in the file are relative to `base`, the directory of the file.
+    fn parse(text: &str, path: &Path, base: &Path) -> Result<Config, ConfigError> {
+        let file: File = toml::from_str(text)
+            .map_err(|error| ConfigError::Syntax { path: path.to_owned(), message: describe(text, &error) })?;
+        check(file, base).map_err(|message| ConfigError::Invalid { path: path.to_owned(), message })
+    }
+
+    /// Names and addresses of all members in order, for comparison between nodes.
+    pub fn members_hash(&self) -> u64 {
+        gcs_proto::message::members_hash(self.members.iter().map(|m| (m.name.as_str(), m.address.as_str())))
+    }
+
+    pub fn peers(&self) -> impl Iterator<Item = &Member> {
+        self.members.iter().filter(|member| member.node != self.node)
+    }
+}
+
+fn check(file: File, base: &Path) -> Result<Config, String> {
+    check_name("name", &file.name)?;
+    check_name("group", &file.group)?;
+    check_address("peer_address", &file.peer_address)?;
+    if file.local_socket.as_os_str().len() > SOCKET_PATH_BYTES_MAX {
+        return Err(format!("local_socket is longer than {SOCKET_PATH_BYTES_MAX} bytes, which the system does not allow"));
+    }
+    let members = members(&file)?;
+    Ok(Config {
+        node: NodeId::of_name(&file.name),
+        data_directory: base.join(&file.data_directory),
+        local_socket: base.join(&file.local_socket),
+        name: file.name,
+        group: file.group,
+        local_users: file.local_users,
+        peer_address: file.peer_address,
+        members,
+        log_level: file.log.level,
+        log_format: file.log.format,
+    })
+}
+
+/// sun_path holds 108 bytes with the zero at the end.
+const SOCKET_PATH_BYTES_MAX: usize = 107;
+
+fn members(file: &File) -> Result<Vec<Member>, String> {
+    let mut members: Vec<Member> = Vec::new();
+    for peer in &file.peers {
+        check_name("the name of a peer", &peer.name)?;
+        check_address(&format!("the address of peer \"{}\"", peer.name), &peer.address)?;
+        members.push(member(&peer.name, &peer.address));
+    }
+    // A node need not list itself.
+    if !members.iter().any(|member| member.name == file.name) {
+        members.push(member(&file.name, &file.peer_address));
+    }
+    members.sort_by(|a, b| a.name.cmp(&b.name));
+    for pair in members.windows(2) {
+        if pair[0].name == pair[1].name {
+            return Err(format!("peer \"{}\" is listed twice", pair[0].name));
+        }
+    }
+    for (i, one) in members.iter().enumerate() {
+        for other in &members[i + 1..] {
+            if one.node == other.node {
+                return Err(format!(
+                    "the names \"{}\" and \"{}\" have the same hash, rename one of them",
+                    one.name, other.name
+                ));
+            }
+            if one.address == other.address {
+                return Err(format!("\"{}\" and \"{}\" have the same address {}", one.name, other.name, one.address));
+            }
+        }
+    }
+    if members.len() > GROUP_MEMBERS_MAX {
+        return Err(format!("{} members, a group can have {GROUP_MEMBERS_MAX} at most", members.len()));
+    }
+    Ok(members)
+}
+
+fn member(name: &str, address: &str) -> Member {
+    Member { node: NodeId::of_name(name), name: name.to_owned(), address: address.to_owned() }
+}
+
+fn check_name(what: &str, name: &str) -> Result<(), String> {
+    let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
+    if name.is_empty() || name.len() > NAME_BYTES_MAX || !name.chars().all(good) {
+        return Err(format!(
+            "{what} is \"{name}\", but must be 1 to {NAME_BYTES_MAX} letters, digits, \"_\", \"-\" or \".\""
+        ));
+    }
+    Ok(())
+}
+
+fn check_address(what: &str, address: &str) -> Result<(), String> {
+    let port = address.rsplit_once(':').filter(|(host, _)| !host.is_empty()).and_then(|(_, port)| port.parse::<u16>().ok());
+    match port {
+        Some(port) if port > 0 => Ok(()),
+        _ => Err(format!("{what} is \"{address}\", but must be host:port")),
+    }
+}
+
+/// One line: where, what, and for an unknown key the nearest known one.
+fn describe(text: &str, error: &toml::de::Error) -> String {
+    let line = error.span().map_or(1, |span| text[..span.start.min(text.len())].matches('\n').count() + 1);
+    let message = error.message().lines().next().unwrap_or_default();
+    let unknown = message.strip_prefix("unknown field `").and_then(|rest| rest.split('`').next());
+    match unknown {
+        Some(key) => match nearest(key) {
+            Some(known) => format!("line {line}: unknown key \"{key}\", did you mean \"{known}\"?"),
+            None => format!("line {line}: unknown key \"{key}\""),
+        },
+        None => format!("line {line}: {}", message.replace('`', "\"")),
+    }
+}
+
+fn nearest(key: &str) -> Option<&'static str> {
+    let distance = |known: &str| strsim::damerau_levenshtein(key, known);
+    let best = KEYS.into_iter().min_by_key(|known| distance(known))?;
+    (distance(best) <= key.len().max(best.len()) / 2).then_some(best)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: &str = r#"
+        name = "n2"
+        group = "postgresr"
+        data_directory = "/var/lib/gcs"
+        local_socket = "gcs.sock"
+        peer_address = "127.0.0.1:7002"
+        [[peers]]
+        name = "n1"
+        address = "127.0.0.1:7001"
+    "#;
+
+    fn parse(text: &str) -> Result<Config, String> {
+        Config::parse(text, Path::new("gcs.toml"), Path::new("/etc")).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_node_is_a_member_of_its_own_group_whether_it_lists_itself_or_not() {
+        let without = parse(GOOD).unwrap();
+        let with = parse(&format!("{GOOD}\n[[peers]]\nname = \"n2\"\naddress = \"127.0.0.1:7002\"")).unwrap();
+        assert_eq!(without.members, with.members);
+        assert_eq!(without.members_hash(), with.members_hash());
+        assert_eq!(without.members.iter().map(|m| m.name.as_str()).collect::<Vec<_>>(), ["n1", "n2"]);
+        assert_eq!(without.local_socket, Path::new("/etc/gcs.sock"));
+    }
+
+    #[test]
+    fn an_unknown_key_is_refused_with_the_nearest_known_one() {
+        let error = parse(&GOOD.replace("data_directory", "data_dir")).unwrap_err();
+        assert_eq!(
+            error,
+            "configuration file \"gcs.toml\", line 4: unknown key \"data_dir\", did you mean \"data_directory\"?"
+        );
+        let error = parse(&GOOD.replace("address = \"127.0.0.1:7001\"", "adress = \"x\"")).unwrap_err();
+        assert!(error.contains("did you mean \"address\""), "{error}");
+        let error = parse(&format!("entirely_else = 1\n{GOOD}")).unwrap_err();
+        assert!(error.ends_with("unknown key \"entirely_else\""), "{error}");
+    }
+
+    #[test]
+    fn what_cannot_work_is_refused_in_one_line() {
+        let cases = [
+            (GOOD.replace("\"n1\"", "\"n 1\""), "but must be"),
+            (GOOD.replace("127.0.0.1:7001", "127.0.0.1"), "must be host:port"),
+            (GOOD.replace("127.0.0.1:7001", "127.0.0.1:7002"), "same address"),
+            (GOOD.replace("name = \"n2\"", ""), "missing field \"name\""),
+            (GOOD.replace("\"n2\"", "2"), "line 2"),
+            (format!("{GOOD}\n[[peers]]\nname = \"n1\"\naddress = \"h:1\""), "listed twice"),
+        ];
+        for (text, expected) in cases {
+            let error = parse(&text).unwrap_err();
+            assert!(error.contains(expected) && !error.contains('\n'), "{error}");
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! `gcs run`: from a configuration to a running node, and to its end.
+//!
+//! Whatever can be wrong with what the daemon was given (configuration, directory, socket, port) is found before it takes
+//! part, and is one line and exit status 2. Afterwards only storage and broken invariants end it, with status 1.
+
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::rc::Rc;
+
+use gcs_core::CoreConfig;
+use nix::unistd::{Uid, User};
+use thiserror::Error;
+use tokio::net::{TcpListener, UnixListener};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::LocalSet;
+
+use crate::bounds::SHUTDOWN_WAIT;
+use crate::config::{Config, ConfigError};
+use crate::driver::{self, Driver, DriverError};
+use crate::inbox::Inbox;
+use crate::local::Hub;
+use crate::log::{DirectoryLock, Identity, Log, LogError};
+use crate::logging;
+use crate::peers::Peers;
+
+/// Exit status for what cannot work however often it is started.
+const MISUSE: u8 = 2;
+
+#[derive(Debug, Error)]
+pub enum StartError {
+    #[error("{0}")]
+    Config(#[from] ConfigError),
+    #[error("{0}")]
+    Log(#[from] LogError),
+    #[error("{0}")]
+    Driver(#[from] DriverError),
+    #[error("could not listen for peers on {address}: {source}")]
+    PeerAddress { address: String, source: std::io::Error },
+    #[error("could not listen on local socket \"{}\": {source}", path.display())]
+    LocalSocket { path: PathBuf, source: std::io::Error },
+    #[error("local socket \"{}\" {message}", path.display())]
+    SocketTaken { path: PathBuf, message: &'static str },
+    #[error("user \"{0}\" in local_users does not exist")]
+    NoSuchUser(String),
+    #[error("could not start the runtime: {0}")]
+    Runtime(std::io::Error),
+}
+
+/// Runs until SIGTERM or SIGINT.
+pub fn run(config_file: &Path) -> ExitCode {
+    match start(config_file) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("gcs: error: {error}");
+            match error {
+                // While running. When starting, nothing but what was given can be at fault.
+                StartError::Driver(_) | StartError::Runtime(_) => ExitCode::FAILURE,
+                _ => ExitCode::from(MISUSE),
+            }
+        }
+    }
+}
+
+fn start(config_file: &Path) -> Result<(), StartError> {
+    let config = Rc::new(Config::load(config_file)?);
+    let uids = allowed_users(&config)?;
+    logging::start(&config);
+    let _lock = DirectoryLock::take(&config.data_directory)?;
+    let names = config.members.iter().map(|member| member.name.clone()).collect();
+    let identity = Identity { node: config.name.clone(), group: config.group.clone(), members: names };
+    let voters = config.members.iter().map(|member| member.node).collect();
+    let (log, recovered) = Log::open(&config.data_directory, &identity, voters)?;
+
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(StartError::Runtime)?;
+    let local = LocalSet::new();
+    local.block_on(&runtime, async {
+        let peer_listener = listen_for_peers(&config.peer_address).await?;
+        let local_listener = listen_locally(&config.local_socket)?;
+        let inbox = Rc::new(Inbox::default());
+        let core =
+            CoreConfig { group: config.group.clone(), node: config.node, members: config.members.clone(), seed: seed() };
+        let reader = log.reader();
+        let mut driver = Driver::new(core, log, recovered, inbox.clone())?;
+        let peers = Peers::start(config.clone(), inbox.clone(), peer_listener);
+        let hub = Hub::start(config.clone(), inbox.clone(), reader, uids, local_listener);
+        tokio::task::spawn_local(driver::tick(inbox.clone()));
+        let members = config.members.iter().map(|member| member.name.as_str()).collect::<Vec<_>>().join(" ");
+        tracing::info!(
+            node = %config.name,
+            group = %config.group,
+            members,
+            peer_address = %config.peer_address,
+            local_socket = %config.local_socket.display(),
+            "gcs is running"
+        );
+        let stopped = tokio::select! {
+            error = driver.run(&peers, &hub) => Err(error),
+            result = stop_signal() => result.map_err(StartError::Runtime).map(Ok)?,
+        };
+        if stopped.is_ok() {
+            hub.shut_down(SHUTDOWN_WAIT).await;
+        }
+        let removed = std::fs::remove_file(&config.local_socket);
+        if let Err(error) = removed {
+            tracing::warn!(%error, "could not remove the local socket");
+        }
+        stopped?;
+        driver.finish()?;
+        tracing::info!("gcs has stopped");
+        Ok(())
+    })
+}
+
+async fn stop_signal() -> std::io::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let name = tokio::select! {
+        _ = terminate.recv() => "SIGTERM",
+        _ = interrupt.recv() => "SIGINT",
+    };
+    tracing::info!(signal = name, "stopping");
+    Ok(())
+}
+
+async fn listen_for_peers(address: &str) -> Result<TcpListener, StartError> {
+    TcpListener::bind(address).await.map_err(|source| StartError::PeerAddress { address: address.to_owned(), source })
+}
+
+/// A socket file that nobody listens on is left over from a crash. The lock on the data directory keeps a second daemon of
+/// this node out, but the path may be another's.
+fn listen_locally(path: &Path) -> Result<UnixListener, StartError> {
+    let failed = |source| StartError::LocalSocket { path: path.to_owned(), source };
+    let taken = |message| Err(StartError::SocketTaken { path: path.to_owned(), message });
+    match std::fs::symlink_metadata(path) {
+        Ok(found) if !found.file_type().is_socket() => return taken("is a file that is not a socket"),
+        Ok(_) => match std::os::unix::net::UnixStream::connect(path) {
+            Ok(_) => return taken("is in use by another process"),
+            Err(error) if error.kind() == std::io::ErrorKind::ConnectionRefused => {
+                std::fs::remove_file(path).map_err(failed)?;
+            }
+            Err(error) => return Err(failed(error)),
+        },
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        Err(error) => return Err(failed(error)),
+    }
+    let listener = UnixListener::bind(path).map_err(failed)?;
+    // Who may use it is decided by user id, when a connection comes in.
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o777)).map_err(failed)?;
+    Ok(listener)
+}
+
+fn allowed_users(config: &Config) -> Result<Vec<u32>, StartError> {
+    let mut uids = vec![Uid::effective().as_raw(), 0];
+    for name in &config.local_users {
+        match User::from_name(name) {
+            Ok(Some(user)) => uids.push(user.uid.as_raw()),
+            _ => return Err(StartError::NoSuchUser(name.clone())),
+        }
+    }
+    Ok(uids)
+}
+
+/// Different in every process; the core takes its election timeouts from it.
+fn seed() -> u64 {
+    use std::hash::{BuildHasher, RandomState};
+    RandomState::new().hash_one(std::process::id())
+}

@@ -1,0 +1,106 @@
+//! The driver: feeds the core, and carries out what it wants, in the order its contract demands.
+//!
+//! Everything of this daemon runs on one thread: sockets, core, and the writes to the log. A step must be finished, write
+//! included, before the next can begin, so a second thread could only wait for this one, and each message would pay for
+//! waking it. What a flush delays is taken together by the next step. Only what may take long and is waited for by nobody runs
+//! elsewhere: catching up from disk, checkpoints, new log segments. (docs/adr/ has the numbers.)
+
+use std::rc::Rc;
+use std::time::Instant;
+
+use gcs_core::{Core, CoreConfig, CoreError, Effects, Input, Recovered, Tick};
+use thiserror::Error;
+use tokio::time::{MissedTickBehavior, interval};
+
+use crate::bounds::TICK;
+use crate::inbox::Inbox;
+use crate::local::Hub;
+use crate::log::{Log, LogError, LogReader};
+use crate::peers::Peers;
+
+/// What ends the daemon.
+#[derive(Debug, Error)]
+pub enum DriverError {
+    #[error("{0}")]
+    Core(#[from] CoreError),
+    #[error("{0}")]
+    Log(#[from] LogError),
+}
+
+pub struct Driver {
+    core: Core<LogReader>,
+    log: Log,
+    inbox: Rc<Inbox>,
+    started: Instant,
+}
+
+impl Driver {
+    pub fn new(config: CoreConfig, log: Log, recovered: Recovered, inbox: Rc<Inbox>) -> Result<Driver, DriverError> {
+        let core = Core::new(config, log.reader(), recovered)?;
+        Ok(Driver { core, log, inbox, started: Instant::now() })
+    }
+
+    /// Steps whenever something waits, until something fails.
+    pub async fn run(&mut self, peers: &Peers, hub: &Hub) -> DriverError {
+        loop {
+            let inputs = self.inbox.take().await;
+            if let Err(error) = self.step(inputs, peers, hub) {
+                return error;
+            }
+        }
+    }
+
+    fn step(&mut self, inputs: Vec<Input>, peers: &Peers, hub: &Hub) -> Result<(), DriverError> {
+        let now = Tick((self.started.elapsed().as_millis() / TICK.as_millis()) as u64);
+        let mut inputs = inputs;
+        loop {
+            let effects = self.core.step(now, inputs)?;
+            match self.carry_out(effects, peers, hub)? {
+                Some(written) => inputs = vec![Input::Written(written)],
+                None => return Ok(()),
+            }
+        }
+    }
+
+    /// The number of the write, if there was one.
+    fn carry_out(&mut self, effects: Effects, peers: &Peers, hub: &Hub) -> Result<Option<u64>, DriverError> {
+        let Effects { send_now, write, send_after_write, ordered, replies, status } = effects;
+        if !send_now.is_empty() {
+            peers.send(send_now);
+            peers.flush();
+        }
+        let written = write.as_ref().map(|write| write.number);
+        if let Some(write) = write {
+            self.log.write(write)?;
+        }
+        if !send_after_write.is_empty() {
+            peers.send(send_after_write);
+            peers.flush();
+        }
+        if !ordered.is_empty() || !replies.is_empty() || status.is_some() {
+            hub.ordered(&ordered);
+            hub.replies(replies);
+            if status.is_some() {
+                hub.status(|database| self.core.status(database));
+            }
+            hub.flush();
+        }
+        Ok(written)
+    }
+
+    /// Everything written so far is on disk afterwards.
+    pub fn finish(mut self) -> Result<(), DriverError> {
+        Ok(self.log.flush()?)
+    }
+}
+
+/// Moves the core's clock.
+pub async fn tick(inbox: Rc<Inbox>) {
+    let mut clock = interval(TICK);
+    // After a stall the clock goes on from there: a burst of ticks would only call elections.
+    clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        clock.tick().await;
+        inbox.push(Input::Tick);
+    }
+}

@@ -1,0 +1,189 @@
+//! Positions read back from disk, as frames, in bounded pieces.
+//!
+//! A position is found by binary search over the outcomes' heads, and from there outcome by outcome. A writeset in chunks may be
+//! far larger than a piece: the piece then ends in the middle, and the next goes on there.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use gcs_core::command::{Command, decode_entry, payload_at};
+use gcs_core::{EntryOutcome, LogIndex, LogRef, PositionOutcome};
+use gcs_writeset::link::{self, Reply};
+use gcs_writeset::wire::WireError;
+use gcs_writeset::{DatabaseId, Incarnation, NodeId, Position};
+use thiserror::Error;
+
+use crate::log::{LogError, LogReader};
+
+#[derive(Debug, Error)]
+pub enum BacklogError {
+    #[error("position is no longer in the log")]
+    Truncated,
+    #[error("{0}")]
+    Log(#[from] LogError),
+    #[error("entry cannot be decoded: {0}")]
+    Wire(WireError),
+}
+
+/// Who reads: its own writesets are not sent back to it.
+#[derive(Clone, Copy, Debug)]
+pub struct Origin {
+    pub node: NodeId,
+    pub incarnation: Incarnation,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mode {
+    Stream,
+    Fetch,
+}
+
+#[derive(Debug)]
+pub struct Backlog {
+    log: LogReader,
+    origin: Origin,
+    database: DatabaseId,
+    mode: Mode,
+    next: Position,
+    /// The outcomes from here on have not been looked at; `None` before the search.
+    index: Option<LogIndex>,
+    /// Positions of the entry before `index` that have not been sent.
+    positions: VecDeque<PositionOutcome>,
+    commands: Vec<Command>,
+    /// Chunks of `chunked` that have not been sent.
+    chunks: VecDeque<LogRef>,
+    chunked: Position,
+}
+
+impl Backlog {
+    /// Every position from `next` on.
+    pub fn stream(log: LogReader, origin: Origin, database: DatabaseId, next: Position) -> Backlog {
+        Backlog {
+            log,
+            origin,
+            database,
+            mode: Mode::Stream,
+            next,
+            index: None,
+            positions: VecDeque::new(),
+            commands: Vec::new(),
+            chunks: VecDeque::new(),
+            chunked: Position::ZERO,
+        }
+    }
+
+    /// The payload of one position.
+    pub fn fetch(log: LogReader, origin: Origin, database: DatabaseId, position: Position) -> Backlog {
+        Backlog { mode: Mode::Fetch, ..Backlog::stream(log, origin, database, position) }
+    }
+
+    /// The first position of which nothing has been given out.
+    pub fn next_position(&self) -> Position {
+        self.next
+    }
+
+    /// Whether the rest of a writeset must follow.
+    pub fn in_the_middle(&self) -> bool {
+        !self.chunks.is_empty()
+    }
+
+    /// Appends frames until there are `bytes_max`, or no more.
+    pub fn fill(&mut self, out: &mut Vec<u8>, bytes_max: usize) -> Result<(), BacklogError> {
+        let mut index = match self.index {
+            Some(index) => index,
+            None => self.find()?,
+        };
+        while out.len() < bytes_max {
+            if let Some(chunk) = self.chunks.pop_front() {
+                self.put_chunk(out, chunk)?;
+            } else if self.mode == Mode::Fetch && self.index.is_some() && self.positions.is_empty() {
+                return Ok(());
+            } else if let Some(outcome) = self.positions.pop_front() {
+                self.put_position(out, outcome)?;
+            } else {
+                let Some(outcome) = self.log.outcome(index)? else {
+                    return self.end_or_truncated(index);
+                };
+                index = LogIndex(index.0 + 1);
+                self.index = Some(index);
+                self.open(outcome)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The entry that holds the next position, or the end of the outcomes.
+    fn find(&mut self) -> Result<LogIndex, BacklogError> {
+        let range = self.log.outcomes();
+        let (mut low, mut high) = (range.start.0, range.end.0);
+        while low < high {
+            let middle = low + (high - low) / 2;
+            // What is truncated while this runs lies before everything that is kept.
+            let head = self.log.outcome(LogIndex(middle))?.map_or(Position::ZERO, |outcome| self.head(&outcome));
+            if head < self.next {
+                low = middle + 1;
+            } else {
+                high = middle;
+            }
+        }
+        Ok(LogIndex(low))
+    }
+
+    fn head(&self, outcome: &EntryOutcome) -> Position {
+        let known = outcome.heads.iter().find(|(database, _)| *database == self.database);
+        known.map_or(Position::ZERO, |(_, head)| *head)
+    }
+
+    fn end_or_truncated(&self, index: LogIndex) -> Result<(), BacklogError> {
+        if index < self.log.outcomes().start || self.mode == Mode::Fetch { Err(BacklogError::Truncated) } else { Ok(()) }
+    }
+
+    /// Takes the positions of an entry that are still to be sent.
+    fn open(&mut self, outcome: EntryOutcome) -> Result<(), BacklogError> {
+        let (index, head) = (outcome.index, self.head(&outcome));
+        let (database, next) = (self.database, self.next);
+        self.positions = outcome.positions.into();
+        self.positions.retain(|position| position.database == database && position.position >= next);
+        if self.mode == Mode::Fetch {
+            self.positions.retain(|position| position.position == next);
+        }
+        match self.positions.front() {
+            Some(first) if first.position == next => {}
+            // The entry that held it is gone, and this is the first behind it.
+            _ if head >= next => return Err(BacklogError::Truncated),
+            _ => return Ok(()),
+        }
+        let entry = self.log.entry(index)?.ok_or(BacklogError::Truncated)?;
+        self.commands = decode_entry(&Bytes::from(entry.data))?;
+        Ok(())
+    }
+
+    fn put_position(&mut self, out: &mut Vec<u8>, outcome: PositionOutcome) -> Result<(), BacklogError> {
+        let Some(Command::Submit { tag, writeset }) = self.commands.get(outcome.ordinal as usize) else {
+            return Err(BacklogError::Wire(WireError::OutOfRange { what: "ordinal of a writeset" }));
+        };
+        let (position, tag, verdict) = (outcome.position, *tag, outcome.verdict);
+        let carries = self.mode == Mode::Fetch || self.origin.carries(&verdict, tag);
+        let more = carries && !outcome.chunks.is_empty();
+        let payload = if carries { &writeset[..] } else { &[] };
+        let reply = match self.mode {
+            Mode::Stream => Reply::Ordered { position, tag, verdict, more },
+            Mode::Fetch => Reply::Body { position, more },
+        };
+        link::put_frame(out, &reply, payload)?;
+        if more {
+            self.chunks = outcome.chunks.into();
+            self.chunked = position;
+        }
+        self.next = position.next();
+        Ok(())
+    }
+
+    fn put_chunk(&mut self, out: &mut Vec<u8>, chunk: LogRef) -> Result<(), BacklogError> {
+        let entry = self.log.entry(chunk.index)?.ok_or(BacklogError::Truncated)?;
+        let (_, bytes) = payload_at(&Bytes::from(entry.data), chunk.ordinal)?;
+        let more = !self.chunks.is_empty();
+        link::put_frame(out, &Reply::Body { position: self.chunked, more }, &bytes)?;
+        Ok(())
+    }
+}

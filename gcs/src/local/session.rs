@@ -1,0 +1,258 @@
+//! One connection on the local socket.
+
+use std::io;
+use std::rc::Rc;
+
+use bytes::{Bytes, BytesMut};
+use gcs_core::{Input, Local};
+use gcs_writeset::link::{self, Failure, FailureKind, PROTOCOL, Reply, Request, Role};
+use gcs_writeset::wire::WireError;
+use gcs_writeset::{DatabaseId, Incarnation, Tag};
+use thiserror::Error;
+use tokio::net::UnixStream;
+use tokio::time::timeout;
+
+use super::Hub;
+use super::manager::Manager;
+use crate::bounds::{HANDSHAKE_TIMEOUT, MANAGER_QUEUE_BYTES_MAX, MANAGER_TAKEOVER_WAIT};
+use crate::outbox::{Outbox, Stream};
+
+#[derive(Debug, Error)]
+pub enum SessionError {
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    #[error("garbage received: {0}")]
+    Wire(#[from] WireError),
+    #[error("no greeting within {} s", HANDSHAKE_TIMEOUT.as_secs())]
+    Silent,
+    #[error("{0}")]
+    Failed(&'static str),
+}
+
+struct Caller {
+    role: Role,
+    database: String,
+    incarnation: Incarnation,
+}
+
+/// Reads requests.
+struct Requests {
+    stream: Rc<Stream>,
+    buffer: BytesMut,
+}
+
+impl Requests {
+    /// The next request with its payload; `None` at the end.
+    async fn next(&mut self) -> Result<Option<(Request, Bytes)>, SessionError> {
+        loop {
+            if let Some(length) = link::frame_len(&self.buffer)? {
+                if self.buffer.len() >= length {
+                    let frame = self.buffer.split_to(length).freeze();
+                    let (request, payload) = link::decode_frame::<Request>(&frame)?;
+                    return Ok(Some((request, frame.slice_ref(payload))));
+                }
+                self.buffer.reserve(length - self.buffer.len());
+            }
+            if self.stream.read(&mut self.buffer).await? == 0 {
+                return Ok(None);
+            }
+        }
+    }
+}
+
+pub async fn run(hub: &Rc<Hub>, stream: UnixStream) {
+    let peer = stream.peer_cred();
+    let stream = Rc::new(Stream::Unix(stream));
+    let outbox = Rc::new(Outbox::new(stream.clone(), MANAGER_QUEUE_BYTES_MAX));
+    let mut requests = Requests { stream, buffer: BytesMut::new() };
+    match peer {
+        Ok(peer) if hub.uids.contains(&peer.uid()) => {}
+        Ok(peer) => {
+            tracing::warn!(uid = peer.uid(), "connection on the local socket refused: not an allowed user");
+            let hint =
+                "Run PostgreSQL and gcs as the same user, or add the user to \"local_users\" in the configuration of gcs.";
+            fail(&outbox, FailureKind::NotAuthorized, format!("user id {} may not use this socket", peer.uid()), hint);
+            return;
+        }
+        Err(error) => {
+            tracing::warn!(%error, "connection on the local socket refused: its user is unknown");
+            return;
+        }
+    }
+    let writing = outbox.clone();
+    let result = tokio::select! {
+        result = serve(hub, &outbox, &mut requests) => result,
+        error = writing.run() => Err(error.into()),
+    };
+    match result {
+        Ok(()) => {}
+        Err(SessionError::Io(error)) => tracing::debug!(%error, "local connection ended"),
+        Err(error) => {
+            tracing::warn!("local connection dropped: {error}");
+            fail(&outbox, FailureKind::Protocol, error.to_string(), "");
+        }
+    }
+}
+
+fn fail(outbox: &Outbox, kind: FailureKind, message: String, hint: &str) {
+    let failure = Failure { kind, message, hint: hint.to_owned() };
+    // A failure has no payload and is short.
+    let _ = outbox.put(|out| link::put_frame(out, &Reply::Failed(failure), &[]));
+    outbox.flush();
+}
+
+async fn serve(hub: &Rc<Hub>, outbox: &Rc<Outbox>, requests: &mut Requests) -> Result<(), SessionError> {
+    let greeting = timeout(HANDSHAKE_TIMEOUT, requests.next()).await.map_err(|_| SessionError::Silent)??;
+    let Some(caller) = greet(hub, outbox, greeting)? else { return Ok(()) };
+    match caller.role {
+        Role::Manager => {
+            let Some(manager) = take_over(hub, outbox, &caller).await else { return Ok(()) };
+            welcome(hub, outbox)?;
+            manager.status(hub.status.borrow().clone());
+            manager.flush();
+            let result = tokio::select! {
+                result = serve_manager(hub, &manager, requests) => result,
+                result = manager.feed(hub) => result,
+            };
+            hub.managers.borrow_mut().retain(|_, other| !Rc::ptr_eq(other, &manager));
+            manager.end();
+            if manager.was_attached() {
+                tracing::info!(database = %caller.database, "the manager of a database has gone");
+            }
+            result
+        }
+        Role::Backend => {
+            welcome(hub, outbox)?;
+            serve_backend(hub, &caller, requests).await
+        }
+        Role::Control => {
+            welcome(hub, outbox)?;
+            serve_control(hub, outbox, requests).await
+        }
+    }
+}
+
+fn greet(hub: &Hub, outbox: &Outbox, greeting: Option<(Request, Bytes)>) -> Result<Option<Caller>, SessionError> {
+    let (protocol, role, database, group, incarnation) = match greeting {
+        None => return Ok(None),
+        Some((Request::Hello { protocol, role, database, group, incarnation }, _)) => {
+            (protocol, role, database, group, incarnation)
+        }
+        Some(_) => return Err(SessionError::Failed("a request before the greeting")),
+    };
+    if protocol != PROTOCOL {
+        let message = format!("gcs speaks link protocol {PROTOCOL}, but postgres_r speaks {protocol}");
+        fail(outbox, FailureKind::Protocol, message, "Install gcs and postgres_r of the same version.");
+        return Ok(None);
+    }
+    if let Some(group) = group
+        && group != hub.config.group
+    {
+        let message =
+            format!("gcs of node \"{}\" belongs to group \"{}\", not \"{group}\"", hub.config.name, hub.config.group);
+        fail(outbox, FailureKind::WrongGroup, message, "Name the group that is in the configuration of gcs.");
+        return Ok(None);
+    }
+    if database.is_empty() && role != Role::Control {
+        return Err(SessionError::Failed("a greeting without a database"));
+    }
+    Ok(Some(Caller { role, database, incarnation }))
+}
+
+fn welcome(hub: &Hub, outbox: &Outbox) -> Result<(), SessionError> {
+    let config = &hub.config;
+    let (group, name) = (config.group.clone(), config.name.clone());
+    let reply = Reply::Welcome { protocol: PROTOCOL, group, node: config.node, name, ordinal: hub.ordinal };
+    outbox.put(|out| link::put_frame(out, &reply, &[]))?;
+    outbox.flush();
+    Ok(())
+}
+
+/// Becomes the manager of the database, unless it has one. One whose connection is closed may still be there for an instant.
+async fn take_over(hub: &Rc<Hub>, outbox: &Rc<Outbox>, caller: &Caller) -> Option<Rc<Manager>> {
+    let present = || hub.managers.borrow().get(&caller.database).cloned();
+    let wait = async {
+        loop {
+            let Some(old) = present() else { return };
+            old.ended().await;
+        }
+    };
+    if timeout(MANAGER_TAKEOVER_WAIT, wait).await.is_err() {
+        let message = format!("database \"{}\" is already attached on node \"{}\"", caller.database, hub.config.name);
+        fail(outbox, FailureKind::AlreadyAttached, message, "Another server may be using the same gcs.");
+        return None;
+    }
+    let manager = Rc::new(Manager::new(hub.node(), caller.database.clone(), caller.incarnation, outbox.clone()));
+    hub.managers.borrow_mut().insert(caller.database.clone(), manager.clone());
+    Some(manager)
+}
+
+async fn serve_manager(hub: &Hub, manager: &Rc<Manager>, requests: &mut Requests) -> Result<(), SessionError> {
+    while let Some((request, payload)) = requests.next().await? {
+        match request {
+            Request::Attach { resume_after } => {
+                if !manager.attach(resume_after) {
+                    return Err(SessionError::Failed("a second attach"));
+                }
+                let (database, incarnation) = (manager.database.clone(), manager.incarnation);
+                hub.inbox.push(Input::Local(Local::Attach { database, incarnation }));
+            }
+            Request::Detach => match manager.detach() {
+                Some(database) => hub.inbox.push(Input::Local(Local::Detach { database })),
+                None => return Err(SessionError::Failed("a detach without an attach")),
+            },
+            Request::Progress { committed, flushed, oldest_base } => {
+                if let Some(database) = manager.database_id() {
+                    hub.inbox.push(Input::Local(Local::Progress { database, committed, flushed, oldest_base }));
+                }
+            }
+            Request::Fetch { position } => manager.fetch(position).await?,
+            Request::Status => {
+                manager.status(hub.status.borrow().clone());
+                manager.flush();
+            }
+            Request::Submit { .. } | Request::Chunk { .. } | Request::Abandon { .. } => {
+                submit(hub, manager.database_id(), manager.incarnation, request, payload).await;
+            }
+            Request::Hello { .. } => return Err(SessionError::Failed("a second greeting")),
+        }
+    }
+    Ok(())
+}
+
+async fn serve_backend(hub: &Hub, caller: &Caller, requests: &mut Requests) -> Result<(), SessionError> {
+    while let Some((request, payload)) = requests.next().await? {
+        match request {
+            Request::Submit { .. } | Request::Chunk { .. } | Request::Abandon { .. } => {
+                let database = hub.databases.borrow().get(&caller.database).copied();
+                submit(hub, database, caller.incarnation, request, payload).await;
+            }
+            _ => return Err(SessionError::Failed("a request that a backend cannot make")),
+        }
+    }
+    Ok(())
+}
+
+/// A database that is not attached has no manager to hear a refusal: it has the backends submit again when it is.
+async fn submit(hub: &Hub, database: Option<DatabaseId>, incarnation: Incarnation, request: Request, bytes: Bytes) {
+    let Some(database) = database else { return };
+    let tag = |slot, sequence| Tag { database, node: hub.node(), incarnation, slot, sequence };
+    let local = match request {
+        Request::Submit { slot, sequence } => Local::Submit { tag: tag(slot, sequence), writeset: bytes },
+        Request::Chunk { slot, sequence, index } => Local::Chunk { tag: tag(slot, sequence), index, bytes },
+        Request::Abandon { slot, sequence } => Local::Abandon { tag: tag(slot, sequence) },
+        _ => return,
+    };
+    hub.inbox.push(Input::Local(local));
+    hub.inbox.room().await;
+}
+
+async fn serve_control(hub: &Hub, outbox: &Outbox, requests: &mut Requests) -> Result<(), SessionError> {
+    while let Some((request, _)) = requests.next().await? {
+        let Request::Status = request else { return Err(SessionError::Failed("a request that control cannot make")) };
+        let status = hub.status.borrow().clone();
+        outbox.put(|out| link::put_frame(out, &Reply::Group(status), &[]))?;
+        outbox.flush();
+    }
+    Ok(())
+}

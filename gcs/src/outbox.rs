@@ -1,0 +1,167 @@
+//! Sockets, and what waits to be written to them.
+//!
+//! Frames are put one by one and written together. The write is tried at once, where they were made; only what the kernel
+//! does not take wakes the task that waits for the socket. So a message of the commit path costs one system call and no
+//! wake-up on this side.
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::rc::Rc;
+
+use bytes::BytesMut;
+use tokio::net::{TcpStream, UnixStream};
+use tokio::sync::Notify;
+
+#[derive(Debug)]
+pub enum Stream {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+impl Stream {
+    fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Stream::Tcp(stream) => stream.try_write(bytes),
+            Stream::Unix(stream) => stream.try_write(bytes),
+        }
+    }
+
+    fn try_read(&self, buffer: &mut BytesMut) -> io::Result<usize> {
+        match self {
+            Stream::Tcp(stream) => stream.try_read_buf(buffer),
+            Stream::Unix(stream) => stream.try_read_buf(buffer),
+        }
+    }
+
+    async fn writable(&self) -> io::Result<()> {
+        match self {
+            Stream::Tcp(stream) => stream.writable().await,
+            Stream::Unix(stream) => stream.writable().await,
+        }
+    }
+
+    async fn readable(&self) -> io::Result<()> {
+        match self {
+            Stream::Tcp(stream) => stream.readable().await,
+            Stream::Unix(stream) => stream.readable().await,
+        }
+    }
+
+    /// Reads what is there; 0 at the end of the stream.
+    pub async fn read(&self, buffer: &mut BytesMut) -> io::Result<usize> {
+        const PIECE_BYTES: usize = 64 << 10;
+        loop {
+            self.readable().await?;
+            if buffer.capacity() == buffer.len() {
+                buffer.reserve(PIECE_BYTES);
+            }
+            match self.try_read(buffer) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                result => return result,
+            }
+        }
+    }
+}
+
+#[derive(Debug)]
+pub struct Outbox {
+    stream: Rc<Stream>,
+    queue: RefCell<Queue>,
+    bytes_max: usize,
+    /// The kernel did not take everything.
+    blocked: Notify,
+    drained: Notify,
+    broken: Cell<Option<io::ErrorKind>>,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    bytes: Vec<u8>,
+    written: usize,
+}
+
+/// Memory that an empty queue keeps for the next frames.
+const IDLE_BYTES_MAX: usize = 256 << 10;
+
+impl Outbox {
+    pub fn new(stream: Rc<Stream>, bytes_max: usize) -> Outbox {
+        Outbox {
+            stream,
+            queue: RefCell::default(),
+            bytes_max,
+            blocked: Notify::new(),
+            drained: Notify::new(),
+            broken: Cell::new(None),
+        }
+    }
+
+    /// Bytes that have not been written.
+    pub fn waiting(&self) -> usize {
+        let queue = self.queue.borrow();
+        queue.bytes.len() - queue.written
+    }
+
+    pub fn is_full(&self) -> bool {
+        self.waiting() >= self.bytes_max
+    }
+
+    /// Adds what `encode` appends. Whoever must not exceed the bound asks [`Outbox::is_full`] before.
+    pub fn put<T>(&self, encode: impl FnOnce(&mut Vec<u8>) -> T) -> T {
+        encode(&mut self.queue.borrow_mut().bytes)
+    }
+
+    /// Writes what the kernel takes now.
+    pub fn flush(&self) {
+        let mut queue = self.queue.borrow_mut();
+        if queue.written == queue.bytes.len() || self.broken.get().is_some() {
+            return;
+        }
+        if let Err(error) = queue.write_to(&self.stream) {
+            if error.kind() != io::ErrorKind::WouldBlock {
+                self.broken.set(Some(error.kind()));
+            }
+            self.blocked.notify_one();
+        } else {
+            self.drained.notify_waiters();
+        }
+    }
+
+    /// Writes what could not be written at once, until the connection breaks.
+    pub async fn run(&self) -> io::Error {
+        loop {
+            if let Some(kind) = self.broken.get() {
+                return kind.into();
+            }
+            if self.waiting() == 0 {
+                self.blocked.notified().await;
+                continue;
+            }
+            if let Err(error) = self.stream.writable().await {
+                return error;
+            }
+            self.flush();
+        }
+    }
+
+    /// Until everything has been written. Needs [`Outbox::run`] beside it.
+    pub async fn drained(&self) {
+        while self.waiting() > 0 {
+            self.drained.notified().await;
+        }
+    }
+}
+
+impl Queue {
+    fn write_to(&mut self, stream: &Stream) -> io::Result<()> {
+        while self.written < self.bytes.len() {
+            match stream.try_write(&self.bytes[self.written..])? {
+                0 => return Err(io::ErrorKind::WriteZero.into()),
+                count => self.written += count,
+            }
+        }
+        self.bytes.clear();
+        self.bytes.shrink_to(IDLE_BYTES_MAX);
+        self.written = 0;
+        Ok(())
+    }
+}

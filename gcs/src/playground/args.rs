@@ -1,0 +1,222 @@
+//! The command line of `gcs playground`.
+
+use std::io::{IsTerminal, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::Subcommand;
+use serde_json::json;
+
+use super::error::Error;
+use super::group::{NewGroup, Part, Playground, Started};
+use super::process::{Signal, parse_signal};
+use super::state::{NodeNumber, Paths, State};
+use super::status::{self, Status};
+use super::watch;
+
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Makes a group under DIR and runs it, in the foreground until Ctrl-C ends all it started, or with --detach until `stop`.
+    Start(StartArgs),
+    /// Shows each node.
+    Status {
+        #[command(flatten)]
+        place: Place,
+        #[arg(long)]
+        json: bool,
+    },
+    /// Ends everything that runs under DIR. The data stay.
+    Stop(Place),
+    /// Sends a signal to a node's PostgreSQL and daemon, KILL unless told otherwise, and waits for their end.
+    Kill {
+        /// Counts from 1.
+        node: usize,
+        #[command(flatten)]
+        place: Place,
+        /// Only the postmaster.
+        #[arg(long, conflicts_with = "gcs")]
+        postgres: bool,
+        /// Only the daemon.
+        #[arg(long)]
+        gcs: bool,
+        #[arg(long, value_name = "S", default_value = "KILL", value_parser = parse_signal)]
+        signal: Signal,
+    },
+    /// Starts whatever of a node is down.
+    StartNode {
+        /// Counts from 1.
+        node: usize,
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Adds one more node.
+    AddNode(Place),
+}
+
+#[derive(Debug, clap::Args)]
+struct Place {
+    /// Where the playground stands.
+    #[arg(long, value_name = "DIR")]
+    dir: PathBuf,
+}
+
+#[derive(Debug, clap::Args)]
+struct StartArgs {
+    #[command(flatten)]
+    place: Place,
+    /// How many nodes.
+    #[arg(long, value_name = "N", default_value_t = 3)]
+    nodes: usize,
+    /// Node i listens on 127.0.0.1:(P + i - 1); the daemons among themselves on P + 100 + i - 1.
+    #[arg(long, value_name = "P", default_value_t = 6001)]
+    base_port: u16,
+    /// The database to replicate.
+    #[arg(long, value_name = "NAME", default_value = "shop")]
+    database: String,
+    #[arg(long, value_name = "NAME", default_value = "postgresr")]
+    group: String,
+    /// Returns when the group is online and leaves it running.
+    #[arg(long)]
+    detach: bool,
+    /// Prints the status as JSON once the group is online, instead of one connection URI a line.
+    #[arg(long)]
+    json: bool,
+    /// Ends all it started when standard input ends too; for programs that embed the group.
+    #[arg(long, conflicts_with = "detach")]
+    until_eof: bool,
+}
+
+pub fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let done = match args.command {
+        Command::Start(args) => start(&args),
+        Command::Status { place, json } => show_status(&place.dir, json),
+        Command::Stop(place) => stop(&place.dir),
+        Command::Kill { node, place, postgres, gcs, signal } => {
+            kill(&place.dir, NodeNumber(node), part(postgres, gcs), signal)
+        }
+        Command::StartNode { node, place } => start_node(&place.dir, NodeNumber(node)),
+        Command::AddNode(place) => add_node(&place.dir),
+    };
+    Ok(done.map_or_else(complain, |()| ExitCode::SUCCESS))
+}
+
+fn complain(error: Error) -> ExitCode {
+    eprintln!("gcs: error: {error}");
+    ExitCode::from(error.exit_code())
+}
+
+fn part(postgres: bool, gcs: bool) -> Part {
+    match (postgres, gcs) {
+        (true, _) => Part::Postgres,
+        (_, true) => Part::Gcs,
+        _ => Part::Both,
+    }
+}
+
+fn start(args: &StartArgs) -> Result<(), Error> {
+    let begin = || begin(args);
+    if args.detach {
+        return announce(&begin()?, args.json);
+    }
+    watch::foreground(begin, |playground| announce(playground, args.json), args.until_eof)
+}
+
+/// Makes the group, or starts again what was made and stopped.
+fn begin(args: &StartArgs) -> Result<Playground, Error> {
+    let dir = &args.place.dir;
+    if dir.join("playground.json").exists() {
+        return begin_again(args);
+    }
+    let gcs = std::env::current_exe().map_err(|error| Error::failed(format!("could not find gcs itself: {error}")))?;
+    let (database, group) = (args.database.clone(), args.group.clone());
+    let settings = String::new();
+    Playground::create(&NewGroup {
+        dir: dir.clone(),
+        nodes: args.nodes,
+        base_port: args.base_port,
+        database,
+        group,
+        gcs,
+        settings,
+    })
+}
+
+fn begin_again(args: &StartArgs) -> Result<Playground, Error> {
+    let mut playground = Playground::open(&args.place.dir)?;
+    let state = &playground.state;
+    let dir = playground.paths.dir.display();
+    if state.running {
+        return Err(Error::usage(format!("the playground in {dir} is running"))
+            .hint("See `gcs playground status`, or stop it first."));
+    }
+    let made = (state.nodes.len(), state.nodes[0].port, &state.database, &state.group);
+    if made != (args.nodes, args.base_port, &args.database, &args.group) {
+        let (nodes, port, database, group) = made;
+        return Err(Error::usage(format!("{dir} holds a playground made with other options")).hint(format!(
+            "Start it with --nodes {nodes} --base-port {port} --database {database} --group {group}, or give another --dir."
+        )));
+    }
+    playground.start_all()?;
+    Ok(playground)
+}
+
+fn announce(playground: &Playground, as_json: bool) -> Result<(), Error> {
+    if as_json {
+        print_json(&status::collect(playground))?;
+    } else {
+        for number in playground.numbers() {
+            println!("{}", playground.uri(number));
+        }
+    }
+    std::io::stdout().flush().map_err(|error| Error::failed(format!("could not write: {error}")))
+}
+
+fn show_status(dir: &Path, as_json: bool) -> Result<(), Error> {
+    let status = status::collect(&Playground::open(dir)?);
+    if as_json {
+        return print_json(&status);
+    }
+    print!("{}", watch::table(&status, None));
+    Ok(())
+}
+
+fn print_json(status: &Status) -> Result<(), Error> {
+    let value = serde_json::to_string_pretty(&json!(status)).map_err(|error| Error::failed(error.to_string()))?;
+    println!("{value}");
+    Ok(())
+}
+
+fn stop(dir: &Path) -> Result<(), Error> {
+    for forced in Playground::open(dir)?.stop()? {
+        eprintln!("gcs: warning: {forced}");
+    }
+    Ok(())
+}
+
+fn kill(dir: &Path, number: NodeNumber, part: Part, signal: Signal) -> Result<(), Error> {
+    Playground::open(dir)?.kill(number, part, signal)
+}
+
+fn start_node(dir: &Path, number: NodeNumber) -> Result<(), Error> {
+    let playground = Playground::open(dir)?;
+    if playground.start_node(number)? == Started::WaitsForMajority {
+        println!("{} runs and waits for a majority of the daemons", playground.name(number));
+    }
+    Ok(())
+}
+
+fn add_node(dir: &Path) -> Result<(), Error> {
+    State::load(&Paths::of(dir)?)?;
+    Err(Error::failed("a node cannot be added to a group yet").hint("Start a playground with more --nodes."))
+}
+
+/// Whether a live table makes sense.
+pub(super) fn is_live() -> bool {
+    std::io::stdout().is_terminal()
+}

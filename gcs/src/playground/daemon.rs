@@ -1,0 +1,165 @@
+//! One daemon: configured, started, stopped, asked.
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Child;
+use std::time::{Duration, Instant};
+
+use gcs_writeset::link::GroupStatus;
+
+use super::account::Account;
+use super::cluster::last_complaint;
+use super::control;
+use super::process::{Process, Signal};
+use super::state::NodeState;
+use super::{Error, Result};
+
+const START_MAX: Duration = Duration::from_secs(30);
+const STOP_MAX: Duration = Duration::from_secs(20);
+/// Between two looks at whether a starting daemon answers.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+#[derive(Clone, Debug)]
+pub struct Daemon {
+    /// The program, where the account can run it.
+    pub binary: PathBuf,
+    pub account: Account,
+    /// Holds the configuration, log, socket and data. Must exist and belong to the account.
+    pub home: PathBuf,
+}
+
+impl Daemon {
+    pub fn socket(&self) -> PathBuf {
+        self.home.join("gcs.sock")
+    }
+
+    pub fn log(&self) -> PathBuf {
+        self.home.join("gcs.log")
+    }
+
+    fn config(&self) -> PathBuf {
+        self.home.join("gcs.toml")
+    }
+
+    fn pid_file(&self) -> PathBuf {
+        self.home.join("gcs.pid")
+    }
+
+    /// Writes the configuration of the node `me` among `nodes`.
+    pub fn configure(&self, group: &str, me: &NodeState, nodes: &[NodeState]) -> Result<()> {
+        let mut text = format!(
+            "# Written by gcs playground.\nname = {}\ngroup = {}\ndata_directory = {}\nlocal_socket = {}\npeer_address = {}\n",
+            quote(&me.name),
+            quote(group),
+            quote(&self.home.join("gcs").display().to_string()),
+            quote(&self.socket().display().to_string()),
+            quote(&peer_address(me)),
+        );
+        for peer in nodes.iter().filter(|node| node.name != me.name) {
+            text += &format!("\n[[peers]]\nname = {}\naddress = {}\n", quote(&peer.name), quote(&peer_address(peer)));
+        }
+        let file = self.config();
+        fs::write(&file, text).map_err(Error::file("write", &file))?;
+        self.account.give(&file)
+    }
+
+    pub fn process(&self) -> Option<Process> {
+        let text = fs::read_to_string(self.pid_file()).ok()?;
+        Process::find(text.trim().parse().ok()?, &self.home)
+    }
+
+    /// Returns once it answers on its local socket. Does nothing if it runs.
+    pub fn start(&self) -> Result<()> {
+        if self.process().is_some() {
+            return Ok(());
+        }
+        let log = self.open_log()?;
+        let log_before = log.metadata().map_or(0, |meta| meta.len());
+        let (stdout, stderr) = (log.try_clone().map_err(Error::file("open", &self.log()))?, log);
+        let mut command = self.account.command(&self.binary, &self.home);
+        command.arg("run").arg("--config").arg(self.config()).stdout(stdout).stderr(stderr);
+        let child =
+            command.spawn().map_err(|error| Error::failed(format!("could not run {}: {error}", self.binary.display())))?;
+        let pid = child.id() as i32;
+        fs::write(self.pid_file(), format!("{pid}\n")).map_err(Error::file("write", &self.pid_file()))?;
+        reap(child);
+        self.wait_answering(pid, log_before)
+    }
+
+    fn open_log(&self) -> Result<File> {
+        let path = self.log();
+        let log = OpenOptions::new().create(true).append(true).open(&path).map_err(Error::file("open", &path))?;
+        self.account.give(&path)?;
+        Ok(log)
+    }
+
+    fn wait_answering(&self, pid: i32, log_before: u64) -> Result<()> {
+        let deadline = Instant::now() + START_MAX;
+        let hint = format!("Its log is {}.", self.log().display());
+        loop {
+            let last_error = match self.status() {
+                Ok(_) => return Ok(()),
+                Err(error) => error,
+            };
+            match Process::find(pid, &self.home) {
+                Some(process) if !process.wait_until(Instant::now() + LOOK_EVERY) => {}
+                _ => {
+                    let reason = last_complaint(&self.log(), log_before).unwrap_or_else(|| "it left no message".to_owned());
+                    return Err(Error::failed(format!("the daemon of {} ended: {reason}", self.name())).hint(hint));
+                }
+            }
+            if Instant::now() > deadline {
+                let seconds = START_MAX.as_secs();
+                let message = format!("the daemon of {} did not answer within {seconds} s: {last_error}", self.name());
+                return Err(Error::failed(message).hint(hint));
+            }
+        }
+    }
+
+    /// True if it ended by itself in time.
+    pub fn stop(&self) -> bool {
+        let Some(process) = self.process() else { return true };
+        process.signal(Signal::TERM);
+        process.wait_until(Instant::now() + STOP_MAX) || {
+            process.signal(Signal::KILL);
+            process.wait_until(Instant::now() + STOP_MAX);
+            false
+        }
+    }
+
+    /// The group as this daemon sees it.
+    pub fn status(&self) -> io::Result<GroupStatus> {
+        control::status(&self.socket()).map(|(_, status)| status)
+    }
+
+    fn name(&self) -> String {
+        self.home.file_name().unwrap_or_default().display().to_string()
+    }
+}
+
+/// Copies the daemon's program to where the account can run it.
+pub fn copy_program(from: &Path, directory: &Path) -> Result<PathBuf> {
+    fs::create_dir_all(directory).map_err(Error::file("create", directory))?;
+    let to = directory.join("gcs");
+    fs::copy(from, &to).map_err(Error::file("copy", from))?;
+    for path in [directory, &to] {
+        fs::set_permissions(path, fs::Permissions::from_mode(0o755)).map_err(Error::file("change the mode of", path))?;
+    }
+    Ok(to)
+}
+
+/// A child that ends must be waited for by its parent, or it stays behind as a zombie; we may live longer than it.
+fn reap(mut child: Child) {
+    std::thread::spawn(move || drop(child.wait()));
+}
+
+fn peer_address(node: &NodeState) -> String {
+    format!("127.0.0.1:{}", node.peer_port)
+}
+
+/// A TOML basic string.
+fn quote(text: &str) -> String {
+    toml::Value::String(text.to_owned()).to_string()
+}

@@ -1,0 +1,436 @@
+//! The commands: each changes what runs under DIR and returns when that is done.
+//!
+//! What *done* means: a started group answers and is online on every node; a killed part has no process left; a started node
+//! is online again, or, while too few daemons run for a majority, runs and waits for one (the caller is told which).
+
+use std::fs;
+use std::net::{Ipv4Addr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use gcs_writeset::bounds::GROUP_MEMBERS_MAX;
+use gcs_writeset::link::MemberState;
+use postgres::{Client, NoTls};
+
+use super::account::Account;
+use super::cluster::{self, Cluster, SUPERUSER};
+use super::daemon::{self, Daemon};
+use super::process::{Signal, is_fatal};
+use super::state::{NodeNumber, NodeState, Paths, State};
+use super::{Error, Result};
+
+/// From the start of the last process to all nodes online; catching up after a long absence counts in.
+const ONLINE_MAX: Duration = Duration::from_secs(120);
+/// How long a killed process may take to be gone.
+const GONE_MAX: Duration = Duration::from_secs(60);
+const CONNECT_MAX: Duration = Duration::from_secs(5);
+/// Between two looks at a state that nothing announces to us.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// Node i listens for peers on base port + this + i - 1.
+const PEER_PORT_OFFSET: u16 = 100;
+const DEFAULT_PG_CONFIG: &str = "/usr/lib/postgresql/15/bin/pg_config";
+
+/// What to make.
+#[derive(Clone, Debug)]
+pub struct NewGroup {
+    pub dir: PathBuf,
+    pub nodes: usize,
+    pub base_port: u16,
+    pub database: String,
+    pub group: String,
+    /// The daemon's program.
+    pub gcs: PathBuf,
+    /// Lines for every node's postgresql.conf.
+    pub settings: String,
+}
+
+/// What of a node a command is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    Both,
+    Postgres,
+    Gcs,
+}
+
+impl Part {
+    fn has_postgres(self) -> bool {
+        self != Part::Gcs
+    }
+
+    fn has_gcs(self) -> bool {
+        self != Part::Postgres
+    }
+}
+
+/// How far a started node came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Started {
+    Online,
+    /// Its processes run; too few daemons do for a majority.
+    WaitsForMajority,
+}
+
+#[derive(Clone, Debug)]
+pub struct Playground {
+    pub paths: Paths,
+    pub state: State,
+    pub(super) account: Account,
+}
+
+impl Playground {
+    /// Opens what `create` made, running or not.
+    pub fn open(dir: &Path) -> Result<Playground> {
+        let paths = Paths::of(dir)?;
+        let state = State::load(&paths)?;
+        Ok(Playground { paths, state, account: Account::choose()? })
+    }
+
+    /// Makes the group and starts it. When it fails, nothing runs; the files stay, to be looked at.
+    pub fn create(new: &NewGroup) -> Result<Playground> {
+        let postgres_bin = find_postgres()?;
+        let account = Account::choose()?;
+        let nodes = plan_nodes(new)?;
+        make_empty(&new.dir)?;
+        let paths = Paths::of(&new.dir)?;
+        account.give(&paths.dir)?;
+        account.check_reaches(&paths.dir)?;
+        let _lock = paths.lock()?;
+        let gcs = if account.is_other() { daemon::copy_program(&new.gcs, &paths.dir.join("bin"))? } else { new.gcs.clone() };
+        let state = State::new(&new.group, &new.database, nodes, postgres_bin, gcs);
+        state.save(&paths)?;
+        let playground = Playground { paths, state, account };
+        let made = playground.make(&new.settings);
+        if made.is_err() {
+            playground.stop_processes();
+            playground.remember_running(false)?;
+        }
+        made.map(|()| playground)
+    }
+
+    fn make(&self, settings: &str) -> Result<()> {
+        self.on_all(|number| {
+            let (cluster, daemon) = (self.cluster(number), self.daemon(number));
+            fs::create_dir(&cluster.home).map_err(Error::file("create", &cluster.home))?;
+            self.account.give(&cluster.home)?;
+            daemon.configure(&self.state.group, &self.state.nodes[number.index()], &self.state.nodes)?;
+            cluster.init(&format!("{}{settings}", replication_settings(&daemon)))
+        })?;
+        self.on_all(|number| self.daemon(number).start())?;
+        self.on_all(|number| {
+            self.cluster(number).start()?;
+            self.make_database(number)
+        })?;
+        for number in self.numbers() {
+            self.start_replication(number)?;
+        }
+        self.wait_online(&self.numbers()).map(drop)
+    }
+
+    fn make_database(&self, number: NodeNumber) -> Result<()> {
+        let name = quote_identifier(&self.state.database);
+        self.execute(number, "postgres", &format!("CREATE DATABASE {name}"))?;
+        self.execute(number, &self.state.database, "CREATE EXTENSION postgres_r")
+    }
+
+    fn start_replication(&self, number: NodeNumber) -> Result<()> {
+        let (database, group) = (quote_identifier(&self.state.database), quote_identifier(&self.state.group));
+        self.execute(number, &self.state.database, &format!("ALTER DATABASE {database} START REPLICATION IN GROUP {group}"))
+    }
+
+    fn execute(&self, number: NodeNumber, database: &str, statement: &str) -> Result<()> {
+        let failed = |error: postgres::Error| {
+            Error::failed(format!("{}: {statement}: {}", self.name(number), describe(&error)))
+                .hint(format!("Its log is {}.", self.cluster(number).log().display()))
+        };
+        let mut client = self.connect(number, database).map_err(failed)?;
+        client.batch_execute(statement).map_err(failed)
+    }
+
+    /// A connection as superuser to the node's PostgreSQL.
+    pub fn connect(&self, number: NodeNumber, database: &str) -> std::result::Result<Client, postgres::Error> {
+        let mut config = postgres::Config::new();
+        config.host("127.0.0.1").port(self.state.nodes[number.index()].port).user(SUPERUSER).dbname(database);
+        config.connect_timeout(CONNECT_MAX).application_name("gcs playground").connect(NoTls)
+    }
+
+    /// Starts whatever of the group is down.
+    pub fn start_all(&mut self) -> Result<()> {
+        let _lock = self.paths.lock()?;
+        self.remember_running(true)?;
+        self.on_all(|number| self.daemon(number).start())?;
+        self.on_all(|number| self.cluster(number).start())?;
+        self.wait_online(&self.numbers()).map(drop)
+    }
+
+    /// Ends every process of the group. The names of those that had to be forced come back.
+    pub fn stop(&mut self) -> Result<Vec<String>> {
+        let _lock = self.paths.lock()?;
+        let forced = self.stop_processes();
+        self.remember_running(false)?;
+        let left: Vec<String> = forced.iter().filter(|line| line.contains("does not end")).cloned().collect();
+        if left.is_empty() { Ok(forced) } else { Err(Error::failed(left.join("; "))) }
+    }
+
+    /// PostgreSQL first: while it shuts down, its daemon is still there to talk to.
+    fn stop_processes(&self) -> Vec<String> {
+        let stop_one = |number: NodeNumber| {
+            let mut forced = Vec::new();
+            match self.cluster(number).stop() {
+                Ok(true) => {}
+                Ok(false) => forced.push(format!("PostgreSQL of {} had to be forced to stop", self.name(number))),
+                Err(error) => forced.push(error.message),
+            }
+            if !self.daemon(number).stop() {
+                forced.push(format!("the daemon of {} had to be forced to stop", self.name(number)));
+            }
+            forced
+        };
+        thread::scope(|scope| {
+            let threads: Vec<_> = self.numbers().into_iter().map(|number| scope.spawn(move || stop_one(number))).collect();
+            threads.into_iter().flat_map(|thread| thread.join().unwrap_or_default()).collect()
+        })
+    }
+
+    fn remember_running(&self, running: bool) -> Result<()> {
+        State { running, ..self.state.clone() }.save(&self.paths)
+    }
+
+    /// Sends the signal, and waits for the end of what it ends: of a postmaster, all its backends too.
+    pub fn kill(&self, number: NodeNumber, part: Part, signal: Signal) -> Result<()> {
+        self.check(number)?;
+        let _lock = self.paths.lock()?;
+        let (cluster, daemon) = (self.cluster(number), self.daemon(number));
+        let mut targets = Vec::new();
+        if part.has_gcs() {
+            targets.push((daemon.process(), "daemon"));
+        }
+        if part.has_postgres() {
+            targets.push((cluster.process(), "PostgreSQL"));
+        }
+        if targets.iter().all(|(process, _)| process.is_none()) {
+            return Err(Error::failed(format!("nothing of {} that this is about runs", self.name(number))));
+        }
+        for process in targets.iter().filter_map(|(process, _)| process.as_ref()) {
+            process.signal(signal);
+        }
+        if !is_fatal(signal) {
+            return Ok(());
+        }
+        let deadline = Instant::now() + GONE_MAX;
+        for (process, what) in &targets {
+            if process.as_ref().is_some_and(|process| !process.wait_until(deadline)) {
+                let seconds = GONE_MAX.as_secs();
+                return Err(Error::failed(format!("the {what} of {} still runs after {seconds} s", self.name(number))));
+            }
+        }
+        if part.has_postgres() {
+            cluster.wait_orphans()?;
+        }
+        Ok(())
+    }
+
+    /// Starts whatever of the node is down.
+    pub fn start_node(&self, number: NodeNumber) -> Result<Started> {
+        self.check(number)?;
+        let _lock = self.paths.lock()?;
+        self.daemon(number).start()?;
+        self.cluster(number).start()?;
+        self.wait_online(&[number])
+    }
+
+    /// Waits until each of the nodes replicates and takes clients.
+    pub fn wait_online(&self, numbers: &[NodeNumber]) -> Result<Started> {
+        let deadline = Instant::now() + ONLINE_MAX;
+        for &number in numbers {
+            while let Err(why) = self.check_online(number) {
+                if !self.majority_runs() {
+                    return Ok(Started::WaitsForMajority);
+                }
+                if self.daemon(number).process().is_none() || self.cluster(number).process().is_none() {
+                    return Err(Error::failed(format!("{} went down again while it started", self.name(number)))
+                        .hint(format!("Its logs are in {}.", self.cluster(number).home.display())));
+                }
+                if Instant::now() > deadline {
+                    let seconds = ONLINE_MAX.as_secs();
+                    return Err(Error::failed(format!("{} is not online after {seconds} s: {why}", self.name(number)))
+                        .hint(format!("Its logs are in {}.", self.cluster(number).home.display())));
+                }
+                thread::sleep(LOOK_EVERY);
+            }
+        }
+        Ok(Started::Online)
+    }
+
+    fn check_online(&self, number: NodeNumber) -> std::result::Result<(), String> {
+        let status = self.daemon(number).status().map_err(|error| format!("its daemon does not answer: {error}"))?;
+        if !status.quorum {
+            return Err("its daemon sees no majority".to_owned());
+        }
+        match status.members.iter().find(|member| member.name == self.name(number)).map(|member| member.state) {
+            Some(MemberState::Online) => {}
+            _ => return Err("its PostgreSQL has not joined the group".to_owned()),
+        }
+        let mut client = self.connect(number, &self.state.database).map_err(|error| describe(&error))?;
+        client.batch_execute("SELECT 1").map_err(|error| describe(&error))
+    }
+
+    fn majority_runs(&self) -> bool {
+        let running = self.numbers().iter().filter(|&&number| self.daemon(number).process().is_some()).count();
+        running > self.state.nodes.len() / 2
+    }
+
+    pub fn numbers(&self) -> Vec<NodeNumber> {
+        (1..=self.state.nodes.len()).map(NodeNumber).collect()
+    }
+
+    pub fn name(&self, number: NodeNumber) -> &str {
+        &self.state.nodes[number.index()].name
+    }
+
+    pub fn uri(&self, number: NodeNumber) -> String {
+        self.cluster(number).uri(&self.state.database)
+    }
+
+    pub fn cluster(&self, number: NodeNumber) -> Cluster {
+        let node = &self.state.nodes[number.index()];
+        let (bin, account) = (self.state.postgres_bin.clone(), self.account.clone());
+        Cluster { bin, account, home: self.paths.node(&node.name), port: node.port }
+    }
+
+    pub fn daemon(&self, number: NodeNumber) -> Daemon {
+        let home = self.paths.node(self.name(number));
+        Daemon { binary: self.state.gcs.clone(), account: self.account.clone(), home }
+    }
+
+    fn check(&self, number: NodeNumber) -> Result<()> {
+        if (1..=self.state.nodes.len()).contains(&number.0) {
+            return Ok(());
+        }
+        Err(Error::usage(format!("there is no node {}; this playground has 1 to {}", number.0, self.state.nodes.len())))
+    }
+
+    /// Does the same on all nodes at once; the first error wins.
+    fn on_all(&self, job: impl Fn(NodeNumber) -> Result<()> + Sync) -> Result<()> {
+        let job = &job;
+        thread::scope(|scope| {
+            let threads: Vec<_> = self.numbers().into_iter().map(|number| scope.spawn(move || job(number))).collect();
+            let panicked = |_| Err(Error::failed("a thread panicked"));
+            threads.into_iter().try_for_each(|thread| thread.join().unwrap_or_else(panicked))
+        })
+    }
+}
+
+fn replication_settings(daemon: &Daemon) -> String {
+    format!(
+        "shared_preload_libraries = 'postgres_r'\npostgres_r.gcs_socket = '{}'\nmax_worker_processes = 32\n",
+        cluster::quote_setting(&daemon.socket())
+    )
+}
+
+/// Names and ports, after a look whether the ports are free.
+fn plan_nodes(new: &NewGroup) -> Result<Vec<NodeState>> {
+    if !(1..=GROUP_MEMBERS_MAX).contains(&new.nodes) {
+        return Err(Error::usage(format!("a group has 1 to {GROUP_MEMBERS_MAX} nodes, not {}", new.nodes)));
+    }
+    let highest = usize::from(new.base_port) + usize::from(PEER_PORT_OFFSET) + new.nodes;
+    if new.base_port == 0 || highest > usize::from(u16::MAX) {
+        return Err(Error::usage(format!("base port {} leaves no room for the ports above it", new.base_port)));
+    }
+    let node = |index: u16| {
+        let (port, peer_port) = (new.base_port + index, new.base_port + PEER_PORT_OFFSET + index);
+        NodeState { name: format!("node{}", index + 1), port, peer_port }
+    };
+    let nodes: Vec<NodeState> = (0..new.nodes as u16).map(node).collect();
+    for port in nodes.iter().flat_map(|node| [node.port, node.peer_port]) {
+        TcpListener::bind((Ipv4Addr::LOCALHOST, port)).map_err(|error| {
+            Error::usage(format!("port {port} cannot be used: {error}")).hint("Give another --base-port.")
+        })?;
+    }
+    Ok(nodes)
+}
+
+fn make_empty(dir: &Path) -> Result<()> {
+    fs::create_dir_all(dir).map_err(Error::file("create", dir))?;
+    match fs::read_dir(dir).map_err(Error::file("read", dir))?.next() {
+        None => Ok(()),
+        Some(_) => {
+            Err(Error::usage(format!("{} is not empty", dir.display())).hint("Give a --dir that does not exist yet."))
+        }
+    }
+}
+
+/// The directory of PostgreSQL's programs, by PG_CONFIG or Debian's place, once it is clear that it will do.
+pub fn find_postgres() -> Result<PathBuf> {
+    let pg_config = std::env::var_os("PG_CONFIG").map_or_else(|| PathBuf::from(DEFAULT_PG_CONFIG), PathBuf::from);
+    let ask = |option: &str| {
+        cluster::run(Command::new(&pg_config).arg(option), "pg_config").map(|answer| PathBuf::from(answer.trim()))
+    };
+    let bin = ask("--bindir")?;
+    let library = ask("--pkglibdir")?.join("postgres_r.so");
+    if !library.exists() {
+        return Err(Error::failed(format!("the extension is not installed: {} is missing", library.display()))
+            .hint("Run `make install` first."));
+    }
+    Ok(bin)
+}
+
+/// Quotes only what needs it, so that a plain name reads as one would type it.
+pub fn quote_identifier(name: &str) -> String {
+    let plain = name.starts_with(|first: char| first.is_ascii_lowercase() || first == '_')
+        && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
+    if plain { name.to_owned() } else { format!("\"{}\"", name.replace('"', "\"\"")) }
+}
+
+/// The server's own words, with detail and hint, or the client's.
+pub fn describe(error: &postgres::Error) -> String {
+    let Some(error) = error.as_db_error() else { return error.to_string() };
+    let mut text = format!("{} ({})", error.message(), error.code().code());
+    for more in [error.detail(), error.hint()].into_iter().flatten() {
+        text += &format!(" {more}");
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::playground::error::Kind;
+
+    fn new_group(base_port: u16, nodes: usize) -> NewGroup {
+        let (database, group) = ("shop".to_owned(), "postgresr".to_owned());
+        let (dir, gcs) = (PathBuf::from("/nowhere"), PathBuf::from("gcs"));
+        NewGroup { dir, nodes, base_port, database, group, gcs, settings: String::new() }
+    }
+
+    #[test]
+    fn a_taken_port_is_named_before_anything_is_made() {
+        let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let port = taken.local_addr().unwrap().port();
+        let error = plan_nodes(&new_group(port, 1)).unwrap_err();
+        assert_eq!(error.kind, Kind::Usage);
+        assert!(error.message.contains(&format!("port {port} cannot be used")), "{error}");
+    }
+
+    #[test]
+    fn a_group_that_cannot_be_is_refused() {
+        assert_eq!(plan_nodes(&new_group(6001, 0)).unwrap_err().kind, Kind::Usage);
+        assert_eq!(plan_nodes(&new_group(6001, 9)).unwrap_err().kind, Kind::Usage);
+        assert_eq!(plan_nodes(&new_group(65500, 3)).unwrap_err().kind, Kind::Usage);
+    }
+
+    #[test]
+    fn a_directory_with_something_in_it_is_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("precious"), "").unwrap();
+        assert!(make_empty(dir.path()).unwrap_err().message.ends_with("is not empty"));
+    }
+
+    #[test]
+    fn plain_names_stay_as_typed_and_others_are_quoted() {
+        assert_eq!(quote_identifier("shop"), "shop");
+        assert_eq!(quote_identifier("My \"shop\""), "\"My \"\"shop\"\"\"");
+        assert_eq!(quote_identifier(""), "\"\"");
+    }
+}

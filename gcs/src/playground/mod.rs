@@ -1,0 +1,41 @@
+//! `gcs playground`: a whole group on one machine, for trying things out, for tests, and for programs that embed it.
+//!
+//! Under one directory stand n nodes, each a PostgreSQL cluster and a daemon:
+//!
+//! ```text
+//! DIR/playground.json       what was made: names, ports, group, database, programs
+//! DIR/playground.lock       held while a command changes something
+//! DIR/bin/gcs               the daemon's program, copied when we run as root (its own place may be closed to others)
+//! DIR/node1/data            the PostgreSQL cluster; its socket, log and the daemon's files stand beside it
+//! DIR/node1/gcs.toml …
+//! ```
+//!
+//! Invariants:
+//! - Loopback only. Servers and daemons run as an unprivileged user, also when we run as root.
+//! - A signal goes to a process only after its working directory said that it is ours ([`process`]): a recycled pid is safe.
+//! - A command returns when the thing is done, or says why not; every wait has a bound ([`Playground`]).
+//! - After `stop` no process works in DIR any more. The data stay.
+//!
+//! Left out on purpose: anything a real installation would need (several machines, passwords, backups).
+//!
+//! - [`account`]: the user that servers run as.  - [`process`]: finding, signalling and awaiting processes.
+//! - [`cluster`]: one PostgreSQL cluster.        - [`daemon`]: one daemon.
+//! - [`state`]: playground.json and paths.       - [`group`]: the commands themselves.
+//! - [`status`]: what `status` and the live table show.  - [`args`], [`watch`]: the command line.
+
+pub mod account;
+pub mod args;
+pub mod cluster;
+pub mod control;
+pub mod daemon;
+pub mod error;
+pub mod group;
+pub mod process;
+pub mod state;
+pub mod status;
+mod watch;
+
+pub use args::{Args, run};
+pub use error::{Error, Result};
+pub use group::{NewGroup, Part, Playground};
+pub use state::NodeNumber;

@@ -1,0 +1,146 @@
+//! `gcs status`: how the group looks from this node's daemon.
+
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use gcs_writeset::Incarnation;
+use gcs_writeset::link::{self, GroupStatus, MemberState, MemberStatus, PROTOCOL, Reply, Request, Role};
+use serde::Serialize;
+use thiserror::Error;
+
+use crate::config::{Config, ConfigError};
+
+/// A daemon that does not answer within this time is as good as down.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+
+#[derive(Debug, Error)]
+pub enum StatusError {
+    #[error("{0}")]
+    Config(#[from] ConfigError),
+    #[error("could not reach gcs on \"{path}\": {source}")]
+    Connect { path: String, source: std::io::Error },
+    #[error("gcs does not answer: {0}")]
+    Io(#[from] std::io::Error),
+    #[error("gcs answers in a form that is not understood: {0}")]
+    Wire(#[from] gcs_writeset::wire::WireError),
+    #[error("{0}")]
+    Refused(String),
+    #[error("gcs closed the connection")]
+    Closed,
+}
+
+#[derive(Debug, Serialize)]
+struct StatusJson<'a> {
+    quorum: bool,
+    term: u64,
+    leader: Option<&'a str>,
+    members: Vec<MemberJson<'a>>,
+}
+
+#[derive(Debug, Serialize)]
+struct MemberJson<'a> {
+    name: &'a str,
+    address: &'a str,
+    state: &'static str,
+    leader: bool,
+    committed: u64,
+    ordered: u64,
+}
+
+/// Prints the status; exit status 2 for a bad configuration, 1 if the daemon cannot be asked.
+pub fn run(config_file: &Path, json: bool) -> ExitCode {
+    let result = Config::load(config_file).map_err(StatusError::from).and_then(|config| ask(&config.local_socket));
+    match result {
+        Ok(status) => {
+            let text = if json { to_json(&status) } else { to_table(&status) };
+            print!("{text}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("gcs: error: {error}");
+            if matches!(error, StatusError::Config(_)) { ExitCode::from(2) } else { ExitCode::FAILURE }
+        }
+    }
+}
+
+/// Asks the daemon that listens on `socket`.
+pub fn ask(socket: &Path) -> Result<GroupStatus, StatusError> {
+    let mut stream =
+        UnixStream::connect(socket).map_err(|source| StatusError::Connect { path: socket.display().to_string(), source })?;
+    stream.set_read_timeout(Some(ANSWER_TIMEOUT))?;
+    stream.set_write_timeout(Some(ANSWER_TIMEOUT))?;
+    let hello = Request::Hello {
+        protocol: PROTOCOL,
+        role: Role::Control,
+        database: String::new(),
+        group: None,
+        incarnation: Incarnation(0),
+    };
+    let mut out = Vec::new();
+    link::put_frame(&mut out, &hello, &[])?;
+    link::put_frame(&mut out, &Request::Status, &[])?;
+    stream.write_all(&out)?;
+    let mut buffer = Vec::new();
+    loop {
+        while let Some(length) = link::frame_len(&buffer)?.filter(|length| *length <= buffer.len()) {
+            let (reply, _) = link::decode_frame::<Reply>(&buffer[..length])?;
+            match reply {
+                Reply::Group(status) => return Ok(status),
+                Reply::Failed(failure) => return Err(StatusError::Refused(failure.message)),
+                _ => {}
+            }
+            buffer.drain(..length);
+        }
+        let mut piece = [0; 4096];
+        match stream.read(&mut piece)? {
+            0 => return Err(StatusError::Closed),
+            count => buffer.extend_from_slice(&piece[..count]),
+        }
+    }
+}
+
+fn state_name(state: MemberState) -> &'static str {
+    match state {
+        MemberState::Online => "online",
+        MemberState::Detached => "detached",
+        MemberState::Unreachable => "unreachable",
+    }
+}
+
+fn leader(status: &GroupStatus) -> Option<&MemberStatus> {
+    status.members.iter().find(|member| Some(member.node) == status.leader)
+}
+
+fn to_json(status: &GroupStatus) -> String {
+    let members = status.members.iter().map(|member| MemberJson {
+        name: &member.name,
+        address: &member.address,
+        state: state_name(member.state),
+        leader: Some(member.node) == status.leader,
+        committed: member.committed.0,
+        ordered: member.ordered.0,
+    });
+    let json = StatusJson {
+        quorum: status.quorum,
+        term: status.term,
+        leader: leader(status).map(|member| member.name.as_str()),
+        members: members.collect(),
+    };
+    // Strings, numbers and booleans always have a JSON form.
+    serde_json::to_string(&json).unwrap_or_default() + "\n"
+}
+
+fn to_table(status: &GroupStatus) -> String {
+    let quorum = if status.quorum { "yes" } else { "no" };
+    let leader_name = leader(status).map_or("none", |member| member.name.as_str());
+    let mut text = format!("quorum {quorum}, leader {leader_name}, term {}\n", status.term);
+    text += &format!("{:<20} {:<24} {:<12} {:>12} {:>12}\n", "member", "address", "state", "committed", "ordered");
+    for member in &status.members {
+        let (state, committed, ordered) = (state_name(member.state), member.committed.0, member.ordered.0);
+        text += &format!("{:<20} {:<24} {state:<12} {committed:>12} {ordered:>12}\n", member.name, member.address);
+    }
+    text
+}

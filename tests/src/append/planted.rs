@@ -1,0 +1,168 @@
+//! The checker on histories with a known anomaly, and on ones that look bad and are allowed.
+
+use std::collections::BTreeMap;
+
+use super::anomaly::Kind;
+use super::check;
+use super::history::{Element, History, Key, Op, Outcome, Session, Txn};
+
+fn append(key: u32, element: u64) -> Op {
+    Op::Append(Key(key), Element(element))
+}
+
+fn read(key: u32, list: &[u64]) -> Op {
+    Op::Read(Key(key), list.iter().copied().map(Element).collect())
+}
+
+/// Each transaction in a session of its own.
+fn history(txns: &[(Outcome, &[Op])]) -> History {
+    let txn = |(number, (outcome, ops)): (usize, &(Outcome, &[Op]))| Txn {
+        session: Session(number as u32),
+        outcome: *outcome,
+        ops: ops.to_vec(),
+    };
+    History { txns: txns.iter().enumerate().map(txn).collect() }
+}
+
+fn committed(txns: &[&[Op]]) -> History {
+    let txns: Vec<(Outcome, &[Op])> = txns.iter().map(|ops| (Outcome::Committed, *ops)).collect();
+    history(&txns)
+}
+
+fn kinds(history: &History) -> Vec<Kind> {
+    let mut kinds: Vec<Kind> = check(history, None).into_iter().map(|anomaly| anomaly.kind).collect();
+    kinds.sort();
+    kinds.dedup();
+    kinds
+}
+
+#[test]
+fn one_after_the_other_is_clean() {
+    let h =
+        committed(&[&[append(1, 1)], &[read(1, &[1]), append(1, 2)], &[append(2, 3), read(1, &[1, 2])], &[read(2, &[3])]]);
+    assert_eq!(kinds(&h), []);
+}
+
+#[test]
+fn write_skew_is_allowed_at_repeatable_read() {
+    let h = committed(&[&[read(1, &[]), append(2, 1)], &[read(2, &[]), append(1, 2)], &[read(1, &[2]), read(2, &[1])]]);
+    assert_eq!(kinds(&h), []);
+}
+
+#[test]
+fn a_cycle_of_overwrites_is_g0() {
+    let h =
+        committed(&[&[append(1, 1), append(2, 3)], &[append(1, 2), append(2, 4)], &[read(1, &[1, 2])], &[read(2, &[4, 3])]]);
+    assert_eq!(kinds(&h), [Kind::G0]);
+}
+
+#[test]
+fn a_read_of_an_aborted_append_is_g1a() {
+    let h = history(&[(Outcome::Aborted, &[append(1, 1)]), (Outcome::Committed, &[read(1, &[1])])]);
+    assert_eq!(kinds(&h), [Kind::G1a]);
+}
+
+#[test]
+fn a_read_of_an_intermediate_list_is_g1b() {
+    let h = committed(&[&[append(1, 1), append(1, 2)], &[read(1, &[1])], &[read(1, &[1, 2])]]);
+    // It is also an unrepeatable snapshot: the reader both saw and missed the writer.
+    assert_eq!(kinds(&h), [Kind::G1b, Kind::GSingle]);
+}
+
+#[test]
+fn two_transactions_that_see_each_other_are_g1c() {
+    let h = committed(&[&[append(1, 1), read(2, &[2])], &[append(2, 2), read(1, &[1])]]);
+    assert_eq!(kinds(&h), [Kind::G1c]);
+}
+
+#[test]
+fn half_of_a_transaction_is_g_single() {
+    let h = committed(&[&[append(1, 1), append(2, 2)], &[read(1, &[1]), read(2, &[])], &[read(2, &[2])]]);
+    assert_eq!(kinds(&h), [Kind::GSingle]);
+}
+
+#[test]
+fn two_appends_to_the_same_version_are_a_lost_update() {
+    let h = committed(&[&[read(1, &[]), append(1, 1)], &[read(1, &[]), append(1, 2)], &[read(1, &[1, 2])]]);
+    assert_eq!(kinds(&h), [Kind::LostUpdate]);
+}
+
+#[test]
+fn an_acknowledged_append_that_is_gone_is_lost() {
+    let h = committed(&[&[append(1, 1)], &[append(1, 2)], &[read(1, &[2])]]);
+    assert_eq!(kinds(&h), []);
+    let last = BTreeMap::from([(Key(1), vec![Element(2)])]);
+    let found = check(&h, Some(&last));
+    assert_eq!(found.iter().map(|anomaly| anomaly.kind).collect::<Vec<_>>(), [Kind::LostAppend]);
+    assert_eq!(found[0].txns[0].0, 0);
+}
+
+#[test]
+fn two_orders_of_one_list_are_a_fork() {
+    let h = committed(&[&[append(1, 1)], &[append(1, 2)], &[read(1, &[1, 2])], &[read(1, &[2])]]);
+    assert_eq!(kinds(&h), [Kind::Fork]);
+}
+
+#[test]
+fn two_snapshots_that_disagree_on_an_order_are_a_long_fork() {
+    let h = committed(&[
+        &[append(1, 1)],
+        &[append(2, 2)],
+        &[read(1, &[1]), read(2, &[])],
+        &[read(1, &[]), read(2, &[2])],
+        &[read(1, &[1]), read(2, &[2])],
+    ]);
+    assert_eq!(kinds(&h), [Kind::GNonadjacent]);
+}
+
+#[test]
+fn a_session_that_loses_sight_of_its_own_append_is_found() {
+    let mut h = committed(&[&[append(1, 1)], &[read(1, &[])], &[read(1, &[1])]]);
+    h.txns[1].session = h.txns[0].session;
+    assert_eq!(kinds(&h), [Kind::GSingle]);
+}
+
+#[test]
+fn a_transaction_that_does_not_see_itself_is_internal() {
+    let h = committed(&[&[append(1, 1), read(1, &[])], &[read(1, &[1])]]);
+    assert!(kinds(&h).contains(&Kind::Internal));
+    let h = committed(&[&[read(1, &[]), read(1, &[1])], &[append(1, 1)]]);
+    assert!(kinds(&h).contains(&Kind::Internal));
+}
+
+#[test]
+fn duplicates_and_values_from_nowhere_are_found() {
+    assert!(kinds(&committed(&[&[append(1, 1)], &[read(1, &[1, 1])]])).contains(&Kind::Duplicate));
+    assert_eq!(kinds(&committed(&[&[read(1, &[7])]])), [Kind::Garbage]);
+}
+
+#[test]
+fn an_unknown_transaction_counts_only_if_it_was_seen() {
+    let unseen = history(&[(Outcome::Unknown, &[append(1, 1)]), (Outcome::Committed, &[read(1, &[])])]);
+    assert_eq!(kinds(&unseen), []);
+    let seen = history(&[
+        (Outcome::Unknown, &[append(1, 1), append(2, 2)]),
+        (Outcome::Committed, &[read(1, &[1]), read(2, &[])]),
+        (Outcome::Committed, &[read(2, &[2])]),
+    ]);
+    assert_eq!(kinds(&seen), [Kind::GSingle]);
+}
+
+/// A serial execution, shuffled into sessions, with many lists: the checker must be silent and quick.
+#[test]
+fn a_long_serial_history_is_clean() {
+    let mut lists: BTreeMap<u32, Vec<u64>> = BTreeMap::new();
+    let mut h = History::default();
+    for number in 0..20_000u64 {
+        let (a, b) = (
+            (number * 7 % 40) as u32 + (number / 2000) as u32 * 100,
+            (number * 13 % 40) as u32 + (number / 2000) as u32 * 100,
+        );
+        let seen = lists.entry(b).or_default().clone();
+        let mut ops = vec![read(b, &seen)];
+        lists.entry(a).or_default().push(number);
+        ops.push(append(a, number));
+        h.txns.push(Txn { session: Session((number % 12) as u32), outcome: Outcome::Committed, ops });
+    }
+    assert_eq!(kinds(&h), []);
+}

@@ -1,0 +1,256 @@
+//! One group, for as long as the value lives.
+
+use std::io::Read;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, MutexGuard};
+use std::thread;
+use std::time::Duration;
+
+use gcs::playground::group::Started;
+use gcs::playground::process::Signal;
+use gcs::playground::status::{self, Status};
+use gcs::playground::{NodeNumber, Part, Playground};
+use postgres::Client;
+
+use super::{programs, wait};
+
+/// Below Linux's ephemeral ports, above everything registered that we know of.
+const BASE_PORTS: std::ops::Range<u16> = 10_000..30_000;
+const PORT_TRIES: u16 = 50;
+const STOP_MAX: Duration = Duration::from_secs(90);
+/// From an acknowledged commit to its presence on all nodes.
+const SETTLE_MAX: Duration = Duration::from_secs(120);
+
+/// Short for [`NodeNumber`]; counts from 1.
+pub fn node(number: usize) -> NodeNumber {
+    NodeNumber(number)
+}
+
+pub struct Group {
+    child: Child,
+    dir: PathBuf,
+    pub playground: Playground,
+}
+
+impl Group {
+    /// Three nodes, online, database `shop`.
+    pub fn start() -> Group {
+        Group::start_nodes(3)
+    }
+
+    pub fn start_nodes(nodes: usize) -> Group {
+        Group::try_start(nodes).unwrap_or_else(|error| panic!("could not start a group: {error}"))
+    }
+
+    /// On the first free ports.
+    pub fn try_start(nodes: usize) -> Result<Group, String> {
+        let mut last = String::new();
+        for attempt in 0..PORT_TRIES {
+            match Group::start_on(nodes, base_port(attempt)) {
+                Err(error) if error.contains("cannot be used") => last = error,
+                other => return other,
+            }
+        }
+        Err(last)
+    }
+
+    fn start_on(nodes: usize, base_port: u16) -> Result<Group, String> {
+        let dir = tempfile::Builder::new().prefix("postgres_r.").tempdir().map_err(|error| error.to_string())?.keep();
+        // The shell outlives gcs, so that the files go away too, also when this process is killed; unless a test failed.
+        let script = r#""$0" "$@"; status=$?; [ -e "$DIR/keep" ] || rm -rf "$DIR"; exit $status"#;
+        let mut child = Command::new("/bin/sh")
+            .args(["-c", script])
+            .arg(programs::gcs())
+            .args(["playground", "start", "--until-eof", "--nodes", &nodes.to_string()])
+            .args(["--base-port", &base_port.to_string(), "--dir"])
+            .arg(&dir)
+            .env("DIR", &dir)
+            // A Ctrl-C is for us; the child ends when we do.
+            .process_group(0)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .map_err(|error| error.to_string())?;
+        match wait_for_uris(&mut child, nodes) {
+            Ok(()) => {
+                let playground = Playground::open(&dir).map_err(|error| error.to_string())?;
+                let group = Group { child, dir, playground };
+                group.execute(node(1), "CREATE SCHEMA harness; CREATE TABLE harness.marker (mark bigint PRIMARY KEY)");
+                Ok(group)
+            }
+            Err(()) => {
+                let mut error = String::new();
+                let _ = child.stderr.take().map(|mut stderr| stderr.read_to_string(&mut error));
+                let _ = child.wait();
+                Err(error)
+            }
+        }
+    }
+
+    pub fn numbers(&self) -> Vec<NodeNumber> {
+        self.playground.numbers()
+    }
+
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    pub fn database(&self) -> &str {
+        &self.playground.state.database
+    }
+
+    /// A session on the node; it must take clients.
+    pub fn connect(&self, number: NodeNumber) -> Client {
+        self.try_connect(number).unwrap_or_else(|error| panic!("node {}: {error}", number.0))
+    }
+
+    pub fn try_connect(&self, number: NodeNumber) -> Result<Client, postgres::Error> {
+        self.playground.connect(number, self.database())
+    }
+
+    pub fn execute(&self, number: NodeNumber, sql: &str) {
+        let done = self.connect(number).batch_execute(sql);
+        done.unwrap_or_else(|error| panic!("node {}: {sql}: {}", number.0, gcs::playground::group::describe(&error)));
+    }
+
+    /// The first column of the first row, as text.
+    pub fn value(&self, number: NodeNumber, query: &str) -> String {
+        let row = self.connect(number).query_one(&format!("SELECT ({query})::text"), &[]);
+        let value: Option<String> = row.unwrap_or_else(|error| panic!("node {}: {query}: {error}", number.0)).get(0);
+        value.unwrap_or_else(|| "NULL".to_owned())
+    }
+
+    /// The same, asked of every node.
+    pub fn values(&self, query: &str) -> Vec<String> {
+        self.numbers().into_iter().map(|number| self.value(number, query)).collect()
+    }
+
+    pub fn kill(&self, number: NodeNumber, part: Part) {
+        self.signal(number, part, Signal::KILL);
+    }
+
+    pub fn signal(&self, number: NodeNumber, part: Part, signal: Signal) {
+        self.playground.kill(number, part, signal).unwrap_or_else(|error| panic!("{error}"));
+    }
+
+    pub fn start_node(&self, number: NodeNumber) -> Started {
+        self.playground.start_node(number).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    pub fn status(&self) -> Status {
+        status::collect(&self.playground)
+    }
+
+    /// Waits until everything acknowledged so far, on any node, is visible on all: a marker committed now is ordered after
+    /// it, and nodes commit in order.
+    pub fn settle(&self) -> Duration {
+        let insert = "INSERT INTO harness.marker SELECT coalesce(max(mark), 0) + 1 FROM harness.marker RETURNING mark";
+        let first = self.numbers()[0];
+        let (mark, _) = wait::until("a marker", SETTLE_MAX, || {
+            let mut client = self.try_connect(first).map_err(|error| error.to_string())?;
+            let row = client.query_one(insert, &[]).map_err(|error| gcs::playground::group::describe(&error))?;
+            Ok(row.get::<_, i64>(0))
+        });
+        let mut longest = Duration::ZERO;
+        for number in self.numbers() {
+            let (_, took) = wait::until(&format!("the marker on node {}", number.0), SETTLE_MAX, || {
+                let mut client = self.try_connect(number).map_err(|error| error.to_string())?;
+                let there = client.query_opt("SELECT 1 FROM harness.marker WHERE mark = $1", &[&mark]);
+                there.map_err(|error| error.to_string())?.ok_or_else(|| "it is not there".to_owned())
+            });
+            longest = longest.max(took);
+        }
+        longest
+    }
+
+    /// Starts what is down; false if that does not help.
+    fn heal(&self) -> bool {
+        self.numbers().into_iter().all(|number| self.playground.start_node(number).is_ok())
+            && self.playground.wait_online(&self.numbers()).is_ok_and(|started| started == Started::Online)
+    }
+
+    /// The ends of all logs, for a failed test.
+    fn print_logs(&self) {
+        for number in self.numbers() {
+            for log in [self.playground.cluster(number).log(), self.playground.daemon(number).log()] {
+                let text = String::from_utf8_lossy(&std::fs::read(&log).unwrap_or_default()).into_owned();
+                let lines: Vec<&str> = text.lines().collect();
+                eprintln!("--- {}", log.display());
+                lines[lines.len().saturating_sub(15)..].iter().for_each(|line| eprintln!("{line}"));
+            }
+        }
+    }
+
+    /// Leaves the files where they are when the group ends.
+    pub fn keep_files(&self) {
+        let _ = std::fs::write(self.dir.join("keep"), "");
+        eprintln!("the group's files stay in {}", self.dir.display());
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.keep_files();
+            self.print_logs();
+        }
+        drop(self.child.stdin.take());
+        let _ = wait_child(&mut self.child);
+    }
+}
+
+fn wait_child(child: &mut Child) -> std::io::Result<()> {
+    let start = std::time::Instant::now();
+    while child.try_wait()?.is_none() && start.elapsed() < STOP_MAX {
+        thread::sleep(Duration::from_millis(20));
+    }
+    Ok(())
+}
+
+/// `gcs` prints a URI for each node once the group is online, and nothing if it fails.
+fn wait_for_uris(child: &mut Child, nodes: usize) -> Result<(), ()> {
+    use std::io::{BufRead, BufReader};
+    let stdout = child.stdout.as_mut().ok_or(())?;
+    let lines = BufReader::new(stdout).lines().take(nodes).filter(|line| line.is_ok()).count();
+    if lines == nodes { Ok(()) } else { Err(()) }
+}
+
+/// Different for each process and attempt; whether it is free is found out by trying.
+fn base_port(attempt: u16) -> u16 {
+    let span = u32::from(BASE_PORTS.end - BASE_PORTS.start - 200);
+    let spread = std::process::id().wrapping_mul(211).wrapping_add(u32::from(attempt) * 1009);
+    BASE_PORTS.start + (spread % span) as u16
+}
+
+/// A shared group, held by one test at a time.
+pub struct Shared(MutexGuard<'static, Option<Group>>);
+
+impl std::ops::Deref for Shared {
+    type Target = Group;
+
+    fn deref(&self) -> &Group {
+        self.0.as_ref().unwrap_or_else(|| unreachable!("it is put there before it is handed out"))
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            // The next test gets a new one.
+            *self.0 = None;
+        }
+    }
+}
+
+/// The group that the tests of this file share; healthy, and nobody else's until it is dropped.
+pub fn shared() -> Shared {
+    static SHARED: Mutex<Option<Group>> = Mutex::new(None);
+    let mut guard = SHARED.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    if !guard.as_ref().is_some_and(Group::heal) {
+        *guard = Some(Group::start());
+    }
+    Shared(guard)
+}

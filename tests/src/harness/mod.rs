@@ -1,0 +1,17 @@
+//! Real groups for tests: real PostgreSQL, real daemons, on this machine.
+//!
+//! A [`Group`] runs `gcs playground start --until-eof` as a child and keeps the write end of its standard input: however this
+//! process ends, also by kill -9, the pipe closes and everything the child started ends with it. Tests that may share a group
+//! take [`shared`], which hands it to one at a time, healthy.
+//!
+//! Nothing here sleeps to let things happen: [`wait::until`] waits for a condition against a deadline, and
+//! [`Group::settle`] waits for a marker that is ordered after everything acknowledged before.
+
+pub mod fingerprint;
+mod group;
+mod programs;
+pub mod wait;
+
+pub use fingerprint::assert_equal;
+pub use group::{Group, node, shared};
+pub use programs::{gcs, workload_seconds};

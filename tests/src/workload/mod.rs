@@ -1,0 +1,6 @@
+//! What clients do in a group under test, and what they remember of it.
+
+pub mod client;
+pub mod ledger;
+pub mod lists;
+pub mod pessoas;

@@ -1,0 +1,60 @@
+//! TPC-B on three nodes at once: pgbench as it comes, and its own invariants.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panic, its helpers too")]
+
+use std::time::Duration;
+
+use postgres_r_tests::harness::{self, Group, node, workload_seconds};
+use postgres_r_tests::pgbench::{self, Pgbench, Report};
+
+fn pgbench_of(group: &Group, number: usize) -> Pgbench {
+    let cluster = group.playground.cluster(node(number));
+    Pgbench { bin: cluster.bin, port: cluster.port, database: group.database().to_owned() }
+}
+
+/// The full length has scale 10; a short run makes do with less data, not with less contention.
+fn scale() -> u32 {
+    if workload_seconds() >= Duration::from_secs(30) { 10 } else { 3 }
+}
+
+fn run_on_all(group: &Group, arguments: &[&str]) -> Vec<Report> {
+    let start = |number: usize| pgbench_of(group, number).spawn(8, workload_seconds(), arguments).unwrap();
+    let children: Vec<_> = (1..=group.numbers().len()).map(start).collect();
+    let finish = |(index, child)| pgbench::finish(child).unwrap_or_else(|error| panic!("node {}: {error}", index + 1));
+    children.into_iter().enumerate().map(finish).collect()
+}
+
+#[test]
+fn pgbench_tpcb_on_three_nodes_keeps_its_sums_and_the_nodes_equal() {
+    let group = harness::shared();
+    pgbench_of(&group, 1).initialize(scale()).unwrap();
+    group.settle();
+
+    let reports = run_on_all(&group, &[]);
+
+    for (index, report) in reports.iter().enumerate() {
+        println!(
+            "node {}: {} transactions, {} retries, {:.1} ms",
+            index + 1,
+            report.transactions,
+            report.retries,
+            report.latency_ms
+        );
+        assert_eq!(report.failed, 0, "node {}", index + 1);
+        assert_eq!(report.complaints, Vec::<String>::new(), "node {}", index + 1);
+        assert!(report.transactions > 0, "node {} did nothing", index + 1);
+    }
+    group.settle();
+    let total: u64 = reports.iter().map(|report| report.transactions).sum();
+    for count in group.values("SELECT count(*) FROM pgbench_history") {
+        assert_eq!(count, total.to_string(), "history rows and reported transactions");
+    }
+    let sums = "SELECT array_agg(DISTINCT s) FROM (SELECT sum(abalance) FROM pgbench_accounts UNION ALL
+        SELECT sum(tbalance) FROM pgbench_tellers UNION ALL SELECT sum(bbalance) FROM pgbench_branches UNION ALL
+        SELECT sum(delta) FROM pgbench_history) x(s)";
+    for sum in group.values(sums) {
+        assert!(!sum.contains(','), "the four sums differ: {sum}");
+    }
+    let prints = harness::assert_equal(&group);
+    assert_eq!(prints.keys().filter(|table| table.contains("pgbench_")).count(), 4);
+}
