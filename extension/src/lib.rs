@@ -1,4 +1,7 @@
 //! `postgres_r`: synchronous multi-master replication for PostgreSQL, the extension.
+//!
+//! The rooms, in the direction of a commit: [`capture`], [`submit`], [`commit`] with the [`gate`]; and for what other nodes
+//! committed, [`manager`] and [`apply`]. [`pg`] is the fence to PostgreSQL. docs/architecture.md is the map.
 
 use pgrx::prelude::*;
 
@@ -6,9 +9,43 @@ use pgrx::prelude::*;
 
 pub mod apply;
 pub mod capture;
+pub mod commit;
+pub mod error;
+pub mod functions;
+pub mod gate;
+pub mod guc;
+pub mod manager;
 pub mod pg;
 pub mod relations;
 pub mod session;
+pub mod shmem;
+pub mod stats;
+pub mod submit;
+#[cfg(feature = "testing")]
+pub mod testing;
 
 #[pg_guard]
-pub extern "C-unwind" fn _PG_init() {}
+pub extern "C-unwind" fn _PG_init() {
+    if !pg::process::is_preloading() {
+        functions::require_preload();
+    }
+    guc::define();
+    shmem::install();
+    capture::init();
+    commit::install();
+    pg::log::install(|report| {
+        apply::victim::on_report(report);
+        manager::statement::on_report(report);
+        commit::on_report(report);
+    });
+    pg::admission::install(|database| {
+        pg::process::install_summons(commit::must_give_way);
+        manager::admit(database);
+    });
+    pg::worker::install(pg::worker::Mains {
+        launcher: manager::launcher::main,
+        scout: manager::scout::main,
+        manager: manager::main,
+        remote: apply::worker::main,
+    });
+}

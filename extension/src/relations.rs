@@ -20,7 +20,10 @@ const TABLES_MAX: usize = 4096;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Identity {
     /// Position in `Table::indexes`, and for each live column whether it is part.
-    Index { index: usize, columns: Vec<bool> },
+    Index {
+        index: usize,
+        columns: Vec<bool>,
+    },
     WholeRow,
 }
 
@@ -103,6 +106,11 @@ pub fn known(oid: Oid, describe: impl FnOnce() -> Table) -> Rc<Known> {
         drop(forgotten);
     }
     known
+}
+
+/// Counts changes of relations, so that others can tell whether what they remember still holds.
+pub fn changes() -> u64 {
+    CHANGES.get()
 }
 
 pub fn known_open(relation: &Open) -> Rc<Known> {

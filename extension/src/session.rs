@@ -1,27 +1,94 @@
 //! What this process is to replication: the questions that capture asks.
 
+use std::cell::Cell;
+use std::sync::atomic::Ordering;
+
 use gcs_writeset::Position;
+
+use crate::pg::{process, xact};
+use crate::shmem::{self, DatabaseArea, Phase};
+use crate::{commit, error};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Part {
+    /// A client's backend, or somebody else's background worker.
+    Session,
+    Remote,
+    /// The launcher or a manager: what it writes is nobody's business.
+    Housekeeping,
+}
+
+thread_local! {
+    static PART: Cell<Part> = const { Cell::new(Part::Session) };
+    /// The table's version and the index of this process's database in it.
+    static FOUND: Cell<(u64, Option<usize>)> = const { Cell::new((u64::MAX, None)) };
+}
+
+/// A background worker of ours says which it is.
+pub fn become_remote_backend() {
+    PART.set(Part::Remote);
+}
+
+pub fn become_housekeeping() {
+    PART.set(Part::Housekeeping);
+}
+
+/// The entry of this process's database, if it is replicated.
+pub fn database() -> Option<&'static DatabaseArea> {
+    let shared = shmem::get()?;
+    let version = shared.server.table_version.load(Ordering::Acquire);
+    let (known, index) = FOUND.get();
+    if known == version {
+        return index.map(|index| &shared.databases[index]);
+    }
+    let oid = process::my_database();
+    let found = shared.databases.iter().find(|area| {
+        matches!(area.state.phase(), Phase::Active | Phase::Stopping | Phase::Failed) && area.state.oid() == oid
+    });
+    FOUND.set((version, found.map(|area| area.index)));
+    found
+}
 
 /// Whether this process's database is replicated on this node and this is a process whose changes are the group's business
 /// (a client backend, a background worker of someone's, a remote backend).
 pub fn replicated() -> bool {
-    false
+    PART.get() != Part::Housekeeping && database().is_some()
 }
 
 /// A remote backend: what it writes has been captured elsewhere.
 pub fn is_remote_backend() -> bool {
-    false
+    PART.get() == Part::Remote
 }
 
 /// The committed position of this process's database on this node.
 pub fn committed() -> Position {
-    Position::ZERO
+    database().map_or(Position::ZERO, |area| area.gate.committed())
 }
 
-/// Called at a transaction's first write. Raises 25006 when the group cannot take it, 57P03 while the node catches up.
-pub fn ensure_writable() {}
+/// Called at a transaction's first write, and again before it is submitted. Raises 25006 when the group cannot take it, 57P03
+/// while the node catches up.
+pub fn ensure_writable() {
+    let Some(area) = database() else { return };
+    let state = area.state;
+    if let Some(error) = commit::phase_error(area) {
+        error.raise();
+    }
+    if !state.attached.load(Ordering::Acquire) {
+        error::no_link().raise();
+    }
+    if !state.quorum.load(Ordering::Acquire) {
+        state.counters.refused_quorum.one();
+        error::no_quorum().raise();
+    }
+    if !state.serving.load(Ordering::Acquire) {
+        error::catching_up().raise();
+    }
+    if xact::is_serializable() {
+        error::serializable().raise();
+    }
+}
 
 /// This node's place in the group, from 0 to `bounds::GROUP_MEMBERS_MAX` - 1; fixed while it is a member.
 pub fn ordinal() -> u16 {
-    0
+    database().map_or(0, |area| area.state.ordinal.load(Ordering::Relaxed) as u16)
 }

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use gcs_writeset::bounds::LINK_FRAME_BYTES_MAX;
+
 /// One tick of the core.
 pub const TICK: Duration = Duration::from_millis(100);
 
@@ -16,6 +18,9 @@ pub const MANAGER_QUEUE_BYTES_MAX: usize = 8 << 20;
 
 /// Bytes read from disk in one go for a manager that catches up; one writeset may exceed it.
 pub const BACKLOG_PIECE_BYTES: usize = 1 << 20;
+
+/// A writeset or chunk in one request: what it is delivered with must fit the same frame. A longer one ends the connection.
+pub const SUBMISSION_BYTES_MAX: usize = LINK_FRAME_BYTES_MAX - 1_024;
 
 /// Fetches of one manager that wait. At the bound its requests are not read until one is answered.
 pub const FETCHES_MAX: usize = 1_024;

@@ -9,6 +9,7 @@ use std::process::ExitCode;
 use std::rc::Rc;
 
 use gcs_core::CoreConfig;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::unistd::{Uid, User};
 use thiserror::Error;
 use tokio::net::{TcpListener, UnixListener};
@@ -66,6 +67,7 @@ fn start(config_file: &Path) -> Result<(), StartError> {
     let config = Rc::new(Config::load(config_file)?);
     let uids = allowed_users(&config)?;
     logging::start(&config);
+    allow_many_files();
     let _lock = DirectoryLock::take(&config.data_directory)?;
     let names = config.members.iter().map(|member| member.name.clone()).collect();
     let identity = Identity { node: config.name.clone(), group: config.group.clone(), members: names };
@@ -159,6 +161,14 @@ fn allowed_users(config: &Config) -> Result<Vec<u32>, StartError> {
         }
     }
     Ok(uids)
+}
+
+/// A connection for each backend and a file for each segment of the log add up.
+fn allow_many_files() {
+    let raised = getrlimit(Resource::RLIMIT_NOFILE).and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
+    if let Err(error) = raised {
+        tracing::warn!(%error, "could not raise the limit of open files");
+    }
 }
 
 /// Different in every process; the core takes its election timeouts from it.

@@ -1,5 +1,6 @@
 //! What tests across many nodes share.
 //!
+//! - [`sim`]: whole groups in one thread, from a seed.
 //! - [`harness`]: real groups on this machine.
 //! - [`workload`]: what clients do in them.
 //! - [`append`]: the checker for list-append histories.

@@ -14,7 +14,7 @@ use std::cell::Cell;
 use gcs_writeset::Position;
 
 use crate::pg::snapshot;
-use crate::session;
+use super::session;
 
 thread_local! {
     static BASE: Cell<Option<Position>> = const { Cell::new(None) };

@@ -13,8 +13,9 @@
 pub mod base;
 pub mod buffer;
 pub mod keys;
-pub mod sequence;
+mod sql;
 pub mod statement;
+pub mod touched;
 pub mod transaction;
 pub mod trigger;
 
@@ -23,7 +24,10 @@ use gcs_writeset::{Key, KeyGroup};
 
 use crate::pg::{execution, subtransaction};
 use crate::relations::{self, Identity};
+#[cfg(not(feature = "testing"))]
 use crate::session;
+#[cfg(feature = "testing")]
+use crate::testing as session;
 use buffer::Origin;
 use transaction::Sources;
 
@@ -65,9 +69,10 @@ pub fn init() {
                 base::before_snapshot();
             }
         },
-        starts: || {
+        starts: |written| {
             if is_wanted() {
                 base::execution_starts();
+                written().into_iter().for_each(statement::require_capture);
             }
         },
         ends: || {
@@ -108,7 +113,6 @@ pub fn take() -> Captured {
 /// Forgets everything; at the end of every transaction.
 pub fn reset() {
     transaction::reset();
-    statement::reset();
     if session::replicated() {
         base::reset();
     }
@@ -128,7 +132,9 @@ impl Captured {
             }
             None if part == keys::ROW => match &known.identity {
                 Identity::Index { index, .. } => (known.table.indexes.get(*index)?.attributes.clone(), String::new()),
-                Identity::WholeRow => (Some(known.table.columns.iter().map(|column| column.attribute).collect()), String::new()),
+                Identity::WholeRow => {
+                    (Some(known.table.columns.iter().map(|column| column.attribute).collect()), String::new())
+                }
             },
             None => return Some(KeyDescription { table, key: String::new() }),
         };

@@ -1,5 +1,298 @@
-//! Statements.
-use crate::pg::relation::Oid;
-pub fn init() {}
-pub fn reset() {}
-pub fn truncated(_table: Oid) {}
+//! Ordered statements: DDL runs on its origin inside the transaction, and travels as its text with its role and settings, in
+//! its place among the row changes.
+//!
+//! What a statement touches is not guessed from its parse tree but reported by PostgreSQL while it runs (`touched`): cascades and
+//! inherited effects are covered. Keys: exclusive for each relation touched, by old and new name; and one for DDL as such,
+//! because statements depend on catalogs in ways that no list of relations shows (a view on a table dropped elsewhere).
+//!
+//! On the origin and wherever a statement is applied, tables get their capture trigger and sequences their place right after the
+//! statement. Whatever is neither local nor ordered is refused by name.
+
+use std::cell::RefCell;
+use std::collections::HashSet;
+
+use gcs_writeset::body::PutItem;
+use gcs_writeset::{Key, Namespace};
+
+use super::buffer::{Command, Guard, Strength};
+use super::touched::{self, Collecting, Touched};
+use super::{base, transaction};
+use crate::pg::access::{self, Happened, Object};
+use crate::pg::error::{Code, Raise, raise};
+use crate::pg::relation::{self, Lock, Oid, Open, Persistence, RelationKind};
+use crate::pg::statement::{Class, Ordered, Refusal};
+use crate::pg::utility::{self, Utility};
+use crate::pg::{role, sequence, setting, trigger};
+use super::session;
+use crate::relations;
+
+/// Settings that change what a statement means.
+const SETTINGS: [&std::ffi::CStr; 13] = [
+    c"search_path",
+    c"DateStyle",
+    c"IntervalStyle",
+    c"TimeZone",
+    c"array_nulls",
+    c"check_function_bodies",
+    c"default_text_search_config",
+    c"default_toast_compression",
+    c"lc_monetary",
+    c"lc_numeric",
+    c"standard_conforming_strings",
+    c"transform_null_equals",
+    c"xmloption",
+];
+
+/// Functions that change something no trigger sees.
+const REFUSED_FUNCTIONS: [(u32, &str); 12] = [
+    (715, "lo_create"),
+    (764, "lo_import"),
+    (767, "lo_import"),
+    (955, "lowrite"),
+    (957, "lo_creat"),
+    (964, "lo_unlink"),
+    (1004, "lo_truncate"),
+    (1576, "setval"),
+    (1765, "setval"),
+    (3172, "lo_truncate64"),
+    (3457, "lo_from_bytea"),
+    (3460, "lo_put"),
+];
+
+thread_local! {
+    /// Relations known to be captured (or to need no capture), as of a count of `relations::changes`.
+    static CAPTURED: RefCell<(u64, HashSet<u32>)> = RefCell::default();
+}
+
+pub fn init() {
+    utility::on_utility(on_utility);
+    access::on_access(access::Listener { object: on_object, function: on_function });
+}
+
+/// Every writeset holds this shared; statements that change how types read hold it exclusively.
+pub fn types_key() -> Key {
+    Key::new(Namespace::Schema, 0, 0)
+}
+
+/// DDL excludes DDL; TRUNCATE only other DDL.
+fn ddl_key() -> Key {
+    Key::new(Namespace::Schema, 1, 0)
+}
+
+fn on_utility(utility: &mut Utility<'_>) {
+    if !session::replicated() {
+        return utility.run();
+    }
+    let collecting = if utility.is_subcommand() { None } else { Collecting::start() };
+    let Some(collecting) = collecting else { return run(utility) };
+    if session::is_remote_backend() {
+        on_remote(utility, collecting);
+    } else {
+        base::before_snapshot();
+        on_origin(utility, collecting);
+    }
+}
+
+fn on_origin(utility: &mut Utility<'_>, collecting: Collecting) {
+    match utility.class() {
+        Class::Ordered(ordered) => run_ordered(utility, &ordered, collecting),
+        Class::Refused(refusal) => refuse(&refusal),
+        Class::Local => {
+            // What a DO block or CALL runs is looked at statement by statement.
+            drop(collecting);
+            utility.run();
+        }
+        Class::CopyIn(table) => {
+            drop(collecting);
+            require_capture(table);
+            utility.run();
+        }
+        Class::Lock(relations) => {
+            drop(collecting);
+            utility.run();
+            for relation in relations {
+                if let Some(entry) = relation::entry(relation).filter(|entry| entry.persistence == Persistence::Permanent) {
+                    let name = gcs_writeset::key::name_hash(&[&entry.schema, &entry.name]);
+                    transaction::add_key(Key::new(Namespace::Relation, name, 0), Strength::Exclusive, Guard::Locked);
+                }
+            }
+        }
+    }
+}
+
+/// A statement from another node runs here: what belongs to it is done, nothing is recorded.
+fn on_remote(utility: &mut Utility<'_>, collecting: Collecting) {
+    let Class::Ordered(ordered) = utility.class() else {
+        drop(collecting);
+        return utility.run();
+    };
+    if ordered.changes_types {
+        relation::keep_writers_off_types();
+    }
+    run(utility);
+    settle(&collecting.finish(), &ordered);
+}
+
+fn run_ordered(utility: &mut Utility<'_>, ordered: &Ordered, collecting: Collecting) {
+    let command = Command(trigger::current_command());
+    let item = item(utility);
+    if ordered.changes_types {
+        relation::keep_writers_off_types();
+    }
+    touched::add(&ordered.targets);
+    run(utility);
+    let touched = collecting.finish();
+
+    if touched.is_temporary && !touched.is_permanent {
+        return;
+    }
+    refuse_uneven(utility, ordered, &touched);
+    if ordered.needs_relation && touched.is_empty() {
+        return;
+    }
+    transaction::ensure_writable();
+    settle(&touched, ordered);
+    for &name in &touched.names {
+        transaction::add_key(Key::new(Namespace::Relation, name, 0), Strength::Exclusive, Guard::Locked);
+    }
+    let strength = if ordered.is_truncate { Strength::Shared } else { Strength::Exclusive };
+    transaction::add_key(ddl_key(), strength, Guard::Since(base::current()));
+    if ordered.changes_types {
+        transaction::add_key(types_key(), Strength::Exclusive, Guard::Locked);
+    }
+    transaction::append_statement(command, &item);
+}
+
+/// After the statement, on every node: capture triggers and places of sequences.
+fn settle(touched: &Touched, ordered: &Ordered) {
+    if !ordered.is_truncate {
+        for table in touched.tables() {
+            capture_table(table);
+        }
+    }
+    if ordered.restarts_identity {
+        for &table in &touched.truncated {
+            sequence::restart_owned(table, session::ordinal());
+        }
+    }
+}
+
+/// Refuses what would come out differently on different nodes, now that it can be told; the ERROR undoes it.
+fn refuse_uneven(utility: &Utility<'_>, ordered: &Ordered, touched: &Touched) {
+    let what = if touched.is_temporary {
+        format!("{} of temporary and permanent relations at once", utility.tag())
+    } else if let Some(entry) = &touched.uncapturable {
+        format!("{} of relation \"{}\", whose rows are not captured,", utility.tag(), entry.name)
+    } else if ordered.adds_column && touched.has_rewritten() {
+        return refuse(&Refusal {
+            what: "ALTER TABLE ADD COLUMN with a volatile default on a table that holds rows".to_owned(),
+            hint: "Its values would differ between nodes. Add the column without a default, UPDATE it, then set the default.",
+        });
+    } else {
+        return;
+    };
+    refuse(&Refusal { what, hint: "docs/compatibility.md lists what is replicated." });
+}
+
+fn run(utility: &mut Utility<'_>) {
+    if utility.run_with_sequences(session::ordinal()).is_err() {
+        refuse(&Refusal {
+            what: "ALTER SEQUENCE INCREMENT without RESTART".to_owned(),
+            hint: "Nodes are at different values; give RESTART WITH a value above all of them.",
+        });
+    }
+}
+
+/// The statement as it travels.
+fn item(utility: &Utility<'_>) -> Vec<u8> {
+    let Some(text) = utility.text() else {
+        refuse(&Refusal { what: "a statement that is not UTF-8".to_owned(), hint: "Use a database with encoding UTF8." });
+        return Vec::new();
+    };
+    let role = role::current_name().unwrap_or_default();
+    let settings: Vec<(&str, String)> = SETTINGS
+        .iter()
+        .filter_map(|name| Some((name.to_str().ok()?, setting::get(name)?)))
+        .collect();
+    let settings: Vec<(&str, &str)> = settings.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    let mut item = Vec::with_capacity(text.len() + 512);
+    item.put_statement(&role, &settings, &text);
+    item
+}
+
+fn refuse(refusal: &Refusal) {
+    raise(Raise {
+        code: Code::ERRCODE_FEATURE_NOT_SUPPORTED,
+        message: format!("{} is not supported in a replicated database", refusal.what),
+        detail: None,
+        hint: Some(refusal.hint.to_owned()),
+    })
+}
+
+fn on_object(happened: Happened, object: Object) {
+    touched::on_object(happened, object);
+}
+
+fn on_function(function: Oid) {
+    let Some((_, name)) = REFUSED_FUNCTIONS.iter().find(|&&(oid, _)| oid == function.to_u32()) else { return };
+    if super::is_wanted() {
+        let hint = if *name == "setval" {
+            "Use ALTER SEQUENCE ... RESTART WITH."
+        } else {
+            "Large objects are not replicated; use a bytea column."
+        };
+        refuse(&Refusal { what: format!("function {name}()"), hint });
+    }
+}
+
+/// Raises an error unless rows written to this relation by a query or COPY are captured, or need not be.
+pub fn require_capture(oid: Oid) {
+    let changes = relations::changes();
+    let is_known = CAPTURED.with_borrow_mut(|(as_of, known)| {
+        if *as_of != changes {
+            known.clear();
+            *as_of = changes;
+        }
+        known.contains(&oid.to_u32())
+    });
+    if is_known {
+        return;
+    }
+    let Some(entry) = relation::entry(oid) else { return };
+    let refuse_rows = |what: &str, hint| {
+        refuse(&Refusal { what: format!("changing rows of {what} \"{}\"", entry.name), hint });
+    };
+    match (entry.kind, entry.persistence) {
+        (_, Persistence::Temporary) | (RelationKind::View | RelationKind::PartitionedTable, _) => {}
+        _ if entry.is_internal && entry.schema != "postgres_r" => {
+            refuse_rows("system relation", "Use the statements made for it.");
+        }
+        (RelationKind::Table, Persistence::Permanent) => {
+            let is_captured =
+                entry.is_internal || Open::by_oid(oid, Lock::AccessShare).is_none_or(|table| trigger::is_in_force(&table));
+            if !is_captured {
+                refuse_rows("uncaptured table", "Have a superuser run SELECT postgres_r.capture_tables().");
+            }
+        }
+        _ => refuse_rows("relation", "Its rows are not captured; docs/compatibility.md lists what is replicated."),
+    }
+    CAPTURED.with_borrow_mut(|(as_of, known)| {
+        if *as_of == relations::changes() {
+            known.insert(oid.to_u32());
+        }
+    });
+}
+
+/// Gives one table its capture trigger.
+fn capture_table(oid: Oid) {
+    if let Some(table) = Open::by_oid(oid, Lock::AccessShare) {
+        trigger::ensure(&table);
+    }
+}
+
+/// Gives every permanent table its capture trigger; for tables that were there before replication started.
+pub fn capture_tables() {
+    for table in relation::user_tables() {
+        capture_table(table);
+    }
+}

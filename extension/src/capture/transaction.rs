@@ -8,9 +8,9 @@ use gcs_writeset::Key;
 use super::buffer::{BODY_BYTES_MAX, Buffer, Command, Full, Guard, Source, Strength, Taken};
 use super::keys::{self, Part, RowKey};
 use crate::pg::error::{Raise, raise};
-use crate::pg::subtransaction;
+use crate::pg::{relation, subtransaction};
 use crate::relations::{InTransaction, Known};
-use crate::session;
+use super::session;
 
 /// Keys of single rows that one table may add to a transaction; then one key stands for all of it.
 const ROW_KEYS_MAX: u32 = 1 << 20;
@@ -34,10 +34,7 @@ thread_local! {
 
 /// The number by which items of the current transaction name this table.
 pub fn define(known: &Rc<Known>) -> u32 {
-    if !MAY_WRITE.get() {
-        session::ensure_writable();
-        MAY_WRITE.set(true);
-    }
+    ensure_writable();
     let epoch = EPOCH.get();
     let numbers = known.in_transaction.get();
     if numbers.epoch == epoch {
@@ -79,7 +76,9 @@ pub fn append_statement(command: Command, item: &[u8]) {
 pub fn ensure_writable() {
     if !MAY_WRITE.get() {
         session::ensure_writable();
+        relation::announce_writes();
         MAY_WRITE.set(true);
+        add_key(super::statement::types_key(), Strength::Shared, Guard::Locked);
     }
 }
 
@@ -94,7 +93,7 @@ pub fn add_key(key: Key, strength: Strength, guard: Guard) {
 }
 
 pub fn has_writes() -> bool {
-    STATE.with_borrow(|state| !state.buffer.is_empty())
+    STATE.with_borrow(|state| state.buffer.body_bytes() > 0)
 }
 
 /// Everything captured, and the tables by source for messages.
@@ -125,6 +124,8 @@ pub fn subtransaction_released(level: i32) {
 }
 
 pub fn subtransaction_aborted(level: i32) {
+    // What the first write did may be undone with it.
+    MAY_WRITE.set(false);
     STATE.with_borrow_mut(|state| {
         let before = state.buffer.definitions();
         state.buffer.abort(level);

@@ -11,7 +11,7 @@ use super::buffer::{Command, Guard, Strength};
 use super::keys::{self, Change, RowKey};
 use super::{base, transaction};
 use crate::pg::datum::TransmissionModes;
-use crate::pg::relation::{Oid, Row};
+use crate::pg::relation::Row;
 use crate::pg::trigger::RowEvent;
 use crate::relations::{self, Known};
 
@@ -49,11 +49,6 @@ pub fn on_row(event: &RowEvent<'_>) {
     if scratch.item.capacity() <= KEPT_BYTES_MAX {
         SCRATCH.set(Some(scratch));
     }
-}
-
-/// A table was truncated; the statement itself is recorded where it was run.
-pub fn on_truncate(table: Oid) {
-    super::statement::truncated(table);
 }
 
 fn insert(known: &Known, definition: u32, new: Row<'_>, scratch: &mut Scratch) {

@@ -8,6 +8,7 @@ use gcs_writeset::body::{Datum as Wire, PutItem};
 use pgrx::pg_sys;
 
 use super::memory::Context;
+use super::setting::Scope;
 
 /// The first OID that initdb or a user may assign; below it every node has the same.
 const FIRST_UNPINNED_OID: u32 = 10_000;
@@ -303,44 +304,21 @@ pub(super) fn is_physical(typid: pg_sys::Oid) -> bool {
         && !holds_oids.contains(&looked_at)
 }
 
-/// Settings under which a value's text means the same everywhere, in force until dropped: dates in ISO order, floats exact,
-/// names qualified. An ERROR puts the old ones back by itself.
-pub struct TransmissionModes(std::ffi::c_int);
+/// Settings under which a value's text means the same everywhere: dates in ISO order, floats exact, names qualified.
+pub struct TransmissionModes(#[expect(dead_code, reason = "held for its Drop")] Scope);
 
 impl TransmissionModes {
     pub fn enter() -> TransmissionModes {
-        // SAFETY: opens a nest level of settings; closed in Drop, or by the end of the (sub)transaction after an ERROR.
-        let level = unsafe { pg_sys::NewGUCNestLevel() };
+        let mut scope = Scope::enter();
         for (name, value) in [
-            (c"datestyle", c"ISO, YMD"),
-            (c"intervalstyle", c"postgres"),
-            (c"extra_float_digits", c"3"),
-            (c"search_path", c"pg_catalog"),
-            (c"bytea_output", c"hex"),
+            ("datestyle", "ISO, YMD"),
+            ("intervalstyle", "postgres"),
+            ("extra_float_digits", "3"),
+            ("search_path", "pg_catalog"),
+            ("bytea_output", "hex"),
         ] {
-            // SAFETY: known settings, valid values, all strings outlive the call.
-            unsafe {
-                pg_sys::set_config_option(
-                    name.as_ptr(),
-                    value.as_ptr(),
-                    pg_sys::GucContext::PGC_USERSET,
-                    pg_sys::GucSource::PGC_S_SESSION,
-                    pg_sys::GucAction::GUC_ACTION_SAVE,
-                    true,
-                    0,
-                    false,
-                )
-            };
+            scope.set(name, value);
         }
-        TransmissionModes(level)
-    }
-}
-
-impl Drop for TransmissionModes {
-    fn drop(&mut self) {
-        if !std::thread::panicking() {
-            // SAFETY: closes the nest level opened above.
-            unsafe { pg_sys::AtEOXact_GUC(true, self.0) }
-        }
+        TransmissionModes(scope)
     }
 }

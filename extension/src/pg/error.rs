@@ -1,7 +1,7 @@
 //! Raising PostgreSQL errors with all their parts.
 
-use pgrx::pg_sys::panic::ErrorReport;
 pub use pgrx::PgSqlErrorCode as Code;
+use pgrx::pg_sys::panic::ErrorReport;
 
 pub struct Raise {
     pub code: Code,

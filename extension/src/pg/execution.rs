@@ -4,12 +4,14 @@ use std::sync::OnceLock;
 
 use pgrx::pg_sys;
 
+use super::relation::Oid;
+
 #[derive(Clone, Copy)]
 pub struct Listener {
     /// A statement was parsed and analysed; it may run soon, with a snapshot not yet taken.
     pub analysed: fn(),
-    /// A plan starts; the snapshot it sees by is active.
-    pub starts: fn(),
+    /// A plan starts; the snapshot it sees by is active. It writes to these relations.
+    pub starts: fn(&dyn Fn() -> Vec<Oid>),
     pub ends: fn(),
 }
 
@@ -41,7 +43,11 @@ pub fn on_execution(listener: Listener) {
 }
 
 #[pgrx::pg_guard]
-unsafe extern "C-unwind" fn analyse(state: *mut pg_sys::ParseState, query: *mut pg_sys::Query, jumble: *mut pg_sys::JumbleState) {
+unsafe extern "C-unwind" fn analyse(
+    state: *mut pg_sys::ParseState,
+    query: *mut pg_sys::Query,
+    jumble: *mut pg_sys::JumbleState,
+) {
     let Some(hooks) = HOOKS.get() else { return };
     (hooks.listener.analysed)();
     if let Some(previous) = hooks.analyse {
@@ -53,7 +59,8 @@ unsafe extern "C-unwind" fn analyse(state: *mut pg_sys::ParseState, query: *mut 
 #[pgrx::pg_guard]
 unsafe extern "C-unwind" fn start(query: *mut pg_sys::QueryDesc, flags: std::ffi::c_int) {
     let Some(hooks) = HOOKS.get() else { return };
-    (hooks.listener.starts)();
+    // SAFETY: the descriptor is what the executor is about to start.
+    (hooks.listener.starts)(&|| unsafe { super::utility::written_by(query) });
     // SAFETY: passes on what we were given.
     unsafe {
         match hooks.start {

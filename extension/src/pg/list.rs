@@ -25,3 +25,10 @@ unsafe fn cells<'a>(list: *const pg_sys::List) -> &'a [pg_sys::ListCell] {
     // SAFETY: a list holds `length` initialised cells at `elements`.
     unsafe { std::slice::from_raw_parts((*list).elements, (*list).length as usize) }
 }
+
+/// # Safety
+/// `list` must be NIL or a live list of integers.
+pub(super) unsafe fn integers(list: *const pg_sys::List) -> Vec<i32> {
+    // SAFETY: by contract; the cells of an integer list hold integers.
+    unsafe { cells(list).iter().map(|cell| cell.int_value).collect() }
+}

@@ -1,13 +1,42 @@
-//! The fence: everything that touches PostgreSQL's C side, as safe types. The only place with `unsafe`.
+//! The fence: every `unsafe` and every symbol of PostgreSQL that is, behind types that are safe to use.
+//!
+//! A function here may raise a PostgreSQL ERROR (a Rust panic on its way to the next guard) unless its comment says that it
+//! doesn't. Nothing here holds a resource that needs a `Drop` while an ERROR unwinds: locks and memory are PostgreSQL's, and
+//! its abort releases them.
 
+pub mod access;
+pub mod admission;
+pub mod blockers;
+pub mod catalog;
 pub mod datum;
 pub mod error;
 pub mod execution;
+pub mod heap;
 pub mod index;
+pub mod interrupt;
 pub mod invalidation;
+pub mod latch;
 mod list;
+pub mod lock;
+pub mod log;
 pub mod memory;
+pub mod origin;
+pub mod process;
+pub mod query;
 pub mod relation;
+pub mod role;
+mod rowlock;
+pub mod sequence;
+pub mod setting;
+pub mod shmem;
 pub mod snapshot;
+pub mod socket;
+pub mod statement;
 pub mod subtransaction;
+#[cfg(feature = "testing")]
+pub mod testing;
+pub mod timer;
 pub mod trigger;
+pub mod utility;
+pub mod worker;
+pub mod xact;

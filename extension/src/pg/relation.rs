@@ -34,6 +34,12 @@ impl Open {
         unsafe { (*self.0).rd_id }
     }
 
+    /// Whether no page was ever written.
+    pub fn is_empty(&self) -> bool {
+        // SAFETY: open, and the caller makes sure that it has a file.
+        unsafe { pg_sys::RelationGetNumberOfBlocksInFork(self.0, pg_sys::ForkNumber::MAIN_FORKNUM) == 0 }
+    }
+
     pub(super) fn raw(&self) -> pg_sys::Relation {
         self.0
     }
@@ -61,6 +67,123 @@ pub fn find(schema: &str, name: &str) -> Option<Oid> {
         pg_sys::get_relname_relid(name.as_ptr(), namespace)
     };
     (oid != pg_sys::InvalidOid).then_some(oid)
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RelationKind {
+    Table,
+    PartitionedTable,
+    Index,
+    Sequence,
+    View,
+    MaterializedView,
+    ForeignTable,
+    /// TOAST tables and the row types of composites.
+    Other,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Persistence {
+    Permanent,
+    Unlogged,
+    Temporary,
+}
+
+/// A relation as the catalogs show it now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    pub schema: String,
+    pub name: String,
+    pub kind: RelationKind,
+    pub persistence: Persistence,
+    /// The file that holds its rows; another one after a rewrite.
+    pub file: Oid,
+    /// Whether it belongs to PostgreSQL itself or to this extension.
+    pub is_internal: bool,
+}
+
+/// None if there is no such relation, or none visible yet.
+pub fn entry(oid: Oid) -> Option<Entry> {
+    // SAFETY: a syscache look-up, its tuple released after what is needed was copied.
+    unsafe {
+        let cache = pg_sys::SysCacheIdentifier::RELOID as i32;
+        let tuple = pg_sys::SearchSysCache1(cache, pg_sys::Datum::from(oid));
+        if tuple.is_null() {
+            return None;
+        }
+        let class = &*pg_sys::heap_tuple_get_struct::<pg_sys::FormData_pg_class>(tuple);
+        let namespace = class.relnamespace;
+        let mut entry = Entry {
+            schema: String::new(),
+            name: name_of(&class.relname),
+            kind: match class.relkind as u8 {
+                b'r' => RelationKind::Table,
+                b'p' => RelationKind::PartitionedTable,
+                b'i' | b'I' => RelationKind::Index,
+                b'S' => RelationKind::Sequence,
+                b'v' => RelationKind::View,
+                b'm' => RelationKind::MaterializedView,
+                b'f' => RelationKind::ForeignTable,
+                _ => RelationKind::Other,
+            },
+            persistence: match class.relpersistence as u8 {
+                b'u' => Persistence::Unlogged,
+                b't' => Persistence::Temporary,
+                _ => Persistence::Permanent,
+            },
+            file: class.relfilenode,
+            is_internal: false,
+        };
+        pg_sys::ReleaseSysCache(tuple);
+        entry.schema = owned(pg_sys::get_namespace_name(namespace)).unwrap_or_default();
+        entry.is_internal = matches!(entry.schema.as_str(), "pg_catalog" | "information_schema" | "pg_toast" | "postgres_r");
+        Some(entry)
+    }
+}
+
+/// Keeps those who write rows off until the end of this transaction, and waits for those who have; see `announce_writes`.
+pub fn keep_writers_off_types() {
+    // SAFETY: an ordinary lock, released with the transaction.
+    unsafe { pg_sys::LockRelationOid(pg_sys::TypeRelationId, pg_sys::ShareLock as i32) }
+}
+
+/// This transaction writes rows: how types read must stay as it is until it ends. Takes a lock that PostgreSQL's fast path
+/// covers and that all of its own DDL shares.
+pub fn announce_writes() {
+    // SAFETY: as above.
+    unsafe { pg_sys::LockRelationOid(pg_sys::TypeRelationId, pg_sys::RowExclusiveLock as i32) }
+}
+
+/// The table an index belongs to.
+pub fn table_of_index(index: Oid) -> Option<Oid> {
+    // SAFETY: a syscache look-up.
+    let table = unsafe { pg_sys::IndexGetRelation(index, true) };
+    (table != pg_sys::InvalidOid).then_some(table)
+}
+
+/// Every permanent table of this database that holds users' rows.
+pub fn user_tables() -> Vec<Oid> {
+    let mut tables = Vec::new();
+    // SAFETY: an ordinary scan of pg_class with the catalog snapshot.
+    unsafe {
+        let catalog = pg_sys::table_open(pg_sys::RelationRelationId, pg_sys::AccessShareLock as i32);
+        let scan = pg_sys::systable_beginscan(catalog, pg_sys::InvalidOid, false, std::ptr::null_mut(), 0, std::ptr::null_mut());
+        loop {
+            let tuple = pg_sys::systable_getnext(scan);
+            if tuple.is_null() {
+                break;
+            }
+            tables.push((*pg_sys::heap_tuple_get_struct::<pg_sys::FormData_pg_class>(tuple)).oid);
+        }
+        pg_sys::systable_endscan(scan);
+        pg_sys::table_close(catalog, pg_sys::AccessShareLock as i32);
+    }
+    tables.retain(|&oid| {
+        entry(oid).is_some_and(|entry| {
+            entry.kind == RelationKind::Table && entry.persistence == Persistence::Permanent && !entry.is_internal
+        })
+    });
+    tables
 }
 
 /// Schema and name of a relation.
@@ -147,7 +270,13 @@ impl Table {
                     name: name_of(&attribute.attname),
                     attribute: index,
                     not_null: attribute.attnotnull,
-                    codec: Codec::new(attribute.atttypid, attribute.atttypmod, attribute.attlen, attribute.attbyval, &context),
+                    codec: Codec::new(
+                        attribute.atttypid,
+                        attribute.atttypmod,
+                        attribute.attlen,
+                        attribute.attbyval,
+                        &context,
+                    ),
                 })
                 .collect();
             let mut indexes: Vec<Index> = list::oids(pg_sys::RelationGetIndexList(relation))
@@ -155,10 +284,11 @@ impl Table {
                 .filter_map(|index| Index::describe(index, relation, &context))
                 .collect();
             indexes.sort_by(|a, b| a.name.cmp(&b.name));
-            let foreign_keys: Vec<ForeignKey> = list::pointers::<pg_sys::ForeignKeyCacheInfo>(pg_sys::RelationGetFKeyList(relation))
-                .into_iter()
-                .filter_map(|key| ForeignKey::describe(&*key, relation, &context))
-                .collect();
+            let foreign_keys: Vec<ForeignKey> =
+                list::pointers::<pg_sys::ForeignKeyCacheInfo>(pg_sys::RelationGetFKeyList(relation))
+                    .into_iter()
+                    .filter_map(|key| ForeignKey::describe(&*key, relation, &context))
+                    .collect();
             let depends_on =
                 indexes.iter().map(|index| index.oid).chain(foreign_keys.iter().flat_map(|key| key.depends_on)).collect();
             let triggers = triggers(relation);
@@ -176,7 +306,8 @@ impl Table {
                     .iter()
                     .any(|trigger| pg_sys::RI_FKey_trigger_type(trigger.tgfoid) == pg_sys::RI_TRIGGER_PK as i32),
                 has_replica_triggers: triggers.iter().any(|trigger| {
-                    matches!(trigger.tgenabled as u8, b'R' | b'A') && !super::trigger::is_ours(CStr::from_ptr(trigger.tgname))
+                    matches!(trigger.tgenabled as u8, b'R' | b'A')
+                        && !super::trigger::is_ours(CStr::from_ptr(trigger.tgname))
                 }),
                 depends_on,
                 _context: context,
@@ -192,7 +323,8 @@ impl Table {
                 out.put_datum(Wire::Null);
                 continue;
             };
-            let old = base.filter(|_| column.codec.typlen == -1 && !always(index)).and_then(|base| base.get(column.attribute));
+            let old =
+                base.filter(|_| column.codec.typlen == -1 && !always(index)).and_then(|base| base.get(column.attribute));
             // SAFETY: both are of a column with typlen -1.
             if old.is_some_and(|old| unsafe { same_external(old, datum) }) {
                 out.put_datum(Wire::Unchanged);

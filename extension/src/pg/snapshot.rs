@@ -30,3 +30,41 @@ unsafe fn running(snapshot: &pg_sys::SnapshotData) -> &[pg_sys::TransactionId] {
         count => unsafe { std::slice::from_raw_parts(snapshot.xip, count as usize) },
     }
 }
+
+/// An active snapshot that is as new as can be, until dropped.
+pub struct Fresh(());
+
+impl Fresh {
+    pub fn take() -> Fresh {
+        // SAFETY: pushes a copy of a snapshot taken now; popped in Drop, or by the end of the transaction after an ERROR.
+        unsafe { pg_sys::PushCopiedSnapshot(pg_sys::GetLatestSnapshot()) };
+        Fresh(())
+    }
+
+    /// Makes what this transaction did so far visible to it.
+    pub fn see_own_changes(&mut self) {
+        // SAFETY: the snapshot on top of the stack is ours, copied and not registered elsewhere.
+        unsafe {
+            pg_sys::CommandCounterIncrement();
+            pg_sys::UpdateActiveSnapshotCommandId();
+        }
+    }
+
+    /// Replaces it by a newer one.
+    pub fn renew(&mut self) {
+        // SAFETY: pops our own, pushes another.
+        unsafe {
+            pg_sys::PopActiveSnapshot();
+            pg_sys::PushCopiedSnapshot(pg_sys::GetLatestSnapshot());
+        }
+    }
+}
+
+impl Drop for Fresh {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            // SAFETY: ours is on top.
+            unsafe { pg_sys::PopActiveSnapshot() }
+        }
+    }
+}

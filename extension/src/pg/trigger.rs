@@ -11,7 +11,6 @@ use pgrx::pg_sys;
 use super::relation::{Oid, Open, Row, Table};
 
 const NAME: &CStr = c"\x01postgres_r";
-const TRUNCATE_NAME: &CStr = c"\x01postgres_r_truncate";
 
 /// A call of the trigger function for a row.
 pub struct RowEvent<'a> {
@@ -58,10 +57,7 @@ pub unsafe extern "C-unwind" fn postgres_r_capture(fcinfo: pg_sys::FunctionCallI
             return pg_sys::Datum::null();
         }
         let data = &*context.cast::<pg_sys::TriggerData>();
-        match data.tg_event & pg_sys::TRIGGER_EVENT_OPMASK {
-            pg_sys::TRIGGER_EVENT_TRUNCATE => crate::capture::trigger::on_truncate((*data.tg_relation).rd_id),
-            operation => crate::capture::trigger::on_row(&row_event(data, operation)),
-        }
+        crate::capture::trigger::on_row(&row_event(data, data.tg_event & pg_sys::TRIGGER_EVENT_OPMASK));
     }
     pg_sys::Datum::null()
 }
@@ -124,54 +120,55 @@ pub fn current_command() -> u32 {
     unsafe { pg_sys::GetCurrentCommandId(false) }
 }
 
-/// Gives a table its capture triggers, or puts them back in force; tells whether anything had to be done. The table must
-/// be locked so that nobody else does the same.
-pub fn ensure(table: &Open, function: Oid) -> bool {
-    let raw = table.raw();
-    let mut state = Installed::default();
+/// Whether the table has its capture trigger, in force.
+pub fn is_in_force(table: &Open) -> bool {
+    installed(table.raw()) == Some(true)
+}
+
+/// Gives a table its capture trigger, or puts it back in force. The table must be locked so that nobody else does the same.
+pub fn ensure(table: &Open) {
+    match installed(table.raw()) {
+        Some(true) => {}
+        Some(false) => strengthen(table),
+        None => create(table),
+    }
+}
+
+/// Whether there is a capture trigger, and whether it fires always.
+pub(super) fn installed(table: pg_sys::Relation) -> Option<bool> {
     // SAFETY: the relation is open; its trigger descriptor is read at once.
     unsafe {
-        let descriptor = (*raw).trigdesc;
-        if !descriptor.is_null() {
-            for trigger in std::slice::from_raw_parts((*descriptor).triggers, (*descriptor).numtriggers as usize) {
-                let name = CStr::from_ptr(trigger.tgname);
-                if trigger.tgisinternal && is_ours(name) {
-                    let truncate = name.to_bytes().starts_with(TRUNCATE_NAME.to_bytes());
-                    *(if truncate { &mut state.truncate } else { &mut state.row }) = true;
-                    state.is_weakened |= trigger.tgenabled as u8 != pg_sys::TRIGGER_FIRES_ALWAYS as u8;
-                }
-            }
+        let descriptor = (*table).trigdesc;
+        if descriptor.is_null() {
+            return None;
         }
+        std::slice::from_raw_parts((*descriptor).triggers, (*descriptor).numtriggers as usize)
+            .iter()
+            .find(|trigger| trigger.tgisinternal && is_ours(CStr::from_ptr(trigger.tgname)))
+            .map(|trigger| trigger.tgenabled as u8 == pg_sys::TRIGGER_FIRES_ALWAYS as u8)
     }
-    let done = !state.row || !state.truncate || state.is_weakened;
-    if !state.row {
-        let events = pg_sys::TRIGGER_TYPE_INSERT | pg_sys::TRIGGER_TYPE_UPDATE | pg_sys::TRIGGER_TYPE_DELETE;
-        create(table, function, NAME, true, events);
-    }
-    if !state.truncate {
-        create(table, function, TRUNCATE_NAME, false, pg_sys::TRIGGER_TYPE_TRUNCATE);
-    }
-    if state.is_weakened {
-        strengthen(table);
-    }
-    done
 }
 
-#[derive(Default)]
-struct Installed {
-    row: bool,
-    truncate: bool,
-    is_weakened: bool,
+/// The function behind the triggers.
+fn function() -> Oid {
+    // SAFETY: looks up a function by a list of two names, palloc'd; raises an error if there is none.
+    unsafe {
+        let name = |name: &CStr| pg_sys::makeString(pg_sys::pstrdup(name.as_ptr())).cast();
+        let names = pg_sys::lappend(pg_sys::lappend(std::ptr::null_mut(), name(c"postgres_r")), name(c"capture"));
+        pg_sys::LookupFuncName(names, 0, std::ptr::null(), false)
+    }
 }
 
-fn create(table: &Open, function: Oid, name: &CStr, row: bool, events: u32) {
+fn create(table: &Open) {
+    let function = function();
+    let events = pg_sys::TRIGGER_TYPE_INSERT | pg_sys::TRIGGER_TYPE_UPDATE | pg_sys::TRIGGER_TYPE_DELETE;
     // SAFETY: a statement node as the parser makes it, palloc'd; internal triggers skip permission checks and get their own
     // OID behind the name.
     unsafe {
         let statement = pg_sys::palloc0(size_of::<pg_sys::CreateTrigStmt>()).cast::<pg_sys::CreateTrigStmt>();
         (*statement).type_ = pg_sys::NodeTag::T_CreateTrigStmt;
-        (*statement).trigname = pg_sys::pstrdup(name.as_ptr());
-        (*statement).row = row;
+        (*statement).trigname = pg_sys::pstrdup(NAME.as_ptr());
+        (*statement).row = true;
         (*statement).timing = pg_sys::TRIGGER_TYPE_AFTER as i16;
         (*statement).events = events as i16;
         pg_sys::CreateTriggerFiringOn(

@@ -22,8 +22,9 @@ use crate::message::{Forward, Hello, Refused, Welcome};
 
 pub const VERSION: u8 = 1;
 
-/// One frame, length field excluded. The sender does not send a longer one, the receiver ends the connection.
-pub const FRAME_BYTES_MAX: usize = 64 << 20;
+/// One frame, length field excluded: the longest submission (64 MiB) and what is around it. The sender does not send a longer
+/// one, the receiver ends the connection.
+pub const FRAME_BYTES_MAX: usize = 80 << 20;
 
 /// Checksum, version and kind.
 const HEADER_BYTES: usize = 6;

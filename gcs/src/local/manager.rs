@@ -31,6 +31,7 @@ pub struct Manager {
     outbox: Rc<Outbox>,
     database_id: Cell<Option<DatabaseId>>,
     phase: Cell<Phase>,
+    detach: Cell<Detach>,
     fetches: RefCell<VecDeque<Position>>,
     fetched: Notify,
     /// There is something for the feed to do.
@@ -52,11 +53,16 @@ enum Phase {
     Live {
         next: Position,
     },
-    Detaching {
-        refused: bool,
-    },
     Failed(FailureKind),
     Ended,
+}
+
+/// Whether the database is leaving. Its stream goes on until that has been ordered: backends wait for their verdicts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Detach {
+    No,
+    Asked,
+    Refused,
 }
 
 impl Manager {
@@ -68,6 +74,7 @@ impl Manager {
             outbox,
             database_id: Cell::new(None),
             phase: Cell::new(Phase::Greeted),
+            detach: Cell::new(Detach::No),
             fetches: RefCell::default(),
             fetched: Notify::new(),
             work: Notify::new(),
@@ -107,9 +114,9 @@ impl Manager {
     }
 
     pub fn attach_refused(&self, reason: RefusalReason) {
-        match self.phase.get() {
-            Phase::Attaching { resume_after, .. } => self.phase.set(Phase::Attaching { resume_after, refused: true }),
-            Phase::Detaching { .. } => self.phase.set(Phase::Detaching { refused: true }),
+        match (self.phase.get(), self.detach.get()) {
+            (Phase::Attaching { resume_after, .. }, _) => self.phase.set(Phase::Attaching { resume_after, refused: true }),
+            (_, Detach::Asked) => self.detach.set(Detach::Refused),
             _ => return,
         }
         tracing::debug!(database = %self.database, ?reason, "attach or detach refused, trying again");
@@ -119,7 +126,7 @@ impl Manager {
     /// The database, if it is attached.
     pub fn detach(&self) -> Option<DatabaseId> {
         let database = self.database_id()?;
-        self.phase.set(Phase::Detaching { refused: false });
+        self.detach.set(Detach::Asked);
         Some(database)
     }
 
@@ -150,7 +157,8 @@ impl Manager {
     pub fn status(&self, status: GroupStatus) {
         let quorum = status.quorum;
         self.send(&Reply::Group(status), &[]);
-        let waits = matches!(self.phase.get(), Phase::Attaching { refused: true, .. } | Phase::Detaching { refused: true });
+        let waits =
+            matches!(self.phase.get(), Phase::Attaching { refused: true, .. }) || self.detach.get() == Detach::Refused;
         if quorum && waits {
             self.work.notify_one();
         }
@@ -228,14 +236,14 @@ impl Manager {
                     let (database, incarnation) = (self.database.clone(), self.incarnation);
                     hub.inbox.push(Input::Local(Local::Attach { database, incarnation }));
                 }
-                Phase::Detaching { refused: true } => {
+                Phase::Failed(kind) => return self.fail(kind).await,
+                _ if self.detach.get() == Detach::Refused => {
                     let _ = timeout(ATTACH_RETRY, self.work.notified()).await;
-                    self.phase.set(Phase::Detaching { refused: false });
+                    self.detach.set(Detach::Asked);
                     if let Some(database) = self.database_id() {
                         hub.inbox.push(Input::Local(Local::Detach { database }));
                     }
                 }
-                Phase::Failed(kind) => return self.fail(kind).await,
                 _ => self.work.notified().await,
             }
         }

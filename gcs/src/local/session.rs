@@ -14,7 +14,7 @@ use tokio::time::timeout;
 
 use super::Hub;
 use super::manager::Manager;
-use crate::bounds::{HANDSHAKE_TIMEOUT, MANAGER_QUEUE_BYTES_MAX, MANAGER_TAKEOVER_WAIT};
+use crate::bounds::{HANDSHAKE_TIMEOUT, MANAGER_QUEUE_BYTES_MAX, MANAGER_TAKEOVER_WAIT, SUBMISSION_BYTES_MAX};
 use crate::outbox::{Outbox, Stream};
 
 #[derive(Debug, Error)]
@@ -212,7 +212,7 @@ async fn serve_manager(hub: &Hub, manager: &Rc<Manager>, requests: &mut Requests
                 manager.flush();
             }
             Request::Submit { .. } | Request::Chunk { .. } | Request::Abandon { .. } => {
-                submit(hub, manager.database_id(), manager.incarnation, request, payload).await;
+                submit(hub, manager.database_id(), manager.incarnation, request, payload).await?;
             }
             Request::Hello { .. } => return Err(SessionError::Failed("a second greeting")),
         }
@@ -225,7 +225,7 @@ async fn serve_backend(hub: &Hub, caller: &Caller, requests: &mut Requests) -> R
         match request {
             Request::Submit { .. } | Request::Chunk { .. } | Request::Abandon { .. } => {
                 let database = hub.databases.borrow().get(&caller.database).copied();
-                submit(hub, database, caller.incarnation, request, payload).await;
+                submit(hub, database, caller.incarnation, request, payload).await?;
             }
             _ => return Err(SessionError::Failed("a request that a backend cannot make")),
         }
@@ -234,17 +234,27 @@ async fn serve_backend(hub: &Hub, caller: &Caller, requests: &mut Requests) -> R
 }
 
 /// A database that is not attached has no manager to hear a refusal: it has the backends submit again when it is.
-async fn submit(hub: &Hub, database: Option<DatabaseId>, incarnation: Incarnation, request: Request, bytes: Bytes) {
-    let Some(database) = database else { return };
+async fn submit(
+    hub: &Hub,
+    database: Option<DatabaseId>,
+    incarnation: Incarnation,
+    request: Request,
+    bytes: Bytes,
+) -> Result<(), SessionError> {
+    if bytes.len() > SUBMISSION_BYTES_MAX {
+        return Err(SessionError::Failed("a submission that is too long"));
+    }
+    let Some(database) = database else { return Ok(()) };
     let tag = |slot, sequence| Tag { database, node: hub.node(), incarnation, slot, sequence };
     let local = match request {
         Request::Submit { slot, sequence } => Local::Submit { tag: tag(slot, sequence), writeset: bytes },
         Request::Chunk { slot, sequence, index } => Local::Chunk { tag: tag(slot, sequence), index, bytes },
         Request::Abandon { slot, sequence } => Local::Abandon { tag: tag(slot, sequence) },
-        _ => return,
+        _ => return Ok(()),
     };
     hub.inbox.push(Input::Local(local));
     hub.inbox.room().await;
+    Ok(())
 }
 
 async fn serve_control(hub: &Hub, outbox: &Outbox, requests: &mut Requests) -> Result<(), SessionError> {

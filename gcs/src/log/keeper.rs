@@ -1,8 +1,6 @@
 //! The keeper: a thread that does what the commit path must not wait for. It fills the next segment with zeros, makes
 //! checkpoints durable, and deletes or recycles segments.
 
-use std::fs::File;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,7 +12,7 @@ use parking_lot::Mutex;
 
 use super::reader::Shared;
 use super::record::Base;
-use super::segment::{SEGMENT_BYTES, Segment};
+use super::segment::Segment;
 use super::{LogError, checkpoint};
 
 enum Task {
@@ -135,15 +133,7 @@ impl Work {
     }
 
     fn prepare_spare(&self) -> Result<(), LogError> {
-        let fill = || {
-            let mut file = File::create(&self.spare)?;
-            let zeros = vec![0; 1 << 20];
-            for _ in 0..SEGMENT_BYTES >> 20 {
-                file.write_all(&zeros)?;
-            }
-            file.sync_all()
-        };
-        fill().map_err(LogError::io("fill", &self.spare))?;
+        Segment::spare(&self.spare)?.fill()?;
         self.board.spare_ready.store(true, Ordering::Release);
         Ok(())
     }

@@ -20,6 +20,7 @@ use super::record::{self, ALIGNMENT, Head};
 pub const SEGMENT_BYTES: u64 = 32 << 20;
 pub const HEADER_BYTES: u64 = 64;
 const MAGIC: &[u8; 8] = b"gcs log1";
+const FILL_PIECE_BYTES: usize = 4 << 20;
 
 #[derive(Debug)]
 pub struct Segment {
@@ -54,7 +55,15 @@ pub fn list(directory: &Path) -> Result<Vec<u32>, LogError> {
 impl Segment {
     /// The file must be there, or is made.
     pub fn open(directory: &Path, number: u32) -> Result<Segment, LogError> {
-        let path = path(directory, number);
+        Segment::open_file(path(directory, number), number)
+    }
+
+    /// A file that is going to be some segment.
+    pub fn spare(path: &Path) -> Result<Segment, LogError> {
+        Segment::open_file(path.to_owned(), 0)
+    }
+
+    fn open_file(path: PathBuf, number: u32) -> Result<Segment, LogError> {
         let file = File::options()
             .create(true)
             .truncate(false)
@@ -63,6 +72,17 @@ impl Segment {
             .open(&path)
             .map_err(LogError::io("open", &path))?;
         Ok(Segment { number, path, file })
+    }
+
+    /// Fills the file with zeros to its full size, so that flushing what is written over them is cheap. Piece by piece: much at
+    /// once would stand in the way of other flushes to the same disk.
+    pub fn fill(&self) -> Result<(), LogError> {
+        let zeros = vec![0; FILL_PIECE_BYTES];
+        for offset in (0..SEGMENT_BYTES).step_by(FILL_PIECE_BYTES) {
+            self.write(offset, &zeros)?;
+            self.flush()?;
+        }
+        self.file.sync_all().map_err(LogError::io("flush", &self.path))
     }
 
     pub fn write_header(&self, header: &Header) -> Result<(), LogError> {

@@ -56,6 +56,7 @@ impl Log {
                 let number = end.next_number;
                 let header = Header { previous_end: end.tail, first_sequence: end.next_sequence };
                 let current = Arc::new(Segment::open(&directory, number)?);
+                current.fill()?;
                 current.write_header(&header)?;
                 shared.state.get_mut().segments.insert(number, current.clone());
                 (current, HEADER_BYTES)

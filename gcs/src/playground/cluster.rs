@@ -85,6 +85,8 @@ impl Cluster {
         if self.process().is_some() {
             return Ok(());
         }
+        self.wait_orphans()?;
+        self.drop_stale_locks()?;
         let log_before = fs::metadata(self.log()).map_or(0, |meta| meta.len());
         let mut pg_ctl = self.account.command(&self.bin.join("pg_ctl"), &self.home);
         pg_ctl.args(["start", "-s", "-w", "-t", &START_MAX.as_secs().to_string()]);
@@ -98,6 +100,20 @@ impl Cluster {
         let reason = last_complaint(&self.log(), log_before).unwrap_or_else(|| "no reason in its log".to_owned());
         let message = format!("PostgreSQL on port {} did not start: {reason}", self.port);
         Err(Error::failed(message).hint(format!("Its log is {}.", self.log().display())))
+    }
+
+    /// After a kill, PostgreSQL believes its old lock files for as long as the old pid is in the process table, if only as a
+    /// zombie that nobody has waited for yet. No process works in the directory any more, so nobody holds the locks.
+    fn drop_stale_locks(&self) -> Result<()> {
+        let socket_lock = self.home.join(format!(".s.PGSQL.{}.lock", self.port));
+        for lock in [self.data().join("postmaster.pid"), socket_lock] {
+            if let Err(error) = fs::remove_file(&lock)
+                && error.kind() != std::io::ErrorKind::NotFound
+            {
+                return Err(Error::file("remove", &lock)(error));
+            }
+        }
+        Ok(())
     }
 
     /// Ends every process of the cluster, gently if it lets us. True if it did.

@@ -1,7 +1,6 @@
 //! One daemon: configured, started, stopped, asked.
 
 use std::fs::{self, File, OpenOptions};
-use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Child;
@@ -9,9 +8,10 @@ use std::time::{Duration, Instant};
 
 use gcs_writeset::link::GroupStatus;
 
+use crate::status::{self, StatusError};
+
 use super::account::Account;
 use super::cluster::last_complaint;
-use super::control;
 use super::process::{Process, Signal};
 use super::state::NodeState;
 use super::{Error, Result};
@@ -130,8 +130,8 @@ impl Daemon {
     }
 
     /// The group as this daemon sees it.
-    pub fn status(&self) -> io::Result<GroupStatus> {
-        control::status(&self.socket()).map(|(_, status)| status)
+    pub fn status(&self) -> std::result::Result<GroupStatus, StatusError> {
+        status::ask(&self.socket())
     }
 
     fn name(&self) -> String {
@@ -162,4 +162,21 @@ fn peer_address(node: &NodeState) -> String {
 /// A TOML basic string.
 fn quote(text: &str) -> String {
     toml::Value::String(text.to_owned()).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+
+    #[test]
+    fn the_daemon_understands_the_configuration_it_is_given() {
+        let home = tempfile::tempdir().unwrap();
+        let node = |number: u16| NodeState { name: format!("node{number}"), port: 6000 + number, peer_port: 6100 + number };
+        let daemon = Daemon { binary: "gcs".into(), account: Account::choose().unwrap(), home: home.path().to_owned() };
+        daemon.configure("postgresr", &node(2), &[node(1), node(2), node(3)]).unwrap();
+        let config = Config::load(&daemon.config()).unwrap();
+        assert_eq!((config.name.as_str(), config.members.len()), ("node2", 3));
+        assert_eq!(config.local_socket, daemon.socket());
+    }
 }

@@ -26,7 +26,6 @@
 pub mod account;
 pub mod args;
 pub mod cluster;
-pub mod control;
 pub mod daemon;
 pub mod error;
 pub mod group;

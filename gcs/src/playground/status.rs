@@ -101,19 +101,18 @@ fn ask(playground: &Playground, number: NodeNumber) -> Answers {
     }
 }
 
+const POSITION: &str = "SELECT committed_position::text FROM postgres_r.members WHERE is_self";
+const COUNTERS: &str = "SELECT commits::text, (aborts_conflict + aborts_horizon + aborts_malformed + aborts_victim)::text
+    FROM pg_stat_postgres_r";
+
 /// `None` if it takes no clients.
 fn ask_sql(playground: &Playground, number: NodeNumber) -> Option<SqlAnswers> {
     let mut client = playground.connect(number, &playground.state.database).ok()?;
-    let name = playground.name(number);
-    let position = client
-        .query_one("SELECT committed_position::text FROM postgres_r.members WHERE node = $1", &[&name])
-        .ok()
-        .and_then(|row| row.get::<_, Option<String>>(0)?.parse().ok());
-    let counters =
-        client.query_one("SELECT sum(commits)::text, sum(aborts)::text FROM pg_stat_postgres_r", &[]).ok().and_then(|row| {
-            let number = |column| row.get::<_, Option<String>>(column).and_then(|text| text.parse().ok());
-            Some(Counters { commits: number(0)?, aborts: number(1)? })
-        });
+    let position = client.query_one(POSITION, &[]).ok().and_then(|row| row.get::<_, Option<String>>(0)?.parse().ok());
+    let counters = client.query_one(COUNTERS, &[]).ok().and_then(|row| {
+        let number = |column| row.get::<_, Option<String>>(column).and_then(|text| text.parse().ok());
+        Some(Counters { commits: number(0)?, aborts: number(1)? })
+    });
     Some(SqlAnswers { position, counters })
 }
 

@@ -54,6 +54,11 @@ pub struct Image<'a> {
 }
 
 impl<'a> Image<'a> {
+    /// As it stands in the body.
+    pub fn bytes(self) -> &'a [u8] {
+        self.bytes
+    }
+
     pub fn datums(self) -> impl Iterator<Item = Datum<'a>> {
         let mut reader = Reader::new(self.bytes);
         std::iter::from_fn(move || if reader.is_empty() { None } else { read_datum(&mut reader).ok() })

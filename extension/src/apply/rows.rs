@@ -1,0 +1,289 @@
+//! Applies one writeset inside an open transaction.
+//!
+//! Row images rule: nothing is evaluated again. Each row is found by its identity with a snapshot of our own (not by
+//! PostgreSQL's helper for logical replication, which looks with SnapshotDirty and can miss a row that is being updated), and a
+//! row that is not there, or is there twice, is divergence: the node must stop, nothing is skipped.
+//!
+//! A row may be held by somebody who must give way (`victim`); we tell them, then wait as PostgreSQL does. When they
+//! committed first, we look again with a new snapshot: dependencies of this writeset were committed before we started, so
+//! that can only be somebody whose change does not matter to us, such as a row lock that turned into nothing.
+
+use std::fmt;
+use std::rc::Rc;
+
+use gcs_writeset::body::{Image, Item, Items};
+use gcs_writeset::writeset::Envelope;
+use thiserror::Error;
+
+use super::{statement, victim};
+use crate::pg::datum::TransmissionModes;
+use crate::pg::heap::{BadColumn, Doubt, Outcome, Patience, Target};
+use crate::pg::memory::Context;
+use crate::pg::relation::{self, Lock, Open};
+use crate::pg::role::Acting;
+use crate::pg::snapshot::Fresh;
+use crate::relations::{self, Identity, Known};
+
+/// How often a row may slip away under us before the writeset is given up and tried again as a whole.
+const ATTEMPTS_MAX: usize = 16;
+
+/// What a writeset did here.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Applied {
+    pub rows: u64,
+    pub statements: u64,
+}
+
+/// This node does not hold what the writeset was made from. Never to be passed over.
+#[derive(Debug, Error)]
+pub enum Divergence {
+    #[error("relation \"{schema}.{name}\" does not exist")]
+    NoRelation { schema: String, name: String },
+    #[error("relation \"{table}\" has {found} columns where the writeset has {expected}")]
+    Columns { table: String, found: usize, expected: u32 },
+    #[error("row to {action} not found in relation \"{table}\": {identity}")]
+    NoRow { action: Action, table: String, identity: String },
+    #[error("relation \"{table}\" identifies its rows by other columns than the writeset")]
+    Identity { table: String },
+    #[error("column {column} of relation \"{table}\" {error}")]
+    Value { table: String, column: String, error: String },
+    #[error("writeset cannot be read: {0}")]
+    Format(#[from] gcs_writeset::wire::WireError),
+    #[error("role \"{0}\" does not exist")]
+    NoRole(String),
+    #[error("setting \"{name}\" cannot be set to \"{value}\"")]
+    Setting { name: String, value: String },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    Update,
+    Delete,
+}
+
+impl fmt::Display for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Action::Update => "update",
+            Action::Delete => "delete",
+        })
+    }
+}
+
+/// Applies a whole writeset. Needs an open transaction without an active snapshot of its own. PostgreSQL's own errors pass; what
+/// is done must then be rolled back, as after `Err`.
+pub fn apply(_envelope: &Envelope, body: &[u8]) -> Result<Applied, Divergence> {
+    let mut writeset = Writeset {
+        snapshot: Fresh::take(),
+        modes: None,
+        scratch: Context::new(c"postgres_r apply"),
+        relations: Vec::new(),
+        doubts: Vec::new(),
+        wrote: false,
+        applied: Applied::default(),
+    };
+    for item in Items::new(body) {
+        writeset.apply(item?)?;
+    }
+    writeset.settle()?;
+    Ok(writeset.applied)
+}
+
+/// A relation that the writeset defined, opened when first needed.
+struct Relation {
+    schema: String,
+    name: String,
+    columns: u32,
+    open: Option<Opened>,
+}
+
+struct Opened {
+    target: Target,
+    known: Rc<Known>,
+}
+
+struct Writeset {
+    // Dropped in this order: relations before the snapshot.
+    relations: Vec<Relation>,
+    snapshot: Fresh,
+    /// In force once a relation needs it.
+    modes: Option<TransmissionModes>,
+    scratch: Context,
+    doubts: Vec<(u32, Doubt)>,
+    /// Whether something was written that the snapshot does not show yet.
+    wrote: bool,
+    applied: Applied,
+}
+
+impl Writeset {
+    fn apply(&mut self, item: Item<'_>) -> Result<(), Divergence> {
+        match item {
+            Item::Relation { schema, name, columns } => {
+                self.relations.push(Relation { schema: schema.to_owned(), name: name.to_owned(), columns, open: None });
+                return Ok(());
+            }
+            Item::Insert { relation, new } => self.insert(relation, new)?,
+            Item::Update { relation, identity, new } => self.change(relation, Action::Update, identity, Some(new))?,
+            Item::Delete { relation, identity } => self.change(relation, Action::Delete, identity, None)?,
+            Item::Statement { role, settings, text } => {
+                self.close_all()?;
+                statement::execute(role, settings, text)?;
+                self.snapshot.renew();
+                self.wrote = true;
+                self.applied.statements += 1;
+                return Ok(());
+            }
+        }
+        self.wrote = true;
+        self.applied.rows += 1;
+        self.scratch.reset();
+        Ok(())
+    }
+
+    fn insert(&mut self, relation: u32, new: Image<'_>) -> Result<(), Divergence> {
+        self.open(relation)?;
+        let Some(opened) = &mut self.relations[relation as usize].open else { return Ok(()) };
+        let _owner = Acting::restricted(opened.known.table.owner);
+        let doubts =
+            opened.target.insert(&opened.known.table, new, &self.scratch).map_err(|bad| bad_value(&opened.known, bad))?;
+        self.doubts.extend(doubts.into_iter().map(|doubt| (relation, doubt)));
+        Ok(())
+    }
+
+    fn change(
+        &mut self,
+        relation: u32,
+        action: Action,
+        identity: Image<'_>,
+        new: Option<Image<'_>>,
+    ) -> Result<(), Divergence> {
+        self.open(relation)?;
+        for _ in 0..ATTEMPTS_MAX {
+            if std::mem::take(&mut self.wrote) {
+                self.snapshot.see_own_changes();
+            }
+            self.find(relation, action, identity)?;
+            match self.try_change(relation, new, Patience::Report)? {
+                Outcome::Done => return Ok(()),
+                Outcome::Gone => {}
+                Outcome::Held(holders) => {
+                    holders.into_iter().for_each(victim::give_way);
+                    if self.try_change(relation, new, Patience::Wait)? == Outcome::Done {
+                        return Ok(());
+                    }
+                }
+            }
+            self.snapshot.renew();
+        }
+        crate::pg::error::raise(crate::pg::error::Raise {
+            code: crate::pg::error::Code::ERRCODE_T_R_SERIALIZATION_FAILURE,
+            message: format!("could not {action} a row of relation \"{}\"", self.relations[relation as usize].name),
+            detail: Some(format!("Others changed it {ATTEMPTS_MAX} times first.")),
+            hint: None,
+        })
+    }
+
+    /// Changes the row found last.
+    fn try_change(&mut self, relation: u32, new: Option<Image<'_>>, patience: Patience) -> Result<Outcome, Divergence> {
+        let Some(opened) = &mut self.relations[relation as usize].open else { return Ok(Outcome::Gone) };
+        let _owner = Acting::restricted(opened.known.table.owner);
+        let Some(new) = new else { return Ok(opened.target.delete(patience)) };
+        let (outcome, doubts) = opened
+            .target
+            .update(&opened.known.table, new, patience, &self.scratch)
+            .map_err(|bad| bad_value(&opened.known, bad))?;
+        self.doubts.extend(doubts.into_iter().map(|doubt| (relation, doubt)));
+        Ok(outcome)
+    }
+
+    fn find(&mut self, relation: u32, action: Action, identity: Image<'_>) -> Result<(), Divergence> {
+        let Some(Opened { target, known }) = &mut self.relations[relation as usize].open else { return Ok(()) };
+        let doubts = &self.doubts;
+        let found = match &known.identity {
+            Identity::Index { index, columns } => {
+                let agrees = identity.datums().zip(columns).all(|(datum, &is_part)| is_part == (datum != Absent));
+                if !agrees {
+                    return Err(Divergence::Identity { table: full_name(known) });
+                }
+                let index = known.table.indexes[*index].oid;
+                let is_in_doubt = |place| doubts.iter().any(|(of, doubt)| *of == relation && doubt.place == place);
+                target
+                    .find_by_index(&known.table, index, identity, is_in_doubt, &self.scratch)
+                    .map_err(|bad| bad_value(known, bad))?
+            }
+            Identity::WholeRow => target.find_by_image(&known.table, identity),
+        };
+        if found { Ok(()) } else { Err(no_row(known, action, identity)) }
+    }
+
+    fn open(&mut self, relation: u32) -> Result<(), Divergence> {
+        let this = &mut self.relations[relation as usize];
+        if this.open.is_some() {
+            return Ok(());
+        }
+        let missing = || Divergence::NoRelation { schema: this.schema.clone(), name: this.name.clone() };
+        let oid = relation::find(&this.schema, &this.name).ok_or_else(missing)?;
+        let open = Open::by_oid(oid, Lock::RowExclusive).ok_or_else(missing)?;
+        let known = relations::known_open(&open);
+        if known.table.columns.len() != this.columns as usize {
+            return Err(Divergence::Columns {
+                table: full_name(&known),
+                found: known.table.columns.len(),
+                expected: this.columns,
+            });
+        }
+        if known.table.depends_on_settings && self.modes.is_none() {
+            self.modes = Some(TransmissionModes::enter());
+        }
+        this.open = Some(Opened { target: Target::new(open), known });
+        Ok(())
+    }
+
+    /// Checks what was put off, and closes every relation: a statement may change them.
+    fn close_all(&mut self) -> Result<(), Divergence> {
+        self.settle()?;
+        for relation in &mut self.relations {
+            relation.open = None;
+        }
+        self.modes = None;
+        Ok(())
+    }
+
+    fn settle(&mut self) -> Result<(), Divergence> {
+        for (relation, doubt) in std::mem::take(&mut self.doubts) {
+            let Some(Opened { target, known }) = &mut self.relations[relation as usize].open else { continue };
+            let _owner = Acting::restricted(known.table.owner);
+            target.rivals(doubt, &self.scratch).into_iter().for_each(victim::give_way);
+            target.settle(doubt, &self.scratch);
+            self.scratch.reset();
+        }
+        if std::mem::take(&mut self.wrote) {
+            self.snapshot.see_own_changes();
+        }
+        Ok(())
+    }
+}
+
+use gcs_writeset::body::Datum::Absent;
+
+fn full_name(known: &Known) -> String {
+    format!("{}.{}", known.table.schema, known.table.name)
+}
+
+fn bad_value(known: &Known, bad: BadColumn) -> Divergence {
+    let column = known.table.columns.get(bad.column).map_or_else(String::new, |column| column.name.clone());
+    Divergence::Value { table: full_name(known), column, error: bad.error.to_string() }
+}
+
+/// For a person: the identity as `(id)=(7)`.
+fn no_row(known: &Known, action: Action, identity: Image<'_>) -> Divergence {
+    let (mut names, mut values) = (Vec::new(), Vec::new());
+    for (column, datum) in known.table.columns.iter().zip(identity.datums()) {
+        if let Some(text) = column.codec.text(datum) {
+            names.push(column.name.as_str());
+            values.push(text);
+        }
+    }
+    let identity = format!("({})=({})", names.join(", "), values.join(", "));
+    Divergence::NoRow { action, table: full_name(known), identity }
+}

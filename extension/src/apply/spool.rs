@@ -1,0 +1,64 @@
+//! Files for writesets that don't fit the apply queue: `postgres_r/<database>.<position>` in the data directory.
+//!
+//! They hold nothing that is not in the group's log, so they are never flushed, and whatever a crash leaves is swept away when
+//! the server starts.
+
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::path::PathBuf;
+
+use gcs_writeset::Position;
+use pgrx::pg_sys;
+
+/// Relative to the data directory, where every PostgreSQL process runs.
+const DIRECTORY: &str = "postgres_r";
+
+fn path(database: pg_sys::Oid, position: Position) -> PathBuf {
+    PathBuf::from(DIRECTORY).join(format!("{}.{position}", database.to_u32()))
+}
+
+/// A file being written.
+pub struct Writer {
+    file: File,
+    path: PathBuf,
+    pub length: u64,
+}
+
+impl Writer {
+    pub fn create(database: pg_sys::Oid, position: Position) -> io::Result<Writer> {
+        fs::create_dir_all(DIRECTORY)?;
+        let path = path(database, position);
+        Ok(Writer { file: File::create(&path)?, path, length: 0 })
+    }
+
+    pub fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.file.write_all(bytes)?;
+        self.length += bytes.len() as u64;
+        Ok(())
+    }
+
+    /// The writeset will not be completed this time.
+    pub fn discard(self) {
+        let _ = fs::remove_file(self.path);
+    }
+}
+
+/// Appends the file to `bytes`; it must have `length` bytes.
+pub fn read(database: pg_sys::Oid, position: Position, bytes: &mut Vec<u8>, length: u64) -> io::Result<()> {
+    let read = File::open(path(database, position))?.take(length + 1).read_to_end(bytes)?;
+    if read as u64 == length { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
+}
+
+pub fn remove(database: pg_sys::Oid, position: Position) {
+    // What stays behind is swept away at the next start.
+    let _ = fs::remove_file(path(database, position));
+}
+
+/// Removes everything. Once a server start, before anything is queued.
+pub fn sweep() {
+    if let Ok(entries) = fs::read_dir(DIRECTORY) {
+        for entry in entries.flatten() {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+}

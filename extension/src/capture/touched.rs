@@ -1,0 +1,168 @@
+//! What one ordered statement touches, as PostgreSQL reports it while the statement runs: the relations whose keys the writeset
+//! needs, and the tables that need a capture trigger afterwards.
+
+use std::cell::RefCell;
+
+use gcs_writeset::key::name_hash;
+
+use crate::pg::access::{self, Happened, Object};
+use crate::pg::relation::{self, Entry, Lock, Oid, Open, Persistence, RelationKind};
+
+thread_local! {
+    static CURRENT: RefCell<Option<Touched>> = const { RefCell::new(None) };
+}
+
+#[derive(Default)]
+pub struct Touched {
+    relations: Vec<Oid>,
+    /// Triggers made or altered; their tables are found at the end.
+    triggers: Vec<Oid>,
+    pub truncated: Vec<Oid>,
+    /// Hashes of the names, old and new, of relations that rows or other statements may use.
+    pub names: Vec<u64>,
+    pub is_temporary: bool,
+    pub is_permanent: bool,
+    /// A relation whose rows can't be captured, made by this statement.
+    pub uncapturable: Option<Entry>,
+    /// Tables that held rows, and their files, as first seen.
+    files: Vec<(Oid, Oid)>,
+}
+
+/// While alive, objects touched are collected. Whatever ends the statement ends it.
+pub struct Collecting(());
+
+impl Collecting {
+    /// None while another statement is being watched: this one is part of it.
+    pub fn start() -> Option<Collecting> {
+        CURRENT.with_borrow_mut(|current| {
+            if current.is_some() {
+                return None;
+            }
+            *current = Some(Touched::default());
+            Some(Collecting(()))
+        })
+    }
+
+    pub fn finish(self) -> Touched {
+        let mut touched = CURRENT.take().unwrap_or_default();
+        touched.resolve();
+        touched
+    }
+}
+
+impl Drop for Collecting {
+    fn drop(&mut self) {
+        CURRENT.set(None);
+    }
+}
+
+/// From the object access hook.
+pub fn on_object(happened: Happened, object: Object) {
+    let Some(mut touched) = CURRENT.take() else { return };
+    touched.object(happened, object);
+    CURRENT.set(Some(touched));
+}
+
+/// Adds relations that the statement names.
+pub fn add(relations: &[Oid]) {
+    let Some(mut touched) = CURRENT.take() else { return };
+    for &relation in relations {
+        touched.relation(relation);
+    }
+    CURRENT.set(Some(touched));
+}
+
+impl Touched {
+    fn object(&mut self, happened: Happened, object: Object) {
+        match (happened, object) {
+            (Happened::Truncated, Object::Relation(oid)) => {
+                self.truncated.push(oid);
+                self.relation(oid);
+            }
+            (_, Object::Relation(oid)) => self.relation(oid),
+            (Happened::Dropped, Object::Trigger(oid)) => {
+                if let Some(table) = access::table_of_trigger(oid) {
+                    self.relation(table);
+                }
+            }
+            (_, Object::Trigger(oid)) => self.triggers.push(oid),
+            (_, Object::Type(_)) => {}
+        }
+    }
+
+    fn relation(&mut self, oid: Oid) {
+        if !self.relations.contains(&oid) {
+            self.relations.push(oid);
+            if let Some(entry) = relation::entry(oid) {
+                self.note(oid, &entry);
+                self.remember_file(oid, &entry);
+            }
+        }
+    }
+
+    /// Everything again as it is now: new relations are visible, renamed ones have their new names.
+    fn resolve(&mut self) {
+        for trigger in std::mem::take(&mut self.triggers) {
+            if let Some(table) = access::table_of_trigger(trigger) {
+                self.relation(table);
+            }
+        }
+        for oid in self.relations.clone() {
+            if let Some(entry) = relation::entry(oid) {
+                self.note(oid, &entry);
+                let is_capturable = !matches!(entry.kind, RelationKind::ForeignTable | RelationKind::MaterializedView)
+                    && entry.persistence != Persistence::Unlogged;
+                if !is_capturable && !entry.is_internal {
+                    self.uncapturable.get_or_insert(entry);
+                }
+            }
+        }
+    }
+
+    fn note(&mut self, oid: Oid, entry: &Entry) {
+        if entry.is_internal || entry.kind == RelationKind::Other {
+            return;
+        }
+        if entry.kind == RelationKind::Index {
+            if let Some((table, entry)) = relation::table_of_index(oid).and_then(|table| Some((table, relation::entry(table)?))) {
+                self.note(table, &entry);
+            }
+            return;
+        }
+        match entry.persistence {
+            Persistence::Temporary => self.is_temporary = true,
+            Persistence::Permanent | Persistence::Unlogged => self.is_permanent = true,
+        }
+        let name = name_hash(&[&entry.schema, &entry.name]);
+        if !self.names.contains(&name) {
+            self.names.push(name);
+        }
+    }
+
+    fn remember_file(&mut self, oid: Oid, entry: &Entry) {
+        if entry.kind == RelationKind::Table && entry.persistence == Persistence::Permanent {
+            let holds_rows = Open::by_oid(oid, Lock::AccessShare).is_some_and(|table| !table.is_empty());
+            if holds_rows {
+                self.files.push((oid, entry.file));
+            }
+        }
+    }
+
+    /// Whether a table that held rows was written anew.
+    pub fn has_rewritten(&self) -> bool {
+        self.files.iter().any(|&(oid, file)| relation::entry(oid).is_some_and(|entry| entry.file != file))
+    }
+
+    /// The tables that must have a capture trigger now.
+    pub fn tables(&self) -> impl Iterator<Item = Oid> + '_ {
+        self.relations.iter().copied().filter(|&oid| {
+            relation::entry(oid).is_some_and(|entry| {
+                entry.kind == RelationKind::Table && entry.persistence == Persistence::Permanent && !entry.is_internal
+            })
+        })
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.names.is_empty()
+    }
+}

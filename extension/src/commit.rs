@@ -1,0 +1,326 @@
+//! The end of a transaction, local and remote alike: submit, pass the gate, commit at the position, move the gate.
+//!
+//! ```text
+//! PRE_COMMIT  local: submit and wait for the verdict   remote: nothing to ask, it is certified
+//!             wait for the turn; arm the origin; hold interrupts
+//!             (PostgreSQL writes the commit record and leaves the process array)
+//! COMMIT      let go of the origin, move the gate. Nothing here can raise.
+//! ABORT       let go of the origin; a certified local position goes to the remote backends
+//! ```
+//!
+//! Between the verdict and the commit record an ERROR is still possible (ON COMMIT actions, NOTIFY). The transaction is
+//! committed all the same, by invariant 6; its client is told so in place of that error.
+
+use std::cell::{Cell, RefCell};
+use std::time::Instant;
+
+use gcs_writeset::Position;
+use pgrx::prelude::*;
+
+use crate::error::{self, Error};
+use crate::pg::log::{Level, Report};
+use crate::pg::process::{self, ProcNo};
+use crate::pg::xact::{Event, SynchronousCommit};
+use crate::pg::{interrupt, latch, origin, xact};
+use crate::shmem::{self, DatabaseArea, Phase, Shared};
+use crate::submit::slot::{Slot, State};
+use crate::submit::{self, Failure};
+use crate::{apply, capture, gate, guc, session};
+
+/// A position this process is about to commit at.
+#[derive(Clone, Copy)]
+pub struct Turn {
+    pub database: &'static DatabaseArea,
+    pub position: Position,
+    pub committed_at: i64,
+    /// Certified for this backend's own transaction, not applied from the log.
+    pub local: bool,
+}
+
+/// What must be undone or done when the transaction ends.
+#[derive(Clone, Copy)]
+struct Ending {
+    turn: Turn,
+    /// The turn has come: the origin is armed.
+    armed: Option<SynchronousCommit>,
+}
+
+thread_local! {
+    /// Set by a remote backend before it commits.
+    static REMOTE_TURN: Cell<Option<Turn>> = const { Cell::new(None) };
+    static ENDING: RefCell<Option<Ending>> = const { RefCell::new(None) };
+}
+
+/// Called while libraries are preloaded.
+pub fn install() {
+    xact::on_end(|event| match event {
+        Event::PreCommit => pre_commit(),
+        Event::Commit => committed(),
+        Event::Abort => aborted(),
+        Event::PrePrepare => pre_prepare(),
+    });
+}
+
+/// The transaction that this remote backend is in will commit at that turn.
+pub fn commit_at(turn: Turn) {
+    REMOTE_TURN.set(Some(turn));
+}
+
+fn pre_commit() {
+    let Some(shared) = shmem::get() else { return };
+    if let Some(turn) = REMOTE_TURN.take() {
+        wait_for_turn_remote(turn);
+        arm(turn);
+        return;
+    }
+    if session::is_remote_backend() || !xact::has_id() && !capture::has_writes() {
+        return;
+    }
+    let Some(database) = session::database() else { return };
+    let Some((slot, place)) = shared.my_slot() else { return };
+    if let Some((winner, node)) = process::my_transaction().and_then(|transaction| slot.victim_of(transaction)) {
+        database.state.counters.aborts_victim.one();
+        error::victim(winner, &database.state.node_name(node)).raise();
+    }
+    if !capture::has_writes() {
+        return;
+    }
+    session::ensure_writable();
+    commit_local(shared, database, slot, place);
+}
+
+fn commit_local(shared: &'static Shared, database: &'static DatabaseArea, slot: &'static Slot, place: ProcNo) {
+    let captured = capture::take();
+    // Without an id there would be no commit record to carry the position.
+    xact::ensure_id();
+    let (position, committed_at) = match submit::submit(shared, database, slot, place, &captured) {
+        Ok(certified) => certified,
+        Err(Failure::Definite(error)) | Err(Failure::Unknown(error)) => error.raise(),
+        Err(Failure::Terminated(error)) => error.raise_fatal(),
+    };
+    drop(captured);
+    let turn = Turn { database, position, committed_at, local: true };
+    ENDING.set(Some(Ending { turn, armed: None }));
+    if let Err(failure) = wait_for_turn_local(turn, slot) {
+        match failure {
+            Failure::Terminated(error) => error.raise_fatal(),
+            Failure::Definite(error) | Failure::Unknown(error) => error.raise(),
+        }
+    }
+    // A cancel from now on comes too late; told now, it could only lie.
+    interrupt::forget_cancel();
+    arm(turn);
+}
+
+/// Waits until everything before the position is committed. The transaction *is* committed in the group, whatever
+/// happens here; an error says so and leaves the position to the remote backends.
+fn wait_for_turn_local(turn: Turn, slot: &Slot) -> Result<(), Failure> {
+    let gate = &turn.database.gate;
+    if gate.is_turn(turn.position) {
+        return Ok(());
+    }
+    let counters = &turn.database.state.counters;
+    let started = Instant::now();
+    counters.gate_waits.one();
+    let timeout = guc::commit_timeout();
+    while !gate.is_turn(turn.position) {
+        if slot.state() == State::Yielded {
+            counters.yielded.one();
+            let why = "It held a lock that an earlier transaction of the group needs.";
+            return Err(Failure::Unknown(error::committed_elsewhere(turn.position, why)));
+        }
+        if interrupt::die_pending() {
+            let why = "The session was ended.";
+            return Err(Failure::Terminated(error::committed_elsewhere(turn.position, why)));
+        }
+        let left = timeout.saturating_sub(started.elapsed());
+        if left.is_zero() {
+            let why = "Earlier transactions of the group take too long to apply here.";
+            return Err(Failure::Unknown(error::committed_elsewhere(turn.position, why)));
+        }
+        interrupt::serve_barrier();
+        latch::wait(Some(left));
+    }
+    counters.gate_wait_us.time(started.elapsed());
+    Ok(())
+}
+
+/// A remote backend may be interrupted here: its position stays in the queue.
+fn wait_for_turn_remote(turn: Turn) {
+    let gate = &turn.database.gate;
+    if gate.is_turn(turn.position) {
+        return;
+    }
+    let counters = &turn.database.state.counters;
+    let started = Instant::now();
+    counters.gate_waits.one();
+    apply::pool::before_waiting(turn.database);
+    while !gate.is_turn(turn.position) {
+        apply::worker::check_let_go();
+        interrupt::check();
+        latch::wait(None);
+    }
+    apply::pool::after_waiting(turn.database);
+    counters.gate_wait_us.time(started.elapsed());
+}
+
+/// The turn has come: from here to the commit record nothing waits.
+fn arm(turn: Turn) {
+    origin::arm(turn.database.state.origin(), turn.position, turn.committed_at);
+    let setting = xact::commit_asynchronously();
+    ENDING.set(Some(Ending { turn, armed: Some(setting) }));
+    interrupt::hold();
+}
+
+/// Past the commit record: only atomics, a lock and latches.
+fn committed() {
+    if let Some(ending) = ENDING.take() {
+        if let Some(setting) = ending.armed {
+            interrupt::resume();
+            origin::disarm();
+            xact::restore(setting);
+        }
+        let area = ending.turn.database;
+        advance(area, ending.turn.position, xact::last_commit_lsn());
+        let counters = &area.state.counters;
+        if ending.turn.local {
+            counters.commits.one()
+        } else {
+            counters.applied.one()
+        }
+        finish_slot();
+    }
+    clean_up();
+}
+
+/// Moves the gate past `position` and wakes whom that concerns.
+pub fn advance(area: &DatabaseArea, position: Position, lsn: xact::Lsn) {
+    if let Some(moved) = area.gate.advance(position, lsn) {
+        announce(area, moved);
+    }
+}
+
+/// Wakes the next owner, remote backends whose dependency is there, and the manager if it waits for this.
+pub fn announce(area: &DatabaseArea, moved: gate::Moved) {
+    if let Some(owner) = moved.next_owner {
+        latch::wake(owner);
+    }
+    apply::pool::wake_dependents(area, moved.committed);
+    let catching_up = !area.state.serving.load(std::sync::atomic::Ordering::Relaxed);
+    if moved.room_wanted || (catching_up && area.caught_up()) {
+        area.state.manager.wake();
+    }
+}
+
+fn aborted() {
+    REMOTE_TURN.set(None);
+    if let Some(ending) = ENDING.take() {
+        if let Some(setting) = ending.armed {
+            // The ERROR has already set the count of held interrupts back.
+            origin::disarm();
+            xact::restore(setting);
+        }
+        if ending.turn.local {
+            let area = ending.turn.database;
+            area.state.counters.handed_over.one();
+            area.gate.hand_over(ending.turn.position);
+            area.state.manager.wake();
+        }
+    }
+    finish_slot();
+    clean_up();
+}
+
+/// A submission without a verdict stays what it is for the manager: given up.
+fn finish_slot() {
+    let Some((slot, _)) = shmem::get().and_then(|shared| shared.my_slot()) else { return };
+    match slot.state() {
+        State::Idle => {}
+        State::Sent | State::Deciding => give_up(slot),
+        _ => slot.finish(),
+    }
+}
+
+/// An ERROR came between submission and verdict. A verdict that wins the race is handed over like any other.
+fn give_up(slot: &Slot) {
+    while !slot.give_up(slot.sequence()) {
+        match slot.state() {
+            // The manager is between two stores.
+            State::Deciding => std::hint::spin_loop(),
+            State::Certified => {
+                if let Some(area) = session::database() {
+                    area.gate.hand_over(slot.position());
+                    area.state.manager.wake();
+                }
+                break;
+            }
+            _ => break,
+        }
+    }
+    slot.finish();
+}
+
+fn clean_up() {
+    capture::reset();
+    process::forget_summons();
+    if let Some((slot, _)) = shmem::get().and_then(|shared| shared.my_slot()) {
+        slot.clear_victim();
+    }
+}
+
+fn pre_prepare() {
+    if session::replicated() && !session::is_remote_backend() && (capture::has_writes() || xact::has_id()) {
+        error::prepared().raise();
+    }
+}
+
+/// Errors that must be told otherwise than PostgreSQL would: what a victim sees, and what would call a committed transaction
+/// failed.
+pub fn on_report(report: &mut Report) {
+    if !matches!(report.level(), Level::Error | Level::Fatal) {
+        return;
+    }
+    if let Some(error) = truth_about(report) {
+        report.rewrite(error.code, &error.message, error.detail.as_deref(), error.hint.as_deref());
+    }
+}
+
+fn truth_about(report: &Report) -> Option<Error> {
+    let certified = ENDING.with(|ending| {
+        let ending = ending.try_borrow().ok()?;
+        ending.as_ref().filter(|ending| ending.turn.local).map(|ending| ending.turn.position)
+    });
+    if let Some(position) = certified {
+        let ours = report.is(PgSqlErrorCode::ERRCODE_TRANSACTION_RESOLUTION_UNKNOWN);
+        return (!ours).then(|| error::committed_elsewhere(position, "Finishing it here failed."));
+    }
+    let database = session::database()?;
+    let (slot, _) = shmem::get()?.my_slot()?;
+    let (winner, node) = slot.victim_of(process::my_transaction()?)?;
+    let by_summons =
+        report.is(PgSqlErrorCode::ERRCODE_QUERY_CANCELED) && report.has_format(c"canceling statement due to user");
+    let by_conflict = report.has_format(c"canceling statement due to conflict with recovery")
+        || report.has_format(c"terminating connection due to conflict with recovery");
+    (by_summons || by_conflict).then(|| {
+        database.state.counters.aborts_victim.one();
+        error::victim(winner, &database.state.node_name(node))
+    })
+}
+
+/// Whether this process's transaction must stop, asked by the signal handler: atomics only.
+pub fn must_give_way() -> bool {
+    let Some((slot, _)) = shmem::get().and_then(|shared| shared.my_slot()) else { return false };
+    // Once submitted, the log decides.
+    let undecided = matches!(slot.state(), State::Idle | State::Open);
+    undecided && process::my_transaction().is_some_and(|transaction| slot.victim_of(transaction).is_some())
+}
+
+/// Whether the database's phase lets a transaction be submitted.
+pub fn phase_error(area: &DatabaseArea) -> Option<Error> {
+    match area.state.phase() {
+        Phase::Active | Phase::Off => None,
+        Phase::Starting => Some(error::catching_up()),
+        Phase::Stopping => Some(error::stopping()),
+        Phase::Failed => Some(error::out_of_service(&area.state.reason.get())),
+    }
+}

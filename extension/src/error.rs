@@ -1,0 +1,192 @@
+//! One table: what can go wrong, as SQLSTATE, message, detail and hint.
+//!
+//! Classes follow what client libraries act on: 40001 is retried, 25006 goes to another node, 57P03 is tried again later, and
+//! 08007 says that the outcome is unknown.
+
+use gcs_writeset::Position;
+use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::prelude::*;
+
+/// An error of ours, ready to be raised or to be put into another report.
+#[derive(Clone, Debug)]
+pub struct Error {
+    pub code: PgSqlErrorCode,
+    pub message: String,
+    pub detail: Option<String>,
+    pub hint: Option<String>,
+}
+
+const RETRY: &str = "Run the transaction again.";
+const LOOK_UP: &str = "Look the changes up before you run the transaction again.";
+
+/// What every transaction that loses is told, whatever it lost to.
+pub const LOST: &str = "could not serialize access due to a concurrent transaction of the group";
+
+impl Error {
+    pub fn new(code: PgSqlErrorCode, message: impl Into<String>) -> Error {
+        Error { code, message: message.into(), detail: None, hint: None }
+    }
+
+    pub fn detail(mut self, detail: impl Into<String>) -> Error {
+        self.detail = Some(detail.into());
+        self
+    }
+
+    pub fn hint(mut self, hint: impl Into<String>) -> Error {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// Raises it as an ERROR.
+    pub fn raise(self) -> ! {
+        self.report(PgLogLevel::ERROR);
+        unreachable!("an ERROR does not return")
+    }
+
+    /// Raises it as a FATAL: the session ends.
+    pub fn raise_fatal(self) -> ! {
+        self.report(PgLogLevel::FATAL);
+        unreachable!("a FATAL does not return")
+    }
+
+    fn report(self, level: PgLogLevel) {
+        let mut report = ErrorReport::new(self.code, self.message, "postgres_r");
+        if let Some(detail) = self.detail {
+            report = report.set_detail(detail);
+        }
+        if let Some(hint) = self.hint {
+            report = report.set_hint(hint);
+        }
+        report.report(level);
+    }
+}
+
+pub fn no_link() -> Error {
+    Error::new(PgSqlErrorCode::ERRCODE_READ_ONLY_SQL_TRANSACTION, "cannot change data while this node has no group")
+        .detail("The server is not connected to its gcs.")
+        .hint(
+            "Reading is possible. Check that gcs runs and that postgres_r.gcs_socket names its socket, or use another node.",
+        )
+}
+
+pub fn no_quorum() -> Error {
+    Error::new(PgSqlErrorCode::ERRCODE_READ_ONLY_SQL_TRANSACTION, "cannot change data without a majority of the group")
+        .detail("This node reaches less than half of the members.")
+        .hint("Reading is possible. Write on a node that is with the majority, or wait until members return.")
+}
+
+pub fn stopping() -> Error {
+    Error::new(PgSqlErrorCode::ERRCODE_READ_ONLY_SQL_TRANSACTION, "cannot change data while replication is being stopped")
+        .hint("Try again in a moment.")
+}
+
+pub fn catching_up() -> Error {
+    Error::new(PgSqlErrorCode::ERRCODE_CANNOT_CONNECT_NOW, "the database is catching up with its group")
+        .hint("Try again in a moment, or use another node.")
+}
+
+pub fn starting_up() -> Error {
+    Error::new(PgSqlErrorCode::ERRCODE_CANNOT_CONNECT_NOW, "the server has yet to find out which databases are replicated")
+        .hint("Try again in a moment; if it stays like this, see the server's log.")
+}
+
+pub fn out_of_service(reason: &str) -> Error {
+    Error::new(PgSqlErrorCode::ERRCODE_CANNOT_CONNECT_NOW, "the database is out of service on this node")
+        .detail(reason.to_string())
+        .hint("Use another node. This one must be rebuilt: stop replication of the database and drop it here.")
+}
+
+pub fn overloaded() -> Error {
+    Error::new(PgSqlErrorCode::ERRCODE_INSUFFICIENT_RESOURCES, "too many transactions wait to be ordered by the group")
+        .hint(RETRY)
+}
+
+pub fn not_attached() -> Error {
+    Error::new(
+        PgSqlErrorCode::ERRCODE_READ_ONLY_SQL_TRANSACTION,
+        "cannot change data before this server has joined its group",
+    )
+    .hint("Try again in a moment.")
+}
+
+pub fn serializable() -> Error {
+    Error::new(
+        PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
+        "cannot change data of a replicated database in a SERIALIZABLE transaction",
+    )
+    .hint("Use REPEATABLE READ.")
+}
+
+pub fn prepared() -> Error {
+    Error::new(
+        PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
+        "cannot PREPARE a transaction that changed a replicated database",
+    )
+    .hint("Use COMMIT.")
+}
+
+pub fn too_large(bytes: usize, limit: usize) -> Error {
+    Error::new(PgSqlErrorCode::ERRCODE_PROGRAM_LIMIT_EXCEEDED, "transaction is too large to be replicated")
+        .detail(format!("Its changes take {bytes} bytes, the limit is {limit}."))
+        .hint("Raise postgres_r.max_writeset_size, or change less in one transaction.")
+}
+
+pub fn too_many_keys(keys: usize, limit: usize) -> Error {
+    Error::new(PgSqlErrorCode::ERRCODE_PROGRAM_LIMIT_EXCEEDED, "transaction is too large to be replicated")
+        .detail(format!("Its changes have {keys} keys, the limit is {limit}."))
+        .hint("Change less in one transaction.")
+}
+
+/// `what` names the table and key where they are known.
+pub fn conflict(what: Option<(String, String)>, winner: Position, node: &str) -> Error {
+    let detail = match what {
+        Some((table, key)) => {
+            format!("Table \"{table}\", key {key} was changed by a transaction of node \"{node}\" at position {winner}.")
+        }
+        None => format!("A transaction of node \"{node}\" at position {winner} changed the same data."),
+    };
+    Error::new(PgSqlErrorCode::ERRCODE_T_R_SERIALIZATION_FAILURE, LOST).detail(detail).hint(RETRY)
+}
+
+pub fn below_horizon(horizon: Position) -> Error {
+    Error::new(PgSqlErrorCode::ERRCODE_T_R_SERIALIZATION_FAILURE, LOST)
+        .detail(format!(
+            "The group no longer keeps the history before position {horizon}, which this transaction started from."
+        ))
+        .hint(RETRY)
+}
+
+pub fn malformed() -> Error {
+    Error::new(PgSqlErrorCode::ERRCODE_INTERNAL_ERROR, "the group could not read the transaction's changes")
+        .hint("The transaction is rolled back. Check that all nodes run the same version.")
+}
+
+pub fn victim_detail(winner: Position, node: &str) -> String {
+    format!("A transaction of node \"{node}\" at position {winner} needs a lock that this transaction holds.")
+}
+
+pub fn victim(winner: Position, node: &str) -> Error {
+    Error::new(PgSqlErrorCode::ERRCODE_T_R_SERIALIZATION_FAILURE, LOST).detail(victim_detail(winner, node)).hint(RETRY)
+}
+
+pub fn outcome_unknown(why: &str) -> Error {
+    Error::new(PgSqlErrorCode::ERRCODE_TRANSACTION_RESOLUTION_UNKNOWN, "the outcome of the transaction is unknown")
+        .detail(format!("{why} The group may have committed the transaction, or may yet."))
+        .hint(LOOK_UP)
+}
+
+/// The transaction is committed in the group, but its backend can't say so with an ordinary COMMIT.
+pub fn committed_elsewhere(position: Position, why: &str) -> Error {
+    Error::new(
+        PgSqlErrorCode::ERRCODE_TRANSACTION_RESOLUTION_UNKNOWN,
+        "the transaction is committed, but this session could not finish it",
+    )
+    .detail(format!("{why} The transaction is committed at position {position} and becomes visible here in a moment."))
+    .hint("Do not run the transaction again.")
+}
+
+pub fn not_preloaded() -> Error {
+    Error::new(PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, "postgres_r must be loaded when the server starts")
+        .detail("It is not in shared_preload_libraries.")
+        .hint("Put shared_preload_libraries = 'postgres_r' into postgresql.conf and restart the server.")
+}

@@ -1,0 +1,120 @@
+//! Every setting, sorted by name. docs/settings.md says the same to users.
+
+use std::ffi::CStr;
+use std::time::Duration;
+
+use pgrx::guc::{GucContext, GucFlags, GucRegistry, GucSetting};
+
+/// The most remote backends one database may have.
+pub const APPLY_WORKERS_MAX: usize = 16;
+
+static APPLY_QUEUE_SIZE: GucSetting<i32> = GucSetting::<i32>::new(16 * 1024);
+static APPLY_WORKERS: GucSetting<i32> = GucSetting::<i32>::new(4);
+static COMMIT_TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(10_000);
+static GCS_SOCKET: GucSetting<Option<std::ffi::CString>> =
+    GucSetting::<Option<std::ffi::CString>>::new(Some(DEFAULT_SOCKET));
+static MAX_DATABASES: GucSetting<i32> = GucSetting::<i32>::new(4);
+static MAX_WRITESET_SIZE: GucSetting<i32> = GucSetting::<i32>::new(1024 * 1024);
+static READER_GRACE: GucSetting<i32> = GucSetting::<i32>::new(5_000);
+
+const DEFAULT_SOCKET: &CStr = c"/run/gcs/gcs.sock";
+
+/// Called while libraries are preloaded.
+pub fn define() {
+    GucRegistry::define_int_guc(
+        c"postgres_r.apply_queue_size",
+        c"Shared memory for writesets of other nodes that wait to be applied, for each replicated database.",
+        c"What does not fit goes to files in the data directory.",
+        &APPLY_QUEUE_SIZE,
+        1024,
+        1024 * 1024,
+        GucContext::Postmaster,
+        GucFlags::UNIT_KB,
+    );
+    GucRegistry::define_int_guc(
+        c"postgres_r.apply_workers",
+        c"Remote backends that apply the writesets of other nodes, for each replicated database.",
+        c"They count against max_worker_processes.",
+        &APPLY_WORKERS,
+        1,
+        APPLY_WORKERS_MAX as i32,
+        GucContext::Sighup,
+        GucFlags::default(),
+    );
+    GucRegistry::define_int_guc(
+        c"postgres_r.commit_timeout",
+        c"How long a COMMIT waits for the group's word before it says that the outcome is unknown.",
+        c"The error is 08007; the transaction may yet be committed.",
+        &COMMIT_TIMEOUT,
+        100,
+        i32::MAX,
+        GucContext::Userset,
+        GucFlags::UNIT_MS,
+    );
+    GucRegistry::define_string_guc(
+        c"postgres_r.gcs_socket",
+        c"The Unix socket of this node's gcs.",
+        c"As in gcs's own configuration.",
+        &GCS_SOCKET,
+        GucContext::Sighup,
+        GucFlags::default(),
+    );
+    GucRegistry::define_int_guc(
+        c"postgres_r.max_databases",
+        c"How many databases of this server can be replicated.",
+        c"Each takes postgres_r.apply_queue_size and half a megabyte of shared memory.",
+        &MAX_DATABASES,
+        1,
+        64,
+        GucContext::Postmaster,
+        GucFlags::default(),
+    );
+    GucRegistry::define_int_guc(
+        c"postgres_r.max_writeset_size",
+        c"The largest transaction, as the size of its changes.",
+        c"A larger one fails with 54000 at commit.",
+        &MAX_WRITESET_SIZE,
+        1024,
+        i32::MAX,
+        GucContext::Suset,
+        GucFlags::UNIT_KB,
+    );
+    GucRegistry::define_int_guc(
+        c"postgres_r.reader_grace",
+        c"How long a transaction that only reads may stand in the way of a writeset that is committed in the group.",
+        c"After that it fails with 40001.",
+        &READER_GRACE,
+        0,
+        i32::MAX,
+        GucContext::Sighup,
+        GucFlags::UNIT_MS,
+    );
+}
+
+pub fn apply_queue_bytes() -> usize {
+    APPLY_QUEUE_SIZE.get() as usize * 1024
+}
+
+pub fn apply_workers() -> usize {
+    (APPLY_WORKERS.get() as usize).min(APPLY_WORKERS_MAX)
+}
+
+pub fn commit_timeout() -> Duration {
+    Duration::from_millis(COMMIT_TIMEOUT.get() as u64)
+}
+
+pub fn gcs_socket() -> String {
+    GCS_SOCKET.get().map(|path| path.to_string_lossy().into_owned()).unwrap_or_default()
+}
+
+pub fn max_databases() -> usize {
+    MAX_DATABASES.get() as usize
+}
+
+pub fn max_writeset_bytes() -> usize {
+    MAX_WRITESET_SIZE.get() as usize * 1024
+}
+
+pub fn reader_grace() -> Duration {
+    Duration::from_millis(READER_GRACE.get() as u64)
+}

@@ -1,0 +1,220 @@
+//! START and STOP REPLICATION, as far as the manager carries them out.
+//!
+//! START: the database must be ready (extension there, no tables yet), the group must take it (an ordered attach), and then the
+//! origin is created, which is what makes it last. STOP: the group lets go of it (an ordered detach), what is queued is
+//! applied, and the origin is dropped. Tables stay.
+
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use gcs_writeset::Position;
+use gcs_writeset::link::{FailureKind, Request};
+use pgrx::prelude::*;
+
+use super::link::LinkError;
+use super::{Connection, Manager, launcher};
+use crate::error::{self, Error};
+use crate::guc;
+use crate::pg::{catalog, interrupt, log, origin, process, query, xact};
+use crate::shmem::Phase;
+
+/// How long gcs may take to say who it is.
+const WELCOME_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long the group may take to order an attach or a detach.
+const ORDER_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// How long it may be without a majority meanwhile.
+const QUORUM_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long what was queued may take to apply before the origin is dropped.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
+
+impl Manager {
+    pub(super) fn start(&mut self) -> Result<(), Error> {
+        let name = self.area.state.name.get();
+        let group = self.area.state.group.get();
+        ready(&name)?;
+        self.area.reset(Position::ZERO);
+        self.join(&name, &group)?;
+        let created = xact::transaction(|| origin::create(&launcher::origin_name(&group, self.area.state.oid())));
+        let id = created.map_err(|error| {
+            let (code, message) = xact::describe(&error);
+            Error::new(code, message)
+        })?;
+        self.area.state.set_origin(id);
+        self.area.state.set_phase(Phase::Active);
+        log::log(format!("database \"{name}\" is replicated in group \"{group}\""), None, None);
+        Ok(())
+    }
+
+    fn join(&mut self, name: &str, group: &str) -> Result<(), Error> {
+        let started = Instant::now();
+        let mut greeted = false;
+        let mut quorum_seen = started;
+        self.connect().map_err(|error| no_daemon(&error.to_string()))?;
+        while !matches!(self.connection, Connection::Up(_)) {
+            interrupt::forget_cancel();
+            interrupt::check();
+            if self.area.state.phase() != Phase::Starting {
+                return Err(error::stopping());
+            }
+            if let Err(failure) = self.serve_link() {
+                return Err(self.explain(&failure, name, group));
+            }
+            greeted |= matches!(self.connection, Connection::Attaching(_) | Connection::Up(_));
+            if self.area.state.quorum.load(Ordering::SeqCst) {
+                quorum_seen = Instant::now();
+            }
+            if !greeted && started.elapsed() >= WELCOME_TIMEOUT {
+                return Err(no_daemon("it does not answer"));
+            }
+            if quorum_seen.elapsed() >= QUORUM_TIMEOUT || started.elapsed() >= ORDER_TIMEOUT {
+                return Err(error::no_quorum());
+            }
+            let happened = self.wait.wait(!self.stalled, false, Some(Duration::from_millis(100)));
+            self.unread |= happened.readable;
+        }
+        Ok(())
+    }
+
+    fn explain(&self, failure: &LinkError, name: &str, group: &str) -> Error {
+        let Some(refusal) = &self.refusal else { return no_daemon(&failure.to_string()) };
+        let code = match refusal.kind {
+            FailureKind::WrongGroup => PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
+            FailureKind::AlreadyAttached => PgSqlErrorCode::ERRCODE_OBJECT_IN_USE,
+            FailureKind::NotAuthorized => PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE,
+            _ => PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+        };
+        let message = match refusal.kind {
+            FailureKind::WrongGroup => format!("this node does not belong to group \"{group}\""),
+            _ => format!("the group does not take database \"{name}\""),
+        };
+        Error::new(code, message).detail(format!("gcs says: {}.", refusal.message)).hint(refusal.hint.clone())
+    }
+
+    /// Returns when the database is no longer replicated, or is again.
+    pub(super) fn stop(&mut self) {
+        let name = self.area.state.name.get();
+        let failed = !self.shared.table.shared(|| self.area.state.reason.get()).is_empty();
+        match self.leave_group() {
+            Ok(()) => {}
+            // Nothing here is in the group's order any more; the group is told when somebody starts or removes it.
+            Err(_) if failed => {
+                log::warn(format!("database \"{name}\" leaves its group without telling it"), None, None);
+            }
+            Err(error) => {
+                self.link_lost("stopping failed");
+                self.area.state.set_phase(Phase::Active);
+                launcher::answer(self.shared, self.area, Err(error));
+                return;
+            }
+        }
+        if !failed {
+            self.drain();
+        }
+        let group = self.area.state.group.get();
+        let oid = self.area.state.oid();
+        self.area.state.set_phase(Phase::Off);
+        for worker in self.area.workers {
+            worker.place.wake();
+        }
+        let dropped = xact::transaction(|| origin::drop(&launcher::origin_name(&group, oid)));
+        let answer = dropped.map_err(|error| {
+            let (code, message) = xact::describe(&error);
+            Error::new(code, message)
+        });
+        log::log(format!("database \"{name}\" is no longer replicated"), None, None);
+        launcher::answer(self.shared, self.area, answer);
+    }
+
+    fn leave_group(&mut self) -> Result<(), Error> {
+        let started = Instant::now();
+        let mut asked = false;
+        while !self.detached {
+            interrupt::forget_cancel();
+            interrupt::check();
+            self.connect_if_due();
+            if let Err(failure) = self.serve_link() {
+                self.link_lost(&failure.to_string());
+                asked = false;
+            }
+            if let (Connection::Up(link), false) = (&mut self.connection, asked) {
+                asked = link.send(&Request::Detach).is_ok();
+            }
+            if started.elapsed() >= if asked { ORDER_TIMEOUT } else { QUORUM_TIMEOUT } {
+                return Err(if matches!(self.connection, Connection::Down { .. }) {
+                    no_daemon("it does not answer")
+                } else {
+                    error::no_quorum()
+                });
+            }
+            self.keep_workers();
+            let readable = !matches!(self.connection, Connection::Down { .. }) && !self.stalled;
+            let happened = self.wait.wait(readable, false, Some(Duration::from_millis(100)));
+            self.unread |= happened.readable;
+        }
+        self.link_lost("replication is stopped");
+        Ok(())
+    }
+
+    fn drain(&self) {
+        let started = Instant::now();
+        while self.area.gate.ahead() > 0 && started.elapsed() < DRAIN_TIMEOUT {
+            interrupt::forget_cancel();
+            interrupt::check();
+            self.area.gate.want_room(true);
+            if self.area.gate.ahead() > 0 {
+                self.wait.wait(false, false, Some(Duration::from_millis(100)));
+            }
+        }
+    }
+}
+
+/// What only a process connected to the database can see.
+fn ready(name: &str) -> Result<(), Error> {
+    let checked = xact::transaction(|| {
+        if !catalog::extension_installed("postgres_r") {
+            return Err(Error::new(
+                PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                format!("extension postgres_r is not installed in database \"{name}\""),
+            )
+            .hint(format!("Run CREATE EXTENSION postgres_r in database \"{name}\".")));
+        }
+        if let Some(table) = query::text(FIRST_RELATION) {
+            return Err(Error::new(
+                PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                format!("database \"{name}\" is not empty"),
+            )
+            .detail(format!("It contains {table}."))
+            .hint("Databases must be empty on all nodes when their replication starts, for now."));
+        }
+        if process::writers_in(process::my_database()) > 0 {
+            return Err(Error::new(
+                PgSqlErrorCode::ERRCODE_OBJECT_IN_USE,
+                format!("database \"{name}\" has open transactions that change data"),
+            )
+            .hint("Try again when they have ended."));
+        }
+        Ok(())
+    });
+    checked.unwrap_or_else(|error| {
+        let (code, message) = xact::describe(&error);
+        Err(Error::new(code, message))
+    })
+}
+
+/// A user's relation, if there is any: made after initdb and no extension's.
+const FIRST_RELATION: &str = "
+    SELECT format('%s %I.%I', CASE c.relkind WHEN 'v' THEN 'view' WHEN 'S' THEN 'sequence' ELSE 'table' END, n.nspname, c.relname)
+    FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+    WHERE c.oid >= 16384 AND c.relkind IN ('r', 'p', 'm', 'f', 'S', 'v') AND n.nspname !~ '^pg_'
+      AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d
+                      WHERE d.classid = 'pg_catalog.pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')
+    ORDER BY c.oid LIMIT 1";
+
+fn no_daemon(why: &str) -> Error {
+    Error::new(PgSqlErrorCode::ERRCODE_SQLCLIENT_UNABLE_TO_ESTABLISH_SQLCONNECTION, "could not reach this node's gcs")
+        .detail(format!("Socket \"{}\": {why}.", guc::gcs_socket()))
+        .hint("Start it with \"gcs run --config FILE\", and let postgres_r.gcs_socket name the socket in that file.")
+}

@@ -1,0 +1,104 @@
+//! Being told of every object that is created, altered, dropped or truncated, and of every function about to run.
+
+use std::sync::OnceLock;
+
+use pgrx::pg_sys;
+
+use super::relation::Oid;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Happened {
+    /// Not yet visible in the catalogs.
+    Created,
+    Altered,
+    /// Still visible.
+    Dropped,
+    Truncated,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Object {
+    Relation(Oid),
+    Trigger(Oid),
+    Type(Oid),
+}
+
+#[derive(Clone, Copy)]
+pub struct Listener {
+    pub object: fn(Happened, Object),
+    pub function: fn(Oid),
+}
+
+struct Hook {
+    listener: Listener,
+    previous: pg_sys::object_access_hook_type,
+}
+
+static HOOK: OnceLock<Hook> = OnceLock::new();
+
+/// Installs the hook; once a process, from `_PG_init`.
+pub fn on_access(listener: Listener) {
+    // SAFETY: a plain variable, set while the library loads; the previous value is kept and called.
+    unsafe {
+        if HOOK.set(Hook { listener, previous: pg_sys::object_access_hook }).is_ok() {
+            pg_sys::object_access_hook = Some(accessed);
+        }
+    }
+}
+
+#[pgrx::pg_guard]
+unsafe extern "C-unwind" fn accessed(
+    access: pg_sys::ObjectAccessType::Type,
+    class: pg_sys::Oid,
+    object: pg_sys::Oid,
+    part: std::ffi::c_int,
+    argument: *mut std::ffi::c_void,
+) {
+    let Some(hook) = HOOK.get() else { return };
+    if let Some(previous) = hook.previous {
+        // SAFETY: passes on what we were given.
+        unsafe { pg_sys::ffi::pg_guard_ffi_boundary(|| previous(access, class, object, part, argument)) }
+    }
+    let happened = match access {
+        pg_sys::ObjectAccessType::OAT_POST_CREATE => Happened::Created,
+        pg_sys::ObjectAccessType::OAT_POST_ALTER => Happened::Altered,
+        pg_sys::ObjectAccessType::OAT_DROP => Happened::Dropped,
+        pg_sys::ObjectAccessType::OAT_TRUNCATE => Happened::Truncated,
+        pg_sys::ObjectAccessType::OAT_FUNCTION_EXECUTE => {
+            (hook.listener.function)(object);
+            return;
+        }
+        _ => return,
+    };
+    // A new, changed or dropped column changes its relation.
+    let happened = if part != 0 { Happened::Altered } else { happened };
+    match class {
+        pg_sys::RelationRelationId => (hook.listener.object)(happened, Object::Relation(object)),
+        pg_sys::TriggerRelationId => (hook.listener.object)(happened, Object::Trigger(object)),
+        pg_sys::TypeRelationId => (hook.listener.object)(happened, Object::Type(object)),
+        _ => {}
+    }
+}
+
+/// The table a trigger belongs to.
+pub fn table_of_trigger(trigger: Oid) -> Option<Oid> {
+    // SAFETY: a scan of pg_trigger by its index on oid.
+    unsafe {
+        let catalog = pg_sys::table_open(pg_sys::TriggerRelationId, pg_sys::AccessShareLock as i32);
+        let mut key = pg_sys::ScanKeyData::default();
+        pg_sys::ScanKeyInit(
+            &mut key,
+            pg_sys::Anum_pg_trigger_oid as i16,
+            pg_sys::BTEqualStrategyNumber as u16,
+            pg_sys::F_OIDEQ.into(),
+            pg_sys::Datum::from(trigger),
+        );
+        let index = pg_sys::Oid::from(pg_sys::TriggerOidIndexId);
+        let scan = pg_sys::systable_beginscan(catalog, index, true, std::ptr::null_mut(), 1, &mut key);
+        let tuple = pg_sys::systable_getnext(scan);
+        let table = (!tuple.is_null()).then(|| (*pg_sys::heap_tuple_get_struct::<pg_sys::FormData_pg_trigger>(tuple)).tgrelid);
+        pg_sys::systable_endscan(scan);
+        pg_sys::table_close(catalog, pg_sys::AccessShareLock as i32);
+        table
+    }
+}

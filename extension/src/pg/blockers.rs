@@ -1,0 +1,90 @@
+//! Who this process waits for: the look-up behind pg_blocking_pids, for ourselves.
+
+use pgrx::pg_sys;
+
+use super::process::{Holder, LocalXid, holder_by_pid, my_pid};
+
+/// The transactions that hold, or stand before us in the queue for, a lock that this process waits for. Empty when it does
+/// not wait. Called while waiting, with no LWLock held.
+pub fn mine() -> Vec<Holder> {
+    let mut blockers = Vec::new();
+    in_own_memory(|| {
+        // SAFETY: returns palloc'd arrays whose sizes it tells; freed with the memory context.
+        let data = unsafe { &*pg_sys::GetBlockerStatusData(my_pid()) };
+        for index in 0..data.nprocs {
+            // SAFETY: procs has nprocs entries.
+            let blocked = unsafe { &*data.procs.add(index as usize) };
+            // SAFETY: every entry's ranges lie inside of the arrays.
+            let (locks, waiters) = unsafe {
+                (
+                    std::slice::from_raw_parts(data.locks.add(blocked.first_lock as usize), blocked.num_locks as usize),
+                    std::slice::from_raw_parts(
+                        data.waiter_pids.add(blocked.first_waiter as usize),
+                        blocked.num_waiters as usize,
+                    ),
+                )
+            };
+            collect(blocked.pid, locks, waiters, &mut blockers);
+        }
+    });
+    blockers
+}
+
+fn collect(pid: i32, locks: &[pg_sys::LockInstanceData], waiters: &[i32], blockers: &mut Vec<Holder>) {
+    let Some(wanted) = locks.iter().find(|lock| lock.pid == pid) else { return };
+    for lock in locks {
+        if lock.leaderPid == wanted.leaderPid {
+            continue;
+        }
+        let holds = (1..=pg_sys::AccessExclusiveLock as i32)
+            .any(|mode| lock.holdMask & (1 << mode) != 0 && conflict(wanted.waitLockMode, mode));
+        let stands_before = lock.waitLockMode != pg_sys::NoLock as i32
+            && conflict(wanted.waitLockMode, lock.waitLockMode)
+            && waiters.contains(&lock.pid);
+        if (holds || stands_before)
+            && let Some(holder) = holder_by_pid(lock.leaderPid, LocalXid(lock.lxid)).or_else(|| leader(lock))
+        {
+            blockers.push(holder);
+        }
+    }
+}
+
+/// A parallel worker's lock belongs to its leader's transaction, which has another local number.
+fn leader(lock: &pg_sys::LockInstanceData) -> Option<Holder> {
+    if lock.leaderPid == lock.pid {
+        return None;
+    }
+    // SAFETY: null or an entry in shared memory that stays allocated.
+    let process = unsafe { pg_sys::BackendPidGetProc(lock.leaderPid).as_ref() }?;
+    holder_by_pid(lock.leaderPid, LocalXid(process.lxid))
+}
+
+fn conflict(a: i32, b: i32) -> bool {
+    // SAFETY: reads a constant table; both are lock modes of the default method. Advisory locks use the same table.
+    unsafe { pg_sys::DoLockModesConflict(a, b) }
+}
+
+/// Runs `work` in a memory context that is thrown away after. The hook this is called from runs in ErrorContext, which
+/// is only emptied by an error.
+fn in_own_memory(work: impl FnOnce()) {
+    // SAFETY: created under TopMemoryContext, switched to and back, deleted once.
+    unsafe {
+        let context = pg_sys::AllocSetContextCreateInternal(
+            pg_sys::TopMemoryContext,
+            c"postgres_r blockers".as_ptr(),
+            pg_sys::ALLOCSET_SMALL_MINSIZE as usize,
+            pg_sys::ALLOCSET_SMALL_INITSIZE as usize,
+            pg_sys::ALLOCSET_SMALL_MAXSIZE as usize,
+        );
+        let previous = pg_sys::MemoryContextSwitchTo(context);
+        work();
+        pg_sys::MemoryContextSwitchTo(previous);
+        pg_sys::MemoryContextDelete(context);
+    }
+}
+
+/// Whether this process waits for a heavyweight lock.
+pub fn waiting_for_lock() -> bool {
+    // SAFETY: null or this process's own entry; the pointer is only compared.
+    unsafe { pg_sys::MyProc.as_ref() }.is_some_and(|process| !process.waitLock.is_null())
+}

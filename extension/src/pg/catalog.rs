@@ -1,0 +1,100 @@
+//! Shared catalogs, as far as the launcher needs them.
+
+use std::ffi::{CStr, CString};
+
+use pgrx::pg_sys;
+use pgrx::prelude::*;
+
+use super::origin::OriginId;
+
+/// Inside a transaction.
+pub fn database_oid(name: &str) -> Option<pg_sys::Oid> {
+    let name = CString::new(name).ok()?;
+    // SAFETY: missing_ok.
+    let oid = unsafe { pg_sys::get_database_oid(name.as_ptr(), true) };
+    (oid != pg_sys::InvalidOid).then_some(oid)
+}
+
+/// Inside a transaction.
+pub fn database_name(oid: pg_sys::Oid) -> Option<String> {
+    // SAFETY: returns null or a palloc'd C string.
+    let name = unsafe { pg_sys::get_database_name(oid) };
+    // SAFETY: as above.
+    (!name.is_null()).then(|| unsafe { CStr::from_ptr(name) }.to_string_lossy().into_owned())
+}
+
+/// Whether the role may start and stop replication of the database. Inside a transaction.
+pub fn may_replicate(role: pg_sys::Oid, database: pg_sys::Oid) -> bool {
+    // SAFETY: catalog look-ups.
+    unsafe { pg_sys::superuser_arg(role) || pg_sys::pg_database_ownercheck(database, role) }
+}
+
+pub fn current_role() -> pg_sys::Oid {
+    // SAFETY: reads this process's state.
+    unsafe { pg_sys::GetUserId() }
+}
+
+/// All replication origins of the server. Inside a transaction.
+pub fn origins() -> Vec<(OriginId, String)> {
+    let mut found = Vec::new();
+    // SAFETY: a sequential scan of a shared catalog with the transaction's catalog snapshot; both columns are NOT NULL, roident
+    // is a fixed-width oid and roname a text.
+    unsafe {
+        let relation = pg_sys::table_open(pg_sys::ReplicationOriginRelationId, pg_sys::AccessShareLock as i32);
+        let scan =
+            pg_sys::systable_beginscan(relation, pg_sys::InvalidOid, false, std::ptr::null_mut(), 0, std::ptr::null_mut());
+        loop {
+            let tuple = pg_sys::systable_getnext(scan);
+            if tuple.is_null() {
+                break;
+            }
+            let descriptor = (*relation).rd_att;
+            let mut is_null = false;
+            let id = pg_sys::heap_getattr(tuple, 1, descriptor, &mut is_null);
+            let name = pg_sys::heap_getattr(tuple, 2, descriptor, &mut is_null);
+            if let Some(name) = String::from_datum(name, is_null) {
+                found.push((OriginId(id.value() as u16), name));
+            }
+        }
+        pg_sys::systable_endscan(scan);
+        pg_sys::table_close(relation, pg_sys::AccessShareLock as i32);
+    }
+    found
+}
+
+/// A database to connect to for a moment, for what can't be read without one: an ordinary one if possible, since a connection
+/// to a template is in the way of CREATE DATABASE. Inside a transaction.
+pub fn any_database() -> Option<pg_sys::Oid> {
+    let mut found: Option<(bool, pg_sys::Oid)> = None;
+    // SAFETY: as in `origins`; pg_database can be read without a database.
+    unsafe {
+        let relation = pg_sys::table_open(pg_sys::DatabaseRelationId, pg_sys::AccessShareLock as i32);
+        let scan =
+            pg_sys::systable_beginscan(relation, pg_sys::InvalidOid, false, std::ptr::null_mut(), 0, std::ptr::null_mut());
+        loop {
+            let tuple = pg_sys::systable_getnext(scan);
+            if tuple.is_null() {
+                break;
+            }
+            let descriptor = (*relation).rd_att;
+            let mut is_null = false;
+            let mut column = |name: u32| pg_sys::heap_getattr(tuple, name as i32, descriptor, &mut is_null);
+            let oid = pg_sys::Oid::from(column(pg_sys::Anum_pg_database_oid).value() as u32);
+            let is_template = column(pg_sys::Anum_pg_database_datistemplate).value() != 0;
+            let allows = column(pg_sys::Anum_pg_database_datallowconn).value() != 0;
+            if allows && found.is_none_or(|best| (is_template, oid.to_u32()) < (best.0, best.1.to_u32())) {
+                found = Some((is_template, oid));
+            }
+        }
+        pg_sys::systable_endscan(scan);
+        pg_sys::table_close(relation, pg_sys::AccessShareLock as i32);
+    }
+    found.map(|(_, oid)| oid)
+}
+
+/// Whether the extension is installed in the database this process is connected to. Inside a transaction.
+pub fn extension_installed(name: &str) -> bool {
+    let Ok(name) = CString::new(name) else { return false };
+    // SAFETY: missing_ok.
+    unsafe { pg_sys::get_extension_oid(name.as_ptr(), true) != pg_sys::InvalidOid }
+}

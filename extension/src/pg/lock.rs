@@ -1,0 +1,37 @@
+//! Lightweight locks.
+
+use pgrx::pg_sys;
+
+/// An LWLock of our own tranche. Held only for the length of a closure; an ERROR inside releases it with everything else.
+#[derive(Clone, Copy)]
+pub struct Lock {
+    lock: *mut pg_sys::LWLock,
+}
+
+// SAFETY: the pointer goes to shared memory, where LWLocks are made to be used by all processes.
+unsafe impl Sync for Lock {}
+// SAFETY: as above.
+unsafe impl Send for Lock {}
+
+impl Lock {
+    pub(super) fn new(lock: *mut pg_sys::LWLock) -> Lock {
+        Lock { lock }
+    }
+
+    pub fn exclusive<R>(&self, critical: impl FnOnce() -> R) -> R {
+        self.hold(pg_sys::LWLockMode::LW_EXCLUSIVE, critical)
+    }
+
+    pub fn shared<R>(&self, critical: impl FnOnce() -> R) -> R {
+        self.hold(pg_sys::LWLockMode::LW_SHARED, critical)
+    }
+
+    fn hold<R>(&self, mode: pg_sys::LWLockMode::Type, critical: impl FnOnce() -> R) -> R {
+        // SAFETY: a lock of our tranche, alive as long as the server.
+        unsafe { pg_sys::LWLockAcquire(self.lock, mode) };
+        let result = critical();
+        // SAFETY: acquired above and nobody else releases it.
+        unsafe { pg_sys::LWLockRelease(self.lock) };
+        result
+    }
+}

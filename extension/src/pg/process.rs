@@ -1,0 +1,262 @@
+//! Processes: their places in PostgreSQL's process array, who they are, and how to make one notice something.
+
+use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
+
+use pgrx::pg_sys;
+use pgrx::prelude::*;
+
+/// A place in the process array; a process has one for life, and the next process gets it after.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ProcNo(pub u32);
+
+/// A process's own number of a transaction; never 0 inside of one, never used twice by one backend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LocalXid(pub u32);
+
+/// A transaction of a process, as found under a lock.
+#[derive(Clone, Copy, Debug)]
+pub struct Holder {
+    pub process: ProcNo,
+    pub transaction: LocalXid,
+    pub pid: i32,
+    /// It has a transaction id, so it has written.
+    pub writes: bool,
+}
+
+/// How many places there will be, asked while shared memory is sized.
+pub fn places() -> usize {
+    // SAFETY: MaxBackends is set before shmem_request_hook runs; auxiliary processes and prepared transactions come on top.
+    unsafe { pg_sys::MaxBackends as usize + AUXILIARY_PROCESSES_MAX }
+}
+
+/// NUM_AUXILIARY_PROCS is 5 in PostgreSQL 15 and grows slowly.
+const AUXILIARY_PROCESSES_MAX: usize = 16;
+
+pub(super) fn place(process: ProcNo) -> Option<*mut pg_sys::PGPROC> {
+    // SAFETY: ProcGlobal is set in every process with shared memory; allProcs has allProcCount entries.
+    unsafe {
+        let header = pg_sys::ProcGlobal.as_ref()?;
+        (process.0 < header.allProcCount).then(|| header.allProcs.add(process.0 as usize))
+    }
+}
+
+/// This process's place; `None` before it has one and in the postmaster.
+pub fn me() -> Option<ProcNo> {
+    // SAFETY: null or this process's own entry.
+    unsafe { pg_sys::MyProc.as_ref() }.map(|process| ProcNo(process.pgprocno as u32))
+}
+
+pub fn my_pid() -> i32 {
+    // SAFETY: set at process start.
+    unsafe { pg_sys::MyProcPid }
+}
+
+/// The transaction this process is in.
+pub fn my_transaction() -> Option<LocalXid> {
+    // SAFETY: null or this process's own entry.
+    let lxid = unsafe { pg_sys::MyProc.as_ref() }?.lxid;
+    (lxid != 0).then_some(LocalXid(lxid))
+}
+
+pub fn my_database() -> pg_sys::Oid {
+    // SAFETY: set at process start, InvalidOid before.
+    unsafe { pg_sys::MyDatabaseId }
+}
+
+pub fn is_background_worker() -> bool {
+    // SAFETY: set at process start.
+    unsafe { pg_sys::IsBackgroundWorker }
+}
+
+/// Whether this process can take part in commits: forked by the postmaster, with a place of its own.
+pub fn is_postmaster_child() -> bool {
+    // SAFETY: set at process start.
+    unsafe { pg_sys::IsUnderPostmaster }
+}
+
+/// Who runs transaction `xid` (a subtransaction's id will do), looked up under ProcArrayLock so that it can't end meanwhile.
+pub fn holder_of(xid: pg_sys::TransactionId) -> Option<Holder> {
+    // SAFETY: ProcArrayLock keeps entries and their xids in place while we look; the lock is ours to take since callers hold
+    // no LWLocks.
+    unsafe {
+        let top = pg_sys::SubTransGetTopmostTransaction(xid);
+        let header = pg_sys::ProcGlobal.as_ref()?;
+        let lock = proc_array_lock();
+        pg_sys::LWLockAcquire(lock, pg_sys::LWLockMode::LW_SHARED);
+        let mut found = None;
+        for i in 0..header.allProcCount {
+            let process = &*header.allProcs.add(i as usize);
+            if process.xid == top && process.pid != 0 {
+                found =
+                    Some(Holder { process: ProcNo(i), transaction: LocalXid(process.lxid), pid: process.pid, writes: true });
+                break;
+            }
+        }
+        pg_sys::LWLockRelease(lock);
+        found
+    }
+}
+
+/// The transaction of the process with this pid, if it is still the one numbered `transaction`.
+pub fn holder_by_pid(pid: i32, transaction: LocalXid) -> Option<Holder> {
+    // SAFETY: BackendPidGetProc returns null or an entry in shared memory that stays allocated; fields are read once.
+    let process = unsafe { pg_sys::BackendPidGetProc(pid).as_ref() }?;
+    (process.lxid == transaction.0 && transaction.0 != 0).then_some(Holder {
+        process: ProcNo(process.pgprocno as u32),
+        transaction,
+        pid,
+        writes: process.xid != pg_sys::InvalidTransactionId,
+    })
+}
+
+/// Whether that process is still in that transaction.
+pub fn still_in(holder: &Holder) -> bool {
+    // SAFETY: see `place`.
+    place(holder.process)
+        .is_some_and(|process| unsafe { (*process).lxid == holder.transaction.0 && (*process).pid == holder.pid })
+}
+
+/// Asks the process to look at its slot (see [`install_summons`]). A process without the handler ignores it.
+pub fn summon(holder: &Holder) {
+    // SAFETY: a plain system call; SIGUSR2 is ignored by every PostgreSQL process that does not expect it, but for
+    // walsenders and the postmaster's children with other duties, which never hold locks of user tables in a transaction.
+    unsafe { libc::kill(holder.pid, libc::SIGUSR2) };
+}
+
+/// PostgreSQL's own recovery conflict: a running statement gets an ERROR, an idle session a FATAL, both 40001. Ignored by
+/// a process that is not in a transaction.
+pub fn dislodge(holder: &Holder) {
+    if let Some(process) = place(holder.process) {
+        // SAFETY: the entry is in shared memory; SendProcSignal checks that the pid still has that backend id.
+        unsafe {
+            let backend = (*process).backendId;
+            pg_sys::SendProcSignal(holder.pid, pg_sys::ProcSignalReason::PROCSIG_RECOVERY_CONFLICT_LOCK, backend);
+        }
+    }
+}
+
+/// Runs `visit` for every process of the database, under ProcArrayLock.
+fn each_in(database: pg_sys::Oid, mut visit: impl FnMut(&pg_sys::PGPROC)) {
+    // SAFETY: ProcArrayLock keeps entries in place while we look; callers hold no LWLocks.
+    unsafe {
+        let Some(header) = pg_sys::ProcGlobal.as_ref() else { return };
+        let lock = proc_array_lock();
+        pg_sys::LWLockAcquire(lock, pg_sys::LWLockMode::LW_SHARED);
+        for i in 0..header.allProcCount {
+            let process = &*header.allProcs.add(i as usize);
+            if process.pid != 0 && process.databaseId == database {
+                visit(process);
+            }
+        }
+        pg_sys::LWLockRelease(lock);
+    }
+}
+
+/// Ends every session of the database; background workers stay.
+pub fn terminate_sessions(database: pg_sys::Oid) {
+    let mut pids = Vec::new();
+    each_in(database, |process| {
+        if !process.isBackgroundWorker && process.pid != my_pid() {
+            pids.push(process.pid);
+        }
+    });
+    for pid in pids {
+        // SAFETY: a plain system call.
+        unsafe { libc::kill(pid, libc::SIGTERM) };
+    }
+}
+
+/// How many other transactions of the database have an id.
+pub fn writers_in(database: pg_sys::Oid) -> usize {
+    let mut count = 0;
+    each_in(database, |process| {
+        if process.xid != pg_sys::InvalidTransactionId && process.pid != my_pid() {
+            count += 1;
+        }
+    });
+    count
+}
+
+static SUMMONED: AtomicBool = AtomicBool::new(false);
+static HEARING: AtomicPtr<()> = AtomicPtr::new(std::ptr::null_mut());
+
+/// Installs a handler for [`summon`]: if `must_stop` (which runs inside of a signal handler, so atomics only), the running
+/// statement is cancelled as by pg_cancel_backend.
+pub fn install_summons(must_stop: fn() -> bool) {
+    HEARING.store(must_stop as *mut (), Ordering::Release);
+    // SAFETY: the handler does only what PostgreSQL's own handlers do.
+    unsafe { pg_sys::pqsignal(libc::SIGUSR2, Some(on_summons)) };
+}
+
+unsafe extern "C-unwind" fn on_summons(_signal: i32) {
+    let hearing = HEARING.load(Ordering::Acquire);
+    if hearing.is_null() {
+        return;
+    }
+    // SAFETY: only ever stored from a `fn() -> bool`.
+    let must_stop: fn() -> bool = unsafe { std::mem::transmute(hearing) };
+    // SAFETY: errno is this thread's own.
+    let errno = unsafe { *libc::__errno_location() };
+    if must_stop() {
+        SUMMONED.store(true, Ordering::Release);
+        // SAFETY: what StatementCancelHandler does.
+        unsafe {
+            pg_sys::InterruptPending = 1;
+            pg_sys::QueryCancelPending = 1;
+        }
+    }
+    raw_set_my_latch();
+    // SAFETY: as above.
+    unsafe { *libc::__errno_location() = errno };
+}
+
+/// Forgets a summons that its transaction never noticed, so that the next transaction does not pay for it.
+pub fn forget_summons() {
+    if SUMMONED.swap(false, Ordering::AcqRel) {
+        // SAFETY: a flag of this process; clearing it is what PostgreSQL does between commands.
+        unsafe { pg_sys::QueryCancelPending = 0 };
+    }
+}
+
+fn proc_array_lock() -> *mut pg_sys::LWLock {
+    /// ProcArrayLock is number 4 of lwlocknames.h.
+    const PROC_ARRAY_LOCK: usize = 4;
+    // SAFETY: MainLWLockArray holds all individually named locks.
+    unsafe { &raw mut (*pg_sys::MainLWLockArray.add(PROC_ARRAY_LOCK)).lock }
+}
+
+mod raw {
+    unsafe extern "C" {
+        /// Declared again without pgrx's guard, which has no business in a signal handler.
+        pub fn SetLatch(latch: *mut pgrx::pg_sys::Latch);
+    }
+}
+
+fn raw_set_my_latch() {
+    // SAFETY: MyLatch is valid once signals are unblocked; SetLatch is async-signal-safe.
+    unsafe { raw::SetLatch(pg_sys::MyLatch) };
+}
+
+type ExitCallback = Box<dyn Fn() + Send + Sync>;
+static ON_EXIT: std::sync::OnceLock<ExitCallback> = std::sync::OnceLock::new();
+
+/// Runs `callback` when this process ends in an orderly way, before it gives up its place. Once a process.
+pub fn on_exit(callback: impl Fn() + Send + Sync + 'static) {
+    if ON_EXIT.set(Box::new(callback)).is_ok() {
+        // SAFETY: a plain callback; the list has room for a handful of extensions.
+        unsafe { pg_sys::before_shmem_exit(Some(exiting), pg_sys::Datum::from(0usize)) };
+    }
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn exiting(_code: i32, _arg: pg_sys::Datum) {
+    if let Some(callback) = ON_EXIT.get() {
+        callback();
+    }
+}
+
+/// shared_preload_libraries are being loaded.
+pub fn is_preloading() -> bool {
+    // SAFETY: a variable of this process.
+    unsafe { pg_sys::process_shared_preload_libraries_in_progress }
+}

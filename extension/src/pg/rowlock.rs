@@ -1,0 +1,48 @@
+//! Who holds a row.
+
+use pgrx::pg_sys;
+
+use super::heap::TransactionId;
+
+/// The transactions that hold the row in a mode that conflicts with changing it in mode `wanted`. Read without a lock on the
+/// page: whoever comes or goes at this very moment may be missed, and is then waited for in the usual way.
+///
+/// # Safety
+/// `slot` must hold a row in a buffer.
+pub(super) unsafe fn holders(slot: *mut pg_sys::TupleTableSlot, wanted: pg_sys::LockTupleMode::Type) -> Vec<TransactionId> {
+    // SAFETY: by contract the slot pins the buffer, so the header can be read.
+    unsafe {
+        let tuple = (*slot.cast::<pg_sys::BufferHeapTupleTableSlot>()).base.tuple;
+        let header = (*tuple).t_data;
+        let mask = u32::from((*header).t_infomask);
+        let xmax = (*header).t_choice.t_heap.t_xmax;
+        if mask & pg_sys::HEAP_XMAX_INVALID != 0 {
+            return Vec::new();
+        }
+        let conflicts = |shares_key: bool| !(shares_key && wanted == pg_sys::LockTupleMode::LockTupleNoKeyExclusive);
+        let mut holders = Vec::new();
+        if mask & pg_sys::HEAP_XMAX_IS_MULTI != 0 {
+            let mut members = std::ptr::null_mut();
+            let only_locks = mask & pg_sys::HEAP_XMAX_LOCK_ONLY != 0;
+            let count = pg_sys::GetMultiXactIdMembers(xmax.into(), &mut members, false, only_locks);
+            for at in 0..usize::try_from(count).unwrap_or(0) {
+                let member = &*members.add(at);
+                if conflicts(member.status == pg_sys::MultiXactStatus::MultiXactStatusForKeyShare) {
+                    holders.push(member.xid);
+                }
+            }
+            if !members.is_null() {
+                pg_sys::pfree(members.cast());
+            }
+        } else {
+            let exclusive = mask & pg_sys::HEAP_XMAX_EXCL_LOCK != 0;
+            let only_locks = mask & pg_sys::HEAP_XMAX_LOCK_ONLY != 0;
+            let shares_key = only_locks && !exclusive && mask & pg_sys::HEAP_XMAX_KEYSHR_LOCK != 0;
+            if conflicts(shares_key) {
+                holders.push(xmax);
+            }
+        }
+        holders.retain(|&xid| !pg_sys::TransactionIdIsCurrentTransactionId(xid) && pg_sys::TransactionIdIsInProgress(xid));
+        holders
+    }
+}

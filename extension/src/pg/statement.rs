@@ -1,0 +1,422 @@
+//! What kind of utility statement a parse tree is: of this node alone, ordered in the group, or refused.
+//!
+//! Whatever is not named here is refused: a new kind of statement must be thought about before it is let through.
+
+use std::ffi::CStr;
+
+use pgrx::pg_sys;
+use pgrx::pg_sys::NodeTag as Tag;
+use pgrx::pg_sys::ObjectType;
+
+use super::list;
+use super::relation::Oid;
+
+pub enum Class {
+    /// Changes nothing that other nodes must know of.
+    Local,
+    Ordered(Ordered),
+    Refused(Refusal),
+    /// COPY into this relation; its rows are captured.
+    CopyIn(Oid),
+    /// LOCK TABLE in a mode that keeps writers out.
+    Lock(Vec<Oid>),
+}
+
+/// A statement that travels as its text.
+#[derive(Default)]
+pub struct Ordered {
+    /// Relations that the statement names and that exist before it.
+    pub targets: Vec<Oid>,
+    /// Changes how values of a type read or are stored.
+    pub changes_types: bool,
+    pub is_truncate: bool,
+    pub restarts_identity: bool,
+    /// Does nothing if it touches no relation (DROP ... IF EXISTS).
+    pub needs_relation: bool,
+    /// Adds a column: if that rewrites the table, the values differ between nodes.
+    pub adds_column: bool,
+}
+
+pub struct Refusal {
+    pub what: String,
+    pub hint: &'static str,
+}
+
+const SHARED_OBJECT: &str = "It changes an object that all databases of the server share. Run it on every node, from a database \
+                             that is not replicated.";
+const CREATE_THEN_INSERT: &str = "Use CREATE TABLE, then INSERT ... SELECT.";
+const NOT_YET: &str = "docs/compatibility.md lists what is replicated.";
+const EXTENSIONS: &str = "Create extensions on every node before START REPLICATION.";
+
+unsafe extern "C-unwind" {
+    /// Of nodes/nodeFuncs.h, which pgrx does not bind.
+    fn raw_expression_tree_walker(
+        node: *mut pg_sys::Node,
+        walker: unsafe extern "C-unwind" fn(*mut pg_sys::Node, *mut std::ffi::c_void) -> bool,
+        context: *mut std::ffi::c_void,
+    ) -> bool;
+}
+
+/// The statement's name as in a command tag, such as `CREATE TABLE`.
+///
+/// # Safety
+/// `node` must be a parse tree.
+pub(super) unsafe fn command_tag(node: *mut pg_sys::Node) -> String {
+    // SAFETY: by contract; tag names are static strings.
+    unsafe { CStr::from_ptr(pg_sys::GetCommandTagName(pg_sys::CreateCommandTag(node))).to_string_lossy().into_owned() }
+}
+
+/// # Safety
+/// `node` must be the parse tree of a utility statement.
+pub(super) unsafe fn classify(node: *mut pg_sys::Node) -> Class {
+    let refuse = |hint| {
+        // SAFETY: by contract.
+        Class::Refused(Refusal { what: unsafe { command_tag(node) }, hint })
+    };
+    // SAFETY: each tag says what the node is.
+    unsafe {
+        match (*node).type_ {
+            Tag::T_TransactionStmt => match (*node.cast::<pg_sys::TransactionStmt>()).kind {
+                pg_sys::TransactionStmtKind::TRANS_STMT_PREPARE => {
+                    refuse("Two-phase commit of another coordinator can't be made one with the group's order.")
+                }
+                _ => Class::Local,
+            },
+            Tag::T_VariableSetStmt
+            | Tag::T_VariableShowStmt
+            | Tag::T_DiscardStmt
+            | Tag::T_PrepareStmt
+            | Tag::T_ExecuteStmt
+            | Tag::T_DeallocateStmt
+            | Tag::T_DeclareCursorStmt
+            | Tag::T_ClosePortalStmt
+            | Tag::T_FetchStmt
+            | Tag::T_ListenStmt
+            | Tag::T_UnlistenStmt
+            | Tag::T_NotifyStmt
+            | Tag::T_ConstraintsSetStmt
+            | Tag::T_CheckPointStmt
+            | Tag::T_LoadStmt
+            | Tag::T_DoStmt
+            | Tag::T_CallStmt
+            | Tag::T_VacuumStmt
+            | Tag::T_ReindexStmt
+            | Tag::T_ClusterStmt
+            | Tag::T_AlterSystemStmt => Class::Local,
+            Tag::T_LockStmt => lock(&*node.cast()),
+            Tag::T_CopyStmt => copy(&*node.cast()),
+            Tag::T_ExplainStmt => explain(&*node.cast()),
+            Tag::T_CreateTableAsStmt => create_table_as(&*node.cast()).unwrap_or_else(|| refuse(CREATE_THEN_INSERT)),
+            Tag::T_RefreshMatViewStmt => refuse(NOT_YET),
+
+            Tag::T_CreateStmt => create_table(&*node.cast()),
+            Tag::T_AlterTableStmt => alter_table(&*node.cast()),
+            Tag::T_IndexStmt => create_index(&*node.cast()),
+            Tag::T_DropStmt => drop(&*node.cast()).unwrap_or_else(refuse),
+            Tag::T_TruncateStmt => truncate(&*node.cast()),
+            Tag::T_RenameStmt => rename(&*node.cast()).unwrap_or_else(refuse),
+            Tag::T_AlterOwnerStmt => by_object_type((*node.cast::<pg_sys::AlterOwnerStmt>()).objectType).unwrap_or_else(refuse),
+            Tag::T_AlterObjectSchemaStmt => alter_schema(&*node.cast()).unwrap_or_else(refuse),
+            Tag::T_CommentStmt => by_object_type((*node.cast::<pg_sys::CommentStmt>()).objtype).unwrap_or_else(refuse),
+            Tag::T_GrantStmt => grant(&*node.cast()).unwrap_or_else(refuse),
+            Tag::T_DefineStmt => define(&*node.cast()).unwrap_or_else(|| refuse(NOT_YET)),
+            Tag::T_ViewStmt => persistent((*node.cast::<pg_sys::ViewStmt>()).view, Ordered::default()),
+            Tag::T_CreateSeqStmt => persistent((*node.cast::<pg_sys::CreateSeqStmt>()).sequence, Ordered::default()),
+            Tag::T_AlterSeqStmt => ordered([(*node.cast::<pg_sys::AlterSeqStmt>()).sequence]),
+            Tag::T_CreateTrigStmt => {
+                let statement = &*node.cast::<pg_sys::CreateTrigStmt>();
+                ordered([statement.relation, statement.constrrel])
+            }
+            Tag::T_RuleStmt => ordered([(*node.cast::<pg_sys::RuleStmt>()).relation]),
+            Tag::T_CreatePolicyStmt => ordered([(*node.cast::<pg_sys::CreatePolicyStmt>()).table]),
+            Tag::T_AlterPolicyStmt => ordered([(*node.cast::<pg_sys::AlterPolicyStmt>()).table]),
+            Tag::T_CreateSchemaStmt
+            | Tag::T_CreateFunctionStmt
+            | Tag::T_AlterFunctionStmt
+            | Tag::T_AlterDefaultPrivilegesStmt
+            | Tag::T_AlterObjectDependsStmt
+            | Tag::T_CreateStatsStmt
+            | Tag::T_AlterStatsStmt
+            | Tag::T_CompositeTypeStmt
+            | Tag::T_CreateEnumStmt
+            | Tag::T_CreateDomainStmt
+            | Tag::T_CreateRangeStmt
+            | Tag::T_CreateCastStmt => Class::Ordered(Ordered::default()),
+            Tag::T_AlterEnumStmt | Tag::T_AlterDomainStmt => {
+                Class::Ordered(Ordered { changes_types: true, ..Ordered::default() })
+            }
+
+            Tag::T_CreateRoleStmt
+            | Tag::T_AlterRoleStmt
+            | Tag::T_AlterRoleSetStmt
+            | Tag::T_DropRoleStmt
+            | Tag::T_GrantRoleStmt
+            | Tag::T_CreatedbStmt
+            | Tag::T_AlterDatabaseStmt
+            | Tag::T_AlterDatabaseSetStmt
+            | Tag::T_AlterDatabaseRefreshCollStmt
+            | Tag::T_DropdbStmt
+            | Tag::T_CreateTableSpaceStmt
+            | Tag::T_AlterTableSpaceOptionsStmt
+            | Tag::T_DropTableSpaceStmt => refuse(SHARED_OBJECT),
+            Tag::T_CreateExtensionStmt | Tag::T_AlterExtensionStmt | Tag::T_AlterExtensionContentsStmt => refuse(EXTENSIONS),
+            _ => refuse(NOT_YET),
+        }
+    }
+}
+
+fn refused(what: &str, hint: &'static str) -> Class {
+    Class::Refused(Refusal { what: what.to_owned(), hint })
+}
+
+/// # Safety
+/// Each must be null or a parse tree's RangeVar.
+unsafe fn ordered<const N: usize>(relations: [*mut pg_sys::RangeVar; N]) -> Class {
+    // SAFETY: by contract.
+    let targets = relations.into_iter().filter_map(|relation| unsafe { find(relation) }).collect();
+    Class::Ordered(Ordered { targets, ..Ordered::default() })
+}
+
+/// A statement that creates `relation`: refused if that would be unlogged.
+///
+/// # Safety
+/// `relation` must be a parse tree's RangeVar.
+unsafe fn persistent(relation: *mut pg_sys::RangeVar, ordered: Ordered) -> Class {
+    // SAFETY: by contract.
+    if unsafe { (*relation).relpersistence } as u8 == b'u' {
+        return refused("an unlogged relation", "Its rows would not be replicated. Create it without UNLOGGED.");
+    }
+    Class::Ordered(ordered)
+}
+
+/// # Safety
+/// `relation` must be null or a parse tree's RangeVar.
+unsafe fn find(relation: *mut pg_sys::RangeVar) -> Option<Oid> {
+    if relation.is_null() {
+        return None;
+    }
+    // SAFETY: a look-up by name, without a lock; nothing is raised if it is not there.
+    let oid = unsafe {
+        let flags = pg_sys::RVROption::RVR_MISSING_OK;
+        pg_sys::RangeVarGetRelidExtended(relation, pg_sys::NoLock as i32, flags, None, std::ptr::null_mut())
+    };
+    (oid != pg_sys::InvalidOid).then_some(oid)
+}
+
+unsafe fn find_all(relations: *mut pg_sys::List) -> Vec<Oid> {
+    // SAFETY: a parse tree's list of RangeVars.
+    unsafe { list::pointers::<pg_sys::RangeVar>(relations).into_iter().filter_map(|relation| find(relation)).collect() }
+}
+
+unsafe fn lock(statement: &pg_sys::LockStmt) -> Class {
+    if statement.mode < pg_sys::ShareLock as i32 {
+        return Class::Local;
+    }
+    // SAFETY: of a parse tree.
+    Class::Lock(unsafe { find_all(statement.relations) })
+}
+
+unsafe fn copy(statement: &pg_sys::CopyStmt) -> Class {
+    // SAFETY: of a parse tree.
+    match unsafe { find(statement.relation) } {
+        Some(relation) if statement.is_from => Class::CopyIn(relation),
+        _ => Class::Local,
+    }
+}
+
+unsafe fn explain(statement: &pg_sys::ExplainStmt) -> Class {
+    // SAFETY: after analysis, the query is a Query; with a utility statement inside for those that can be explained.
+    unsafe {
+        let query = statement.query.cast::<pg_sys::Query>();
+        if !query.is_null() && (*query).type_ == Tag::T_Query && !(*query).utilityStmt.is_null() {
+            let inner = (*query).utilityStmt;
+            if (*inner).type_ == Tag::T_CreateTableAsStmt {
+                return create_table_as(&*inner.cast())
+                    .unwrap_or_else(|| refused("EXPLAIN of CREATE TABLE AS", "Explain its query instead."));
+            }
+        }
+    }
+    Class::Local
+}
+
+/// Local if it makes a temporary table.
+unsafe fn create_table_as(statement: &pg_sys::CreateTableAsStmt) -> Option<Class> {
+    // SAFETY: of a parse tree.
+    let is_temporary = unsafe {
+        let relation = (*statement.into).rel;
+        (*relation).relpersistence as u8 == b't'
+            || (!(*relation).schemaname.is_null() && CStr::from_ptr((*relation).schemaname) == c"pg_temp")
+    };
+    is_temporary.then_some(Class::Local)
+}
+
+unsafe fn create_table(statement: &pg_sys::CreateStmt) -> Class {
+    // SAFETY: of a parse tree.
+    unsafe {
+        if !statement.accessMethod.is_null() && CStr::from_ptr(statement.accessMethod) != c"heap" {
+            return refused("a table with an access method other than heap", NOT_YET);
+        }
+        let targets = find_all(statement.inhRelations);
+        persistent(statement.relation, Ordered { targets, ..Ordered::default() })
+    }
+}
+
+unsafe fn create_index(statement: &pg_sys::IndexStmt) -> Class {
+    if statement.concurrent {
+        return refused("CREATE INDEX CONCURRENTLY", "Use CREATE INDEX.");
+    }
+    // SAFETY: of a parse tree.
+    unsafe { ordered([statement.relation]) }
+}
+
+unsafe fn truncate(statement: &pg_sys::TruncateStmt) -> Class {
+    Class::Ordered(Ordered {
+        // SAFETY: of a parse tree.
+        targets: unsafe { find_all(statement.relations) },
+        is_truncate: true,
+        restarts_identity: statement.restart_seqs,
+        ..Ordered::default()
+    })
+}
+
+unsafe fn alter_table(statement: &pg_sys::AlterTableStmt) -> Class {
+    // SAFETY: of a parse tree.
+    unsafe {
+        let mut ordered =
+            Ordered { targets: find(statement.relation).into_iter().collect(), needs_relation: true, ..Ordered::default() };
+        ordered.changes_types = statement.objtype == ObjectType::OBJECT_TYPE;
+        for command in list::pointers::<pg_sys::AlterTableCmd>(statement.cmds) {
+            use pg_sys::AlterTableType as Kind;
+            match (*command).subtype {
+                Kind::AT_AddColumn | Kind::AT_AddColumnRecurse => ordered.adds_column = true,
+                Kind::AT_AlterColumnType => {
+                    let column = (*command).def.cast::<pg_sys::ColumnDef>();
+                    if !column.is_null() && calls_volatile((*column).raw_default) {
+                        return refused(
+                            "ALTER COLUMN TYPE with a volatile USING expression",
+                            "Its values would differ between nodes. Add a column, UPDATE it, then drop the old one.",
+                        );
+                    }
+                }
+                Kind::AT_SetUnLogged => return refused("ALTER TABLE SET UNLOGGED", "Its rows would not be replicated."),
+                Kind::AT_SetTableSpace => {
+                    return refused("ALTER TABLE SET TABLESPACE", "Tablespaces belong to a node.");
+                }
+                Kind::AT_SetAccessMethod => return refused("ALTER TABLE SET ACCESS METHOD", NOT_YET),
+                Kind::AT_DetachPartition
+                    if (*(*command).def.cast::<pg_sys::PartitionCmd>()).concurrent =>
+                {
+                    return refused("DETACH PARTITION CONCURRENTLY", "Use DETACH PARTITION.");
+                }
+                _ => {}
+            }
+        }
+        Class::Ordered(ordered)
+    }
+}
+
+/// Whether an expression, as parsed, calls a function that is volatile in any of its forms.
+unsafe fn calls_volatile(expression: *mut pg_sys::Node) -> bool {
+    unsafe extern "C-unwind" fn walk(node: *mut pg_sys::Node, context: *mut std::ffi::c_void) -> bool {
+        // SAFETY: the walker hands us nodes of the tree or null.
+        unsafe {
+            if node.is_null() {
+                return false;
+            }
+            if (*node).type_ == Tag::T_FuncCall {
+                let names = (*node.cast::<pg_sys::FuncCall>()).funcname;
+                let mut candidate =
+                    pg_sys::FuncnameGetCandidates(names, -1, std::ptr::null_mut(), false, false, false, true);
+                while !candidate.is_null() {
+                    if pg_sys::func_volatile((*candidate).oid) as u8 == pg_sys::PROVOLATILE_VOLATILE {
+                        return true;
+                    }
+                    candidate = (*candidate).next;
+                }
+            }
+            raw_expression_tree_walker(node, walk, context)
+        }
+    }
+    // SAFETY: walks a parse tree; the context is not used.
+    unsafe { walk(expression, std::ptr::null_mut()) }
+}
+
+unsafe fn drop(statement: &pg_sys::DropStmt) -> Result<Class, &'static str> {
+    use ObjectType as O;
+    if statement.concurrent {
+        return Ok(refused("DROP INDEX CONCURRENTLY", "Use DROP INDEX."));
+    }
+    match statement.removeType {
+        O::OBJECT_TABLE | O::OBJECT_INDEX | O::OBJECT_SEQUENCE | O::OBJECT_VIEW => {
+            Ok(Class::Ordered(Ordered { needs_relation: true, ..Ordered::default() }))
+        }
+        kind => by_object_type(kind),
+    }
+}
+
+unsafe fn rename(statement: &pg_sys::RenameStmt) -> Result<Class, &'static str> {
+    use ObjectType as O;
+    // SAFETY: of a parse tree.
+    let targets = unsafe { find(statement.relation) }.into_iter().collect();
+    match statement.renameType {
+        O::OBJECT_SCHEMA | O::OBJECT_ATTRIBUTE | O::OBJECT_TYPE | O::OBJECT_DOMAIN => {
+            Ok(Class::Ordered(Ordered { targets, changes_types: true, ..Ordered::default() }))
+        }
+        O::OBJECT_COLUMN | O::OBJECT_TABCONSTRAINT => Ok(Class::Ordered(Ordered { targets, ..Ordered::default() })),
+        kind => by_object_type(kind).map(|class| match class {
+            Class::Ordered(ordered) => Class::Ordered(Ordered { targets, ..ordered }),
+            other => other,
+        }),
+    }
+}
+
+unsafe fn alter_schema(statement: &pg_sys::AlterObjectSchemaStmt) -> Result<Class, &'static str> {
+    // SAFETY: of a parse tree.
+    let targets: Vec<Oid> = unsafe { find(statement.relation) }.into_iter().collect();
+    by_object_type(statement.objectType).map(|class| match class {
+        Class::Ordered(ordered) => Class::Ordered(Ordered { targets, ..ordered }),
+        other => other,
+    })
+}
+
+unsafe fn grant(statement: &pg_sys::GrantStmt) -> Result<Class, &'static str> {
+    by_object_type(statement.objtype)
+}
+
+unsafe fn define(statement: &pg_sys::DefineStmt) -> Option<Class> {
+    matches!(statement.kind, ObjectType::OBJECT_AGGREGATE | ObjectType::OBJECT_OPERATOR | ObjectType::OBJECT_COLLATION)
+        .then(|| Class::Ordered(Ordered::default()))
+}
+
+/// Statements that take any kind of object: those whose creation is ordered are too.
+fn by_object_type(kind: ObjectType::Type) -> Result<Class, &'static str> {
+    use ObjectType as O;
+    match kind {
+        O::OBJECT_AGGREGATE
+        | O::OBJECT_CAST
+        | O::OBJECT_COLLATION
+        | O::OBJECT_COLUMN
+        | O::OBJECT_DEFAULT
+        | O::OBJECT_DEFACL
+        | O::OBJECT_FUNCTION
+        | O::OBJECT_INDEX
+        | O::OBJECT_OPERATOR
+        | O::OBJECT_POLICY
+        | O::OBJECT_PROCEDURE
+        | O::OBJECT_ROUTINE
+        | O::OBJECT_RULE
+        | O::OBJECT_SCHEMA
+        | O::OBJECT_SEQUENCE
+        | O::OBJECT_STATISTIC_EXT
+        | O::OBJECT_TABCONSTRAINT
+        | O::OBJECT_TABLE
+        | O::OBJECT_TRIGGER
+        | O::OBJECT_VIEW => Ok(Class::Ordered(Ordered::default())),
+        O::OBJECT_TYPE | O::OBJECT_DOMAIN | O::OBJECT_DOMCONSTRAINT | O::OBJECT_ATTRIBUTE => {
+            Ok(Class::Ordered(Ordered { changes_types: true, ..Ordered::default() }))
+        }
+        O::OBJECT_ROLE | O::OBJECT_DATABASE | O::OBJECT_TABLESPACE | O::OBJECT_PARAMETER_ACL => Err(SHARED_OBJECT),
+        O::OBJECT_EXTENSION => Err(EXTENSIONS),
+        _ => Err(NOT_YET),
+    }
+}

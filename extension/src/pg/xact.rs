@@ -1,0 +1,148 @@
+//! Transactions: their end, and the ones that background workers run.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::OnceLock;
+
+use pgrx::pg_sys;
+use pgrx::pg_sys::panic::CaughtError;
+use pgrx::prelude::*;
+
+use super::timer;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// Deferred triggers have run, locks are held, an ERROR still aborts cleanly.
+    PreCommit,
+    /// The commit record is written and other processes see the transaction. An ERROR here would be a PANIC.
+    Commit,
+    Abort,
+    PrePrepare,
+}
+
+static CALLBACK: OnceLock<fn(Event)> = OnceLock::new();
+
+/// Called while libraries are preloaded; every process inherits it.
+pub fn on_end(callback: fn(Event)) {
+    if CALLBACK.set(callback).is_ok() {
+        // SAFETY: a plain callback without an argument.
+        unsafe { pg_sys::RegisterXactCallback(Some(at_end), std::ptr::null_mut()) };
+    }
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn at_end(event: pg_sys::XactEvent::Type, _arg: *mut std::ffi::c_void) {
+    let event = match event {
+        pg_sys::XactEvent::XACT_EVENT_PRE_COMMIT => Event::PreCommit,
+        pg_sys::XactEvent::XACT_EVENT_COMMIT => Event::Commit,
+        pg_sys::XactEvent::XACT_EVENT_ABORT => Event::Abort,
+        pg_sys::XactEvent::XACT_EVENT_PRE_PREPARE => Event::PrePrepare,
+        _ => return,
+    };
+    if let Some(callback) = CALLBACK.get() {
+        callback(event);
+    }
+}
+
+/// Runs `work` in a transaction of its own and commits it; after an ERROR the transaction is rolled back and the ERROR
+/// returned. For background workers, which have no loop of PostgreSQL's around them.
+pub fn transaction<R>(work: impl FnOnce() -> R) -> Result<R, CaughtError> {
+    let work = AssertUnwindSafe(work);
+    PgTryBuilder::new(|| {
+        // SAFETY: a background worker that is in no transaction.
+        unsafe {
+            pg_sys::SetCurrentStatementStartTimestamp();
+            pg_sys::StartTransactionCommand();
+        }
+        let result = { work }.0();
+        // SAFETY: in the transaction started above.
+        unsafe { pg_sys::CommitTransactionCommand() };
+        Ok(result)
+    })
+    .catch_others(|error| {
+        // SAFETY: what every loop of PostgreSQL does after an ERROR; cancels that came meanwhile were meant for this.
+        unsafe {
+            pg_sys::InterruptHoldoffCount += 1;
+            timer::stop_all();
+            pg_sys::QueryCancelPending = 0;
+            pg_sys::AbortCurrentTransaction();
+            pg_sys::FlushErrorState();
+            pg_sys::InterruptHoldoffCount -= 1;
+        }
+        Err(error)
+    })
+    .execute()
+}
+
+/// The code and text of an ERROR.
+pub fn describe(error: &CaughtError) -> (PgSqlErrorCode, String) {
+    match error {
+        CaughtError::PostgresError(report) | CaughtError::ErrorReport(report) => {
+            (report.sql_error_code(), report.message().to_string())
+        }
+        CaughtError::RustPanic { ereport, .. } => (PgSqlErrorCode::ERRCODE_INTERNAL_ERROR, ereport.message().to_string()),
+    }
+}
+
+/// Gives the transaction an id, so that it writes a commit record.
+pub fn ensure_id() {
+    // SAFETY: in a transaction.
+    unsafe { pg_sys::GetTopTransactionId() };
+}
+
+/// Whether the transaction has been given an id.
+pub fn has_id() -> bool {
+    // SAFETY: reads this process's state.
+    unsafe { pg_sys::GetTopTransactionIdIfAny() != pg_sys::InvalidTransactionId }
+}
+
+/// Inside of BEGIN ... COMMIT, or of something like it.
+pub fn in_block() -> bool {
+    // SAFETY: reads this process's state.
+    unsafe { pg_sys::IsTransactionBlock() }
+}
+
+pub fn is_serializable() -> bool {
+    // SAFETY: a variable of this process.
+    unsafe { pg_sys::XactIsoLevel == pg_sys::XACT_SERIALIZABLE as i32 }
+}
+
+/// Microseconds since 2000-01-01 UTC: when the transaction started, and now.
+pub fn times() -> (i64, i64) {
+    // SAFETY: reads the clock and this process's state.
+    unsafe { (pg_sys::GetCurrentTransactionStartTimestamp(), pg_sys::GetCurrentTimestamp()) }
+}
+
+/// synchronous_commit, as the commit about to be made will see it.
+#[derive(Clone, Copy, Debug)]
+pub struct SynchronousCommit(i32);
+
+/// Lets the commit return before its record is on disk: the group is the durability point.
+pub fn commit_asynchronously() -> SynchronousCommit {
+    // SAFETY: a variable of this process, restored at the end of the transaction.
+    unsafe {
+        let before = pg_sys::synchronous_commit;
+        pg_sys::synchronous_commit = pg_sys::SyncCommitLevel::SYNCHRONOUS_COMMIT_OFF as i32;
+        SynchronousCommit(before)
+    }
+}
+
+pub fn restore(setting: SynchronousCommit) {
+    // SAFETY: as above.
+    unsafe { pg_sys::synchronous_commit = setting.0 };
+}
+
+/// A place in the write-ahead log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Lsn(pub u64);
+
+/// Where the commit record of this process's last transaction ends.
+pub fn last_commit_lsn() -> Lsn {
+    // SAFETY: a variable of this process.
+    Lsn(unsafe { pg_sys::XactLastCommitEnd })
+}
+
+/// Everything before it is on disk.
+pub fn flushed_lsn() -> Lsn {
+    // SAFETY: reads shared memory; the timeline is not asked for.
+    Lsn(unsafe { pg_sys::GetFlushRecPtr(std::ptr::null_mut()) })
+}

@@ -1,0 +1,88 @@
+//! Counters: what pg_stat_postgres_r shows. Each only grows, until the server starts again.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+/// One number that any process may add to.
+#[derive(Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    pub fn add(&self, n: u64) {
+        self.0.fetch_add(n, Ordering::Relaxed);
+    }
+
+    pub fn one(&self) {
+        self.add(1);
+    }
+
+    pub fn time(&self, time: Duration) {
+        self.add(time.as_micros() as u64);
+    }
+
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+macro_rules! counters {
+    ($($(#[$doc:meta])* $name:ident),* $(,)?) => {
+        #[derive(Default)]
+        pub struct Counters {
+            $($(#[$doc])* pub $name: Counter,)*
+        }
+
+        impl Counters {
+            /// Names and values, in the order of the view.
+            pub fn all(&self) -> Vec<(&'static str, u64)> {
+                vec![$((stringify!($name), self.$name.get()),)*]
+            }
+        }
+    };
+}
+
+counters! {
+    /// Local transactions committed by their own backend.
+    commits,
+    /// Local transactions that lost against an earlier position.
+    aborts_conflict,
+    /// Local transactions whose base had left the group's history.
+    aborts_horizon,
+    /// Local transactions that the group could not read.
+    aborts_malformed,
+    /// Local transactions that stood in the way of an earlier position before they had been submitted.
+    aborts_victim,
+    /// Local transactions refused for want of a majority.
+    refused_quorum,
+    /// Local transactions refused because too much was waiting.
+    refused_overload,
+    /// Commits whose outcome the client was told to be unknown.
+    outcomes_unknown,
+    /// Certified transactions that their backend could not finish; applied from the log.
+    handed_over,
+    /// Certified transactions of those that stood in the way of an earlier position.
+    yielded,
+    /// Writesets applied by remote backends.
+    applied,
+    /// Applications rolled back and done again.
+    apply_retries,
+    /// Remote backends of later positions that had to give way.
+    apply_gave_way,
+    /// Sessions that were ended because they were idle while standing in the way.
+    sessions_ended,
+    /// Time from submission to verdict.
+    verdict_wait_us,
+    /// How often a turn at the gate had to be waited for.
+    gate_waits,
+    gate_wait_us,
+    /// Bytes of writesets sent.
+    bytes_sent,
+    /// Bytes received from gcs.
+    bytes_received,
+    /// Submissions repeated after the link was lost.
+    resubmissions,
+    /// Attaches of the manager.
+    attaches,
+    /// Writesets that went to the spool.
+    spooled,
+}

@@ -1,0 +1,347 @@
+//! A writeset out, a verdict in.
+//!
+//! The backend writes its frames on its own connection and sleeps on its own latch; the manager's stream brings the answer
+//! into this process's slot. The line that matters is the first byte of the `Submit` frame. Before it the transaction is this
+//! backend's to take back, and a cancel or an error simply aborts it. From it on the log decides, and the only truthful
+//! answers are the verdict, or that the outcome is unknown (08007).
+//!
+//! When the link is lost, the manager attaches again and the backend submits the same bytes under the same tag: the group
+//! drops whatever it had already ordered. A refusal says that *this* copy was never sent; after a resubmission it is
+//! therefore no answer.
+
+pub mod connection;
+pub mod slot;
+
+use std::cell::RefCell;
+use std::time::{Duration, Instant};
+
+use gcs_writeset::bounds::{CHUNK_BYTES_MAX, CHUNKS_IN_FLIGHT_MAX, KEYS_MAX};
+use gcs_writeset::link::{AbortCause, RefusalReason, Request, put_frame};
+use gcs_writeset::writeset::Envelope;
+use gcs_writeset::{KeyGroup, Position, Sequence, SlotId};
+
+use crate::capture::Captured;
+use crate::error::{self, Error};
+use crate::guc;
+use crate::pg::process::ProcNo;
+use crate::pg::{interrupt, latch, xact};
+use crate::shmem::{DatabaseArea, Shared};
+
+use connection::{Connection, Sent};
+use slot::{Slot, State};
+
+thread_local! {
+    static CONNECTION: RefCell<Connection> = RefCell::default();
+}
+
+/// How long chunks may wait for room before the transaction is rolled back.
+const CHUNK_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// How often a sleeper looks whether its connection still lives, should nobody tell it otherwise.
+const LOOK_AROUND: Duration = Duration::from_secs(1);
+
+/// Between a refusal for want of an attach and the next copy.
+const REFUSED_PAUSE: Duration = Duration::from_millis(20);
+
+/// Why there is no position to commit at.
+pub enum Failure {
+    /// Nothing of the transaction remains.
+    Definite(Error),
+    /// The log may yet commit it; the slot is given up.
+    Unknown(Error),
+    /// The server wants this process to end; as `Unknown`.
+    Terminated(Error),
+}
+
+pub struct Submission<'a> {
+    shared: &'a Shared,
+    database: &'a DatabaseArea,
+    slot: &'static Slot,
+    place: ProcNo,
+    sequence: Sequence,
+    deadline: Instant,
+}
+
+/// Sends what the transaction changed and waits for the verdict: the position to commit at.
+pub fn submit(
+    shared: &Shared,
+    database: &DatabaseArea,
+    slot: &'static Slot,
+    place: ProcNo,
+    captured: &Captured,
+) -> Result<(Position, i64), Failure> {
+    check_size(captured)?;
+    let sequence = slot.open(database.index);
+    let mut submission =
+        Submission { shared, database, slot, place, sequence, deadline: Instant::now() + guc::commit_timeout() };
+    let started = Instant::now();
+    let result = submission.run(captured);
+    database.state.counters.verdict_wait_us.time(started.elapsed());
+    result
+}
+
+fn check_size(captured: &Captured) -> Result<(), Failure> {
+    let limit = guc::max_writeset_bytes();
+    if captured.body.len() > limit {
+        return Err(Failure::Definite(error::too_large(captured.body.len(), limit)));
+    }
+    let groups = captured.unguarded.iter().map(|group| group.exclusive.len() + group.shared.len());
+    let keys = captured.exclusive.len() + captured.shared.len() + groups.sum::<usize>();
+    if keys > KEYS_MAX {
+        return Err(Failure::Definite(error::too_many_keys(keys, KEYS_MAX)));
+    }
+    Ok(())
+}
+
+impl Submission<'_> {
+    fn run(&mut self, captured: &Captured) -> Result<(Position, i64), Failure> {
+        let (chunks, rest) = self.send_chunks(&captured.body)?;
+        let (envelope, committed_at) = self.envelope(captured, chunks);
+        let frame =
+            self.frame(&Request::Submit { slot: self.slot_id(), sequence: self.sequence }, &envelope.encode(rest))?;
+        // The time it takes to send a large body is not the group's.
+        self.deadline = Instant::now() + guc::commit_timeout();
+        let attach = self.send_submit(&frame)?;
+        let position = self.wait_for_verdict(&frame, attach, captured)?;
+        Ok((position, committed_at))
+    }
+
+    fn slot_id(&self) -> SlotId {
+        SlotId(self.place.0)
+    }
+
+    fn attaches(&self) -> u64 {
+        self.database.state.attaches.load(std::sync::atomic::Ordering::SeqCst)
+    }
+
+    fn is_attached(&self) -> bool {
+        self.database.state.attached.load(std::sync::atomic::Ordering::SeqCst)
+    }
+
+    /// Guarded keys have the committed position of now as their base: whoever else had them was blocked by our locks.
+    fn envelope(&self, captured: &Captured, chunks: u32) -> (Envelope, i64) {
+        self.slot.announce_base(self.database.gate.committed());
+        let base = self.database.gate.committed();
+        let (started_at, committed_at) = xact::times();
+        let mut groups = vec![KeyGroup { base, exclusive: captured.exclusive.clone(), shared: captured.shared.clone() }];
+        groups.extend(captured.unguarded.iter().cloned());
+        let oldest_base = self.database.gate.oldest_base().min(base);
+        let has_statements = captured.has_statements;
+        (Envelope { has_statements, chunks, oldest_base, started_at, committed_at, groups }, committed_at)
+    }
+
+    fn frame(&self, request: &Request, payload: &[u8]) -> Result<Vec<u8>, Failure> {
+        let mut frame = Vec::with_capacity(payload.len() + 64);
+        match put_frame(&mut frame, request, payload) {
+            Ok(()) => Ok(frame),
+            Err(_) => Err(Failure::Definite(error::too_large(payload.len(), gcs_writeset::bounds::LINK_FRAME_BYTES_MAX))),
+        }
+    }
+
+    /// Sends the front of a long body ahead; returns how many chunks that were and what is left. Nothing is submitted yet.
+    fn send_chunks<'b>(&mut self, body: &'b [u8]) -> Result<(u32, &'b [u8]), Failure> {
+        if body.len() <= CHUNK_BYTES_MAX {
+            return Ok((0, body));
+        }
+        let parts: Vec<&[u8]> = body.chunks(CHUNK_BYTES_MAX).collect();
+        let (rest, chunks) = parts.split_last().map(|(last, front)| (*last, front)).unwrap_or((body, &[]));
+        let mut next = 0;
+        let mut attach = self.attaches();
+        while self.slot.chunks_ordered() < chunks.len() as u32 {
+            self.check_while_open()?;
+            if self.attaches() != attach {
+                // What was on its way may be lost: again from the first that nobody confirmed.
+                attach = self.attaches();
+                next = self.slot.chunks_ordered();
+            }
+            let window = self.slot.chunks_ordered() + CHUNKS_IN_FLIGHT_MAX;
+            if next < window.min(chunks.len() as u32) && self.is_attached() {
+                if self.send_chunk(next, chunks[next as usize])? {
+                    next += 1;
+                    self.deadline = Instant::now() + CHUNK_TIMEOUT;
+                }
+                continue;
+            }
+            let before = self.slot.chunks_ordered();
+            latch::wait(Some(LOOK_AROUND));
+            if self.slot.chunks_ordered() != before {
+                self.deadline = Instant::now() + CHUNK_TIMEOUT;
+            }
+        }
+        Ok((chunks.len() as u32, rest))
+    }
+
+    fn send_chunk(&self, index: u32, bytes: &[u8]) -> Result<bool, Failure> {
+        let frame = self.frame(&Request::Chunk { slot: self.slot_id(), sequence: self.sequence, index }, bytes)?;
+        let sent = CONNECTION.with_borrow_mut(|connection| {
+            connection.open(self.shared, self.database).map_err(Sent::Nothing).map(|()| {
+                let stop = || interrupt::die_pending();
+                connection.send(&frame, self.deadline, stop)
+            })
+        });
+        self.database.state.counters.bytes_sent.add(frame.len() as u64);
+        Ok(matches!(sent, Ok(Sent::Whole)))
+    }
+
+    /// Chunks can be dropped at any time: serves interrupts, and looks at everything else that ends the transaction.
+    fn check_while_open(&self) -> Result<(), Failure> {
+        if self.slot.state() == State::Refused {
+            return Err(self.refused());
+        }
+        if Instant::now() >= self.deadline {
+            self.abandon();
+            let error = if self.is_attached() { error::overloaded() } else { error::no_link() };
+            return Err(Failure::Definite(error));
+        }
+        if interrupt::pending() {
+            self.abandon();
+            interrupt::check();
+        }
+        Ok(())
+    }
+
+    /// Tells gcs to drop the chunks. It would do so by itself when the incarnation ends.
+    fn abandon(&self) {
+        let request = Request::Abandon { slot: self.slot_id(), sequence: self.sequence };
+        if let Ok(frame) = self.frame(&request, &[]) {
+            CONNECTION.with_borrow_mut(|connection| {
+                if connection.is_alive() {
+                    connection.send(&frame, Instant::now(), || true);
+                }
+            });
+        }
+        self.slot.finish();
+    }
+
+    /// Crosses the line. Returns the attach that the frame was sent under.
+    fn send_submit(&self, frame: &[u8]) -> Result<u64, Failure> {
+        let attach = self.attaches();
+        if !self.is_attached() {
+            self.slot.finish();
+            return Err(Failure::Definite(error::no_link()));
+        }
+        let opened = CONNECTION.with_borrow_mut(|connection| connection.open(self.shared, self.database));
+        if opened.is_err() {
+            self.slot.finish();
+            return Err(Failure::Definite(error::no_link()));
+        }
+        interrupt::check();
+        if !self.slot.send(self.sequence) {
+            return Err(self.refused());
+        }
+        let sent = CONNECTION.with_borrow_mut(|c| c.send(frame, self.deadline, interrupt::pending));
+        if let Sent::Nothing(_) = sent
+            && self.slot.take_back(self.sequence)
+        {
+            self.slot.finish();
+            interrupt::check();
+            return Err(Failure::Definite(error::no_link()));
+        }
+        self.database.state.counters.bytes_sent.add(frame.len() as u64);
+        Ok(attach)
+    }
+
+    fn wait_for_verdict(&self, frame: &[u8], mut attach: u64, captured: &Captured) -> Result<Position, Failure> {
+        // Copies of the submission that may yet be ordered. A refusal takes one back.
+        let mut copies = 1u32;
+        loop {
+            let state = self.slot.state();
+            match state {
+                State::Certified => return Ok(self.slot.position()),
+                State::Aborted => return Err(self.aborted(captured)),
+                State::Refused => {
+                    copies = copies.saturating_sub(1);
+                    if copies == 0 && self.slot.refusal() != RefusalReason::NotAttached {
+                        return Err(self.refused());
+                    }
+                    self.slot.send_again(self.sequence);
+                    // To be sent again, but not at once.
+                    attach = attach.wrapping_sub(1);
+                    latch::wait(Some(REFUSED_PAUSE));
+                }
+                _ => {}
+            }
+            let left = self.deadline.saturating_duration_since(Instant::now());
+            if (left.is_zero() || interrupt::die_pending()) && self.slot.give_up(self.sequence) {
+                return Err(if copies == 0 { self.never_sent() } else { self.gave_up(left) });
+            }
+            interrupt::serve_barrier();
+            if self.slot.state() != State::Sent {
+                continue;
+            }
+            if self.is_attached() && self.attaches() != attach {
+                attach = self.attaches();
+                copies += 1;
+                self.resubmit(frame);
+            }
+            latch::wait(Some(left.min(LOOK_AROUND)));
+            if self.slot.state() == State::Sent && !CONNECTION.with_borrow_mut(Connection::is_alive) {
+                // Only this connection was lost, or the manager has yet to notice.
+                attach = attach.wrapping_sub(1);
+            }
+        }
+    }
+
+    fn never_sent(&self) -> Failure {
+        self.slot.finish();
+        Failure::Definite(error::not_attached())
+    }
+
+    /// The same bytes under the same tag. If it fails, the next attach tries again.
+    fn resubmit(&self, frame: &[u8]) {
+        self.database.state.counters.resubmissions.one();
+        CONNECTION.with_borrow_mut(|connection| {
+            if connection.open(self.shared, self.database).is_ok() {
+                connection.send(frame, self.deadline, || false);
+            }
+        });
+    }
+
+    fn gave_up(&self, left: Duration) -> Failure {
+        self.database.state.counters.outcomes_unknown.one();
+        if left.is_zero() {
+            let why = format!("The group did not answer within {} ms.", guc::commit_timeout().as_millis());
+            Failure::Unknown(error::outcome_unknown(&why))
+        } else {
+            Failure::Terminated(error::outcome_unknown("The session was ended while the transaction was being committed."))
+        }
+    }
+
+    fn refused(&self) -> Failure {
+        let counters = &self.database.state.counters;
+        let error = match self.slot.refusal() {
+            RefusalReason::NoQuorum => {
+                counters.refused_quorum.one();
+                error::no_quorum()
+            }
+            RefusalReason::Overloaded => {
+                counters.refused_overload.one();
+                error::overloaded()
+            }
+            RefusalReason::NotAttached => error::not_attached(),
+        };
+        self.slot.finish();
+        Failure::Definite(error)
+    }
+
+    fn aborted(&self, captured: &Captured) -> Failure {
+        let counters = &self.database.state.counters;
+        let (_, cause) = self.slot.abort();
+        self.slot.finish();
+        Failure::Definite(match cause {
+            AbortCause::Conflict { winner, winner_node, key_index } => {
+                counters.aborts_conflict.one();
+                let what = captured.describe(key_index).map(|found| (found.table, found.key));
+                error::conflict(what, winner, &self.database.state.node_name(winner_node))
+            }
+            AbortCause::BelowHorizon { horizon } => {
+                counters.aborts_horizon.one();
+                error::below_horizon(horizon)
+            }
+            AbortCause::Malformed => {
+                counters.aborts_malformed.one();
+                error::malformed()
+            }
+        })
+    }
+}

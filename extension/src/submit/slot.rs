@@ -1,0 +1,269 @@
+//! A process's slot in shared memory: one submission at a time, and the flag that makes a transaction give way.
+//!
+//! The submission's sequence and state share one word, so that "the manager says certified" and "the backend gives up" have
+//! exactly one winner. Fields that a verdict fills in are written only by the manager that moved the word to `Deciding`,
+//! and read only after the word says what was decided.
+
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+use gcs_writeset::link::{AbortCause, RefusalReason};
+use gcs_writeset::{NodeId, Position, Sequence};
+
+use crate::pg::process::LocalXid;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum State {
+    Idle = 0,
+    /// Chunks are on their way; the transaction can still be taken back.
+    Open = 1,
+    /// The frame of the submission may have been written: the log decides.
+    Sent = 2,
+    /// The manager is writing the verdict down.
+    Deciding = 3,
+    Certified = 4,
+    Aborted = 5,
+    Refused = 6,
+    /// Certified, but told to let an earlier position through; applied from the log.
+    Yielded = 7,
+    /// The backend has left without a verdict.
+    GivenUp = 8,
+}
+
+impl State {
+    fn of(number: u8) -> State {
+        match number {
+            1 => State::Open,
+            2 => State::Sent,
+            3 => State::Deciding,
+            4 => State::Certified,
+            5 => State::Aborted,
+            6 => State::Refused,
+            7 => State::Yielded,
+            8 => State::GivenUp,
+            _ => State::Idle,
+        }
+    }
+}
+
+#[derive(Default)]
+pub struct Slot {
+    /// Sequence << 8 | state. The sequence only grows, whoever has the place.
+    word: AtomicU64,
+    /// Index of the database, for the manager that looks for bases.
+    database: AtomicU32,
+    /// Base of the keys under way plus one; 0 when nothing is.
+    base: AtomicU64,
+    chunks_ordered: AtomicU32,
+    /// The verdict.
+    position: AtomicU64,
+    winner: AtomicU64,
+    winner_node: AtomicU64,
+    key_index: AtomicU32,
+    cause: AtomicU32,
+    /// The transaction that must give way (its local number), for which position of which node.
+    victim: AtomicU32,
+    victim_position: AtomicU64,
+    victim_node: AtomicU64,
+    /// The position that a remote backend in this place works on; 0 for everybody else.
+    remote: AtomicU64,
+}
+
+fn word(sequence: Sequence, state: State) -> u64 {
+    sequence.0 << 8 | state as u64
+}
+
+/// What the slot's owner does.
+impl Slot {
+    /// Takes the next sequence; chunks may follow.
+    pub fn open(&self, database: usize) -> Sequence {
+        let sequence = Sequence((self.word.load(Ordering::SeqCst) >> 8) + 1);
+        self.database.store(database as u32, Ordering::SeqCst);
+        self.chunks_ordered.store(0, Ordering::SeqCst);
+        self.word.store(word(sequence, State::Open), Ordering::SeqCst);
+        sequence
+    }
+
+    /// From here on the log decides. False when the submission was refused meanwhile.
+    pub fn send(&self, sequence: Sequence) -> bool {
+        self.swap(sequence, State::Open, State::Sent)
+    }
+
+    /// Nothing of the submission left this process: as if it had never been sent. False when there is a verdict, which
+    /// can't be.
+    pub fn take_back(&self, sequence: Sequence) -> bool {
+        self.swap(sequence, State::Sent, State::Open)
+    }
+
+    /// Sends again what was refused.
+    pub fn send_again(&self, sequence: Sequence) -> bool {
+        self.swap(sequence, State::Refused, State::Sent)
+    }
+
+    /// Leaves without a verdict. False when there is one, or is about to be.
+    pub fn give_up(&self, sequence: Sequence) -> bool {
+        self.swap(sequence, State::Sent, State::GivenUp)
+    }
+
+    pub fn finish(&self) {
+        self.base.store(0, Ordering::SeqCst);
+        let sequence = Sequence(self.word.load(Ordering::SeqCst) >> 8);
+        self.word.store(word(sequence, State::Idle), Ordering::SeqCst);
+    }
+
+    pub fn state(&self) -> State {
+        State::of(self.word.load(Ordering::SeqCst) as u8)
+    }
+
+    pub fn sequence(&self) -> Sequence {
+        Sequence(self.word.load(Ordering::SeqCst) >> 8)
+    }
+
+    pub fn chunks_ordered(&self) -> u32 {
+        self.chunks_ordered.load(Ordering::SeqCst)
+    }
+
+    /// Announces the base before it is read for good, so that the horizon does not pass it.
+    pub fn announce_base(&self, base: Position) {
+        self.base.store(base.0 + 1, Ordering::SeqCst);
+    }
+
+    /// Of a certified submission.
+    pub fn position(&self) -> Position {
+        Position(self.position.load(Ordering::SeqCst))
+    }
+
+    /// Of an aborted submission: its position and why.
+    pub fn abort(&self) -> (Position, AbortCause) {
+        let winner = Position(self.winner.load(Ordering::SeqCst));
+        let cause = match self.cause.load(Ordering::SeqCst) {
+            0 => AbortCause::Conflict {
+                winner,
+                winner_node: NodeId(self.winner_node.load(Ordering::SeqCst)),
+                key_index: self.key_index.load(Ordering::SeqCst),
+            },
+            1 => AbortCause::BelowHorizon { horizon: winner },
+            _ => AbortCause::Malformed,
+        };
+        (self.position(), cause)
+    }
+
+    /// Of a refused submission.
+    pub fn refusal(&self) -> RefusalReason {
+        match self.cause.load(Ordering::SeqCst) {
+            0 => RefusalReason::NoQuorum,
+            1 => RefusalReason::Overloaded,
+            _ => RefusalReason::NotAttached,
+        }
+    }
+
+    fn swap(&self, sequence: Sequence, from: State, to: State) -> bool {
+        self.word.compare_exchange(word(sequence, from), word(sequence, to), Ordering::SeqCst, Ordering::SeqCst).is_ok()
+    }
+}
+
+/// What a manager does.
+impl Slot {
+    /// The base that a submission of this database, under way in this slot, was made with.
+    pub fn base_in(&self, database: usize) -> Option<Position> {
+        let base = self.base.load(Ordering::SeqCst);
+        (base != 0 && self.database.load(Ordering::SeqCst) == database as u32).then(|| Position(base - 1))
+    }
+
+    /// Whether what is under way in this slot concerns that database.
+    pub fn is_in(&self, database: usize) -> bool {
+        self.database.load(Ordering::SeqCst) == database as u32
+    }
+
+    /// Writes the verdict down if the submission still waits for one: `settle` runs between, before anybody sees it.
+    pub fn certify(&self, sequence: Sequence, position: Position, settle: impl FnOnce()) -> bool {
+        if !self.swap(sequence, State::Sent, State::Deciding) {
+            return false;
+        }
+        self.position.store(position.0, Ordering::SeqCst);
+        settle();
+        self.word.store(word(sequence, State::Certified), Ordering::SeqCst);
+        true
+    }
+
+    pub fn refute(&self, sequence: Sequence, position: Position, cause: AbortCause) -> bool {
+        if !self.swap(sequence, State::Sent, State::Deciding) {
+            return false;
+        }
+        self.position.store(position.0, Ordering::SeqCst);
+        let (number, winner, node, key) = match cause {
+            AbortCause::Conflict { winner, winner_node, key_index } => (0, winner, winner_node, key_index),
+            AbortCause::BelowHorizon { horizon } => (1, horizon, NodeId(0), 0),
+            AbortCause::Malformed => (2, Position::ZERO, NodeId(0), 0),
+        };
+        self.cause.store(number, Ordering::SeqCst);
+        self.winner.store(winner.0, Ordering::SeqCst);
+        self.winner_node.store(node.0, Ordering::SeqCst);
+        self.key_index.store(key, Ordering::SeqCst);
+        self.word.store(word(sequence, State::Aborted), Ordering::SeqCst);
+        true
+    }
+
+    pub fn refuse(&self, sequence: Sequence, reason: RefusalReason) -> bool {
+        let deciding =
+            self.swap(sequence, State::Sent, State::Deciding) || self.swap(sequence, State::Open, State::Deciding);
+        if !deciding {
+            return false;
+        }
+        let number = match reason {
+            RefusalReason::NoQuorum => 0,
+            RefusalReason::Overloaded => 1,
+            RefusalReason::NotAttached => 2,
+        };
+        self.cause.store(number, Ordering::SeqCst);
+        self.word.store(word(sequence, State::Refused), Ordering::SeqCst);
+        true
+    }
+
+    pub fn chunk_ordered(&self, sequence: Sequence, index: u32) -> bool {
+        let current = self.sequence() == sequence && self.state() == State::Open;
+        if current {
+            self.chunks_ordered.fetch_max(index + 1, Ordering::SeqCst);
+        }
+        current
+    }
+}
+
+/// What a remote backend does to whoever stands in its way.
+impl Slot {
+    /// The certified submission in this slot, if its position is later than `position`, is told to let it through.
+    pub fn yield_to(&self, position: Position) -> bool {
+        let word_now = self.word.load(Ordering::SeqCst);
+        let sequence = Sequence(word_now >> 8);
+        State::of(word_now as u8) == State::Certified
+            && self.position() > position
+            && self.swap(sequence, State::Certified, State::Yielded)
+    }
+
+    pub fn mark_victim(&self, transaction: LocalXid, position: Position, node: NodeId) {
+        self.victim_position.store(position.0, Ordering::SeqCst);
+        self.victim_node.store(node.0, Ordering::SeqCst);
+        self.victim.store(transaction.0, Ordering::SeqCst);
+    }
+
+    /// The winner that this transaction must give way to.
+    pub fn victim_of(&self, transaction: LocalXid) -> Option<(Position, NodeId)> {
+        (self.victim.load(Ordering::SeqCst) == transaction.0).then(|| {
+            (Position(self.victim_position.load(Ordering::SeqCst)), NodeId(self.victim_node.load(Ordering::SeqCst)))
+        })
+    }
+
+    pub fn clear_victim(&self) {
+        self.victim.store(0, Ordering::SeqCst);
+    }
+
+    /// Told by a remote backend about itself.
+    pub fn set_remote(&self, position: Position) {
+        self.remote.store(position.0, Ordering::SeqCst);
+    }
+
+    pub fn remote(&self) -> Option<Position> {
+        let position = self.remote.load(Ordering::SeqCst);
+        (position != 0).then_some(Position(position))
+    }
+}

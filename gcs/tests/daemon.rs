@@ -1,0 +1,349 @@
+//! Three real daemons and a PostgreSQL that only speaks the link.
+
+mod support;
+
+use std::io::Write;
+use std::net::{TcpListener, TcpStream};
+use std::time::{Duration, Instant};
+
+use gcs_writeset::link::{AbortCause, FailureKind, RefusalReason, Reply, Request, Role, Verdict};
+use gcs_writeset::{Incarnation, Position, Sequence, SlotId};
+
+use support::{Daemon, Group, Link, Manager, order, writeset, writeset_with};
+
+#[test]
+fn every_node_delivers_the_same_stream() {
+    let group = Group::start(3);
+    let mut managers = group.attach_all();
+    const EACH: u64 = 50;
+    for i in 0..EACH {
+        for (node, manager) in managers.iter_mut().enumerate() {
+            manager.submit(&writeset(node as u64 * 1000 + i, Position::ZERO));
+        }
+    }
+    let streams: Vec<_> = managers.iter_mut().map(|manager| manager.delivered(3 * EACH as usize)).collect();
+    for stream in &streams[1..] {
+        assert_eq!(order(stream), order(&streams[0]));
+    }
+    for (manager, stream) in managers.iter().zip(&streams) {
+        for one in stream {
+            assert!(matches!(one.verdict, Verdict::Certified { .. }));
+            let own = one.tag.incarnation == manager.incarnation;
+            assert_eq!(one.payload.is_empty(), own, "a writeset is not sent back to where it came from");
+        }
+    }
+    let remote = streams[0].iter().find(|one| one.tag.incarnation == Incarnation(2)).unwrap();
+    assert_eq!(remote.payload, writeset(1000 + remote.tag.sequence.0 - 1, Position::ZERO));
+}
+
+#[test]
+fn of_two_writers_of_a_row_the_first_wins_on_every_node() {
+    let group = Group::start(3);
+    let mut managers = group.attach_all();
+    managers[0].submit(&writeset(5, Position::ZERO));
+    managers[1].submit(&writeset(5, Position::ZERO));
+    let streams: Vec<_> = managers.iter_mut().map(|manager| manager.delivered(2)).collect();
+    for stream in &streams {
+        assert_eq!(order(stream), order(&streams[0]));
+        let Verdict::Aborted(AbortCause::Conflict { winner, .. }) = stream[1].verdict else { panic!("{:?}", stream[1]) };
+        assert_eq!(winner, Position(1));
+        assert!(stream[1].payload.is_empty(), "what has aborted is not carried");
+    }
+}
+
+#[test]
+fn a_killed_daemon_comes_back_and_its_database_gets_what_it_missed() {
+    let mut group = Group::start(3);
+    let mut managers = group.attach_all();
+    managers[0].submit(&writeset(1, Position::ZERO));
+    for manager in &mut managers {
+        manager.next_delivered();
+    }
+    group.daemons[2].kill();
+    assert!(managers[2].link.receive().is_none());
+    for key in 2..300 {
+        managers[0].submit(&writeset(key, Position::ZERO));
+    }
+    let missed = managers[0].delivered(298);
+
+    group.daemons[2].start();
+    // Its server has restarted too, and has position 1.
+    let mut back = Manager::attach(&group.daemons[2].socket, Incarnation(33), Position(1));
+    assert_eq!(back.serve_from, Position(299));
+    for key in 300..310 {
+        managers[1].submit(&writeset(key, Position::ZERO));
+    }
+    let live = managers[0].delivered(10);
+    let all = back.delivered(308);
+    assert_eq!(order(&all), order(&[missed, live].concat()));
+    assert_eq!(all[0].payload, writeset(2, Position::ZERO));
+
+    // The log is the same after all of them were killed at once.
+    for daemon in &mut group.daemons {
+        daemon.kill();
+    }
+    for daemon in &mut group.daemons {
+        daemon.start();
+    }
+    let mut again = Manager::attach(&group.daemons[2].socket, Incarnation(34), Position(1));
+    assert_eq!(again.delivered(308), all);
+}
+
+#[test]
+fn a_minority_refuses_within_two_seconds_and_takes_writes_again_with_a_majority() {
+    let mut group = Group::start(3);
+    let mut managers = group.attach_all();
+    managers[0].submit(&writeset(1, Position::ZERO));
+    managers[0].next_delivered();
+    group.daemons[1].kill();
+    group.daemons[2].kill();
+    let lost = Instant::now();
+    managers[0].wait_for_status(|status| !status.quorum);
+    let sequence = managers[0].submit(&writeset(2, Position::ZERO));
+    let (slot, reason) = managers[0].wait_for(|reply| match reply {
+        Reply::Refused { slot, sequence: refused, reason } if *refused == sequence => Some((*slot, *reason)),
+        _ => None,
+    });
+    assert_eq!((slot, reason), (SlotId(7), RefusalReason::NoQuorum));
+    assert!(lost.elapsed() < Duration::from_secs(2), "{:?}", lost.elapsed());
+
+    group.daemons[1].start();
+    managers[0].wait_for_status(|status| status.quorum);
+    managers[0].submit(&writeset(3, Position::ZERO));
+    assert_eq!(managers[0].next_delivered().position, Position(2));
+}
+
+#[test]
+fn peers_that_fall_silent_count_as_lost_and_catch_up_when_they_speak_again() {
+    let group = Group::start(3);
+    let mut managers = group.attach_all();
+    group.daemons[1].freeze(true);
+    group.daemons[2].freeze(true);
+    let frozen = Instant::now();
+    managers[0].wait_for_status(|status| !status.quorum);
+    assert!(frozen.elapsed() < Duration::from_secs(2), "{:?}", frozen.elapsed());
+    group.daemons[1].freeze(false);
+    group.daemons[2].freeze(false);
+    managers[0].wait_for_status(|status| status.quorum);
+    managers[0].submit(&writeset(1, Position::ZERO));
+    for manager in &mut managers {
+        assert_eq!(manager.next_delivered().position, Position(1));
+    }
+}
+
+#[test]
+fn an_attach_and_a_detach_wait_for_a_majority() {
+    let mut group = Group::configure(3);
+    group.daemons[0].start();
+    let mut manager = Manager::greet(&group.daemons[0].socket, Incarnation(1));
+    manager.link.send(&Request::Attach { resume_after: Position::ZERO }, &[]);
+    manager.wait_for_status(|status| !status.quorum);
+    group.daemons[1].start();
+    manager.wait_for(|reply| matches!(reply, Reply::Attached { .. }).then_some(()));
+
+    group.daemons[1].kill();
+    manager.wait_for_status(|status| !status.quorum);
+    manager.link.send(&Request::Detach, &[]);
+    group.daemons[2].start();
+    manager.wait_for(|reply| matches!(reply, Reply::Detached).then_some(()));
+}
+
+#[test]
+fn a_group_of_one_needs_nobody() {
+    let group = Group::start(1);
+    let mut managers = group.attach_all();
+    managers[0].submit(&writeset(1, Position::ZERO));
+    assert_eq!(managers[0].next_delivered().position, Position(1));
+}
+
+#[test]
+fn a_writeset_in_chunks_arrives_whole_and_can_be_fetched() {
+    let group = Group::start(3);
+    let mut managers = group.attach_all();
+    let chunks: Vec<Vec<u8>> = (0..5u8).map(|i| vec![i; 1 << 20]).collect();
+    let (slot, sequence) = (SlotId(9), Sequence(1));
+    for (index, chunk) in chunks.iter().enumerate() {
+        managers[0].link.send(&Request::Chunk { slot, sequence, index: index as u32 }, chunk);
+    }
+    for wanted in 0..chunks.len() as u32 {
+        managers[0].wait_for(|reply| match reply {
+            Reply::ChunkOrdered { index, .. } if *index == wanted => Some(()),
+            _ => None,
+        });
+    }
+    let end = writeset_with(1, Position::ZERO, chunks.len() as u32, b"the end");
+    managers[0].link.send(&Request::Submit { slot, sequence }, &end);
+    managers[0].submit(&writeset(2, Position::ZERO));
+    for (node, manager) in managers.iter_mut().enumerate() {
+        let stream = manager.delivered(2);
+        assert!(matches!(stream[0].verdict, Verdict::Certified { .. }), "{:?}", stream[0].verdict);
+        assert!(stream[1].bodies.is_empty());
+        if node == 0 {
+            assert!(stream[0].payload.is_empty() && stream[0].bodies.is_empty());
+        } else {
+            assert!(stream[0].payload == end && stream[0].bodies == chunks);
+        }
+    }
+
+    managers[0].link.send(&Request::Fetch { position: Position(1) }, &[]);
+    let mut fetched = Vec::new();
+    loop {
+        let (reply, payload) = managers[0].link.receive().unwrap();
+        let Reply::Body { position, more } = reply else { continue };
+        assert_eq!(position, Position(1));
+        fetched.push(payload);
+        if !more {
+            break;
+        }
+    }
+    assert!(fetched[0] == end && fetched[1..] == chunks);
+}
+
+#[test]
+fn a_manager_that_reads_late_still_gets_everything_once() {
+    let group = Group::start(3);
+    let mut managers = group.attach_all();
+    // More than its queue and its socket hold, so its stream must fall back to the disk.
+    let body = vec![1; 256 << 10];
+    for key in 0..60 {
+        managers[0].submit(&writeset_with(key, Position::ZERO, 0, &body));
+    }
+    let first = managers[0].delivered(60);
+    let late = managers[1].delivered(60);
+    assert_eq!(order(&late), order(&first));
+    managers[0].submit(&writeset(100, Position::ZERO));
+    assert_eq!(managers[1].next_delivered().position, Position(61));
+}
+
+#[test]
+fn backends_submit_on_connections_of_their_own() {
+    let group = Group::start(3);
+    let mut managers = group.attach_all();
+    let mut backend = Link::hello(&group.daemons[1].socket, Role::Backend, Incarnation(2), None);
+    assert!(matches!(backend.receive(), Some((Reply::Welcome { .. }, _))));
+    backend.send(&Request::Submit { slot: SlotId(1), sequence: Sequence(1) }, &writeset(1, Position::ZERO));
+    let delivered = managers[1].next_delivered();
+    assert_eq!((delivered.tag.slot, delivered.tag.incarnation), (SlotId(1), Incarnation(2)));
+    // Answers go to the manager: one of a life that is over hears nothing, and the manager neither.
+    let mut old = Link::hello(&group.daemons[1].socket, Role::Backend, Incarnation(99), None);
+    old.send(&Request::Submit { slot: SlotId(1), sequence: Sequence(5) }, &writeset(2, Position::ZERO));
+    backend.send(&Request::Submit { slot: SlotId(1), sequence: Sequence(2) }, &writeset(3, Position::ZERO));
+    assert_eq!(managers[1].next_delivered().tag.sequence, Sequence(2));
+}
+
+#[test]
+fn wrong_callers_are_told_why() {
+    let group = Group::start(3);
+    let socket = &group.daemons[0].socket;
+    let wrong = |group| Link::hello(socket, Role::Manager, Incarnation(1), Some(group)).failure();
+    assert_eq!(wrong("other"), FailureKind::WrongGroup);
+
+    let first = Manager::attach(socket, Incarnation(1), Position::ZERO);
+    let mut second = Link::hello(socket, Role::Manager, Incarnation(2), Some("g"));
+    assert_eq!(second.failure(), FailureKind::AlreadyAttached);
+    // One that has gone leaves its place, at once.
+    drop(first);
+    let third = Manager::attach(socket, Incarnation(2), Position::ZERO);
+    drop(third);
+
+    let mut ahead = Manager::greet(socket, Incarnation(3));
+    ahead.link.send(&Request::Attach { resume_after: Position(77) }, &[]);
+    assert_eq!(ahead.link.failure(), FailureKind::AheadOfGroup);
+
+    let mut rude = Link::connect(socket);
+    rude.send(&Request::Status, &[]);
+    assert_eq!(rude.failure(), FailureKind::Protocol);
+}
+
+#[test]
+fn garbage_is_dropped_and_logged_and_hurts_nobody() {
+    let mut group = Group::start(3);
+    let mut managers = group.attach_all();
+    let garbage: Vec<u8> = (0..5000u32).map(|i| (i * 31 % 251) as u8).collect();
+    for daemon in &group.daemons {
+        let mut peer = TcpStream::connect(&daemon.peer_address).unwrap();
+        peer.set_read_timeout(Some(support::PATIENCE)).unwrap();
+        let _ = peer.write_all(&garbage);
+        let mut local = Link::connect(&daemon.socket);
+        local.send_raw(&[255; 64]);
+        assert_eq!(local.failure(), FailureKind::Protocol);
+        // It is closed by the other side.
+        let _ = std::io::Read::read(&mut peer, &mut [0; 16]);
+    }
+    managers[2].submit(&writeset(1, Position::ZERO));
+    for (daemon, manager) in group.daemons.iter_mut().zip(&mut managers) {
+        assert_eq!(manager.next_delivered().position, Position(1));
+        assert!(daemon.is_running());
+        let log = daemon.log_text();
+        assert!(
+            log.contains("connection dropped before its handshake") && log.contains("local connection dropped"),
+            "{log}"
+        );
+    }
+}
+
+#[test]
+fn sigterm_says_goodbye_and_ends_with_status_0() {
+    let mut group = Group::start(3);
+    let mut managers = group.attach_all();
+    let status = group.daemons[0].terminate();
+    assert_eq!(status.code(), Some(0));
+    assert_eq!(managers[0].link.failure(), FailureKind::ShuttingDown);
+    assert!(!group.daemons[0].socket.exists());
+    group.daemons[0].start();
+    Manager::attach(&group.daemons[0].socket, Incarnation(9), Position::ZERO);
+}
+
+#[test]
+fn a_start_that_cannot_work_is_one_line_and_status_2() {
+    let mut group = Group::configure(2);
+    let good = std::fs::read_to_string(&group.daemons[0].config).unwrap();
+    let path = group.directory.path().join("bad.toml");
+    let attempt = |config: &str| {
+        std::fs::write(&path, config).unwrap();
+        let (status, stderr) = Daemon::run_to_end(&path);
+        assert_eq!(status, Some(2), "{stderr}");
+        assert!(stderr.starts_with("gcs: error: ") && stderr.trim_end().lines().count() == 1, "{stderr}");
+        stderr
+    };
+    assert!(attempt(&good.replace("local_socket", "local_sockt")).contains("did you mean \"local_socket\"?"));
+    std::fs::write(group.directory.path().join("file"), "").unwrap();
+    let unusable = attempt(&good.replace("\"n1\"\nlocal", "\"file/data\"\nlocal"));
+    assert!(unusable.contains("could not create directory"), "{unusable}");
+    let missing = Daemon::run_to_end(&group.directory.path().join("none.toml"));
+    assert!(missing.0 == Some(2) && missing.1.contains("could not read configuration file"), "{missing:?}");
+
+    let taken = TcpListener::bind(&group.daemons[0].peer_address).unwrap();
+    let port = attempt(&good);
+    assert!(port.contains("could not listen for peers") && port.contains("in use"), "{port}");
+    drop(taken);
+
+    group.daemons[0].start();
+    Link::connect(&group.daemons[0].socket);
+    assert!(attempt(&good).contains("in use by another daemon"));
+    group.daemons[0].kill();
+    let other = attempt(&good.replace("group = \"g\"", "group = \"h\""));
+    assert!(other.contains("belongs to \"group g\""), "{other}");
+    let nobody = attempt(&format!("local_users = [\"no-such-user\"]\n{good}"));
+    assert!(nobody.contains("does not exist"), "{nobody}");
+}
+
+#[test]
+fn a_peer_of_another_group_is_refused_and_told_what_to_do() {
+    let mut group = Group::configure(3);
+    let config = &group.daemons[2].config;
+    let text = std::fs::read_to_string(config).unwrap();
+    std::fs::write(config, text.replace("group = \"g\"", "group = \"h\"")).unwrap();
+    for daemon in &mut group.daemons {
+        daemon.start();
+    }
+    let mut manager = Manager::attach(&group.daemons[0].socket, Incarnation(1), Position::ZERO);
+    manager.submit(&writeset(1, Position::ZERO));
+    manager.next_delivered();
+    // The stranger hears it on its own side, where the mistake is.
+    let deadline = Instant::now() + support::PATIENCE;
+    while !group.daemons[2].log_text().contains("is in group \"g\", not \"h\"") {
+        assert!(Instant::now() < deadline, "{}", group.daemons[2].log_text());
+        std::thread::yield_now();
+    }
+}

@@ -1,0 +1,328 @@
+//! Real daemons on loopback, and a PostgreSQL that only speaks the link.
+
+#![allow(clippy::unwrap_used, reason = "a panic here is a failed test")]
+
+use std::collections::VecDeque;
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use gcs_writeset::link::{self, FailureKind, GroupStatus, Reply, Request, Role, Verdict};
+use gcs_writeset::writeset::Envelope;
+use gcs_writeset::{Incarnation, Key, KeyGroup, Position, Sequence, SlotId, Tag};
+use tempfile::TempDir;
+
+/// Nothing here takes that long unless it is broken.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+pub struct Group {
+    pub directory: TempDir,
+    pub daemons: Vec<Daemon>,
+}
+
+pub struct Daemon {
+    pub config: PathBuf,
+    pub socket: PathBuf,
+    pub log: PathBuf,
+    pub peer_address: String,
+    child: Option<Child>,
+}
+
+impl Group {
+    /// Starts so many daemons.
+    pub fn start(nodes: usize) -> Group {
+        let mut group = Group::configure(nodes);
+        for daemon in &mut group.daemons {
+            daemon.start();
+        }
+        group
+    }
+
+    pub fn configure(nodes: usize) -> Group {
+        let directory = tempfile::tempdir().unwrap();
+        // All at once, so that no two are the same.
+        let listeners: Vec<_> = (0..nodes).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
+        let addresses: Vec<_> = listeners.iter().map(|listener| listener.local_addr().unwrap().to_string()).collect();
+        let peers: String =
+            (1..=nodes).map(|i| format!("[[peers]]\nname = \"n{i}\"\naddress = \"{}\"\n", addresses[i - 1])).collect();
+        let daemons = (1..=nodes).map(|i| {
+            let path = |suffix: &str| directory.path().join(format!("n{i}{suffix}"));
+            let config = format!(
+                "name = \"n{i}\"\ngroup = \"g\"\ndata_directory = \"n{i}\"\nlocal_socket = \"n{i}.sock\"\npeer_address = \"{}\"\n{peers}",
+                addresses[i - 1]
+            );
+            std::fs::write(path(".toml"), config).unwrap();
+            let peer_address = addresses[i - 1].clone();
+            Daemon { config: path(".toml"), socket: path(".sock"), log: path(".log"), peer_address, child: None }
+        });
+        let daemons = daemons.collect();
+        Group { directory, daemons }
+    }
+
+    /// Attaches database `shop` everywhere, each from the beginning.
+    pub fn attach_all(&self) -> Vec<Manager> {
+        let incarnations = 1..;
+        self.daemons
+            .iter()
+            .zip(incarnations)
+            .map(|(daemon, incarnation)| Manager::attach(&daemon.socket, Incarnation(incarnation), Position::ZERO))
+            .collect()
+    }
+}
+
+impl Daemon {
+    pub fn start(&mut self) {
+        let log = std::fs::File::options().create(true).append(true).open(&self.log).unwrap();
+        let child = Command::new(env!("CARGO_BIN_EXE_gcs"))
+            .args(["run", "--config"])
+            .arg(&self.config)
+            .env_remove("RUST_LOG")
+            .env("GCS_LOG", "debug")
+            .stderr(Stdio::from(log))
+            .spawn()
+            .unwrap();
+        self.child = Some(child);
+    }
+
+    /// SIGKILL.
+    pub fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+    }
+
+    pub fn terminate(&mut self) -> ExitStatus {
+        let mut child = self.child.take().unwrap();
+        let pid = nix::unistd::Pid::from_raw(child.id() as i32);
+        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).unwrap();
+        child.wait().unwrap()
+    }
+
+    /// Keeps it from running (or lets it go on), with its connections open.
+    pub fn freeze(&self, freeze: bool) {
+        use nix::sys::signal::{Signal, kill};
+        let pid = nix::unistd::Pid::from_raw(self.child.as_ref().unwrap().id() as i32);
+        kill(pid, if freeze { Signal::SIGSTOP } else { Signal::SIGCONT }).unwrap();
+    }
+
+    /// Runs to its end: exit status and what it said on stderr.
+    pub fn run_to_end(config: &Path) -> (Option<i32>, String) {
+        let output = Command::new(env!("CARGO_BIN_EXE_gcs"))
+            .args(["run", "--config"])
+            .arg(config)
+            .env("GCS_LOG", "error")
+            .output()
+            .unwrap();
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    }
+
+    pub fn is_running(&mut self) -> bool {
+        self.child.as_mut().is_some_and(|child| child.try_wait().unwrap().is_none())
+    }
+
+    pub fn log_text(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap()
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        self.kill();
+        if std::thread::panicking()
+            && let Ok(log) = std::fs::read_to_string(&self.log)
+        {
+            eprintln!("--- {}\n{log}", self.log.display());
+        }
+    }
+}
+
+/// One connection to a daemon.
+pub struct Link {
+    stream: UnixStream,
+    buffer: Vec<u8>,
+}
+
+impl Link {
+    /// Connects as soon as somebody listens.
+    pub fn connect(socket: &Path) -> Link {
+        let deadline = Instant::now() + PATIENCE;
+        let stream = loop {
+            match UnixStream::connect(socket) {
+                Ok(stream) => break stream,
+                // There is no event for a socket that is not there yet.
+                Err(error) if Instant::now() > deadline => panic!("{}: {error}", socket.display()),
+                Err(_) => std::thread::sleep(Duration::from_millis(5)),
+            }
+        };
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        Link { stream, buffer: Vec::new() }
+    }
+
+    pub fn hello(socket: &Path, role: Role, incarnation: Incarnation, group: Option<&str>) -> Link {
+        let mut link = Link::connect(socket);
+        link.send(
+            &Request::Hello {
+                protocol: link::PROTOCOL,
+                role,
+                database: if role == Role::Control { String::new() } else { "shop".to_owned() },
+                group: group.map(str::to_owned),
+                incarnation,
+            },
+            &[],
+        );
+        link
+    }
+
+    pub fn send(&mut self, request: &Request, payload: &[u8]) {
+        let mut out = Vec::new();
+        link::put_frame(&mut out, request, payload).unwrap();
+        self.stream.write_all(&out).unwrap();
+    }
+
+    pub fn send_raw(&mut self, bytes: &[u8]) {
+        self.stream.write_all(bytes).unwrap();
+    }
+
+    /// The next reply; `None` at the end of the connection.
+    pub fn receive(&mut self) -> Option<(Reply, Vec<u8>)> {
+        loop {
+            if let Some(length) = link::frame_len(&self.buffer).unwrap().filter(|length| *length <= self.buffer.len()) {
+                let frame: Vec<u8> = self.buffer.drain(..length).collect();
+                let (reply, payload) = link::decode_frame::<Reply>(&frame).unwrap();
+                return Some((reply, payload.to_vec()));
+            }
+            let mut piece = vec![0; 64 << 10];
+            match self.stream.read(&mut piece) {
+                Ok(0) => return None,
+                Ok(count) => self.buffer.extend_from_slice(&piece[..count]),
+                Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => return None,
+                Err(error) => panic!("no reply: {error}"),
+            }
+        }
+    }
+
+    pub fn failure(&mut self) -> FailureKind {
+        loop {
+            match self.receive() {
+                Some((Reply::Failed(failure), _)) => {
+                    assert!(self.receive().is_none(), "the connection ends after a failure");
+                    return failure.kind;
+                }
+                Some(_) => {}
+                None => panic!("the connection ended without a failure"),
+            }
+        }
+    }
+}
+
+/// A position as a manager got it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Delivered {
+    pub position: Position,
+    pub tag: Tag,
+    pub verdict: Verdict,
+    pub payload: Vec<u8>,
+    pub bodies: Vec<Vec<u8>>,
+}
+
+pub struct Manager {
+    pub link: Link,
+    pub incarnation: Incarnation,
+    pub serve_from: Position,
+    /// Everything that came and was not a position, newest last.
+    pub others: VecDeque<Reply>,
+    next: Position,
+    sequence: u64,
+}
+
+impl Manager {
+    pub fn attach(socket: &Path, incarnation: Incarnation, resume_after: Position) -> Manager {
+        let mut manager = Manager::greet(socket, incarnation);
+        manager.link.send(&Request::Attach { resume_after }, &[]);
+        manager.next = resume_after.next();
+        manager.serve_from = manager.wait_for(|reply| match reply {
+            Reply::Attached { serve_from, .. } => Some(*serve_from),
+            _ => None,
+        });
+        manager
+    }
+
+    pub fn greet(socket: &Path, incarnation: Incarnation) -> Manager {
+        let link = Link::hello(socket, Role::Manager, incarnation, Some("g"));
+        Manager { link, incarnation, serve_from: Position::ZERO, others: VecDeque::new(), next: Position(1), sequence: 0 }
+    }
+
+    pub fn wait_for<T>(&mut self, matches: impl Fn(&Reply) -> Option<T>) -> T {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let (reply, _) = self.link.receive().expect("the daemon closed the connection");
+            if let Some(found) = matches(&reply) {
+                return found;
+            }
+            assert!(Instant::now() < deadline, "no such reply, but {:?} and {reply:?}", self.others);
+            self.others.push_back(reply);
+        }
+    }
+
+    pub fn wait_for_status(&mut self, matches: impl Fn(&GroupStatus) -> bool) {
+        self.wait_for(|reply| match reply {
+            Reply::Group(status) if matches(status) => Some(()),
+            _ => None,
+        });
+    }
+
+    pub fn submit(&mut self, writeset: &[u8]) -> Sequence {
+        self.sequence += 1;
+        let (slot, sequence) = (SlotId(7), Sequence(self.sequence));
+        self.link.send(&Request::Submit { slot, sequence }, writeset);
+        sequence
+    }
+
+    /// The next position; positions must come without gap or duplicate.
+    pub fn next_delivered(&mut self) -> Delivered {
+        loop {
+            let (reply, payload) = self.link.receive().expect("the daemon closed the connection");
+            let Reply::Ordered { position, tag, verdict, mut more } = reply else {
+                self.others.push_back(reply);
+                continue;
+            };
+            assert_eq!(position, self.next);
+            self.next = position.next();
+            let mut bodies = Vec::new();
+            while more {
+                match self.link.receive() {
+                    Some((Reply::Body { position: of, more: further }, body)) => {
+                        assert_eq!(of, position);
+                        bodies.push(body);
+                        more = further;
+                    }
+                    other => self.others.push_back(other.expect("the daemon closed the connection").0),
+                }
+            }
+            return Delivered { position, tag, verdict, payload, bodies };
+        }
+    }
+
+    pub fn delivered(&mut self, count: usize) -> Vec<Delivered> {
+        (0..count).map(|_| self.next_delivered()).collect()
+    }
+}
+
+/// A writeset that updates the row with this key, read at `base`.
+pub fn writeset(key: u64, base: Position) -> Vec<u8> {
+    writeset_with(key, base, 0, format!("body of {key}").as_bytes())
+}
+
+pub fn writeset_with(key: u64, base: Position, chunks: u32, body: &[u8]) -> Vec<u8> {
+    let groups = vec![KeyGroup { base, exclusive: vec![Key(key)], shared: vec![] }];
+    Envelope { groups, chunks, oldest_base: base, ..Default::default() }.encode(body)
+}
+
+/// The stream without what may differ between nodes: payloads are left out for the one that submitted.
+pub fn order(delivered: &[Delivered]) -> Vec<(Position, Tag, Verdict)> {
+    delivered.iter().map(|one| (one.position, one.tag, one.verdict)).collect()
+}

@@ -1,0 +1,49 @@
+-- Functions and views of postgres_r, run as part of CREATE EXTENSION in schema postgres_r.
+
+CREATE FUNCTION start_replication(database name, group_name text) RETURNS void
+    LANGUAGE sql VOLATILE STRICT PARALLEL UNSAFE
+    AS 'SELECT postgres_r.start_replication_as_text(database::text, group_name)';
+COMMENT ON FUNCTION start_replication(name, text) IS
+    'as ALTER DATABASE ... START REPLICATION IN GROUP ...';
+
+CREATE FUNCTION stop_replication(database name) RETURNS void
+    LANGUAGE sql VOLATILE STRICT PARALLEL UNSAFE
+    AS 'SELECT postgres_r.stop_replication_as_text(database::text)';
+COMMENT ON FUNCTION stop_replication(name) IS
+    'as ALTER DATABASE ... STOP REPLICATION';
+
+CREATE VIEW members AS SELECT * FROM member_list();
+COMMENT ON VIEW members IS 'the group''s members as seen from this node, for the current database';
+
+-- In pg_catalog, so that it is found without a schema, like every other pg_stat view.
+SET LOCAL allow_system_table_mods = on;
+CREATE VIEW pg_catalog.pg_stat_postgres_r AS
+    SELECT
+        pg_catalog.max(value) FILTER (WHERE name = 'commits') AS commits,
+        pg_catalog.max(value) FILTER (WHERE name = 'aborts_conflict') AS aborts_conflict,
+        pg_catalog.max(value) FILTER (WHERE name = 'aborts_horizon') AS aborts_horizon,
+        pg_catalog.max(value) FILTER (WHERE name = 'aborts_malformed') AS aborts_malformed,
+        pg_catalog.max(value) FILTER (WHERE name = 'aborts_victim') AS aborts_victim,
+        pg_catalog.max(value) FILTER (WHERE name = 'refused_quorum') AS refused_quorum,
+        pg_catalog.max(value) FILTER (WHERE name = 'refused_overload') AS refused_overload,
+        pg_catalog.max(value) FILTER (WHERE name = 'outcomes_unknown') AS outcomes_unknown,
+        pg_catalog.max(value) FILTER (WHERE name = 'handed_over') AS handed_over,
+        pg_catalog.max(value) FILTER (WHERE name = 'yielded') AS yielded,
+        pg_catalog.max(value) FILTER (WHERE name = 'applied') AS applied,
+        pg_catalog.max(value) FILTER (WHERE name = 'apply_retries') AS apply_retries,
+        pg_catalog.max(value) FILTER (WHERE name = 'apply_gave_way') AS apply_gave_way,
+        pg_catalog.max(value) FILTER (WHERE name = 'sessions_ended') AS sessions_ended,
+        pg_catalog.max(value) FILTER (WHERE name = 'verdict_wait_us') / 1000.0 AS verdict_wait_ms,
+        pg_catalog.max(value) FILTER (WHERE name = 'gate_waits') AS gate_waits,
+        pg_catalog.max(value) FILTER (WHERE name = 'gate_wait_us') / 1000.0 AS gate_wait_ms,
+        pg_catalog.max(value) FILTER (WHERE name = 'bytes_sent') AS bytes_sent,
+        pg_catalog.max(value) FILTER (WHERE name = 'bytes_received') AS bytes_received,
+        pg_catalog.max(value) FILTER (WHERE name = 'resubmissions') AS resubmissions,
+        pg_catalog.max(value) FILTER (WHERE name = 'attaches') AS attaches,
+        pg_catalog.max(value) FILTER (WHERE name = 'spooled') AS spooled
+    FROM postgres_r.counter_list();
+COMMENT ON VIEW pg_catalog.pg_stat_postgres_r IS 'what replication of the current database did on this node since the server started';
+RESET allow_system_table_mods;
+
+GRANT USAGE ON SCHEMA postgres_r TO PUBLIC;
+GRANT SELECT ON members, pg_catalog.pg_stat_postgres_r TO PUBLIC;
