@@ -26,6 +26,10 @@ pub struct Delivery {
 
 #[derive(Clone, Debug)]
 pub enum Fact {
+    /// A core ordered a position, whether its node has a database or not.
+    Ordered { node: N, tag: Tag, outcome: PositionOutcome },
+    /// A node wrote down its ordered state as of this entry.
+    Checkpointed { node: N, index: LogIndex, checksum: u32 },
     /// A daemon gave a position to its PostgreSQL.
     Delivered { node: N, delivery: Rc<Delivery> },
     /// PostgreSQL needs positions after this one, and its daemon no longer has them.

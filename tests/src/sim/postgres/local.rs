@@ -103,7 +103,7 @@ impl Postgres {
         let txn = Txn {
             id,
             sequence: *sequence,
-            repeatable: ctx.rng.chance(500),
+            repeatable: ctx.rng.permille(500),
             snapshot: self.visible,
             oldest_base: self.committed,
             ops,
@@ -445,7 +445,7 @@ fn groups(txn: &Txn, base: Position) -> Vec<KeyGroup> {
 fn encode(ctx: &mut Ctx<'_>, body: &Body, groups: &[KeyGroup], oldest_base: Position) -> Payload {
     let mut rest = Bytes::from(body.encode());
     let mut chunks = Vec::new();
-    if ctx.rng.chance(80) {
+    if ctx.rng.permille(80) {
         for _ in 0..ctx.rng.between(1, 3) {
             let at = rest.len().min(ctx.rng.between(1, 12) as usize);
             chunks.push(rest.split_to(at));
