@@ -9,7 +9,6 @@ pub mod admission;
 pub mod blockers;
 pub mod catalog;
 pub mod datum;
-pub mod error;
 pub mod execution;
 pub mod heap;
 pub mod index;
