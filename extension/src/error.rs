@@ -83,6 +83,11 @@ pub fn catching_up() -> Error {
         .hint("Try again in a moment, or use another node.")
 }
 
+pub fn starting_up() -> Error {
+    Error::new(PgSqlErrorCode::ERRCODE_CANNOT_CONNECT_NOW, "the server has yet to find out which databases are replicated")
+        .hint("Try again in a moment; if it stays like this, see the server's log.")
+}
+
 pub fn out_of_service(reason: &str) -> Error {
     Error::new(PgSqlErrorCode::ERRCODE_CANNOT_CONNECT_NOW, "the database is out of service on this node")
         .detail(reason.to_string())

@@ -44,6 +44,7 @@ pub extern "C-unwind" fn _PG_init() {
     });
     pg::worker::install(pg::worker::Mains {
         launcher: manager::launcher::main,
+        scout: manager::scout::main,
         manager: manager::main,
         remote: apply::worker::main,
     });
