@@ -11,6 +11,7 @@
 use std::fmt;
 use std::rc::Rc;
 
+use gcs_writeset::body::Datum::Absent;
 use gcs_writeset::body::{Image, Item, Items};
 use gcs_writeset::writeset::Envelope;
 use pgrx::PgSqlErrorCode;
@@ -18,9 +19,10 @@ use thiserror::Error;
 
 use super::{statement, victim};
 use crate::error::Error;
+use crate::pg::clock;
+use crate::pg::datum::TransmissionModes;
 use crate::pg::heap::{BadColumn, Doubt, Outcome, Patience, Target};
 use crate::pg::memory::Context;
-use crate::pg::datum::TransmissionModes;
 use crate::pg::relation::{self, Lock, Open};
 use crate::pg::role::Acting;
 use crate::pg::snapshot::Fresh;
@@ -74,7 +76,11 @@ impl fmt::Display for Action {
 
 /// Applies a whole writeset. Needs an open transaction without an active snapshot of its own. PostgreSQL's own errors pass; what
 /// is done must then be rolled back, as after `Err`.
-pub fn apply(_envelope: &Envelope, body: &[u8]) -> Result<Applied, Divergence> {
+pub fn apply(envelope: &Envelope, body: &[u8]) -> Result<Applied, Divergence> {
+    if envelope.has_statements {
+        // now() is what it was on the origin: a column's default is computed once for all rows that are there.
+        clock::pretend_started_at(envelope.started_at);
+    }
     let mut writeset = Writeset {
         snapshot: Fresh::take(),
         modes: None,
@@ -152,7 +158,13 @@ impl Writeset {
         Ok(())
     }
 
-    fn change(&mut self, relation: u32, action: Action, identity: Image<'_>, new: Option<Image<'_>>) -> Result<(), Divergence> {
+    fn change(
+        &mut self,
+        relation: u32,
+        action: Action,
+        identity: Image<'_>,
+        new: Option<Image<'_>>,
+    ) -> Result<(), Divergence> {
         self.open(relation)?;
         for _ in 0..ATTEMPTS_MAX {
             if std::mem::take(&mut self.wrote) {
@@ -258,8 +270,6 @@ impl Writeset {
         Ok(())
     }
 }
-
-use gcs_writeset::body::Datum::Absent;
 
 fn full_name(known: &Known) -> String {
     format!("{}.{}", known.table.schema, known.table.name)

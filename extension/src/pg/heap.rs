@@ -1,5 +1,5 @@
-//! Changing the rows of one table directly, below the executor: no plan, no defaults, no checks, and only those triggers that
-//! are meant for applied rows.
+//! Changing the rows of one table directly, below the executor: no plan, no triggers, no defaults, no checks. (Triggers that
+//! would fire for applied rows, ENABLE ALWAYS and REPLICA, are refused where they are made.)
 //!
 //! A [`Target`] is one table open for it, with its indexes, for the length of one writeset. Rows are looked up with an MVCC
 //! snapshot that the caller keeps fresh; a row that somebody else holds is reported with its holders before we wait.
@@ -121,7 +121,7 @@ impl Target {
             let tuple = scratch.with(|| self.form());
             let command = pg_sys::GetCurrentCommandId(true);
             pg_sys::heap_insert(self.relation.raw(), tuple, command, 0, std::ptr::null_mut());
-            Ok(self.enter_into_indexes(tuple, false, scratch))
+            Ok(self.enter_into_indexes(tuple, scratch))
         }
     }
 
@@ -154,7 +154,7 @@ impl Target {
             let outcome = self.outcome(result, mode);
             let is_hot = u32::from((*(*tuple).t_data).t_infomask2) & pg_sys::HEAP_ONLY_TUPLE != 0;
             let doubts = match outcome {
-                Outcome::Done if !is_hot => self.enter_into_indexes(tuple, true, scratch),
+                Outcome::Done if !is_hot => self.enter_into_indexes(tuple, scratch),
                 _ => Vec::new(),
             };
             Ok((outcome, doubts))
@@ -255,7 +255,8 @@ impl Target {
             let mut keys: Vec<pg_sys::ScanKeyData> = (0..(*(*index).rd_index).indnkeyatts as usize)
                 .map(|at| equality_key(index, at, values[at], nulls[at]))
                 .collect();
-            let mut dirty = pg_sys::SnapshotData { snapshot_type: pg_sys::SnapshotType::SNAPSHOT_DIRTY, ..Default::default() };
+            let mut dirty =
+                pg_sys::SnapshotData { snapshot_type: pg_sys::SnapshotType::SNAPSHOT_DIRTY, ..Default::default() };
             let scan = pg_sys::index_beginscan(self.relation.raw(), index, &mut dirty, keys.len() as i32, 0);
             pg_sys::index_rescan(scan, keys.as_mut_ptr(), keys.len() as i32, std::ptr::null_mut(), 0);
             while pg_sys::index_getnext_slot(scan, pg_sys::ScanDirection::ForwardScanDirection, self.found) {
@@ -351,7 +352,7 @@ impl Target {
 
     /// # Safety
     /// `tuple` must just have been put into the table.
-    unsafe fn enter_into_indexes(&mut self, tuple: pg_sys::HeapTuple, update: bool, scratch: &Context) -> Vec<Doubt> {
+    unsafe fn enter_into_indexes(&mut self, tuple: pg_sys::HeapTuple, scratch: &Context) -> Vec<Doubt> {
         // SAFETY: by contract; the slot does not own the tuple and is emptied before the tuple goes.
         unsafe {
             if (*self.info).ri_NumIndices == 0 {
@@ -361,7 +362,6 @@ impl Target {
             (*self.made).tts_tid = (*tuple).t_self;
             (*self.made).tts_tableOid = self.relation.oid();
             let place = Place((*tuple).t_self);
-            let _ = update;
             let doubtful = scratch.with(|| {
                 pg_sys::ExecInsertIndexTuples(
                     self.info,
@@ -388,8 +388,8 @@ impl Target {
     unsafe fn outcome(&self, result: pg_sys::TM_Result::Type, mode: pg_sys::LockTupleMode::Type) -> Outcome {
         match result {
             pg_sys::TM_Result::TM_Ok => Outcome::Done,
-            // SAFETY: by contract.
             pg_sys::TM_Result::TM_BeingModified | pg_sys::TM_Result::TM_WouldBlock => {
+                // SAFETY: by contract.
                 Outcome::Held(unsafe { super::rowlock::holders(self.found, mode) })
             }
             _ => Outcome::Gone,
@@ -415,8 +415,7 @@ impl Target {
             let count = (*(*relation).rd_index).indnkeyatts as usize;
             let keys: Vec<_> = (0..count).map(|at| equality_key(relation, at, pg_sys::Datum::null(), false)).collect();
             let attributes = (0..count).map(|at| (*info).ii_IndexAttrNumbers[at] as usize - 1).collect();
-            let scan =
-                pg_sys::index_beginscan(self.relation.raw(), relation, pg_sys::GetActiveSnapshot(), count as i32, 0);
+            let scan = pg_sys::index_beginscan(self.relation.raw(), relation, pg_sys::GetActiveSnapshot(), count as i32, 0);
             Lookup { scan, keys, attributes }
         }
     }
@@ -431,9 +430,9 @@ impl Target {
             let scan = (*(*self.relation.raw()).rd_tableam).index_fetch_begin.map(|begin| begin(self.relation.raw()));
             let Some(scan) = scan else { return false };
             let table = &*(*self.relation.raw()).rd_tableam;
-            let found = table.index_fetch_tuple.is_some_and(|fetch| {
-                fetch(scan, &mut place, self_snapshot, self.found, &mut again, std::ptr::null_mut())
-            });
+            let found = table
+                .index_fetch_tuple
+                .is_some_and(|fetch| fetch(scan, &mut place, self_snapshot, self.found, &mut again, std::ptr::null_mut()));
             if let Some(end) = table.index_fetch_end {
                 end(scan);
             }

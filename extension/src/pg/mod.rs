@@ -8,6 +8,7 @@ pub mod access;
 pub mod admission;
 pub mod blockers;
 pub mod catalog;
+pub mod clock;
 pub mod datum;
 pub mod execution;
 pub mod heap;
