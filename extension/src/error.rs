@@ -99,6 +99,12 @@ pub fn overloaded() -> Error {
         .hint(RETRY)
 }
 
+pub fn behind(positions: u64) -> Error {
+    Error::new(PgSqlErrorCode::ERRCODE_INSUFFICIENT_RESOURCES, "this node is too far behind its group")
+        .detail(format!("It has yet to apply {positions} transactions of other nodes."))
+        .hint("Run the transaction again later, or on another node.")
+}
+
 pub fn not_attached() -> Error {
     Error::new(PgSqlErrorCode::ERRCODE_READ_ONLY_SQL_TRANSACTION, "cannot change data before this server has joined its group")
         .hint("Try again in a moment.")

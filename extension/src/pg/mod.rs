@@ -10,6 +10,7 @@ pub mod blockers;
 pub mod catalog;
 pub mod datum;
 pub mod error;
+pub mod executor;
 pub mod execution;
 pub mod heap;
 pub mod index;
