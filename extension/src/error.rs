@@ -7,6 +7,8 @@ use gcs_writeset::Position;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
+use crate::pg::xact;
+
 /// An error of ours, ready to be raised or to be put into another report.
 #[derive(Clone, Debug)]
 pub struct Error {
@@ -58,6 +60,12 @@ impl Error {
             report = report.set_hint(hint);
         }
         report.report(level);
+    }
+}
+
+impl From<xact::Failed> for Error {
+    fn from(failed: xact::Failed) -> Error {
+        Error::new(failed.code, failed.message)
     }
 }
 

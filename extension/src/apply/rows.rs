@@ -13,9 +13,11 @@ use std::rc::Rc;
 
 use gcs_writeset::body::{Image, Item, Items};
 use gcs_writeset::writeset::Envelope;
+use pgrx::PgSqlErrorCode;
 use thiserror::Error;
 
 use super::{statement, victim};
+use crate::error::Error;
 use crate::pg::heap::{BadColumn, Doubt, Outcome, Patience, Target};
 use crate::pg::memory::Context;
 use crate::pg::datum::TransmissionModes;
@@ -169,12 +171,11 @@ impl Writeset {
             }
             self.snapshot.renew();
         }
-        crate::pg::error::raise(crate::pg::error::Raise {
-            code: crate::pg::error::Code::ERRCODE_T_R_SERIALIZATION_FAILURE,
-            message: format!("could not {action} a row of relation \"{}\"", self.relations[relation as usize].name),
-            detail: Some(format!("Others changed it {ATTEMPTS_MAX} times first.")),
-            hint: None,
-        })
+        let table = &self.relations[relation as usize].name;
+        let message = format!("could not {action} a row of relation \"{table}\"");
+        Error::new(PgSqlErrorCode::ERRCODE_T_R_SERIALIZATION_FAILURE, message)
+            .detail(format!("Others changed it {ATTEMPTS_MAX} times first."))
+            .raise()
     }
 
     /// Changes the row found last.

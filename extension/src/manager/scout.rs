@@ -90,10 +90,7 @@ fn carry_out(shared: &Shared, index: usize, request: &Request, name: &str, wante
     let oid = match checked {
         Ok(Ok(oid)) => oid,
         Ok(Err(error)) => return request.answer(Err(error)),
-        Err(error) => {
-            let (code, message) = xact::describe(&error);
-            return request.answer(Err(Error::new(code, message)));
-        }
+        Err(error) => return request.answer(Err(error.into())),
     };
     let result = shared.table.exclusive(|| match wanted {
         Wanted::Start { group } => begin_start(shared, index, oid, name, group),

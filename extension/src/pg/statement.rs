@@ -282,8 +282,8 @@ unsafe fn truncate(statement: &pg_sys::TruncateStmt) -> Class {
 unsafe fn alter_table(statement: &pg_sys::AlterTableStmt) -> Class {
     // SAFETY: of a parse tree.
     unsafe {
-        let mut ordered =
-            Ordered { targets: find(statement.relation).into_iter().collect(), needs_relation: true, ..Ordered::default() };
+        let targets: Vec<Oid> = find(statement.relation).into_iter().collect();
+        let mut ordered = Ordered { needs_relation: targets.is_empty(), targets, ..Ordered::default() };
         ordered.changes_types = statement.objtype == ObjectType::OBJECT_TYPE;
         for command in list::pointers::<pg_sys::AlterTableCmd>(statement.cmds) {
             use pg_sys::AlterTableType as Kind;
