@@ -196,7 +196,11 @@ fn committed() {
         let area = ending.turn.database;
         advance(area, ending.turn.position, xact::last_commit_lsn());
         let counters = &area.state.counters;
-        if ending.turn.local { counters.commits.one() } else { counters.applied.one() }
+        if ending.turn.local {
+            counters.commits.one()
+        } else {
+            counters.applied.one()
+        }
         finish_slot();
     }
     clean_up();
@@ -307,7 +311,8 @@ fn truth_about(report: &Report) -> Option<Error> {
     let database = session::database()?;
     let (slot, _) = shmem::get()?.my_slot()?;
     let (winner, node) = slot.victim_of(process::my_transaction()?)?;
-    let by_summons = report.is(PgSqlErrorCode::ERRCODE_QUERY_CANCELED) && report.has_format(c"canceling statement due to user");
+    let by_summons =
+        report.is(PgSqlErrorCode::ERRCODE_QUERY_CANCELED) && report.has_format(c"canceling statement due to user");
     let by_conflict = report.has_format(c"canceling statement due to conflict with recovery")
         || report.has_format(c"terminating connection due to conflict with recovery");
     (by_summons || by_conflict).then(|| {

@@ -72,7 +72,9 @@ impl From<xact::Failed> for Error {
 pub fn no_link() -> Error {
     Error::new(PgSqlErrorCode::ERRCODE_READ_ONLY_SQL_TRANSACTION, "cannot change data while this node has no group")
         .detail("The server is not connected to its gcs.")
-        .hint("Reading is possible. Check that gcs runs and that postgres_r.gcs_socket names its socket, or use another node.")
+        .hint(
+            "Reading is possible. Check that gcs runs and that postgres_r.gcs_socket names its socket, or use another node.",
+        )
 }
 
 pub fn no_quorum() -> Error {
@@ -114,8 +116,11 @@ pub fn behind(positions: u64) -> Error {
 }
 
 pub fn not_attached() -> Error {
-    Error::new(PgSqlErrorCode::ERRCODE_READ_ONLY_SQL_TRANSACTION, "cannot change data before this server has joined its group")
-        .hint("Try again in a moment.")
+    Error::new(
+        PgSqlErrorCode::ERRCODE_READ_ONLY_SQL_TRANSACTION,
+        "cannot change data before this server has joined its group",
+    )
+    .hint("Try again in a moment.")
 }
 
 pub fn serializable() -> Error {
@@ -127,8 +132,11 @@ pub fn serializable() -> Error {
 }
 
 pub fn prepared() -> Error {
-    Error::new(PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED, "cannot PREPARE a transaction that changed a replicated database")
-        .hint("Use COMMIT.")
+    Error::new(
+        PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
+        "cannot PREPARE a transaction that changed a replicated database",
+    )
+    .hint("Use COMMIT.")
 }
 
 pub fn too_large(bytes: usize, limit: usize) -> Error {
@@ -156,7 +164,9 @@ pub fn conflict(what: Option<(String, String)>, winner: Position, node: &str) ->
 
 pub fn below_horizon(horizon: Position) -> Error {
     Error::new(PgSqlErrorCode::ERRCODE_T_R_SERIALIZATION_FAILURE, LOST)
-        .detail(format!("The group no longer keeps the history before position {horizon}, which this transaction started from."))
+        .detail(format!(
+            "The group no longer keeps the history before position {horizon}, which this transaction started from."
+        ))
         .hint(RETRY)
 }
 
@@ -190,10 +200,7 @@ pub fn committed_elsewhere(position: Position, why: &str) -> Error {
 }
 
 pub fn not_preloaded() -> Error {
-    Error::new(
-        PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
-        "postgres_r must be loaded when the server starts",
-    )
-    .detail("It is not in shared_preload_libraries.")
-    .hint("Put shared_preload_libraries = 'postgres_r' into postgresql.conf and restart the server.")
+    Error::new(PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, "postgres_r must be loaded when the server starts")
+        .detail("It is not in shared_preload_libraries.")
+        .hint("Put shared_preload_libraries = 'postgres_r' into postgresql.conf and restart the server.")
 }

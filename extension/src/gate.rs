@@ -337,7 +337,8 @@ impl Gate {
         }
         self.lock.exclusive(|| {
             let from = self.state.claim_from.load(Ordering::Relaxed).max(self.committed().0 + 1);
-            let found = (from..=self.known().0).map(Position).find(|&p| self.live(p).is_some_and(|e| e.kind() == Kind::Queued));
+            let found =
+                (from..=self.known().0).map(Position).find(|&p| self.live(p).is_some_and(|e| e.kind() == Kind::Queued));
             let next = found.map_or(self.known().0 + 1, |position| position.0 + 1);
             self.state.claim_from.store(next, Ordering::Relaxed);
             let position = found?;

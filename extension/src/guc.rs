@@ -11,7 +11,8 @@ pub const APPLY_WORKERS_MAX: usize = 16;
 static APPLY_QUEUE_SIZE: GucSetting<i32> = GucSetting::<i32>::new(16 * 1024);
 static APPLY_WORKERS: GucSetting<i32> = GucSetting::<i32>::new(4);
 static COMMIT_TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(10_000);
-static GCS_SOCKET: GucSetting<Option<std::ffi::CString>> = GucSetting::<Option<std::ffi::CString>>::new(Some(DEFAULT_SOCKET));
+static GCS_SOCKET: GucSetting<Option<std::ffi::CString>> =
+    GucSetting::<Option<std::ffi::CString>>::new(Some(DEFAULT_SOCKET));
 static MAX_DATABASES: GucSetting<i32> = GucSetting::<i32>::new(4);
 static MAX_WRITESET_SIZE: GucSetting<i32> = GucSetting::<i32>::new(1024 * 1024);
 static READER_GRACE: GucSetting<i32> = GucSetting::<i32>::new(5_000);

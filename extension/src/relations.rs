@@ -20,7 +20,10 @@ const TABLES_MAX: usize = 4096;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Identity {
     /// Position in `Table::indexes`, and for each live column whether it is part.
-    Index { index: usize, columns: Vec<bool> },
+    Index {
+        index: usize,
+        columns: Vec<bool>,
+    },
     WholeRow,
 }
 

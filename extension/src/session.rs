@@ -42,10 +42,9 @@ pub fn database() -> Option<&'static DatabaseArea> {
         return index.map(|index| &shared.databases[index]);
     }
     let oid = process::my_database();
-    let found = shared
-        .databases
-        .iter()
-        .find(|area| matches!(area.state.phase(), Phase::Active | Phase::Stopping | Phase::Failed) && area.state.oid() == oid);
+    let found = shared.databases.iter().find(|area| {
+        matches!(area.state.phase(), Phase::Active | Phase::Stopping | Phase::Failed) && area.state.oid() == oid
+    });
     FOUND.set((version, found.map(|area| area.index)));
     found
 }

@@ -291,8 +291,10 @@ impl Worker {
 
     /// Calls it if it sleeps; whoever gets `true` is the only one who did.
     pub fn call(&self) -> bool {
-        let called =
-            self.doing.compare_exchange(Doing::Idle as u32, Doing::Called as u32, Ordering::SeqCst, Ordering::SeqCst).is_ok();
+        let called = self
+            .doing
+            .compare_exchange(Doing::Idle as u32, Doing::Called as u32, Ordering::SeqCst, Ordering::SeqCst)
+            .is_ok();
         if called {
             self.place.wake();
         }
@@ -318,10 +320,8 @@ fn demand() -> Demand {
         + Gate::bytes()
         + guc::apply_queue_bytes().next_multiple_of(64)
         + bytes_of::<Worker>(APPLY_WORKERS_MAX);
-    let bytes = bytes_of::<Server>(1)
-        + databases * one
-        + bytes_of::<Slot>(process::places())
-        + bytes_of::<Request>(REQUESTS);
+    let bytes =
+        bytes_of::<Server>(1) + databases * one + bytes_of::<Slot>(process::places()) + bytes_of::<Request>(REQUESTS);
     Demand { bytes, locks: 1 + databases }
 }
 

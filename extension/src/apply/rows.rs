@@ -18,9 +18,9 @@ use thiserror::Error;
 
 use super::{statement, victim};
 use crate::error::Error;
+use crate::pg::datum::TransmissionModes;
 use crate::pg::heap::{BadColumn, Doubt, Outcome, Patience, Target};
 use crate::pg::memory::Context;
-use crate::pg::datum::TransmissionModes;
 use crate::pg::relation::{self, Lock, Open};
 use crate::pg::role::Acting;
 use crate::pg::snapshot::Fresh;
@@ -152,7 +152,13 @@ impl Writeset {
         Ok(())
     }
 
-    fn change(&mut self, relation: u32, action: Action, identity: Image<'_>, new: Option<Image<'_>>) -> Result<(), Divergence> {
+    fn change(
+        &mut self,
+        relation: u32,
+        action: Action,
+        identity: Image<'_>,
+        new: Option<Image<'_>>,
+    ) -> Result<(), Divergence> {
         self.open(relation)?;
         for _ in 0..ATTEMPTS_MAX {
             if std::mem::take(&mut self.wrote) {

@@ -168,9 +168,9 @@ pub fn check_let_go() {
             "remote backend gives way to an earlier position"
         );
     }
-    let gave_way = shmem::get().and_then(|shared| shared.my_slot()).is_some_and(|(slot, _)| {
-        process::my_transaction().is_some_and(|transaction| slot.victim_of(transaction).is_some())
-    });
+    let gave_way = shmem::get()
+        .and_then(|shared| shared.my_slot())
+        .is_some_and(|(slot, _)| process::my_transaction().is_some_and(|transaction| slot.victim_of(transaction).is_some()));
     if gave_way {
         if let Some((area, _)) = ME.get() {
             area.state.counters.apply_gave_way.one();
@@ -241,7 +241,12 @@ fn apply(area: &'static DatabaseArea, job: &Job, envelope: &Envelope, body: &[u8
         }
         // Even if nothing was written: the position travels in the commit record.
         xact::ensure_id();
-        commit::commit_at(Turn { database: area, position: job.position, committed_at: envelope.committed_at, local: false });
+        commit::commit_at(Turn {
+            database: area,
+            position: job.position,
+            committed_at: envelope.committed_at,
+            local: false,
+        });
         Ok(())
     });
     victim::end();

@@ -301,7 +301,9 @@ impl Buffer {
         }
         for (class, entries) in by_class.into_iter().enumerate() {
             taken.origins.extend(
-                entries.iter().map(|e| Origin { source: e.source, item: places.place(e.item as usize, self.definition_bytes.len()) }),
+                entries
+                    .iter()
+                    .map(|e| Origin { source: e.source, item: places.place(e.item as usize, self.definition_bytes.len()) }),
             );
             let keys = entries.iter().map(|e| e.key).collect();
             match class as u16 {

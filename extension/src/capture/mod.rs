@@ -136,7 +136,9 @@ impl Captured {
             }
             None if part == keys::ROW => match &known.identity {
                 Identity::Index { index, .. } => (known.table.indexes.get(*index)?.attributes.clone(), String::new()),
-                Identity::WholeRow => (Some(known.table.columns.iter().map(|column| column.attribute).collect()), String::new()),
+                Identity::WholeRow => {
+                    (Some(known.table.columns.iter().map(|column| column.attribute).collect()), String::new())
+                }
             },
             None => return Some(KeyDescription { table, key: String::new() }),
         };

@@ -16,6 +16,7 @@ use gcs_writeset::key::name_hash;
 use gcs_writeset::{Key, Namespace};
 
 use super::buffer::{Command, Guard, Strength};
+use super::session;
 use super::touched::{self, Touched};
 use super::{base, transaction};
 use crate::error::Error;
@@ -24,7 +25,6 @@ use crate::pg::relation::{self, Lock, Oid, Open, Persistence, RelationKind};
 use crate::pg::statement::{Class, Ordered, Refusal};
 use crate::pg::utility::{self, Stage, Utility};
 use crate::pg::{role, sequence, setting, subtransaction, trigger};
-use super::session;
 use crate::relations;
 
 /// Settings that change what a statement means.
@@ -234,10 +234,8 @@ fn item(utility: &Utility) -> Vec<u8> {
         return Vec::new();
     };
     let role = role::current_name().unwrap_or_default();
-    let settings: Vec<(&str, String)> = SETTINGS
-        .iter()
-        .filter_map(|name| Some((name.to_str().ok()?, setting::get(name)?)))
-        .collect();
+    let settings: Vec<(&str, String)> =
+        SETTINGS.iter().filter_map(|name| Some((name.to_str().ok()?, setting::get(name)?))).collect();
     let settings: Vec<(&str, &str)> = settings.iter().map(|(name, value)| (*name, value.as_str())).collect();
     let mut item = Vec::with_capacity(text.len() + 512);
     item.put_statement(&role, &settings, &text);

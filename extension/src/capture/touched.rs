@@ -130,7 +130,9 @@ impl Touched {
             return;
         }
         if entry.kind == RelationKind::Index {
-            if let Some((table, entry)) = relation::table_of_index(oid).and_then(|table| Some((table, relation::entry(table)?))) {
+            if let Some((table, entry)) =
+                relation::table_of_index(oid).and_then(|table| Some((table, relation::entry(table)?)))
+            {
                 self.note(table, &entry);
             }
             return;

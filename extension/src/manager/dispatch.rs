@@ -203,7 +203,10 @@ impl Dispatch {
         } else if position == self.area.gate.known().next() {
             self.queue(&Job { position, depends_on, node, storage });
         } else {
-            return Err(LinkError::Protocol(format!("a body for position {position} came after {}", self.area.gate.known())));
+            return Err(LinkError::Protocol(format!(
+                "a body for position {position} came after {}",
+                self.area.gate.known()
+            )));
         }
         Ok(())
     }

@@ -83,7 +83,9 @@ fn leave(shared: &Shared, place: process::ProcNo) {
 }
 
 enum Connection {
-    Down { retry_at: Instant },
+    Down {
+        retry_at: Instant,
+    },
     /// Greeted; the welcome has yet to come.
     Greeting(Link),
     /// The attach has yet to be ordered. Streaming may have begun.

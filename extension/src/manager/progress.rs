@@ -71,7 +71,8 @@ impl Progress {
     /// When to look again, though nothing wakes us: positions are about to be committed, or to be flushed.
     pub fn next(&self, area: &DatabaseArea) -> Option<Duration> {
         let known = area.gate.known();
-        let settled = self.told.is_some_and(|(committed, flushed, base)| committed == known && flushed == known && base == known);
+        let settled =
+            self.told.is_some_and(|(committed, flushed, base)| committed == known && flushed == known && base == known);
         (!settled).then_some(REPORT_EVERY)
     }
 }

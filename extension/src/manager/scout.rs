@@ -60,7 +60,10 @@ fn adopt_databases(shared: &Shared) -> bool {
     for (id, group, oid, name) in found {
         let Some(name) = name else {
             log::warn(
-                format!("replication origin of group \"{group}\" belongs to database {}, which does not exist", oid.to_u32()),
+                format!(
+                    "replication origin of group \"{group}\" belongs to database {}, which does not exist",
+                    oid.to_u32()
+                ),
                 None,
                 Some("Drop it with pg_replication_origin_drop().".into()),
             );
@@ -108,11 +111,8 @@ fn check(name: &str, role: pg_sys::Oid) -> Result<pg_sys::Oid, Error> {
             .hint("Create it first, on every node."));
     };
     if !catalog::may_replicate(role, oid) {
-        return Err(Error::new(
-            PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE,
-            format!("must be owner of database {name}"),
-        )
-        .hint("Only a superuser or the database's owner can start and stop its replication."));
+        return Err(Error::new(PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE, format!("must be owner of database {name}"))
+            .hint("Only a superuser or the database's owner can start and stop its replication."));
     }
     Ok(oid)
 }

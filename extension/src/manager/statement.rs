@@ -89,7 +89,8 @@ enum Token {
 }
 
 fn keywords(tokens: &mut &[Token], wanted: &[&str]) -> Option<()> {
-    let found = tokens.len() >= wanted.len() && tokens.iter().zip(wanted).all(|(t, w)| matches!(t, Token::Word(word) if word == w));
+    let found =
+        tokens.len() >= wanted.len() && tokens.iter().zip(wanted).all(|(t, w)| matches!(t, Token::Word(word) if word == w));
     found.then(|| *tokens = &tokens[wanted.len()..])
 }
 
@@ -117,7 +118,8 @@ fn tokenize(text: &str) -> Option<Vec<Token>> {
             tokens.push(Token::Quoted(name));
             rest = after;
         } else if first.is_alphabetic() || first == '_' || !first.is_ascii() {
-            let end = rest.find(|c: char| !(c.is_alphanumeric() || c == '_' || c == '$' || !c.is_ascii())).unwrap_or(rest.len());
+            let end =
+                rest.find(|c: char| !(c.is_alphanumeric() || c == '_' || c == '$' || !c.is_ascii())).unwrap_or(rest.len());
             tokens.push(Token::Word(rest[..end].to_ascii_lowercase()));
             rest = &rest[end..];
         } else {

@@ -18,7 +18,10 @@ pub fn mine() -> Vec<Holder> {
             let (locks, waiters) = unsafe {
                 (
                     std::slice::from_raw_parts(data.locks.add(blocked.first_lock as usize), blocked.num_locks as usize),
-                    std::slice::from_raw_parts(data.waiter_pids.add(blocked.first_waiter as usize), blocked.num_waiters as usize),
+                    std::slice::from_raw_parts(
+                        data.waiter_pids.add(blocked.first_waiter as usize),
+                        blocked.num_waiters as usize,
+                    ),
                 )
             };
             collect(blocked.pid, locks, waiters, &mut blockers);

@@ -52,7 +52,11 @@ unsafe extern "C-unwind" {
 
 /// # Safety
 /// Called by PostgreSQL. Like the two below not guarded: an ERROR passes through this frame, in which nothing needs a `Drop`.
-unsafe extern "C-unwind" fn analyse(state: *mut pg_sys::ParseState, query: *mut pg_sys::Query, jumble: *mut pg_sys::JumbleState) {
+unsafe extern "C-unwind" fn analyse(
+    state: *mut pg_sys::ParseState,
+    query: *mut pg_sys::Query,
+    jumble: *mut pg_sys::JumbleState,
+) {
     // SAFETY: passes on what we were given.
     unsafe {
         tell_analysed();

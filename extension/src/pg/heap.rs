@@ -255,7 +255,8 @@ impl Target {
             let mut keys: Vec<pg_sys::ScanKeyData> = (0..(*(*index).rd_index).indnkeyatts as usize)
                 .map(|at| equality_key(index, at, values[at], nulls[at]))
                 .collect();
-            let mut dirty = pg_sys::SnapshotData { snapshot_type: pg_sys::SnapshotType::SNAPSHOT_DIRTY, ..Default::default() };
+            let mut dirty =
+                pg_sys::SnapshotData { snapshot_type: pg_sys::SnapshotType::SNAPSHOT_DIRTY, ..Default::default() };
             let scan = pg_sys::index_beginscan(self.relation.raw(), index, &mut dirty, keys.len() as i32, 0);
             pg_sys::index_rescan(scan, keys.as_mut_ptr(), keys.len() as i32, std::ptr::null_mut(), 0);
             while pg_sys::index_getnext_slot(scan, pg_sys::ScanDirection::ForwardScanDirection, self.found) {
@@ -415,8 +416,7 @@ impl Target {
             let count = (*(*relation).rd_index).indnkeyatts as usize;
             let keys: Vec<_> = (0..count).map(|at| equality_key(relation, at, pg_sys::Datum::null(), false)).collect();
             let attributes = (0..count).map(|at| (*info).ii_IndexAttrNumbers[at] as usize - 1).collect();
-            let scan =
-                pg_sys::index_beginscan(self.relation.raw(), relation, pg_sys::GetActiveSnapshot(), count as i32, 0);
+            let scan = pg_sys::index_beginscan(self.relation.raw(), relation, pg_sys::GetActiveSnapshot(), count as i32, 0);
             Lookup { scan, keys, attributes }
         }
     }
@@ -431,9 +431,9 @@ impl Target {
             let scan = (*(*self.relation.raw()).rd_tableam).index_fetch_begin.map(|begin| begin(self.relation.raw()));
             let Some(scan) = scan else { return false };
             let table = &*(*self.relation.raw()).rd_tableam;
-            let found = table.index_fetch_tuple.is_some_and(|fetch| {
-                fetch(scan, &mut place, self_snapshot, self.found, &mut again, std::ptr::null_mut())
-            });
+            let found = table
+                .index_fetch_tuple
+                .is_some_and(|fetch| fetch(scan, &mut place, self_snapshot, self.found, &mut again, std::ptr::null_mut()));
             if let Some(end) = table.index_fetch_end {
                 end(scan);
             }

@@ -164,7 +164,11 @@ pub struct ForeignKey {
 }
 
 impl ForeignKey {
-    pub(super) fn describe(key: &pg_sys::ForeignKeyCacheInfo, child: pg_sys::Relation, context: &Context) -> Option<ForeignKey> {
+    pub(super) fn describe(
+        key: &pg_sys::ForeignKeyCacheInfo,
+        child: pg_sys::Relation,
+        context: &Context,
+    ) -> Option<ForeignKey> {
         // SAFETY: the constraint's index exists as long as the constraint, which the locked child holds.
         unsafe {
             let oid = pg_sys::get_constraint_index(key.conoid);
@@ -192,7 +196,9 @@ impl ForeignKey {
                 .map(|(attribute, hasher, target)| {
                     let (target, source) = (pg_sys::getBaseType(target), pg_sys::getBaseType(types[attribute].atttypid));
                     match (&hasher, cast(source, target, context)) {
-                        (Hasher::Integer(_), _) if is_integer(source) => Some((None, Hasher::Integer(types[attribute].attlen))),
+                        (Hasher::Integer(_), _) if is_integer(source) => {
+                            Some((None, Hasher::Integer(types[attribute].attlen)))
+                        }
                         (Hasher::Coarse, _) => Some((None, hasher)),
                         (_, Cast::None) => Some((None, hasher)),
                         (_, Cast::Function(function)) => Some((Some(function), hasher)),
@@ -282,7 +288,8 @@ impl Hasher {
                 pg_sys::getTypeOutputInfo(actual, &mut output, &mut varlena);
                 return Hasher::Label(function(output, context));
             }
-            if type_kind(class_type) == Kind::Base && has_equal_images(family, class_type, collation) && is_physical(actual) {
+            if type_kind(class_type) == Kind::Base && has_equal_images(family, class_type, collation) && is_physical(actual)
+            {
                 let (mut length, mut byval) = (0, false);
                 pg_sys::get_typlenbyval(actual, &mut length, &mut byval);
                 return match length {
@@ -399,7 +406,9 @@ fn cast(source: Oid, target: Oid, context: &Context) -> Cast {
         let path = pg_sys::find_coercion_pathway(target, source, pg_sys::CoercionContext::COERCION_IMPLICIT, &mut oid);
         match path {
             pg_sys::CoercionPathType::COERCION_PATH_RELABELTYPE => Cast::None,
-            pg_sys::CoercionPathType::COERCION_PATH_FUNC if pg_sys::get_func_nargs(oid) == 1 => Cast::Function(function(oid, context)),
+            pg_sys::CoercionPathType::COERCION_PATH_FUNC if pg_sys::get_func_nargs(oid) == 1 => {
+                Cast::Function(function(oid, context))
+            }
             _ => Cast::Impossible,
         }
     }
@@ -410,7 +419,14 @@ fn key_name(index: Oid) -> u64 {
     // SAFETY: catalog look-ups; the list is palloc'd and read at once.
     unsafe {
         let is_partition = pg_sys::get_rel_relispartition(index);
-        let top = if is_partition { list::oids(pg_sys::ffi::pg_guard_ffi_boundary(|| get_partition_ancestors(index))).last().copied().unwrap_or(index) } else { index };
+        let top = if is_partition {
+            list::oids(pg_sys::ffi::pg_guard_ffi_boundary(|| get_partition_ancestors(index)))
+                .last()
+                .copied()
+                .unwrap_or(index)
+        } else {
+            index
+        };
         let table = pg_sys::IndexGetRelation(top, false);
         let (schema, table) = qualified_name(table).unwrap_or_default();
         let name = owned(pg_sys::get_rel_name(top)).unwrap_or_default();

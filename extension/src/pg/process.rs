@@ -87,12 +87,8 @@ pub fn holder_of(xid: pg_sys::TransactionId) -> Option<Holder> {
         for i in 0..header.allProcCount {
             let process = &*header.allProcs.add(i as usize);
             if process.xid == top && process.pid != 0 {
-                found = Some(Holder {
-                    process: ProcNo(i),
-                    transaction: LocalXid(process.lxid),
-                    pid: process.pid,
-                    writes: true,
-                });
+                found =
+                    Some(Holder { process: ProcNo(i), transaction: LocalXid(process.lxid), pid: process.pid, writes: true });
                 break;
             }
         }
@@ -116,7 +112,8 @@ pub fn holder_by_pid(pid: i32, transaction: LocalXid) -> Option<Holder> {
 /// Whether that process is still in that transaction.
 pub fn still_in(holder: &Holder) -> bool {
     // SAFETY: see `place`.
-    place(holder.process).is_some_and(|process| unsafe { (*process).lxid == holder.transaction.0 && (*process).pid == holder.pid })
+    place(holder.process)
+        .is_some_and(|process| unsafe { (*process).lxid == holder.transaction.0 && (*process).pid == holder.pid })
 }
 
 /// Asks the process to look at its slot (see [`install_summons`]). A process without the handler ignores it.

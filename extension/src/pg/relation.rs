@@ -167,7 +167,8 @@ pub fn user_tables() -> Vec<Oid> {
     // SAFETY: an ordinary scan of pg_class with the catalog snapshot.
     unsafe {
         let catalog = pg_sys::table_open(pg_sys::RelationRelationId, pg_sys::AccessShareLock as i32);
-        let scan = pg_sys::systable_beginscan(catalog, pg_sys::InvalidOid, false, std::ptr::null_mut(), 0, std::ptr::null_mut());
+        let scan =
+            pg_sys::systable_beginscan(catalog, pg_sys::InvalidOid, false, std::ptr::null_mut(), 0, std::ptr::null_mut());
         loop {
             let tuple = pg_sys::systable_getnext(scan);
             if tuple.is_null() {
@@ -270,7 +271,13 @@ impl Table {
                     name: name_of(&attribute.attname),
                     attribute: index,
                     not_null: attribute.attnotnull,
-                    codec: Codec::new(attribute.atttypid, attribute.atttypmod, attribute.attlen, attribute.attbyval, &context),
+                    codec: Codec::new(
+                        attribute.atttypid,
+                        attribute.atttypmod,
+                        attribute.attlen,
+                        attribute.attbyval,
+                        &context,
+                    ),
                 })
                 .collect();
             let mut indexes: Vec<Index> = list::oids(pg_sys::RelationGetIndexList(relation))
@@ -278,10 +285,11 @@ impl Table {
                 .filter_map(|index| Index::describe(index, relation, &context))
                 .collect();
             indexes.sort_by(|a, b| a.name.cmp(&b.name));
-            let foreign_keys: Vec<ForeignKey> = list::pointers::<pg_sys::ForeignKeyCacheInfo>(pg_sys::RelationGetFKeyList(relation))
-                .into_iter()
-                .filter_map(|key| ForeignKey::describe(&*key, relation, &context))
-                .collect();
+            let foreign_keys: Vec<ForeignKey> =
+                list::pointers::<pg_sys::ForeignKeyCacheInfo>(pg_sys::RelationGetFKeyList(relation))
+                    .into_iter()
+                    .filter_map(|key| ForeignKey::describe(&*key, relation, &context))
+                    .collect();
             let depends_on =
                 indexes.iter().map(|index| index.oid).chain(foreign_keys.iter().flat_map(|key| key.depends_on)).collect();
             let triggers = triggers(relation);
@@ -299,7 +307,8 @@ impl Table {
                     .iter()
                     .any(|trigger| pg_sys::RI_FKey_trigger_type(trigger.tgfoid) == pg_sys::RI_TRIGGER_PK as i32),
                 has_replica_triggers: triggers.iter().any(|trigger| {
-                    matches!(trigger.tgenabled as u8, b'R' | b'A') && !super::trigger::is_ours(CStr::from_ptr(trigger.tgname))
+                    matches!(trigger.tgenabled as u8, b'R' | b'A')
+                        && !super::trigger::is_ours(CStr::from_ptr(trigger.tgname))
                 }),
                 depends_on,
                 _context: context,
@@ -315,7 +324,8 @@ impl Table {
                 out.put_datum(Wire::Null);
                 continue;
             };
-            let old = base.filter(|_| column.codec.typlen == -1 && !always(index)).and_then(|base| base.get(column.attribute));
+            let old =
+                base.filter(|_| column.codec.typlen == -1 && !always(index)).and_then(|base| base.get(column.attribute));
             // SAFETY: both are of a column with typlen -1.
             if old.is_some_and(|old| unsafe { same_external(old, datum) }) {
                 out.put_datum(Wire::Unchanged);

@@ -220,7 +220,8 @@ impl<const N: usize> Text<N> {
     /// Without allocating.
     pub fn is(&self, text: &str) -> bool {
         let len = self.len.load(Ordering::Acquire) as usize;
-        len == text.len() && self.bytes[..len.min(N)].iter().zip(text.as_bytes()).all(|(a, b)| a.load(Ordering::Relaxed) == *b)
+        len == text.len()
+            && self.bytes[..len.min(N)].iter().zip(text.as_bytes()).all(|(a, b)| a.load(Ordering::Relaxed) == *b)
     }
 }
 

@@ -115,7 +115,9 @@ pub(super) unsafe fn classify(node: *mut pg_sys::Node) -> Class {
             Tag::T_DropStmt => drop(&*node.cast()).unwrap_or_else(refuse),
             Tag::T_TruncateStmt => truncate(&*node.cast()),
             Tag::T_RenameStmt => rename(&*node.cast()).unwrap_or_else(refuse),
-            Tag::T_AlterOwnerStmt => by_object_type((*node.cast::<pg_sys::AlterOwnerStmt>()).objectType).unwrap_or_else(refuse),
+            Tag::T_AlterOwnerStmt => {
+                by_object_type((*node.cast::<pg_sys::AlterOwnerStmt>()).objectType).unwrap_or_else(refuse)
+            }
             Tag::T_AlterObjectSchemaStmt => alter_schema(&*node.cast()).unwrap_or_else(refuse),
             Tag::T_CommentStmt => by_object_type((*node.cast::<pg_sys::CommentStmt>()).objtype).unwrap_or_else(refuse),
             Tag::T_GrantStmt => grant(&*node.cast()).unwrap_or_else(refuse),
@@ -303,9 +305,7 @@ unsafe fn alter_table(statement: &pg_sys::AlterTableStmt) -> Class {
                     return refused("ALTER TABLE SET TABLESPACE", "Tablespaces belong to a node.");
                 }
                 Kind::AT_SetAccessMethod => return refused("ALTER TABLE SET ACCESS METHOD", NOT_YET),
-                Kind::AT_DetachPartition
-                    if (*(*command).def.cast::<pg_sys::PartitionCmd>()).concurrent =>
-                {
+                Kind::AT_DetachPartition if (*(*command).def.cast::<pg_sys::PartitionCmd>()).concurrent => {
                     return refused("DETACH PARTITION CONCURRENTLY", "Use DETACH PARTITION.");
                 }
                 _ => {}

@@ -8,9 +8,9 @@ use std::sync::OnceLock;
 
 use pgrx::pg_sys;
 
+use super::list;
 use super::sequence::{self, Pending};
 use super::statement::{Class, classify, command_tag};
-use super::list;
 
 #[derive(Clone, Copy)]
 pub struct Listener {
@@ -85,8 +85,7 @@ unsafe extern "C-unwind" fn process(
     destination: *mut pg_sys::DestReceiver,
     completion: *mut pg_sys::QueryCompletion,
 ) {
-    let mut utility =
-        Utility { statement, text, read_only_tree, context, pending: Pending::None, stage: Stage::Through };
+    let mut utility = Utility { statement, text, read_only_tree, context, pending: Pending::None, stage: Stage::Through };
     // SAFETY: passes on what we were given, but for a statement that `before` replaced by a copy.
     unsafe {
         before(&mut utility);

@@ -76,7 +76,8 @@ pub fn submit(
 ) -> Result<(Position, i64), Failure> {
     check_size(captured)?;
     let sequence = slot.open(database.index);
-    let mut submission = Submission { shared, database, slot, place, sequence, deadline: Instant::now() + guc::commit_timeout() };
+    let mut submission =
+        Submission { shared, database, slot, place, sequence, deadline: Instant::now() + guc::commit_timeout() };
     let started = Instant::now();
     let result = submission.run(captured);
     database.state.counters.verdict_wait_us.time(started.elapsed());
@@ -101,7 +102,8 @@ impl Submission<'_> {
         self.wait_for_room()?;
         let (chunks, rest) = self.send_chunks(&captured.body)?;
         let (envelope, committed_at) = self.envelope(captured, chunks);
-        let frame = self.frame(&Request::Submit { slot: self.slot_id(), sequence: self.sequence }, &envelope.encode(rest))?;
+        let frame =
+            self.frame(&Request::Submit { slot: self.slot_id(), sequence: self.sequence }, &envelope.encode(rest))?;
         // The time it takes to send a large body is not the group's.
         self.deadline = Instant::now() + guc::commit_timeout();
         let attach = self.send_submit(&frame)?;

@@ -212,7 +212,8 @@ impl Slot {
     }
 
     pub fn refuse(&self, sequence: Sequence, reason: RefusalReason) -> bool {
-        let deciding = self.swap(sequence, State::Sent, State::Deciding) || self.swap(sequence, State::Open, State::Deciding);
+        let deciding =
+            self.swap(sequence, State::Sent, State::Deciding) || self.swap(sequence, State::Open, State::Deciding);
         if !deciding {
             return false;
         }
