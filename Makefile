@@ -48,7 +48,7 @@ test: setup lint install unit pgtest e2e
 
 # What needs no server: rules, checkers, simulator, tidy.
 unit: setup
-	SEEDS=$(SEEDS) cargo test $(PROFILE) --locked $(CRATES) --lib --bins --test 'tidy*' --test 'sim*'
+	SEEDS=$(SEEDS) cargo test $(PROFILE) --locked $(CRATES) --lib --bins --test 'core*' --test 'tidy*' --test 'sim*'
 
 # One after the other: each end-to-end file has a group of its own, and two of them would share the processors.
 e2e:
@@ -60,8 +60,9 @@ campaign: install
 bench: install
 	cargo bench --locked -p postgres_r_benches
 
+# SEED=s instead replays one, with its trace.
 sim: setup
-	SEEDS=$(SEEDS) cargo test $(PROFILE) --locked -p postgres_r_tests --test 'sim*' -- --nocapture
+	SEEDS=$(SEEDS) cargo run $(PROFILE) --locked -p postgres_r_tests --bin sim
 
 lint: setup
 	cargo fmt --all --check

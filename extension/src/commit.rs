@@ -78,15 +78,28 @@ fn pre_commit() {
     }
     let Some(database) = session::database() else { return };
     let Some((slot, place)) = shared.my_slot() else { return };
-    if let Some((winner, node)) = process::my_transaction().and_then(|transaction| slot.victim_of(transaction)) {
-        database.state.counters.aborts_victim.one();
-        error::victim(winner, &database.state.node_name(node)).raise();
-    }
+    raise_if_victim(database, slot);
     if !capture::has_writes() {
         return;
     }
     session::ensure_writable();
     commit_local(shared, database, slot, place);
+}
+
+/// A transaction that was told to give way while its session was idle learns it at its next statement.
+pub fn before_statement() {
+    if let (Some(database), Some((slot, _))) = (session::database(), shmem::get().and_then(|shared| shared.my_slot()))
+        && !session::is_remote_backend()
+    {
+        raise_if_victim(database, slot);
+    }
+}
+
+fn raise_if_victim(database: &DatabaseArea, slot: &Slot) {
+    if let Some((winner, node)) = process::my_transaction().and_then(|transaction| slot.victim_of(transaction)) {
+        database.state.counters.aborts_victim.one();
+        error::victim(winner, &database.state.node_name(node)).raise();
+    }
 }
 
 fn commit_local(shared: &'static Shared, database: &'static DatabaseArea, slot: &'static Slot, place: ProcNo) {
@@ -265,6 +278,7 @@ fn clean_up() {
     process::forget_summons();
     if let Some((slot, _)) = shmem::get().and_then(|shared| shared.my_slot()) {
         slot.clear_victim();
+        slot.clear_base();
     }
 }
 

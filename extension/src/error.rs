@@ -7,6 +7,8 @@ use gcs_writeset::Position;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
+use crate::pg::xact;
+
 /// An error of ours, ready to be raised or to be put into another report.
 #[derive(Clone, Debug)]
 pub struct Error {
@@ -61,6 +63,12 @@ impl Error {
     }
 }
 
+impl From<xact::Failed> for Error {
+    fn from(failed: xact::Failed) -> Error {
+        Error::new(failed.code, failed.message)
+    }
+}
+
 pub fn no_link() -> Error {
     Error::new(PgSqlErrorCode::ERRCODE_READ_ONLY_SQL_TRANSACTION, "cannot change data while this node has no group")
         .detail("The server is not connected to its gcs.")
@@ -85,6 +93,11 @@ pub fn catching_up() -> Error {
         .hint("Try again in a moment, or use another node.")
 }
 
+pub fn starting_up() -> Error {
+    Error::new(PgSqlErrorCode::ERRCODE_CANNOT_CONNECT_NOW, "the server has yet to find out which databases are replicated")
+        .hint("Try again in a moment; if it stays like this, see the server's log.")
+}
+
 pub fn out_of_service(reason: &str) -> Error {
     Error::new(PgSqlErrorCode::ERRCODE_CANNOT_CONNECT_NOW, "the database is out of service on this node")
         .detail(reason.to_string())
@@ -94,6 +107,12 @@ pub fn out_of_service(reason: &str) -> Error {
 pub fn overloaded() -> Error {
     Error::new(PgSqlErrorCode::ERRCODE_INSUFFICIENT_RESOURCES, "too many transactions wait to be ordered by the group")
         .hint(RETRY)
+}
+
+pub fn behind(positions: u64) -> Error {
+    Error::new(PgSqlErrorCode::ERRCODE_INSUFFICIENT_RESOURCES, "this node is too far behind its group")
+        .detail(format!("It has yet to apply {positions} transactions of other nodes."))
+        .hint("Run the transaction again later, or on another node.")
 }
 
 pub fn not_attached() -> Error {

@@ -63,9 +63,13 @@ pub struct DatabaseArea {
 pub struct Server {
     pub incarnation: AtomicU64,
     pub launcher: Place,
+    pub scout: Place,
     /// Goes up whenever the table of databases changes; what sessions cache is good for one number.
     pub table_version: AtomicU64,
     pub spool_swept: AtomicBool,
+    /// The replicated databases are known: until then nobody knows whose writes are the group's.
+    pub adopted: AtomicBool,
+    pub adopted_changed: Condition,
 }
 
 /// Somebody's place in the process array, or nobody's.

@@ -6,6 +6,7 @@
 //! - [`append`]: the checker for list-append histories.
 //! - [`pgbench`]: runs it and reads its report.
 //! - [`rng`]: randomness with a seed.
+//! - [`sim`]: whole groups in one thread, with everything that can go wrong.
 //!
 //! A failing assertion is how a test speaks, so the harness panics where a program would return an error.
 

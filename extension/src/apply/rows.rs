@@ -11,11 +11,15 @@
 use std::fmt;
 use std::rc::Rc;
 
+use gcs_writeset::body::Datum::Absent;
 use gcs_writeset::body::{Image, Item, Items};
 use gcs_writeset::writeset::Envelope;
+use pgrx::PgSqlErrorCode;
 use thiserror::Error;
 
 use super::{statement, victim};
+use crate::error::Error;
+use crate::pg::clock;
 use crate::pg::datum::TransmissionModes;
 use crate::pg::heap::{BadColumn, Doubt, Outcome, Patience, Target};
 use crate::pg::memory::Context;
@@ -72,7 +76,11 @@ impl fmt::Display for Action {
 
 /// Applies a whole writeset. Needs an open transaction without an active snapshot of its own. PostgreSQL's own errors pass; what
 /// is done must then be rolled back, as after `Err`.
-pub fn apply(_envelope: &Envelope, body: &[u8]) -> Result<Applied, Divergence> {
+pub fn apply(envelope: &Envelope, body: &[u8]) -> Result<Applied, Divergence> {
+    if envelope.has_statements {
+        // now() is what it was on the origin: a column's default is computed once for all rows that are there.
+        clock::pretend_started_at(envelope.started_at);
+    }
     let mut writeset = Writeset {
         snapshot: Fresh::take(),
         modes: None,
@@ -175,12 +183,11 @@ impl Writeset {
             }
             self.snapshot.renew();
         }
-        crate::pg::error::raise(crate::pg::error::Raise {
-            code: crate::pg::error::Code::ERRCODE_T_R_SERIALIZATION_FAILURE,
-            message: format!("could not {action} a row of relation \"{}\"", self.relations[relation as usize].name),
-            detail: Some(format!("Others changed it {ATTEMPTS_MAX} times first.")),
-            hint: None,
-        })
+        let table = &self.relations[relation as usize].name;
+        let message = format!("could not {action} a row of relation \"{table}\"");
+        Error::new(PgSqlErrorCode::ERRCODE_T_R_SERIALIZATION_FAILURE, message)
+            .detail(format!("Others changed it {ATTEMPTS_MAX} times first."))
+            .raise()
     }
 
     /// Changes the row found last.
@@ -263,8 +270,6 @@ impl Writeset {
         Ok(())
     }
 }
-
-use gcs_writeset::body::Datum::Absent;
 
 fn full_name(known: &Known) -> String {
     format!("{}.{}", known.table.schema, known.table.name)

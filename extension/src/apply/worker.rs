@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use gcs_writeset::Position;
 use gcs_writeset::writeset::Envelope;
-use pgrx::pg_sys::panic::CaughtError;
 use pgrx::prelude::*;
 
 use crate::apply::{pool, queue, rows, spool, victim};
@@ -234,7 +233,7 @@ fn wait_for_dependency(area: &DatabaseArea, me: &Worker, depends_on: Position) -
     go_on
 }
 
-fn apply(area: &'static DatabaseArea, job: &Job, envelope: &Envelope, body: &[u8]) -> Result<(), CaughtError> {
+fn apply(area: &'static DatabaseArea, job: &Job, envelope: &Envelope, body: &[u8]) -> Result<(), xact::Failed> {
     victim::begin(job);
     let result = xact::transaction(|| {
         if let Err(divergence) = rows::apply(envelope, body) {
@@ -259,10 +258,9 @@ fn apply(area: &'static DatabaseArea, job: &Job, envelope: &Envelope, body: &[u8
 }
 
 /// Returns if the application may be tried again; anything else is divergence.
-fn judge(area: &DatabaseArea, job: &Job, error: &CaughtError) {
-    let (code, message) = xact::describe(error);
+fn judge(area: &DatabaseArea, job: &Job, error: &xact::Failed) {
     let passing = matches!(
-        code,
+        error.code,
         PgSqlErrorCode::ERRCODE_T_R_SERIALIZATION_FAILURE
             | PgSqlErrorCode::ERRCODE_T_R_DEADLOCK_DETECTED
             | PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE
@@ -275,7 +273,7 @@ fn judge(area: &DatabaseArea, job: &Job, error: &CaughtError) {
             | PgSqlErrorCode::ERRCODE_CONFIGURATION_LIMIT_EXCEEDED
     );
     if !passing {
-        diverged(area, job, &message);
+        diverged(area, job, &error.message);
     }
 }
 

@@ -14,6 +14,7 @@ pub mod launcher;
 pub mod link;
 pub mod progress;
 pub mod request;
+pub mod scout;
 pub mod start;
 pub mod statement;
 
@@ -408,6 +409,10 @@ impl Manager {
 /// Whether a client may come in; waits a bounded time while the node catches up. Called before the session has a database.
 pub fn admit(database: &str) {
     let Some(shared) = shmem::get() else { return };
+    let adopted = || shared.server.adopted.load(Ordering::SeqCst);
+    if !adopted() && !shared.server.adopted_changed.wait_until(ADMIT_TIMEOUT, adopted) {
+        error::starting_up().raise_fatal();
+    }
     let concerns = |area: &&DatabaseArea| area.state.phase() != Phase::Off && area.state.name.is(database);
     let Some(area) = shared.databases.iter().find(concerns) else { return };
     let open = || match area.state.phase() {

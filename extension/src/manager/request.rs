@@ -1,7 +1,7 @@
 //! START and STOP REPLICATION: what a session asks, and what it is told.
 //!
-//! A session fills in a request in shared memory and wakes the launcher. The launcher checks what shared catalogs can tell,
-//! the manager does the rest, and whichever is last writes the answer. The session waits with a bound; if it leaves, the
+//! A session fills in a request in shared memory and wakes the launcher, which sends a scout. The scout checks what shared
+//! catalogs can tell, the manager does the rest, and whichever is last writes the answer. The session waits with a bound; if it leaves, the
 //! work goes on without it.
 
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -60,7 +60,11 @@ impl Request {
         self.state.load(Ordering::SeqCst) == state as u32
     }
 
-    /// The launcher takes it up.
+    pub fn is_asked(&self) -> bool {
+        self.is(State::Asked)
+    }
+
+    /// A scout takes it up.
     pub fn take(&self) -> Option<(String, Wanted, pg_sys::Oid)> {
         self.swap(State::Asked, State::Working).then(|| {
             let wanted = match self.is_stop.load(Ordering::SeqCst) {

@@ -62,6 +62,36 @@ pub fn origins() -> Vec<(OriginId, String)> {
     found
 }
 
+/// A database to connect to for a moment, for what can't be read without one: an ordinary one if possible, since a connection
+/// to a template is in the way of CREATE DATABASE. Inside a transaction.
+pub fn any_database() -> Option<pg_sys::Oid> {
+    let mut found: Option<(bool, pg_sys::Oid)> = None;
+    // SAFETY: as in `origins`; pg_database can be read without a database.
+    unsafe {
+        let relation = pg_sys::table_open(pg_sys::DatabaseRelationId, pg_sys::AccessShareLock as i32);
+        let scan =
+            pg_sys::systable_beginscan(relation, pg_sys::InvalidOid, false, std::ptr::null_mut(), 0, std::ptr::null_mut());
+        loop {
+            let tuple = pg_sys::systable_getnext(scan);
+            if tuple.is_null() {
+                break;
+            }
+            let descriptor = (*relation).rd_att;
+            let mut is_null = false;
+            let mut column = |name: u32| pg_sys::heap_getattr(tuple, name as i32, descriptor, &mut is_null);
+            let oid = pg_sys::Oid::from(column(pg_sys::Anum_pg_database_oid).value() as u32);
+            let is_template = column(pg_sys::Anum_pg_database_datistemplate).value() != 0;
+            let allows = column(pg_sys::Anum_pg_database_datallowconn).value() != 0;
+            if allows && found.is_none_or(|best| (is_template, oid.to_u32()) < (best.0, best.1.to_u32())) {
+                found = Some((is_template, oid));
+            }
+        }
+        pg_sys::systable_endscan(scan);
+        pg_sys::table_close(relation, pg_sys::AccessShareLock as i32);
+    }
+    found.map(|(_, oid)| oid)
+}
+
 /// Whether the extension is installed in the database this process is connected to. Inside a transaction.
 pub fn extension_installed(name: &str) -> bool {
     let Ok(name) = CString::new(name) else { return false };

@@ -10,6 +10,7 @@ use pgrx::prelude::*;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     Launcher,
+    Scout,
     Manager,
     Remote,
 }
@@ -17,6 +18,7 @@ pub enum Kind {
 /// The main functions, given by `_PG_init`, so that this module need not know them.
 pub struct Mains {
     pub launcher: fn(u64),
+    pub scout: fn(u64),
     pub manager: fn(u64),
     pub remote: fn(u64),
 }
@@ -45,6 +47,7 @@ pub fn start(kind: Kind, name: &str, number: u64) -> bool {
 fn describe(kind: Kind, name: &str, number: u64) -> pg_sys::BackgroundWorker {
     let (type_name, function) = match kind {
         Kind::Launcher => ("postgres_r launcher", "postgres_r_launcher_main"),
+        Kind::Scout => ("postgres_r scout", "postgres_r_scout_main"),
         Kind::Manager => ("postgres_r manager", "postgres_r_manager_main"),
         Kind::Remote => ("postgres_r remote backend", "postgres_r_remote_main"),
     };
@@ -71,6 +74,12 @@ fn put(field: &mut [std::ffi::c_char], text: &str) {
 #[unsafe(no_mangle)]
 pub extern "C-unwind" fn postgres_r_launcher_main(number: pg_sys::Datum) {
     run(number, |mains| mains.launcher);
+}
+
+#[pg_guard]
+#[unsafe(no_mangle)]
+pub extern "C-unwind" fn postgres_r_scout_main(number: pg_sys::Datum) {
+    run(number, |mains| mains.scout);
 }
 
 #[pg_guard]

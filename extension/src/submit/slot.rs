@@ -52,7 +52,7 @@ pub struct Slot {
     word: AtomicU64,
     /// Index of the database, for the manager that looks for bases.
     database: AtomicU32,
-    /// Base of the keys under way plus one; 0 when nothing is.
+    /// The oldest base that the transaction may submit with plus one; 0 when it has not written.
     base: AtomicU64,
     chunks_ordered: AtomicU32,
     /// The verdict.
@@ -106,7 +106,6 @@ impl Slot {
     }
 
     pub fn finish(&self) {
-        self.base.store(0, Ordering::SeqCst);
         let sequence = Sequence(self.word.load(Ordering::SeqCst) >> 8);
         self.word.store(word(sequence, State::Idle), Ordering::SeqCst);
     }
@@ -123,9 +122,17 @@ impl Slot {
         self.chunks_ordered.load(Ordering::SeqCst)
     }
 
-    /// Announces the base before it is read for good, so that the horizon does not pass it.
-    pub fn announce_base(&self, base: Position) {
-        self.base.store(base.0 + 1, Ordering::SeqCst);
+    /// Announces a base that this transaction may submit with, so that the horizon does not pass it. An older one that was
+    /// announced before stays.
+    pub fn announce_base(&self, database: usize, base: Position) {
+        self.database.store(database as u32, Ordering::SeqCst);
+        if self.base.load(Ordering::SeqCst) == 0 {
+            self.base.store(base.0 + 1, Ordering::SeqCst);
+        }
+    }
+
+    pub fn clear_base(&self) {
+        self.base.store(0, Ordering::SeqCst);
     }
 
     /// Of a certified submission.

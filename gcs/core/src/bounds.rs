@@ -54,7 +54,7 @@ pub const WINDOW_POSITIONS_MAX: u64 = 1 << 20;
 pub const PURGE_KEYS_MIN: usize = 32;
 
 /// Entries between two marks of which positions an index holds (*ordered*).
-pub const MARK_EVERY_ENTRIES: u64 = 256;
+pub const MARK_EVERY_ENTRIES: u64 = 64;
 
 /// Marks of one database (*ordered*). At the bound every other one goes: the log is then kept a little longer.
 pub const MARKS_MAX: usize = 1_024;

@@ -212,9 +212,14 @@ impl<L: Storage> Core<L> {
                 }
                 self.status_is_due = true;
             }
-            Input::Peer { from, message: PeerMessage::Raft(message) } => {
+            Input::Peer { from, message: PeerMessage::Raft(mut message) } => {
+                let age = Quorum::unmark(&mut message);
+                let term = message.term;
                 if self.order.step(from, *message) {
                     self.quorum.heard(from, now);
+                    if let Some(age) = age.filter(|_| self.order.leader() == Some(from) && self.order.term() == term) {
+                        self.quorum.led(now, age);
+                    }
                 }
             }
             Input::Peer { from, message: PeerMessage::Forward(commands) } => {
@@ -241,7 +246,7 @@ impl<L: Storage> Core<L> {
     }
 
     fn judge_quorum(&mut self, now: Tick, effects: &mut Effects) {
-        let has_quorum = self.quorum.judge(now, self.order.leader(), self.order.is_leader());
+        let has_quorum = self.quorum.judge(now, self.order.is_leader());
         if has_quorum != self.has_quorum {
             self.has_quorum = has_quorum;
             self.status_is_due = true;
@@ -440,7 +445,10 @@ impl<L: Storage> Core<L> {
 
     fn post(&mut self, now: Tick, messages: Vec<eraftpb::Message>, effects: &mut Effects) {
         self.order.sending(&messages, now);
-        effects.send_now.extend(messages.into_iter().map(envelope));
+        effects.send_now.extend(messages.into_iter().map(|mut message| {
+            self.quorum.mark(now, &mut message);
+            envelope(message)
+        }));
     }
 
     /// Positions alone are reported now and then; everything else at once.

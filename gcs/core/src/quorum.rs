@@ -2,11 +2,16 @@
 //!
 //! A judgement, not a fact: Raft decides what is ordered, this only decides when to stop taking writes, so that a client of a
 //! minority gets an error instead of waiting (invariant 9). It errs towards "no" within a bound: there is a quorum while
-//! connections to a majority are up and the node heard from the leader (the leader: from a majority) a short while ago.
+//! connections to a majority are up, and the leader was in touch with a majority a short while ago.
+//!
+//! The leader knows that from what it hears. Followers know it from the leader: each heartbeat says, in its context, how many
+//! ticks ago that was. Without it, a follower on the leader's side of a partition would go on trusting for as long as the
+//! leader takes to step down.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use gcs_writeset::NodeId;
+use raft::eraftpb::{Message, MessageType};
 
 use crate::api::Tick;
 use crate::bounds::QUORUM_TICKS_MAX;
@@ -45,13 +50,34 @@ impl Quorum {
         self.heard.insert(from, now);
     }
 
-    /// The judgement as of `now`. `led_by` is the leader, if one is known; `leading` whether it is this node.
-    pub fn judge(&mut self, now: Tick, led_by: Option<NodeId>, leading: bool) -> bool {
-        let contact =
-            if leading { self.heard_by_majority(now) } else { led_by.and_then(|node| self.heard.get(&node).copied()) };
-        self.good_at = self.good_at.max(contact);
+    /// The judgement as of `now`; `leading` whether this node is the leader.
+    pub fn judge(&mut self, now: Tick, leading: bool) -> bool {
+        if leading {
+            self.good_at = self.good_at.max(self.heard_by_majority(now));
+        }
         let majority_up = self.up.len() + 1 > self.others.len().div_ceil(2);
         majority_up && self.good_at.is_some_and(|good_at| now.0.saturating_sub(good_at.0) < QUORUM_TICKS_MAX)
+    }
+
+    /// Leading: writes into a heartbeat how long ago a majority was heard.
+    pub fn mark(&self, now: Tick, message: &mut Message) {
+        if message.get_msg_type() == MessageType::MsgHeartbeat {
+            let age = self.heard_by_majority(now).map_or(u64::MAX, |at| now.0.saturating_sub(at.0));
+            message.context = vec![u8::try_from(age).unwrap_or(u8::MAX)];
+        }
+    }
+
+    /// Takes the mark off a heartbeat, so that Raft does not see it: how many ticks ago its leader was in touch.
+    pub fn unmark(message: &mut Message) -> Option<u8> {
+        if message.get_msg_type() != MessageType::MsgHeartbeat || message.context.len() != 1 {
+            return None;
+        }
+        message.context.pop()
+    }
+
+    /// A leader that Raft follows was in touch with a majority so many ticks ago.
+    pub fn led(&mut self, now: Tick, age: u8) {
+        self.good_at = self.good_at.max(now.0.checked_sub(u64::from(age)).map(Tick));
     }
 
     /// When this node and others that make a majority with it were last all heard from.
@@ -80,29 +106,44 @@ mod tests {
     #[test]
     fn a_single_member_is_its_own_quorum_once_it_leads() {
         let mut quorum = Quorum::new(Vec::new());
-        assert!(!quorum.judge(Tick(1), None, false));
-        assert!(quorum.judge(Tick(2), Some(NodeId(1)), true));
+        assert!(!quorum.judge(Tick(1), false));
+        assert!(quorum.judge(Tick(2), true));
     }
 
     #[test]
-    fn a_follower_has_quorum_while_it_hears_its_leader() {
+    fn a_follower_has_quorum_while_its_leader_is_in_touch() {
         let mut quorum = three();
-        assert!(!quorum.judge(Tick(1), None, false));
-        quorum.heard(NodeId(2), Tick(1));
-        assert!(quorum.judge(Tick(1), Some(NodeId(2)), false));
-        assert!(quorum.judge(Tick(QUORUM_TICKS_MAX), Some(NodeId(2)), false));
-        assert!(!quorum.judge(Tick(QUORUM_TICKS_MAX + 1), Some(NodeId(2)), false));
+        assert!(!quorum.judge(Tick(1), false));
+        quorum.led(Tick(3), 2);
+        assert!(quorum.judge(Tick(QUORUM_TICKS_MAX), false));
+        assert!(!quorum.judge(Tick(QUORUM_TICKS_MAX + 1), false));
+    }
+
+    #[test]
+    fn a_follower_learns_from_heartbeats_that_its_leader_is_cut_off() {
+        let (mut leader, mut follower) = (three(), three());
+        leader.heard(NodeId(2), Tick(1));
+        let mut known = true;
+        for now in (1..=QUORUM_TICKS_MAX + 1).map(Tick) {
+            let mut heartbeat = Message { msg_type: MessageType::MsgHeartbeat as i32, ..Message::default() };
+            leader.mark(now, &mut heartbeat);
+            let age = Quorum::unmark(&mut heartbeat).expect("a marked heartbeat");
+            assert!(heartbeat.context.is_empty());
+            follower.led(now, age);
+            known = follower.judge(now, false);
+        }
+        assert!(!known);
     }
 
     #[test]
     fn losing_the_connections_to_a_majority_is_losing_quorum_at_once() {
         let mut quorum = three();
         quorum.heard(NodeId(2), Tick(1));
-        assert!(quorum.judge(Tick(1), Some(NodeId(1)), true));
+        assert!(quorum.judge(Tick(1), true));
         quorum.peer_down(NodeId(3));
-        assert!(quorum.judge(Tick(1), Some(NodeId(1)), true));
+        assert!(quorum.judge(Tick(1), true));
         quorum.peer_down(NodeId(2));
-        assert!(!quorum.judge(Tick(1), Some(NodeId(1)), true));
+        assert!(!quorum.judge(Tick(1), true));
     }
 
     #[test]
@@ -110,8 +151,8 @@ mod tests {
         let mut quorum = Quorum::new((2..=5).map(NodeId).collect());
         (2..=5).for_each(|node| quorum.peer_up(NodeId(node)));
         quorum.heard(NodeId(2), Tick(5));
-        assert!(!quorum.judge(Tick(5), Some(NodeId(1)), true));
+        assert!(!quorum.judge(Tick(5), true));
         quorum.heard(NodeId(4), Tick(5));
-        assert!(quorum.judge(Tick(6), Some(NodeId(1)), true));
+        assert!(quorum.judge(Tick(6), true));
     }
 }

@@ -24,10 +24,10 @@ pub trait Invariant {
     }
 }
 
-pub fn all() -> Vec<Box<dyn Invariant>> {
+pub fn all(reference_certifier: bool) -> Vec<Box<dyn Invariant>> {
     vec![
         Box::new(same_order::SameOrder::default()),
-        Box::new(same_verdict::SameVerdict::default()),
+        Box::new(same_verdict::SameVerdict::new(reference_certifier)),
         Box::new(durable_before_acknowledged::DurableBeforeAcknowledged::default()),
         Box::new(one_commit_order::OneCommitOrder::default()),
         Box::new(exactly_once::ExactlyOnce::default()),

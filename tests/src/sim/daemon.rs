@@ -5,7 +5,7 @@
 
 use std::rc::Rc;
 
-use gcs_core::{Core, Effects, Input, LocalReply, Ordered, PeerMessage, Tick};
+use gcs_core::{Core, Effects, Input, LocalReply, Tick};
 use gcs_writeset::{DatabaseId, Incarnation, NodeId, Position};
 
 use super::disk::{Disk, SimLog};
@@ -32,13 +32,6 @@ pub struct Daemon {
 pub struct Stream {
     pub database: DatabaseId,
     pub next: Position,
-}
-
-/// The last part of effects: what goes to others once the write is done.
-pub struct After {
-    pub send: Vec<(NodeId, PeerMessage)>,
-    pub ordered: Vec<Ordered>,
-    pub replies: Vec<LocalReply>,
 }
 
 impl Daemon {

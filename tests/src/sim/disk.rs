@@ -10,7 +10,7 @@ use gcs_writeset::{DatabaseId, Position, Tag};
 use raft::eraftpb::{Entry, HardState, Snapshot, SnapshotMetadata};
 use raft::{GetEntriesContext, RaftState, Storage, StorageError};
 
-use super::rng::Rng;
+use crate::rng::Rng;
 
 /// What is on it, flushed or not.
 #[derive(Clone, Default)]

@@ -26,6 +26,10 @@ pub struct Delivery {
 
 #[derive(Clone, Debug)]
 pub enum Fact {
+    /// A core ordered a position, whether its node has a database or not.
+    Ordered { node: N, tag: Tag, outcome: PositionOutcome },
+    /// A node wrote down its ordered state as of this entry.
+    Checkpointed { node: N, index: LogIndex, checksum: u32 },
     /// A daemon gave a position to its PostgreSQL.
     Delivered { node: N, delivery: Rc<Delivery> },
     /// PostgreSQL needs positions after this one, and its daemon no longer has them.
@@ -48,6 +52,10 @@ pub enum Fact {
     Failed { node: N, txn: TxnId, why: &'static str },
     /// An error that leaves the outcome open.
     Unknown { node: N, txn: TxnId },
+    /// A certified backend ended, since an earlier position needed its locks.
+    GaveWay { node: N, position: Position },
+    /// A submission goes to the daemon again, under its tag.
+    SentAgain { node: N, txn: TxnId },
     /// A client that wanted to write was refused for want of a quorum.
     RefusedWrite { node: N },
     /// A daemon's clock ticked: what it thinks of the group, and whether it can exchange messages with a majority.

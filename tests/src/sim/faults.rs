@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 
 use super::fact::N;
-use super::rng::Rng;
 use super::time::{Span, ms};
 use super::world::{Event, World};
+use crate::rng::Rng;
 
 #[derive(Clone, Debug)]
 pub enum Fault {
@@ -27,7 +27,11 @@ pub enum Fault {
 }
 
 impl Fault {
-    pub fn random(rng: &mut Rng, nodes: usize) -> Fault {
+    pub fn random(rng: &mut Rng, nodes: usize, witness: bool) -> Fault {
+        // A witness holds no log back: one that was long away has to be sent a snapshot.
+        if witness && rng.permille(150) {
+            return Fault::Daemon(N(nodes - 1), ms(rng.between(4_000, 10_000)));
+        }
         let n = N(rng.below(nodes as u64) as usize);
         let span = ms(*rng.pick(&[50, 300, 1_000, 3_000, 7_000]) + rng.below(500));
         match rng.below(100) {
@@ -36,8 +40,8 @@ impl Fault {
             35..50 => Fault::Machine(n, span),
             50..55 => Fault::Everything(span),
             55..80 => {
-                let side = (0..nodes).map(N).filter(|_| rng.chance(400)).collect();
-                let noticed = rng.chance(600).then(|| ms(rng.between(1, 3_000)));
+                let side = (0..nodes).map(N).filter(|_| rng.permille(400)).collect();
+                let noticed = rng.permille(600).then(|| ms(rng.between(1, 3_000)));
                 Fault::Split(side, span, noticed)
             }
             80..88 => Fault::OneWay(n, N(rng.below(nodes as u64) as usize), span),
@@ -65,6 +69,7 @@ pub fn inflict(world: &mut World, fault: Fault) {
             inflict(world, Fault::Postgres(n, span));
         }
         Fault::Everything(span) => {
+            *world.tally.corners.entry("everything died at once").or_default() += 1;
             for n in (0..all).map(N) {
                 let span = Span(span.0 / 2 + world.rng.below(span.0));
                 inflict(world, Fault::Machine(n, span));

@@ -23,7 +23,6 @@ pub mod faults;
 pub mod net;
 pub mod plan;
 pub mod postgres;
-pub mod rng;
 pub mod time;
 pub mod trace;
 pub mod world;

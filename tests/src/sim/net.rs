@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use super::fact::N;
 use super::plan::Plan;
-use super::rng::Rng;
 use super::time::{Span, Time, us};
+use crate::rng::Rng;
 
 #[derive(Debug)]
 pub struct Net {
@@ -32,12 +32,12 @@ impl Net {
 
     /// After how long each copy of a message arrives.
     pub fn delays(&self, rng: &mut Rng) -> Vec<Span> {
-        let copies = if rng.chance(self.drop_permille) { 0 } else { 1 + u64::from(rng.chance(self.duplicate_permille)) };
+        let copies = if rng.permille(self.drop_permille) { 0 } else { 1 + u64::from(rng.permille(self.duplicate_permille)) };
         (0..copies).map(|_| self.delay(rng)).collect()
     }
 
     fn delay(&self, rng: &mut Rng) -> Span {
-        let most = if rng.chance(self.slow_permille) { self.delay_slow } else { self.delay_usual };
+        let most = if rng.permille(self.slow_permille) { self.delay_slow } else { self.delay_usual };
         us(rng.between(100, most.0.max(100)))
     }
 

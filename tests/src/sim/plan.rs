@@ -3,8 +3,8 @@
 use gcs_core::Limits;
 use gcs_core::certify::{PlantedBug, WindowBounds};
 
-use super::rng::Rng;
 use super::time::{Span, ms};
+use crate::rng::Rng;
 
 #[derive(Clone, Debug)]
 pub struct Plan {
@@ -27,14 +27,16 @@ pub struct Plan {
     pub trouble: Span,
     pub limits: Limits,
     pub bug: Option<PlantedBug>,
+    /// Whether verdicts are compared with those of a certifier that keeps all of history.
+    pub reference_certifier: bool,
 }
 
 impl Plan {
     pub fn of_seed(seed: u64) -> Plan {
         let mut rng = Rng::new(seed);
         let nodes = *rng.pick(&[3, 3, 3, 5]);
-        let bad_network = rng.chance(500);
-        let small_window = rng.chance(300);
+        let bad_network = rng.permille(500);
+        let small_window = rng.permille(300);
         let window = if small_window {
             WindowBounds { keys_max: rng.between(30, 400), positions_max: rng.between(10, 200) }
         } else {
@@ -43,7 +45,7 @@ impl Plan {
         Plan {
             seed,
             nodes,
-            witness: nodes == 5 && rng.chance(500),
+            witness: nodes == 5 && rng.permille(700),
             clients_per_node: rng.between(2, 5) as u32,
             rows: rng.between(4, 24) as u32,
             drop_permille: if bad_network { rng.between(1, 80) } else { 0 },
@@ -55,6 +57,7 @@ impl Plan {
             trouble: ms(rng.between(8_000, 20_000)),
             limits: Limits { window, checkpoint_entries_max: rng.between(15, 150), checkpoint_bytes_max: 1 << 20 },
             bug: None,
+            reference_certifier: true,
         }
     }
 }

@@ -30,8 +30,8 @@ use gcs_writeset::{DatabaseId, Incarnation, NodeId, Position, Sequence, SlotId};
 pub use model::{Body, Change, ChangeKind, Row, TxnId, Value};
 
 use super::fact::{Delivery, Fact, N};
-use super::rng::Rng;
 use super::time::{Span, Time};
+use crate::rng::Rng;
 use apply::Remote;
 use gate::Commit;
 use local::Txn;

@@ -2,20 +2,21 @@
 
 use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 
-use gcs_core::{Core, CoreConfig, Input, Local, LocalReply, LogIndex, Member, PeerMessage};
+use gcs_core::{Core, CoreConfig, Effects, Input, Local, LocalReply, LogIndex, Member, PeerMessage};
+use gcs_writeset::link::{AbortCause, Verdict};
 use gcs_writeset::{NodeId, Position};
 
 use super::check::{self, Invariant};
-use super::daemon::{After, Daemon, read_delivery};
+use super::daemon::{Daemon, read_delivery};
 use super::disk::SimLog;
 use super::fact::{Fact, N, View};
 use super::faults::{self, Fault};
 use super::net::Net;
 use super::plan::Plan;
 use super::postgres::{Action, Ctx, Down, PgEvent, Postgres, Up};
-use super::rng::Rng;
 use super::time::{Span, Time, ms, us};
 use super::trace::Trace;
+use crate::rng::Rng;
 
 /// After trouble ends, everything must be well within this span.
 pub const HEALED_WITHIN: Span = ms(60_000);
@@ -111,6 +112,8 @@ pub struct Tally {
     pub faults: u64,
     pub events: u64,
     pub why_failed: BTreeMap<&'static str, u64>,
+    /// How often each corner was reached that seeds must reach.
+    pub corners: BTreeMap<&'static str, u64>,
 }
 
 pub struct World {
@@ -134,7 +137,7 @@ pub struct World {
 
 impl World {
     pub fn new(plan: Plan, keep_trace: bool) -> World {
-        let mut rng = Rng::new(plan.seed ^ 0x776f_726c_64);
+        let mut rng = Rng::new(plan.seed ^ 0x0077_6f72_6c64);
         let nodes = (0..plan.nodes).map(|i| new_node(&plan, N(i), &mut rng)).collect();
         let mut world = World {
             net: Net::new(&plan),
@@ -147,7 +150,7 @@ impl World {
             planned: 0,
             txns: 0,
             facts: VecDeque::new(),
-            checks: check::all(),
+            checks: check::all(plan.reference_certifier),
             failure: None,
             wrote_since: vec![false; plan.nodes],
             rng,
@@ -343,12 +346,7 @@ impl World {
                 }
                 self.later(span, Event::Written(n, life));
             }
-            None => {
-                let After { send, ordered: _, replies } =
-                    After { send: effects.send_after_write, ordered: effects.ordered, replies: effects.replies };
-                self.send(n, send);
-                self.hand_on(n, replies);
-            }
+            None => self.after_write(n, effects),
         }
     }
 
@@ -367,9 +365,24 @@ impl World {
         let Some(mut effects) = daemon.writing.take() else { return };
         let Some(write) = effects.write.take() else { return };
         let number = write.number;
+        let corners = &mut self.tally.corners;
+        if let Some(checkpoint) = &write.checkpoint {
+            let (index, checksum) = (checkpoint.index, crc32c::crc32c(&checkpoint.state));
+            self.facts.push_back(Fact::Checkpointed { node: n, index, checksum });
+        }
+        if let (Some(checkpoint), Some(cut)) = (&write.checkpoint, write.truncate_to) {
+            let (upto, cut) = (checkpoint.index.0, cut.0);
+            self.trace.line(self.now, format_args!("{} checkpoint {upto}, cuts the log to {cut}", n.0));
+        }
+        for (corner, reached) in [
+            ("a snapshot was installed", write.install.is_some()),
+            ("a checkpoint was written", write.checkpoint.is_some()),
+            ("the log was cut", write.truncate_to.is_some()),
+        ] {
+            *corners.entry(corner).or_default() += u64::from(reached);
+        }
         node.disk.0.borrow_mut().write(write);
-        self.send(n, effects.send_after_write);
-        self.hand_on(n, effects.replies);
+        self.after_write(n, effects);
         self.step(n, vec![Input::Written(number)]);
         let node = &mut self.nodes[n.0];
         if let Some(daemon) = &mut node.daemon
@@ -380,6 +393,16 @@ impl World {
             daemon.awake = true;
             self.later(us(0), Event::Run(n, life));
         }
+    }
+
+    /// What a step wants done once its write is done.
+    fn after_write(&mut self, n: N, effects: Effects) {
+        self.send(n, effects.send_after_write);
+        for ordered in effects.ordered {
+            let (tag, outcome) = (ordered.tag, ordered.outcome);
+            self.facts.push_back(Fact::Ordered { node: n, tag, outcome });
+        }
+        self.hand_on(n, effects.replies);
     }
 
     fn send(&mut self, n: N, messages: Vec<(NodeId, PeerMessage)>) {
@@ -621,7 +644,7 @@ impl World {
         }
         self.net.forget_old(self.now);
         self.tally.faults += 1;
-        let fault = Fault::random(&mut self.rng, self.plan.nodes);
+        let fault = Fault::random(&mut self.rng, self.plan.nodes, self.plan.witness);
         self.trace.line(self.now, format_args!("fault {fault:?}"));
         faults::inflict(self, fault);
         let span = us(self.rng.between(self.plan.fault_every.0 / 3, self.plan.fault_every.0 * 2));
@@ -718,7 +741,7 @@ impl World {
 
     fn note(&mut self, fact: &Fact) {
         match fact {
-            Fact::Ticked { .. } => return,
+            Fact::Ticked { .. } | Fact::Ordered { .. } | Fact::Checkpointed { .. } => return,
             Fact::Acknowledged { node, .. } => {
                 self.tally.acknowledged += 1;
                 self.wrote_since[node.0] |= self.calm;
@@ -728,9 +751,21 @@ impl World {
                 *self.tally.why_failed.entry(why).or_default() += 1;
             }
             Fact::Unknown { .. } => self.tally.unknown += 1,
+            Fact::GaveWay { .. } => *self.tally.corners.entry("a certified backend gave way").or_default() += 1,
+            Fact::SentAgain { .. } => *self.tally.corners.entry("a submission was sent again").or_default() += 1,
+            Fact::RefusedWrite { .. } => *self.tally.corners.entry("a minority refused a write").or_default() += 1,
             Fact::Delivered { node, delivery } => {
                 let (position, verdict) = (delivery.outcome.position, delivery.outcome.verdict);
                 let tag = delivery.tag;
+                let corners = &mut self.tally.corners;
+                *corners.entry("a writeset came in chunks").or_default() += u64::from(!delivery.outcome.chunks.is_empty());
+                let corner = match verdict {
+                    Verdict::Certified { .. } => "a writeset was certified",
+                    Verdict::Aborted(AbortCause::Conflict { .. }) => "a writeset lost",
+                    Verdict::Aborted(AbortCause::BelowHorizon { .. }) => "a base was below the horizon",
+                    Verdict::Aborted(AbortCause::Malformed) => "a writeset was malformed",
+                };
+                *corners.entry(corner).or_default() += 1;
                 return self.trace.line(self.now, format_args!("{} delivered {position} {tag} {verdict:?}", node.0));
             }
             _ => {}

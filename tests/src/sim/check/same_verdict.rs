@@ -3,18 +3,25 @@
 
 use std::collections::BTreeMap;
 
+use gcs_core::LogIndex;
 use gcs_writeset::link::{AbortCause, Verdict};
 use gcs_writeset::writeset::Envelope;
 use gcs_writeset::{Key, Mode, NodeId, Position};
 
 use super::Invariant;
-use crate::sim::fact::{Delivery, Fact, View};
+use crate::sim::fact::{Delivery, Fact, N, View};
 
-#[derive(Default)]
+/// A certified writeset and all its keys.
+type Held = (Position, NodeId, Vec<(Key, Mode)>);
+
 pub struct SameVerdict {
+    has_reference: bool,
     verdicts: BTreeMap<Position, Verdict>,
-    /// Certified writesets and all their keys.
-    history: Vec<(Position, NodeId, Vec<(Key, Mode)>)>,
+    /// Checksums of checkpoints.
+    states: BTreeMap<LogIndex, u32>,
+    /// The last position that was compared.
+    justified: Position,
+    history: Vec<Held>,
 }
 
 impl Invariant for SameVerdict {
@@ -23,21 +30,49 @@ impl Invariant for SameVerdict {
     }
 
     fn observe(&mut self, fact: &Fact, _: &View<'_>) -> Result<(), String> {
-        let Fact::Delivered { node, delivery } = fact else { return Ok(()) };
-        let (position, verdict) = (delivery.outcome.position, delivery.outcome.verdict);
-        if let Some(first) = self.verdicts.get(&position) {
-            return if *first == verdict {
+        match fact {
+            Fact::Ordered { node, outcome, .. } => self.agree(*node, outcome.position, outcome.verdict),
+            Fact::Checkpointed { node, index, checksum } => {
+                let first = *self.states.entry(*index).or_insert(*checksum);
+                if first != *checksum {
+                    return Err(format!("the state as of entry {} is another on node {}", index.0, node.0));
+                }
                 Ok(())
-            } else {
-                Err(format!("position {position} is {verdict:?} on node {} and was {first:?}", node.0))
-            };
+            }
+            Fact::Delivered { node, delivery } => {
+                let (position, verdict) = (delivery.outcome.position, delivery.outcome.verdict);
+                self.agree(*node, position, verdict)?;
+                if !self.has_reference || position != self.justified.next() {
+                    return Ok(());
+                }
+                self.justified = position;
+                self.justify(delivery).map_err(|why| format!("position {position}, {verdict:?}: {why}"))
+            }
+            _ => Ok(()),
         }
-        self.verdicts.insert(position, verdict);
-        self.justify(delivery).map_err(|why| format!("position {position}, {verdict:?}: {why}"))
     }
 }
 
 impl SameVerdict {
+    pub fn new(has_reference: bool) -> SameVerdict {
+        SameVerdict {
+            has_reference,
+            verdicts: BTreeMap::new(),
+            states: BTreeMap::new(),
+            justified: Position::ZERO,
+            history: Vec::new(),
+        }
+    }
+
+    fn agree(&mut self, node: N, position: Position, verdict: Verdict) -> Result<(), String> {
+        let first = *self.verdicts.entry(position).or_insert(verdict);
+        if first == verdict {
+            Ok(())
+        } else {
+            Err(format!("position {position} is {verdict:?} on node {} and was {first:?}", node.0))
+        }
+    }
+
     fn justify(&mut self, delivery: &Delivery) -> Result<(), String> {
         let Ok((envelope, _)) = Envelope::decode(&delivery.writeset) else { return Err("undecodable".into()) };
         let keys: Vec<(Key, Mode, Position)> = envelope.keys().collect();

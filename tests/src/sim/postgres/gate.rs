@@ -98,7 +98,7 @@ impl Postgres {
     /// The server starts: crash recovery has found what the last commit record on disk says.
     pub fn start(&mut self, ctx: &mut Ctx<'_>) {
         self.up = true;
-        self.incarnation = Incarnation(ctx.rng.next());
+        self.incarnation = Incarnation(ctx.rng.draw());
         ctx.fact(Fact::Recovered { node: self.n, position: self.flushed });
         self.visible = self.flushed;
         self.committed = self.flushed;

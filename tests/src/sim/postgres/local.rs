@@ -103,7 +103,7 @@ impl Postgres {
         let txn = Txn {
             id,
             sequence: *sequence,
-            repeatable: ctx.rng.chance(500),
+            repeatable: ctx.rng.permille(500),
             snapshot: self.visible,
             oldest_base: self.committed,
             ops,
@@ -257,7 +257,12 @@ impl Postgres {
             }
         }
         if let Stage::Sent = txn.stage {
-            ctx.fact(Fact::Submitted { node: n, txn: txn.id, tag });
+            let txn_id = txn.id;
+            ctx.fact(if txn.resubmitted {
+                Fact::SentAgain { node: n, txn: txn_id }
+            } else {
+                Fact::Submitted { node: n, txn: txn_id, tag }
+            });
             ctx.up(Local::Submit { tag, writeset: txn.payload.writeset.clone() });
         }
     }
@@ -372,6 +377,7 @@ impl Postgres {
     /// An earlier position needs what this backend holds, but it is certified for a later one: it ends, and its writeset is
     /// applied from the log.
     pub(super) fn give_way(&mut self, ctx: &mut Ctx<'_>, slot: SlotId, position: Position) {
+        ctx.fact(Fact::GaveWay { node: self.n, position });
         self.unknown(ctx, slot);
         if let Some(body) = self.bodies.get(&position).cloned() {
             self.ring.insert(position, Known::Remote(super::Remote::queued(position.previous(), body)));
@@ -439,7 +445,7 @@ fn groups(txn: &Txn, base: Position) -> Vec<KeyGroup> {
 fn encode(ctx: &mut Ctx<'_>, body: &Body, groups: &[KeyGroup], oldest_base: Position) -> Payload {
     let mut rest = Bytes::from(body.encode());
     let mut chunks = Vec::new();
-    if ctx.rng.chance(80) {
+    if ctx.rng.permille(80) {
         for _ in 0..ctx.rng.between(1, 3) {
             let at = rest.len().min(ctx.rng.between(1, 12) as usize);
             chunks.push(rest.split_to(at));
