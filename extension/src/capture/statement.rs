@@ -129,12 +129,12 @@ fn watch(utility: &mut Utility) {
     match utility.class() {
         Class::Ordered(ordered) => {
             let item = item(utility);
+            if ordered.changes_types {
+                relation::keep_writers_off_types();
+            }
             if ordered.targets.iter().any(|&target| is_permanent(target)) {
                 // Before it may run for long; what it makes anew may still turn out to be temporary.
                 transaction::ensure_writable();
-            }
-            if ordered.changes_types {
-                relation::keep_writers_off_types();
             }
             touched::add(&ordered.targets);
             utility.stage = Stage::Whole;
