@@ -16,7 +16,6 @@ use gcs_writeset::key::name_hash;
 use gcs_writeset::{Key, Namespace};
 
 use super::buffer::{Command, Guard, Strength};
-use super::session;
 use super::touched::{self, Touched};
 use super::{base, transaction};
 use crate::error::Error;
@@ -25,7 +24,7 @@ use crate::pg::relation::{self, Lock, Oid, Open, Persistence, RelationKind};
 use crate::pg::statement::{Class, Ordered, Refusal};
 use crate::pg::utility::{self, Stage, Utility};
 use crate::pg::{role, sequence, setting, subtransaction, trigger};
-use crate::relations;
+use crate::{relations, session};
 
 /// Settings that change what a statement means.
 const SETTINGS: [&std::ffi::CStr; 13] = [
