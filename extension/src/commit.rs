@@ -96,9 +96,9 @@ pub fn before_statement() {
 }
 
 fn raise_if_victim(database: &DatabaseArea, slot: &Slot) {
-    if let Some((winner, node)) = process::my_transaction().and_then(|transaction| slot.victim_of(transaction)) {
+    if let Some(winner) = process::my_transaction().and_then(|transaction| slot.victim_of(transaction)) {
         database.state.counters.aborts_victim.one();
-        error::victim(winner, &database.state.node_name(node)).raise();
+        error::victim(&winner, &database.state.node_name(winner.node)).raise();
     }
 }
 
@@ -310,14 +310,14 @@ fn truth_about(report: &Report) -> Option<Error> {
     }
     let database = session::database()?;
     let (slot, _) = shmem::get()?.my_slot()?;
-    let (winner, node) = slot.victim_of(process::my_transaction()?)?;
+    let winner = slot.victim_of(process::my_transaction()?)?;
     let by_summons =
         report.is(PgSqlErrorCode::ERRCODE_QUERY_CANCELED) && report.has_format(c"canceling statement due to user");
     let by_conflict = report.has_format(c"canceling statement due to conflict with recovery")
         || report.has_format(c"terminating connection due to conflict with recovery");
     (by_summons || by_conflict).then(|| {
         database.state.counters.aborts_victim.one();
-        error::victim(winner, &database.state.node_name(node))
+        error::victim(&winner, &database.state.node_name(winner.node))
     })
 }
 
@@ -326,7 +326,7 @@ pub fn must_give_way() -> bool {
     let Some((slot, _)) = shmem::get().and_then(|shared| shared.my_slot()) else { return false };
     // Once submitted, the log decides.
     let undecided = matches!(slot.state(), State::Idle | State::Open);
-    undecided && process::my_transaction().is_some_and(|transaction| slot.victim_of(transaction).is_some())
+    undecided && process::my_transaction().is_some_and(|transaction| slot.is_victim(transaction))
 }
 
 /// Whether the database's phase lets a transaction be submitted.

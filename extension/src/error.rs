@@ -8,6 +8,7 @@ use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
 use crate::pg::xact;
+use crate::submit::slot::Winner;
 
 /// An error of ours, ready to be raised or to be put into another report.
 #[derive(Clone, Debug)]
@@ -175,12 +176,15 @@ pub fn malformed() -> Error {
         .hint("The transaction is rolled back. Check that all nodes run the same version.")
 }
 
-pub fn victim_detail(winner: Position, node: &str) -> String {
-    format!("A transaction of node \"{node}\" at position {winner} needs a lock that this transaction holds.")
-}
-
-pub fn victim(winner: Position, node: &str) -> Error {
-    Error::new(PgSqlErrorCode::ERRCODE_T_R_SERIALIZATION_FAILURE, LOST).detail(victim_detail(winner, node)).hint(RETRY)
+/// A transaction that held what an earlier position needs.
+pub fn victim(winner: &Winner, node: &str) -> Error {
+    let by = format!("by a transaction of node \"{node}\" at position {}", winner.position);
+    let detail = match (winner.table.as_str(), winner.key.as_str()) {
+        ("", _) => format!("A lock that this transaction holds is needed {by}."),
+        (table, "") => format!("Table \"{table}\" was changed {by}."),
+        (table, key) => format!("Table \"{table}\", key {key} was changed {by}."),
+    };
+    Error::new(PgSqlErrorCode::ERRCODE_T_R_SERIALIZATION_FAILURE, LOST).detail(detail).hint(RETRY)
 }
 
 pub fn outcome_unknown(why: &str) -> Error {

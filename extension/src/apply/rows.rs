@@ -175,7 +175,8 @@ impl Writeset {
                 Outcome::Done => return Ok(()),
                 Outcome::Gone => {}
                 Outcome::Held(holders) => {
-                    holders.into_iter().for_each(victim::give_way);
+                    let what = self.describe(relation, identity);
+                    holders.into_iter().for_each(|holder| victim::give_way(holder, &what));
                     if self.try_change(relation, new, Patience::Wait)? == Outcome::Done {
                         return Ok(());
                     }
@@ -188,6 +189,14 @@ impl Writeset {
         Error::new(PgSqlErrorCode::ERRCODE_T_R_SERIALIZATION_FAILURE, message)
             .detail(format!("Others changed it {ATTEMPTS_MAX} times first."))
             .raise()
+    }
+
+    /// The table and the row, in the words of a user.
+    fn describe(&self, relation: u32, identity: Image<'_>) -> (String, String) {
+        match &self.relations[relation as usize].open {
+            Some(Opened { known, .. }) => (full_name(known), identity_text(known, identity)),
+            None => Default::default(),
+        }
     }
 
     /// Changes the row found last.
@@ -260,7 +269,8 @@ impl Writeset {
         for (relation, doubt) in std::mem::take(&mut self.doubts) {
             let Some(Opened { target, known }) = &mut self.relations[relation as usize].open else { continue };
             let _owner = Acting::restricted(known.table.owner);
-            target.rivals(doubt, &self.scratch).into_iter().for_each(victim::give_way);
+            let what = (full_name(known), String::new());
+            target.rivals(doubt, &self.scratch).into_iter().for_each(|rival| victim::give_way(rival, &what));
             target.settle(doubt, &self.scratch);
             self.scratch.reset();
         }
@@ -280,8 +290,12 @@ fn bad_value(known: &Known, bad: BadColumn) -> Divergence {
     Divergence::Value { table: full_name(known), column, error: bad.error.to_string() }
 }
 
-/// For a person: the identity as `(id)=(7)`.
 fn no_row(known: &Known, action: Action, identity: Image<'_>) -> Divergence {
+    Divergence::NoRow { action, table: full_name(known), identity: identity_text(known, identity) }
+}
+
+/// For a person: the identity as `(id)=(7)`.
+fn identity_text(known: &Known, identity: Image<'_>) -> String {
     let (mut names, mut values) = (Vec::new(), Vec::new());
     for (column, datum) in known.table.columns.iter().zip(identity.datums()) {
         if let Some(text) = column.codec.text(datum) {
@@ -289,6 +303,5 @@ fn no_row(known: &Known, action: Action, identity: Image<'_>) -> Divergence {
             values.push(text);
         }
     }
-    let identity = format!("({})=({})", names.join(", "), values.join(", "));
-    Divergence::NoRow { action, table: full_name(known), identity }
+    format!("({})=({})", names.join(", "), values.join(", "))
 }

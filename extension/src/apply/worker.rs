@@ -11,6 +11,7 @@ use pgrx::prelude::*;
 
 use crate::apply::{pool, queue, rows, spool, victim};
 use crate::commit::{self, Turn};
+use crate::error::{self, Error};
 use crate::gate::{Job, Storage};
 use crate::guc;
 use crate::pg::process::ProcNo;
@@ -170,7 +171,7 @@ pub fn check_let_go() {
     }
     let gave_way = shmem::get()
         .and_then(|shared| shared.my_slot())
-        .is_some_and(|(slot, _)| process::my_transaction().is_some_and(|transaction| slot.victim_of(transaction).is_some()));
+        .is_some_and(|(slot, _)| process::my_transaction().is_some_and(|transaction| slot.is_victim(transaction)));
     if gave_way {
         if let Some((area, _)) = ME.get() {
             area.state.counters.apply_gave_way.one();
@@ -235,9 +236,13 @@ fn wait_for_dependency(area: &DatabaseArea, me: &Worker, depends_on: Position) -
 
 fn apply(area: &'static DatabaseArea, job: &Job, envelope: &Envelope, body: &[u8]) -> Result<(), xact::Failed> {
     victim::begin(job);
+    let mut diverges = None;
     let result = xact::transaction(|| {
         if let Err(divergence) = rows::apply(envelope, body) {
-            return Err(divergence.to_string());
+            let why = divergence.to_string();
+            diverges = Some(why.clone());
+            // What was applied so far must not be committed.
+            Error::new(PgSqlErrorCode::ERRCODE_DATA_CORRUPTED, why).raise();
         }
         // Even if nothing was written: the position travels in the commit record.
         xact::ensure_id();
@@ -247,13 +252,11 @@ fn apply(area: &'static DatabaseArea, job: &Job, envelope: &Envelope, body: &[u8
             committed_at: envelope.committed_at,
             local: false,
         });
-        Ok(())
     });
     victim::end();
-    match result {
-        Ok(Ok(())) => Ok(()),
-        Ok(Err(divergence)) => diverged(area, job, &divergence),
-        Err(error) => Err(error),
+    match diverges {
+        Some(why) => diverged(area, job, &why),
+        None => result,
     }
 }
 
@@ -286,5 +289,5 @@ fn diverged(area: &DatabaseArea, job: &Job, why: &str) -> ! {
     }
     area.state.set_phase(Phase::Failed);
     area.state.manager.wake();
-    crate::error::out_of_service(&reason).raise()
+    error::out_of_service(&reason).raise()
 }

@@ -21,15 +21,25 @@ pub fn before_start(before: fn()) {
     }
 }
 
-#[pgrx::pg_guard]
+unsafe extern "C-unwind" {
+    /// As pgrx binds it, but without the guard: errors of the executor pass with all their fields.
+    #[link_name = "standard_ExecutorStart"]
+    fn start_by_postgres(query: *mut pg_sys::QueryDesc, flags: std::ffi::c_int);
+}
+
+/// # Safety
+/// Called by PostgreSQL. Not guarded: an ERROR passes through this frame, in which nothing needs a `Drop`.
 unsafe extern "C-unwind" fn on_start(query: *mut pg_sys::QueryDesc, flags: std::ffi::c_int) {
-    let Some(hook) = HOOK.get() else { return };
-    (hook.before)();
     // SAFETY: passes on what we were given.
     unsafe {
-        match hook.previous {
-            Some(previous) => pg_sys::ffi::pg_guard_ffi_boundary(|| previous(query, flags)),
-            None => pg_sys::standard_ExecutorStart(query, flags),
-        }
+        tell_start();
+        HOOK.get().and_then(|hook| hook.previous).unwrap_or(start_by_postgres)(query, flags);
+    }
+}
+
+#[pgrx::pg_guard]
+unsafe extern "C-unwind" fn tell_start() {
+    if let Some(hook) = HOOK.get() {
+        (hook.before)();
     }
 }

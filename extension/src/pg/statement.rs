@@ -101,8 +101,10 @@ pub(super) unsafe fn classify(node: *mut pg_sys::Node) -> Class {
             | Tag::T_CallStmt
             | Tag::T_VacuumStmt
             | Tag::T_ReindexStmt
-            | Tag::T_ClusterStmt
             | Tag::T_AlterSystemStmt => Class::Local,
+            // Which index a table is clustered on is the group's, the order of rows in the file is not.
+            Tag::T_ClusterStmt if (*node.cast::<pg_sys::ClusterStmt>()).indexname.is_null() => Class::Local,
+            Tag::T_ClusterStmt => refuse("Use ALTER TABLE ... CLUSTER ON, then CLUSTER without USING."),
             Tag::T_LockStmt => lock(&*node.cast()),
             Tag::T_CopyStmt => copy(&*node.cast()),
             Tag::T_ExplainStmt => explain(&*node.cast()),

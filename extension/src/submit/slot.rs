@@ -10,6 +10,7 @@ use gcs_writeset::link::{AbortCause, RefusalReason};
 use gcs_writeset::{NodeId, Position, Sequence};
 
 use crate::pg::process::LocalXid;
+use crate::pg::shmem::Text;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -65,8 +66,18 @@ pub struct Slot {
     victim: AtomicU32,
     victim_position: AtomicU64,
     victim_node: AtomicU64,
+    victim_table: Text<128>,
+    victim_key: Text<128>,
     /// The position that a remote backend in this place works on; 0 for everybody else.
     remote: AtomicU64,
+}
+
+/// The writeset that a victim gives way to, and over what, as far as that is known.
+pub struct Winner {
+    pub position: Position,
+    pub node: NodeId,
+    pub table: String,
+    pub key: String,
 }
 
 fn word(sequence: Sequence, state: State) -> u64 {
@@ -247,16 +258,27 @@ impl Slot {
             && self.swap(sequence, State::Certified, State::Yielded)
     }
 
-    pub fn mark_victim(&self, transaction: LocalXid, position: Position, node: NodeId) {
+    pub fn mark_victim(&self, transaction: LocalXid, position: Position, node: NodeId, what: Option<&(String, String)>) {
+        let (table, key) = what.map_or(("", ""), |(table, key)| (table, key));
+        self.victim_table.set(table);
+        self.victim_key.set(key);
         self.victim_position.store(position.0, Ordering::SeqCst);
         self.victim_node.store(node.0, Ordering::SeqCst);
         self.victim.store(transaction.0, Ordering::SeqCst);
     }
 
-    /// The winner that this transaction must give way to.
-    pub fn victim_of(&self, transaction: LocalXid) -> Option<(Position, NodeId)> {
-        (self.victim.load(Ordering::SeqCst) == transaction.0).then(|| {
-            (Position(self.victim_position.load(Ordering::SeqCst)), NodeId(self.victim_node.load(Ordering::SeqCst)))
+    /// Whether this transaction must give way. Atomics only: a signal handler asks.
+    pub fn is_victim(&self, transaction: LocalXid) -> bool {
+        self.victim.load(Ordering::SeqCst) == transaction.0
+    }
+
+    /// What this transaction must give way to.
+    pub fn victim_of(&self, transaction: LocalXid) -> Option<Winner> {
+        self.is_victim(transaction).then(|| Winner {
+            position: Position(self.victim_position.load(Ordering::SeqCst)),
+            node: NodeId(self.victim_node.load(Ordering::SeqCst)),
+            table: self.victim_table.get(),
+            key: self.victim_key.get(),
         })
     }
 

@@ -10,7 +10,8 @@
 //!                slots varint × (node u64, slot u32, last u64, collecting u8,
 //!                                [sequence u64, chunks varint × (chunk u32, index u64, ordinal u32)]),
 //!                horizon u64, holders varint × (position u64, node u64, exclusive varint, shared varint, keys u64 ...),
-//!                marks varint × (index u64, head u64), chunked varint × (position u64, index u64)
+//!                last mark, marks varint × mark, chunked varint × (position u64, index u64)
+//! mark        := index u64, head u64
 //! ```
 //!
 //! Everything is listed in order, so equal states give equal bytes. The window is listed above the horizon only: what lies
@@ -223,10 +224,10 @@ fn read_keys(reader: &mut Reader<'_>, count: u64) -> Result<Vec<Key>, WireError>
 }
 
 fn put_retention(out: &mut Vec<u8>, retention: &Retention) {
+    put_mark(out, retention.last);
     out.put_varint(retention.marks.len() as u64);
     for mark in &retention.marks {
-        out.put_u64(mark.index.0);
-        out.put_u64(mark.head.0);
+        put_mark(out, *mark);
     }
     out.put_varint(retention.chunked.len() as u64);
     for (position, first) in &retention.chunked {
@@ -236,12 +237,20 @@ fn put_retention(out: &mut Vec<u8>, retention: &Retention) {
 }
 
 fn read_retention(reader: &mut Reader<'_>) -> Result<Retention, WireError> {
-    let marks = list(reader, "marks", MARKS_MAX as u64, |reader| {
-        Ok(Mark { index: LogIndex(reader.u64()?), head: Position(reader.u64()?) })
-    })?;
+    let last = read_mark(reader)?;
+    let marks = list(reader, "marks", MARKS_MAX as u64, read_mark)?;
     let chunked =
         list(reader, "chunked writesets", u64::MAX, |reader| Ok((Position(reader.u64()?), LogIndex(reader.u64()?))))?;
-    Ok(Retention { marks, chunked: chunked.into_iter().collect() })
+    Ok(Retention { marks, last, chunked: chunked.into_iter().collect() })
+}
+
+fn put_mark(out: &mut Vec<u8>, mark: Mark) {
+    out.put_u64(mark.index.0);
+    out.put_u64(mark.head.0);
+}
+
+fn read_mark(reader: &mut Reader<'_>) -> Result<Mark, WireError> {
+    Ok(Mark { index: LogIndex(reader.u64()?), head: Position(reader.u64()?) })
 }
 
 fn read_flag(reader: &mut Reader<'_>, what: &'static str) -> Result<bool, WireError> {

@@ -144,8 +144,8 @@ impl Database {
     }
 
     /// The last entry that this database does not need any more; `None` if it needs none at all.
-    pub fn releasable(&self, flushed: Option<Position>, applied: LogIndex) -> Option<LogIndex> {
-        let by_positions = self.retention.releasable(flushed?, self.head, applied);
+    pub fn releasable(&self, flushed: Option<Position>) -> Option<LogIndex> {
+        let by_positions = self.retention.releasable(flushed?);
         let collecting = self.slots.values().filter_map(|slot| slot.collecting.as_ref());
         let first_chunk = collecting.flat_map(|c| c.chunks.values()).map(|at| at.index.0).min();
         Some(first_chunk.map_or(by_positions, |first| by_positions.min(LogIndex(first.saturating_sub(1)))))

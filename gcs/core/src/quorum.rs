@@ -5,8 +5,8 @@
 //! connections to a majority are up, and the leader was in touch with a majority a short while ago.
 //!
 //! The leader knows that from what it hears. Followers know it from the leader: each heartbeat says, in its context, how many
-//! ticks ago that was. Without it, a follower on the leader's side of a partition would go on trusting for as long as the
-//! leader takes to step down.
+//! ticks ago it last heard from a majority and from this follower. Without it, a follower on the leader's side of a partition
+//! would go on trusting for as long as the leader takes to step down, and one that hears its leader but is not heard, for ever.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -59,10 +59,11 @@ impl Quorum {
         majority_up && self.good_at.is_some_and(|good_at| now.0.saturating_sub(good_at.0) < QUORUM_TICKS_MAX)
     }
 
-    /// Leading: writes into a heartbeat how long ago a majority was heard.
+    /// Leading: writes into a heartbeat how long ago both a majority and the one it goes to were heard.
     pub fn mark(&self, now: Tick, message: &mut Message) {
         if message.get_msg_type() == MessageType::MsgHeartbeat {
-            let age = self.heard_by_majority(now).map_or(u64::MAX, |at| now.0.saturating_sub(at.0));
+            let both = self.heard_by_majority(now).zip(self.heard.get(&NodeId(message.to)));
+            let age = both.map_or(u64::MAX, |(majority, follower)| now.0.saturating_sub(majority.min(*follower).0));
             message.context = vec![u8::try_from(age).unwrap_or(u8::MAX)];
         }
     }
@@ -125,7 +126,7 @@ mod tests {
         leader.heard(NodeId(2), Tick(1));
         let mut known = true;
         for now in (1..=QUORUM_TICKS_MAX + 1).map(Tick) {
-            let mut heartbeat = Message { msg_type: MessageType::MsgHeartbeat as i32, ..Message::default() };
+            let mut heartbeat = Message { msg_type: MessageType::MsgHeartbeat as i32, to: 2, ..Message::default() };
             leader.mark(now, &mut heartbeat);
             let age = Quorum::unmark(&mut heartbeat).expect("a marked heartbeat");
             assert!(heartbeat.context.is_empty());
@@ -133,6 +134,17 @@ mod tests {
             known = follower.judge(now, false);
         }
         assert!(!known);
+    }
+
+    /// Found by the simulator (seed 2230).
+    #[test]
+    fn a_follower_that_is_not_heard_learns_it_from_heartbeats() {
+        let mut leader = three();
+        leader.heard(NodeId(2), Tick(10));
+        leader.heard(NodeId(3), Tick(3));
+        let mut heartbeat = Message { msg_type: MessageType::MsgHeartbeat as i32, to: 3, ..Message::default() };
+        leader.mark(Tick(10), &mut heartbeat);
+        assert_eq!(Quorum::unmark(&mut heartbeat), Some(7));
     }
 
     #[test]

@@ -116,7 +116,7 @@ impl State {
     pub fn releasable(&self) -> LogIndex {
         let by_database = self.databases.values().filter_map(|database| {
             let flushed = database.attachments.flushed_by_all(&self.members);
-            database.releasable(flushed, self.applied)
+            database.releasable(flushed)
         });
         by_database.min().unwrap_or(self.applied)
     }
