@@ -40,7 +40,7 @@ pub extern "C-unwind" fn _PG_init() {
         commit::on_report(report);
     });
     pg::admission::install(|database| {
-        pg::process::install_summons(commit::must_give_way);
+        commit::hear_summons();
         manager::admit(database);
     });
     pg::worker::install(pg::worker::Mains {
