@@ -132,6 +132,10 @@ fn watch(utility: &mut Utility) {
             if ordered.changes_types {
                 relation::keep_writers_off_types();
             }
+            if ordered.targets.iter().any(|&target| is_permanent(target)) {
+                // Before it may run for long; what it makes anew may still turn out to be temporary.
+                transaction::ensure_writable();
+            }
             touched::add(&ordered.targets);
             utility.stage = Stage::Whole;
             let command = Command(trigger::current_command());
@@ -161,11 +165,15 @@ fn watch_remote(utility: &mut Utility) {
     WATCHED.set(Some(Watched { ordered, origin: None }));
 }
 
+fn is_permanent(relation: Oid) -> bool {
+    relation::entry(relation).is_some_and(|entry| entry.persistence == Persistence::Permanent)
+}
+
 /// LOCK TABLE that keeps writers out does so in the group, if the transaction writes. Asked for before the lock is there: a lock not
 /// granted is an error, or a wait that ends with the transaction.
 fn lock_keys(relations: &[Oid]) {
-    for &relation in relations {
-        if let Some(entry) = relation::entry(relation).filter(|entry| entry.persistence == Persistence::Permanent) {
+    for &relation in relations.iter().filter(|&&relation| is_permanent(relation)) {
+        if let Some(entry) = relation::entry(relation) {
             let name = name_hash(&[&entry.schema, &entry.name]);
             transaction::add_key(Key::new(Namespace::Relation, name, 0), Strength::Exclusive, Guard::Since(base::current()));
         }
