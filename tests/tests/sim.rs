@@ -27,7 +27,8 @@ const CORNERS: [&str; 11] = [
 /// - 2230: so did one that heard its leader and was not heard.
 /// - 1104, 1194, 1282, 1512: the log was cut past entries without positions; a member that needed what followed was sent a
 ///   snapshot, which skipped it.
-const FINDINGS: [u64; 6] = [234, 1104, 1194, 1282, 1512, 2230];
+/// - 3143, 3346, 3449: the log was cut past a chunk that had been ordered before the first one of its writeset.
+const FINDINGS: [u64; 9] = [234, 1104, 1194, 1282, 1512, 2230, 3143, 3346, 3449];
 
 fn number(name: &str, otherwise: u64) -> u64 {
     std::env::var(name).ok().and_then(|value| value.parse().ok()).unwrap_or(otherwise)

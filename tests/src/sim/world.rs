@@ -35,6 +35,8 @@ pub struct Node {
     /// A witness has no PostgreSQL once it has said so: then it is retired.
     pub witness: bool,
     retired: bool,
+    /// It has said so and waits for the answer.
+    leaving: bool,
     pub slow_until: Time,
     tick_span: Span,
     /// When the last message on the link arrives: the link keeps order.
@@ -289,11 +291,12 @@ impl World {
         self.facts.push_back(Fact::Ticked { node: n, quorum, in_touch });
     }
 
-    /// Whether a node can exchange messages with one (maybe itself) that can do so with enough others to make a majority.
+    /// Whether a node could, since its last tick, exchange messages with one (maybe itself) that can do so with enough others to make a majority.
     fn in_touch(&self, n: N) -> bool {
+        let since = Time(self.now.0.saturating_sub(self.nodes[n.0].tick_span.0));
         let touches = |a: N, b: N| {
             self.nodes[b.0].daemon.is_some()
-                && (a == b || self.net.passes(a, b, self.now) && self.net.passes(b, a, self.now))
+                && (a == b || self.net.passed(a, b, since, self.now) && self.net.passed(b, a, since, self.now))
         };
         let all = || (0..self.plan.nodes).map(N);
         all().any(|m| touches(n, m) && all().filter(|other| touches(m, *other)).count() > self.plan.nodes / 2)
@@ -508,6 +511,7 @@ impl World {
         match down {
             Down::Reply(LocalReply::Attached { database, .. }) => {
                 let database = *database;
+                self.nodes[n.0].leaving = true;
                 self.give(n, Input::Local(Local::Detach { database }));
             }
             Down::Reply(LocalReply::Detached { .. }) => {
@@ -522,6 +526,7 @@ impl World {
                 }
             }
             Down::Reply(LocalReply::AttachRefused { .. }) => {
+                self.nodes[n.0].leaving = false;
                 self.with_postgres(n, |postgres, ctx| postgres.link_up(ctx));
             }
             _ => {}
@@ -533,6 +538,7 @@ impl World {
             return;
         }
         match up {
+            Up::Attach { .. } if self.nodes[n.0].leaving => {}
             Up::Attach { incarnation, resume_after } => {
                 if let Some(daemon) = &mut self.nodes[n.0].daemon {
                     daemon.stream = None;
@@ -615,6 +621,7 @@ impl World {
         self.trace.line(self.now, format_args!("{} daemon dies", n.0));
         let node = &mut self.nodes[n.0];
         node.daemon_life += 1;
+        node.leaving = false;
         node.link += 1;
         node.disk.0.borrow_mut().crash(&mut self.rng);
         node.postgres.link_down();
@@ -787,6 +794,7 @@ fn new_node(plan: &Plan, n: N, rng: &mut Rng) -> Node {
         link: 0,
         witness: plan.witness && n.0 + 1 == plan.nodes,
         retired: false,
+        leaving: false,
         slow_until: Time(0),
         tick_span: ms(rng.between(95, 105)),
         down_until: Time(0),
