@@ -30,9 +30,12 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
+/// A certified writeset and all its keys.
+type Held = (Position, NodeId, Vec<(Key, Mode)>);
+
 #[derive(Default)]
 struct BruteForce {
-    certified: Vec<(Position, NodeId, Vec<(Key, Mode)>)>,
+    certified: Vec<Held>,
     horizon: Position,
 }
 

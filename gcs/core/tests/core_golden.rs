@@ -22,12 +22,13 @@ type Output = Result<String, Box<dyn Error>>;
 
 fn run_all<R: Runner>(directory: &str, runner: impl Fn() -> R) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scripts").join(directory);
-    let mut scripts: Vec<_> = std::fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let mut scripts: Vec<_> =
+        std::fs::read_dir(&path).expect("a directory of scripts").map(|entry| entry.expect("a script").path()).collect();
     scripts.sort();
     assert!(!scripts.is_empty(), "no scripts in {directory}");
     for script in scripts {
         println!("{}", script.display());
-        goldenscript::run(&mut runner(), &script).unwrap();
+        goldenscript::run(&mut runner(), &script).expect("a script that can be run");
     }
 }
 
@@ -318,7 +319,7 @@ fn log(cluster: &Cluster, id: NodeId) -> String {
     let disk = cluster.nodes[&id].log.0.borrow();
     let mut out = String::new();
     for entry in &disk.entries {
-        let commands = gcs_core::command::decode_entry(&Bytes::from(entry.data.clone())).unwrap();
+        let commands = gcs_core::command::decode_entry(&Bytes::from(entry.data.clone())).expect("an entry");
         let texts: Vec<String> = commands.iter().map(command_text).collect();
         let _ = writeln!(out, "{}: [{}]", entry.index, texts.join(", "));
     }
