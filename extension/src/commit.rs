@@ -78,15 +78,28 @@ fn pre_commit() {
     }
     let Some(database) = session::database() else { return };
     let Some((slot, place)) = shared.my_slot() else { return };
-    if let Some((winner, node)) = process::my_transaction().and_then(|transaction| slot.victim_of(transaction)) {
-        database.state.counters.aborts_victim.one();
-        error::victim(winner, &database.state.node_name(node)).raise();
-    }
+    raise_if_victim(database, slot);
     if !capture::has_writes() {
         return;
     }
     session::ensure_writable();
     commit_local(shared, database, slot, place);
+}
+
+/// A transaction that was told to give way while its session was idle learns it at its next statement.
+pub fn before_statement() {
+    if let (Some(database), Some((slot, _))) = (session::database(), shmem::get().and_then(|shared| shared.my_slot()))
+        && !session::is_remote_backend()
+    {
+        raise_if_victim(database, slot);
+    }
+}
+
+fn raise_if_victim(database: &DatabaseArea, slot: &Slot) {
+    if let Some(winner) = process::my_transaction().and_then(|transaction| slot.victim_of(transaction)) {
+        database.state.counters.aborts_victim.one();
+        error::victim(&winner, &database.state.node_name(winner.node)).raise();
+    }
 }
 
 fn commit_local(shared: &'static Shared, database: &'static DatabaseArea, slot: &'static Slot, place: ProcNo) {
@@ -265,6 +278,7 @@ fn clean_up() {
     process::forget_summons();
     if let Some((slot, _)) = shmem::get().and_then(|shared| shared.my_slot()) {
         slot.clear_victim();
+        slot.clear_base();
     }
 }
 
@@ -296,14 +310,14 @@ fn truth_about(report: &Report) -> Option<Error> {
     }
     let database = session::database()?;
     let (slot, _) = shmem::get()?.my_slot()?;
-    let (winner, node) = slot.victim_of(process::my_transaction()?)?;
+    let winner = slot.victim_of(process::my_transaction()?)?;
     let by_summons =
         report.is(PgSqlErrorCode::ERRCODE_QUERY_CANCELED) && report.has_format(c"canceling statement due to user");
     let by_conflict = report.has_format(c"canceling statement due to conflict with recovery")
         || report.has_format(c"terminating connection due to conflict with recovery");
     (by_summons || by_conflict).then(|| {
         database.state.counters.aborts_victim.one();
-        error::victim(winner, &database.state.node_name(node))
+        error::victim(&winner, &database.state.node_name(winner.node))
     })
 }
 
@@ -312,7 +326,7 @@ pub fn must_give_way() -> bool {
     let Some((slot, _)) = shmem::get().and_then(|shared| shared.my_slot()) else { return false };
     // Once submitted, the log decides.
     let undecided = matches!(slot.state(), State::Idle | State::Open);
-    undecided && process::my_transaction().is_some_and(|transaction| slot.victim_of(transaction).is_some())
+    undecided && process::my_transaction().is_some_and(|transaction| slot.is_victim(transaction))
 }
 
 /// Whether the database's phase lets a transaction be submitted.

@@ -7,6 +7,9 @@ use gcs_writeset::Position;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
+use crate::pg::xact;
+use crate::submit::slot::Winner;
+
 /// An error of ours, ready to be raised or to be put into another report.
 #[derive(Clone, Debug)]
 pub struct Error {
@@ -61,6 +64,12 @@ impl Error {
     }
 }
 
+impl From<xact::Failed> for Error {
+    fn from(failed: xact::Failed) -> Error {
+        Error::new(failed.code, failed.message)
+    }
+}
+
 pub fn no_link() -> Error {
     Error::new(PgSqlErrorCode::ERRCODE_READ_ONLY_SQL_TRANSACTION, "cannot change data while this node has no group")
         .detail("The server is not connected to its gcs.")
@@ -99,6 +108,12 @@ pub fn out_of_service(reason: &str) -> Error {
 pub fn overloaded() -> Error {
     Error::new(PgSqlErrorCode::ERRCODE_INSUFFICIENT_RESOURCES, "too many transactions wait to be ordered by the group")
         .hint(RETRY)
+}
+
+pub fn behind(positions: u64) -> Error {
+    Error::new(PgSqlErrorCode::ERRCODE_INSUFFICIENT_RESOURCES, "this node is too far behind its group")
+        .detail(format!("It has yet to apply {positions} transactions of other nodes."))
+        .hint("Run the transaction again later, or on another node.")
 }
 
 pub fn not_attached() -> Error {
@@ -161,12 +176,15 @@ pub fn malformed() -> Error {
         .hint("The transaction is rolled back. Check that all nodes run the same version.")
 }
 
-pub fn victim_detail(winner: Position, node: &str) -> String {
-    format!("A transaction of node \"{node}\" at position {winner} needs a lock that this transaction holds.")
-}
-
-pub fn victim(winner: Position, node: &str) -> Error {
-    Error::new(PgSqlErrorCode::ERRCODE_T_R_SERIALIZATION_FAILURE, LOST).detail(victim_detail(winner, node)).hint(RETRY)
+/// A transaction that held what an earlier position needs.
+pub fn victim(winner: &Winner, node: &str) -> Error {
+    let by = format!("by a transaction of node \"{node}\" at position {}", winner.position);
+    let detail = match (winner.table.as_str(), winner.key.as_str()) {
+        ("", _) => format!("A lock that this transaction holds is needed {by}."),
+        (table, "") => format!("Table \"{table}\" was changed {by}."),
+        (table, key) => format!("Table \"{table}\", key {key} was changed {by}."),
+    };
+    Error::new(PgSqlErrorCode::ERRCODE_T_R_SERIALIZATION_FAILURE, LOST).detail(detail).hint(RETRY)
 }
 
 pub fn outcome_unknown(why: &str) -> Error {

@@ -135,6 +135,8 @@ struct State {
     known: AtomicU64,
     /// Where the commit record of the newest commit ends.
     commit_lsn: AtomicU64,
+    /// Everything up to here survives a crash of this server.
+    flushed: AtomicU64,
     /// No queued entry lies below it.
     claim_from: AtomicU64,
     queued: AtomicU32,
@@ -186,6 +188,8 @@ impl Gate {
             state.ring_freed.store(0, Ordering::Relaxed);
             state.ring_used.store(0, Ordering::Relaxed);
             state.commit_lsn.store(0, Ordering::Relaxed);
+            // What the server came up with is on its disk.
+            state.flushed.store(committed.0, Ordering::Relaxed);
             state.oldest_base.store(committed.0, Ordering::Relaxed);
             state.room_wanted.store(false, Ordering::Relaxed);
             state.committed.store(committed.0, Ordering::SeqCst);
@@ -206,6 +210,14 @@ impl Gate {
 
     pub fn set_oldest_base(&self, base: Position) {
         self.state.oldest_base.store(base.0, Ordering::Relaxed);
+    }
+
+    pub fn flushed(&self) -> Position {
+        Position(self.state.flushed.load(Ordering::Relaxed))
+    }
+
+    pub fn set_flushed(&self, position: Position) {
+        self.state.flushed.store(position.0, Ordering::Relaxed);
     }
 
     /// The end of the newest commit record; read it after the committed position that it is to cover.

@@ -33,6 +33,7 @@ pub extern "C-unwind" fn _PG_init() {
     shmem::install();
     capture::init();
     commit::install();
+    pg::executor::before_start(commit::before_statement);
     pg::log::install(|report| {
         apply::victim::on_report(report);
         manager::statement::on_report(report);

@@ -7,7 +7,7 @@ use gcs_writeset::Position;
 
 use crate::pg::{process, xact};
 use crate::shmem::{self, DatabaseArea, Phase};
-use crate::{commit, error};
+use crate::{capture, commit, error};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Part {
@@ -85,6 +85,9 @@ pub fn ensure_writable() {
     }
     if xact::is_serializable() {
         error::serializable().raise();
+    }
+    if let Some((slot, _)) = shmem::get().and_then(|shared| shared.my_slot()) {
+        slot.announce_base(area.index, capture::base::current());
     }
 }
 

@@ -1,6 +1,6 @@
 //! For tests only (feature `testing`): capture in one database, apply in another, without a group.
 //!
-//! `test_origin` makes the session capture and write each transaction's body to a file of its own; `test_apply` applies one as
+//! `test_origin` makes the session capture and write each writeset to a file of its own; `test_apply` applies one as
 //! a remote backend would. Takes the place of `session` for capture and apply.
 
 use std::cell::{Cell, RefCell};
@@ -46,7 +46,7 @@ pub fn ordinal() -> u16 {
     ORDINAL.get()
 }
 
-/// Captures in this session from now on; bodies go to `directory`/1, 2, ..., keys beside them.
+/// Captures in this session from now on; writesets go to `directory`/1, 2, ..., keys beside them.
 #[pg_extern]
 fn test_origin(ordinal: i32, directory: &str) {
     ROLE.set(Role::Origin);
@@ -65,10 +65,13 @@ fn test_off() {
 }
 
 #[pg_extern]
-fn test_apply(ordinal: i32, body: &[u8]) -> String {
+fn test_apply(ordinal: i32, writeset: &[u8]) -> String {
     ROLE.set(Role::Remote);
     ORDINAL.set(ordinal as u16);
-    let result = rows::apply(&Envelope::default(), body);
+    let result = match Envelope::decode(writeset) {
+        Ok((envelope, body)) => rows::apply(&envelope, body),
+        Err(error) => pgrx::error!("not a writeset: {error}"),
+    };
     ROLE.set(Role::Outside);
     match result {
         Ok(applied) => format!("{} rows, {} statements", applied.rows, applied.statements),
@@ -76,7 +79,6 @@ fn test_apply(ordinal: i32, body: &[u8]) -> String {
     }
 }
 
-/// Leaves the remote role after an error in `test_apply`.
 fn write_out() {
     if ROLE.get() != Role::Origin || !capture::has_writes() {
         return;
@@ -86,7 +88,6 @@ fn write_out() {
     WRITTEN.set(number);
     let path = OUTPUT.with_borrow(|output| output.join(number.to_string()));
     let mut keys = String::new();
-    let mut index = 0;
     let unguarded = captured.unguarded.iter().flat_map(|group| {
         let base = group.base.0;
         let exclusive = group.exclusive.iter().map(move |key| (format!("X since {base}"), key));
@@ -94,12 +95,17 @@ fn write_out() {
     });
     let exclusive = captured.exclusive.iter().map(|key| ("X".to_owned(), key));
     let shared = captured.shared.iter().map(|key| ("S".to_owned(), key));
-    for (mode, key) in exclusive.chain(shared).chain(unguarded) {
+    for (index, (mode, key)) in (0..).zip(exclusive.chain(shared).chain(unguarded)) {
         let description = captured.describe(index).map(|d| format!("{} {}", d.table, d.key)).unwrap_or_default();
         keys.push_str(&format!("{:016x} {mode} {description}\n", key.0));
-        index += 1;
     }
-    let written = std::fs::write(&path, &captured.body).and_then(|()| std::fs::write(path.with_extension("keys"), keys));
+    let envelope = Envelope {
+        has_statements: captured.has_statements,
+        started_at: crate::pg::clock::transaction_started_at(),
+        ..Envelope::default()
+    };
+    let written = std::fs::write(&path, envelope.encode(&captured.body))
+        .and_then(|()| std::fs::write(path.with_extension("keys"), keys));
     if let Err(error) = written {
         pgrx::error!("could not write \"{}\": {error}", path.display());
     }

@@ -3,7 +3,7 @@
 //! Everything of this daemon runs on one thread: sockets, core, and the writes to the log. A step must be finished, write
 //! included, before the next can begin, so a second thread could only wait for this one, and each message would pay for
 //! waking it. What a flush delays is taken together by the next step. Only what may take long and is waited for by nobody runs
-//! elsewhere: catching up from disk, checkpoints, new log segments. (docs/adr/ has the numbers.)
+//! elsewhere: catching up from disk, checkpoints, new log segments. (docs/adr/0012-one-thread.md has the numbers.)
 
 use std::rc::Rc;
 use std::time::Instant;

@@ -9,6 +9,8 @@
 //! the peer for dead and drops both connections. Whoever dials tries again for ever, with growing pauses, and at once when
 //! the peer itself connects.
 //!
+//! (docs/adr/0013-peer-connections.md argues for this.)
+//!
 //! Nothing here is reliable or needs to be: raft sends again whatever is lost, and messages beyond a bound are dropped.
 //!
 //! [`PING_EVERY`]: crate::bounds::PING_EVERY

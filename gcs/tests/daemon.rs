@@ -4,12 +4,14 @@ mod support;
 
 use std::io::Write;
 use std::net::{TcpListener, TcpStream};
+use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
-use gcs_writeset::link::{AbortCause, FailureKind, RefusalReason, Reply, Request, Role, Verdict};
+use gcs_writeset::link::{AbortCause, FailureKind, MemberState, RefusalReason, Reply, Request, Role, Verdict};
 use gcs_writeset::{Incarnation, Position, Sequence, SlotId};
 
-use support::{Daemon, Group, Link, Manager, order, writeset, writeset_with};
+use support::{Daemon, Delivered, Group, Link, Manager, order, writeset, writeset_with};
 
 #[test]
 fn every_node_delivers_the_same_stream() {
@@ -87,6 +89,53 @@ fn a_killed_daemon_comes_back_and_its_database_gets_what_it_missed() {
     }
     let mut again = Manager::attach(&group.daemons[2].socket, Incarnation(34), Position(1));
     assert_eq!(again.delivered(308), all);
+}
+
+#[test]
+fn whoever_is_killed_every_submission_is_ordered_once_and_nothing_acknowledged_is_lost() {
+    const BATCH: u64 = 20;
+    let mut group = Group::start(3);
+    let mut managers = group.attach_all();
+    let mut streams: Vec<Vec<Delivered>> = vec![Vec::new(); 3];
+    for round in 0..9u64 {
+        let origin = (round % 3) as usize;
+        let submit_all = |manager: &mut Manager| {
+            for i in 0..BATCH {
+                let bytes = writeset(round * 1000 + i, Position::ZERO);
+                manager.submit_for(SlotId(i as u32), Sequence(round + 1), &bytes);
+            }
+        };
+        submit_all(&mut managers[origin]);
+        let early = managers[origin].delivered(5);
+        streams[origin].extend(early);
+        let victims = match round % 4 {
+            0 => vec![origin],
+            1 => vec![(origin + 1) % 3],
+            2 => vec![(origin + 1) % 3, (origin + 2) % 3],
+            _ => vec![0, 1, 2],
+        };
+        for &victim in &victims {
+            group.daemons[victim].kill();
+        }
+        for &victim in &victims {
+            group.daemons[victim].start();
+        }
+        for &victim in &victims {
+            managers[victim].reattach(&group.daemons[victim].socket);
+        }
+        submit_all(&mut managers[origin]);
+        let total = ((round + 1) * BATCH) as usize;
+        for (manager, stream) in managers.iter_mut().zip(&mut streams) {
+            stream.extend(manager.delivered(total - stream.len()));
+        }
+    }
+    for stream in &streams {
+        assert_eq!(order(stream), order(&streams[0]));
+        let mut tags: Vec<_> = stream.iter().map(|one| one.tag).collect();
+        tags.sort();
+        tags.dedup();
+        assert_eq!(tags.len(), 9 * BATCH as usize, "each once");
+    }
 }
 
 #[test]
@@ -292,6 +341,32 @@ fn sigterm_says_goodbye_and_ends_with_status_0() {
     assert!(!group.daemons[0].socket.exists());
     group.daemons[0].start();
     Manager::attach(&group.daemons[0].socket, Incarnation(9), Position::ZERO);
+}
+
+#[test]
+fn status_says_how_the_group_is() {
+    let mut group = Group::start(3);
+    let mut managers = group.attach_all();
+    group.daemons[2].kill();
+    managers[0].wait_for_status(|status| status.quorum && status.members[2].state == MemberState::Unreachable);
+    let ask = |json: bool, config: &Path| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_gcs"));
+        command.args(["status", "--config"]).arg(config).args(json.then_some("--json"));
+        let output = command.output().unwrap();
+        (output.status.code(), String::from_utf8(output.stdout).unwrap() + &String::from_utf8(output.stderr).unwrap())
+    };
+    let (code, json) = ask(true, &group.daemons[0].config);
+    let status: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!((code, &status["quorum"]), (Some(0), &serde_json::Value::Bool(true)));
+    assert_eq!(
+        (status["members"][0]["name"].as_str(), status["members"][0]["state"].as_str()),
+        (Some("n1"), Some("online"))
+    );
+    assert_eq!(status["members"][2]["state"].as_str(), Some("unreachable"));
+    let (code, table) = ask(false, &group.daemons[1].config);
+    assert!(code == Some(0) && table.starts_with("quorum yes, leader n"), "{table}");
+    let (code, error) = ask(false, &group.daemons[2].config);
+    assert!(code == Some(1) && error.starts_with("gcs: error: could not reach gcs"), "{error}");
 }
 
 #[test]

@@ -11,11 +11,15 @@
 use std::fmt;
 use std::rc::Rc;
 
+use gcs_writeset::body::Datum::Absent;
 use gcs_writeset::body::{Image, Item, Items};
 use gcs_writeset::writeset::Envelope;
+use pgrx::PgSqlErrorCode;
 use thiserror::Error;
 
 use super::{statement, victim};
+use crate::error::Error;
+use crate::pg::clock;
 use crate::pg::datum::TransmissionModes;
 use crate::pg::heap::{BadColumn, Doubt, Outcome, Patience, Target};
 use crate::pg::memory::Context;
@@ -72,7 +76,11 @@ impl fmt::Display for Action {
 
 /// Applies a whole writeset. Needs an open transaction without an active snapshot of its own. PostgreSQL's own errors pass; what
 /// is done must then be rolled back, as after `Err`.
-pub fn apply(_envelope: &Envelope, body: &[u8]) -> Result<Applied, Divergence> {
+pub fn apply(envelope: &Envelope, body: &[u8]) -> Result<Applied, Divergence> {
+    if envelope.has_statements {
+        // now() is what it was on the origin: a column's default is computed once for all rows that are there.
+        clock::pretend_started_at(envelope.started_at);
+    }
     let mut writeset = Writeset {
         snapshot: Fresh::take(),
         modes: None,
@@ -167,7 +175,8 @@ impl Writeset {
                 Outcome::Done => return Ok(()),
                 Outcome::Gone => {}
                 Outcome::Held(holders) => {
-                    holders.into_iter().for_each(victim::give_way);
+                    let what = self.describe(relation, identity);
+                    holders.into_iter().for_each(|holder| victim::give_way(holder, &what));
                     if self.try_change(relation, new, Patience::Wait)? == Outcome::Done {
                         return Ok(());
                     }
@@ -175,12 +184,19 @@ impl Writeset {
             }
             self.snapshot.renew();
         }
-        crate::pg::error::raise(crate::pg::error::Raise {
-            code: crate::pg::error::Code::ERRCODE_T_R_SERIALIZATION_FAILURE,
-            message: format!("could not {action} a row of relation \"{}\"", self.relations[relation as usize].name),
-            detail: Some(format!("Others changed it {ATTEMPTS_MAX} times first.")),
-            hint: None,
-        })
+        let table = &self.relations[relation as usize].name;
+        let message = format!("could not {action} a row of relation \"{table}\"");
+        Error::new(PgSqlErrorCode::ERRCODE_T_R_SERIALIZATION_FAILURE, message)
+            .detail(format!("Others changed it {ATTEMPTS_MAX} times first."))
+            .raise()
+    }
+
+    /// The table and the row, in the words of a user.
+    fn describe(&self, relation: u32, identity: Image<'_>) -> (String, String) {
+        match &self.relations[relation as usize].open {
+            Some(Opened { known, .. }) => (full_name(known), identity_text(known, identity)),
+            None => Default::default(),
+        }
     }
 
     /// Changes the row found last.
@@ -253,7 +269,8 @@ impl Writeset {
         for (relation, doubt) in std::mem::take(&mut self.doubts) {
             let Some(Opened { target, known }) = &mut self.relations[relation as usize].open else { continue };
             let _owner = Acting::restricted(known.table.owner);
-            target.rivals(doubt, &self.scratch).into_iter().for_each(victim::give_way);
+            let what = (full_name(known), String::new());
+            target.rivals(doubt, &self.scratch).into_iter().for_each(|rival| victim::give_way(rival, &what));
             target.settle(doubt, &self.scratch);
             self.scratch.reset();
         }
@@ -264,8 +281,6 @@ impl Writeset {
     }
 }
 
-use gcs_writeset::body::Datum::Absent;
-
 fn full_name(known: &Known) -> String {
     format!("{}.{}", known.table.schema, known.table.name)
 }
@@ -275,8 +290,12 @@ fn bad_value(known: &Known, bad: BadColumn) -> Divergence {
     Divergence::Value { table: full_name(known), column, error: bad.error.to_string() }
 }
 
-/// For a person: the identity as `(id)=(7)`.
 fn no_row(known: &Known, action: Action, identity: Image<'_>) -> Divergence {
+    Divergence::NoRow { action, table: full_name(known), identity: identity_text(known, identity) }
+}
+
+/// For a person: the identity as `(id)=(7)`.
+fn identity_text(known: &Known, identity: Image<'_>) -> String {
     let (mut names, mut values) = (Vec::new(), Vec::new());
     for (column, datum) in known.table.columns.iter().zip(identity.datums()) {
         if let Some(text) = column.codec.text(datum) {
@@ -284,6 +303,5 @@ fn no_row(known: &Known, action: Action, identity: Image<'_>) -> Divergence {
             values.push(text);
         }
     }
-    let identity = format!("({})=({})", names.join(", "), values.join(", "));
-    Divergence::NoRow { action, table: full_name(known), identity }
+    format!("({})=({})", names.join(", "), values.join(", "))
 }

@@ -43,6 +43,8 @@ struct Standing {
 
 thread_local! {
     static APPLICATION: Cell<Option<Application>> = const { Cell::new(None) };
+    /// What the holder is being dealt with for.
+    static WHAT: RefCell<Option<(String, String)>> = const { RefCell::new(None) };
     static STANDING: RefCell<Vec<Standing>> = const { RefCell::new(Vec::new()) };
 }
 
@@ -56,11 +58,13 @@ pub fn end() {
     timer::stop();
 }
 
-/// Makes the holders that must give way to this remote backend do so, before it waits for transaction `xid`. Returns at
-/// once; the caller then waits as usual.
-pub fn give_way(xid: pg_sys::TransactionId) {
+/// Makes the holders that must give way to this remote backend do so, before it waits for transaction `xid`. `what` is the
+/// table and the key (if known) that they hold, for their error. Returns at once; the caller then waits as usual.
+pub fn give_way(xid: pg_sys::TransactionId, what: &(String, String)) {
     if let (Some(area), Some(holder)) = (session::database(), process::holder_of(xid)) {
+        WHAT.set(Some(what.clone()));
         deal_with(area, &holder);
+        WHAT.set(None);
     }
 }
 
@@ -131,7 +135,7 @@ fn press(area: &DatabaseArea, slot: &Slot, holder: &Holder, application: Applica
 
 /// Flag first, so that whatever the transaction does next it sees it; then the signal, for what it is doing now.
 fn summon(slot: &Slot, holder: &Holder, application: Application) {
-    slot.mark_victim(holder.transaction, application.position, application.node);
+    WHAT.with_borrow(|what| slot.mark_victim(holder.transaction, application.position, application.node, what.as_ref()));
     if process::still_in(holder) {
         process::summon(holder);
     }

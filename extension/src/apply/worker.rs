@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use gcs_writeset::Position;
 use gcs_writeset::writeset::Envelope;
-use pgrx::pg_sys::panic::CaughtError;
 use pgrx::prelude::*;
 
 use crate::apply::{pool, queue, rows, spool, victim};
 use crate::commit::{self, Turn};
+use crate::error::{self, Error};
 use crate::gate::{Job, Storage};
 use crate::guc;
 use crate::pg::process::ProcNo;
@@ -171,7 +171,7 @@ pub fn check_let_go() {
     }
     let gave_way = shmem::get()
         .and_then(|shared| shared.my_slot())
-        .is_some_and(|(slot, _)| process::my_transaction().is_some_and(|transaction| slot.victim_of(transaction).is_some()));
+        .is_some_and(|(slot, _)| process::my_transaction().is_some_and(|transaction| slot.is_victim(transaction)));
     if gave_way {
         if let Some((area, _)) = ME.get() {
             area.state.counters.apply_gave_way.one();
@@ -234,11 +234,15 @@ fn wait_for_dependency(area: &DatabaseArea, me: &Worker, depends_on: Position) -
     go_on
 }
 
-fn apply(area: &'static DatabaseArea, job: &Job, envelope: &Envelope, body: &[u8]) -> Result<(), CaughtError> {
+fn apply(area: &'static DatabaseArea, job: &Job, envelope: &Envelope, body: &[u8]) -> Result<(), xact::Failed> {
     victim::begin(job);
+    let mut diverges = None;
     let result = xact::transaction(|| {
         if let Err(divergence) = rows::apply(envelope, body) {
-            return Err(divergence.to_string());
+            let why = divergence.to_string();
+            diverges = Some(why.clone());
+            // What was applied so far must not be committed.
+            Error::new(PgSqlErrorCode::ERRCODE_DATA_CORRUPTED, why).raise();
         }
         // Even if nothing was written: the position travels in the commit record.
         xact::ensure_id();
@@ -248,21 +252,18 @@ fn apply(area: &'static DatabaseArea, job: &Job, envelope: &Envelope, body: &[u8
             committed_at: envelope.committed_at,
             local: false,
         });
-        Ok(())
     });
     victim::end();
-    match result {
-        Ok(Ok(())) => Ok(()),
-        Ok(Err(divergence)) => diverged(area, job, &divergence),
-        Err(error) => Err(error),
+    match diverges {
+        Some(why) => diverged(area, job, &why),
+        None => result,
     }
 }
 
 /// Returns if the application may be tried again; anything else is divergence.
-fn judge(area: &DatabaseArea, job: &Job, error: &CaughtError) {
-    let (code, message) = xact::describe(error);
+fn judge(area: &DatabaseArea, job: &Job, error: &xact::Failed) {
     let passing = matches!(
-        code,
+        error.code,
         PgSqlErrorCode::ERRCODE_T_R_SERIALIZATION_FAILURE
             | PgSqlErrorCode::ERRCODE_T_R_DEADLOCK_DETECTED
             | PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE
@@ -275,7 +276,7 @@ fn judge(area: &DatabaseArea, job: &Job, error: &CaughtError) {
             | PgSqlErrorCode::ERRCODE_CONFIGURATION_LIMIT_EXCEEDED
     );
     if !passing {
-        diverged(area, job, &message);
+        diverged(area, job, &error.message);
     }
 }
 
@@ -288,5 +289,5 @@ fn diverged(area: &DatabaseArea, job: &Job, why: &str) -> ! {
     }
     area.state.set_phase(Phase::Failed);
     area.state.manager.wake();
-    crate::error::out_of_service(&reason).raise()
+    error::out_of_service(&reason).raise()
 }

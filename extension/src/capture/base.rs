@@ -13,8 +13,8 @@ use std::cell::Cell;
 
 use gcs_writeset::Position;
 
-use crate::pg::snapshot;
 use super::session;
+use crate::pg::snapshot;
 
 thread_local! {
     static BASE: Cell<Option<Position>> = const { Cell::new(None) };

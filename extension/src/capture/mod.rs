@@ -61,7 +61,10 @@ pub fn init() {
     relations::init();
     subtransaction::on_end(|level, end| match end {
         subtransaction::End::Released => transaction::subtransaction_released(level),
-        subtransaction::End::Aborted => transaction::subtransaction_aborted(level),
+        subtransaction::End::Aborted => {
+            transaction::subtransaction_aborted(level);
+            touched::subtransaction_aborted(level);
+        }
     });
     execution::on_execution(execution::Listener {
         analysed: || {
@@ -113,6 +116,7 @@ pub fn take() -> Captured {
 /// Forgets everything; at the end of every transaction.
 pub fn reset() {
     transaction::reset();
+    statement::reset();
     if session::replicated() {
         base::reset();
     }

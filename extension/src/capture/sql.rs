@@ -18,4 +18,8 @@ fn capture_tables() {
     super::statement::capture_tables();
 }
 
-extension_sql!("REVOKE ALL ON FUNCTION capture_tables() FROM PUBLIC;", name = "capture_tables_rights", requires = [capture_tables]);
+extension_sql!(
+    "REVOKE ALL ON FUNCTION capture_tables() FROM PUBLIC;",
+    name = "capture_tables_rights",
+    requires = [capture_tables]
+);

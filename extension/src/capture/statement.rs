@@ -12,18 +12,19 @@ use std::cell::RefCell;
 use std::collections::HashSet;
 
 use gcs_writeset::body::PutItem;
+use gcs_writeset::key::name_hash;
 use gcs_writeset::{Key, Namespace};
 
 use super::buffer::{Command, Guard, Strength};
-use super::touched::{self, Collecting, Touched};
+use super::session;
+use super::touched::{self, Touched};
 use super::{base, transaction};
-use crate::pg::access::{self, Happened, Object};
-use crate::pg::error::{Code, Raise, raise};
+use crate::error::Error;
+use crate::pg::access;
 use crate::pg::relation::{self, Lock, Oid, Open, Persistence, RelationKind};
 use crate::pg::statement::{Class, Ordered, Refusal};
-use crate::pg::utility::{self, Utility};
-use crate::pg::{role, sequence, setting, trigger};
-use super::session;
+use crate::pg::utility::{self, Stage, Utility};
+use crate::pg::{role, sequence, setting, subtransaction, trigger};
 use crate::relations;
 
 /// Settings that change what a statement means.
@@ -59,14 +60,28 @@ const REFUSED_FUNCTIONS: [(u32, &str); 12] = [
     (3460, "lo_put"),
 ];
 
+/// The ordered statement that runs now.
+struct Watched {
+    ordered: Ordered,
+    /// On its origin: its command id and what travels.
+    origin: Option<(Command, Vec<u8>)>,
+}
+
 thread_local! {
+    static WATCHED: RefCell<Option<Watched>> = const { RefCell::new(None) };
     /// Relations known to be captured (or to need no capture), as of a count of `relations::changes`.
     static CAPTURED: RefCell<(u64, HashSet<u32>)> = RefCell::default();
 }
 
 pub fn init() {
-    utility::on_utility(on_utility);
-    access::on_access(access::Listener { object: on_object, function: on_function });
+    utility::on_utility(utility::Listener { before, after });
+    access::on_access(access::Listener { object: touched::on_object, function: on_function });
+}
+
+/// The end of every transaction.
+pub fn reset() {
+    touched::forget();
+    WATCHED.set(None);
 }
 
 /// Every writeset holds this shared; statements that change how types read hold it exclusively.
@@ -79,88 +94,106 @@ fn ddl_key() -> Key {
     Key::new(Namespace::Schema, 1, 0)
 }
 
-fn on_utility(utility: &mut Utility<'_>) {
+fn before(utility: &mut Utility) {
     if !session::replicated() {
-        return utility.run();
+        return;
     }
-    let collecting = if utility.is_subcommand() { None } else { Collecting::start() };
-    let Some(collecting) = collecting else { return run(utility) };
-    if session::is_remote_backend() {
-        on_remote(utility, collecting);
+    let is_whole = !utility.is_subcommand() && touched::start(subtransaction::level());
+    if !is_whole {
+        utility.stage = Stage::Part;
+    } else if session::is_remote_backend() {
+        watch_remote(utility);
     } else {
         base::before_snapshot();
-        on_origin(utility, collecting);
+        watch(utility);
+    }
+    if utility.stage != Stage::Through && utility.prepare_sequence().is_err() {
+        refuse(&Refusal {
+            what: "ALTER SEQUENCE INCREMENT without RESTART".to_owned(),
+            hint: "Nodes are at different values; give RESTART WITH a value above all of them.",
+        });
     }
 }
 
-fn on_origin(utility: &mut Utility<'_>, collecting: Collecting) {
-    match utility.class() {
-        Class::Ordered(ordered) => run_ordered(utility, &ordered, collecting),
-        Class::Refused(refusal) => refuse(&refusal),
-        Class::Local => {
-            // What a DO block or CALL runs is looked at statement by statement.
-            drop(collecting);
-            utility.run();
+fn after(utility: &mut Utility) {
+    utility.finish_sequence(session::ordinal());
+    if utility.stage == Stage::Whole {
+        let touched = touched::finish();
+        if let Some(watched) = WATCHED.take() {
+            watched.succeeded(utility, &touched);
         }
+    }
+}
+
+fn watch(utility: &mut Utility) {
+    match utility.class() {
+        Class::Ordered(ordered) => {
+            let item = item(utility);
+            if ordered.changes_types {
+                relation::keep_writers_off_types();
+            }
+            touched::add(&ordered.targets);
+            utility.stage = Stage::Whole;
+            let command = Command(trigger::current_command());
+            WATCHED.set(Some(Watched { ordered, origin: Some((command, item)) }));
+        }
+        Class::Refused(refusal) => refuse(&refusal),
+        // What a DO block or CALL runs is looked at statement by statement.
+        Class::Local => touched::forget(),
         Class::CopyIn(table) => {
-            drop(collecting);
+            touched::forget();
             require_capture(table);
-            utility.run();
         }
         Class::Lock(relations) => {
-            drop(collecting);
-            utility.run();
-            for relation in relations {
-                if let Some(entry) = relation::entry(relation).filter(|entry| entry.persistence == Persistence::Permanent) {
-                    let name = gcs_writeset::key::name_hash(&[&entry.schema, &entry.name]);
-                    transaction::add_key(Key::new(Namespace::Relation, name, 0), Strength::Exclusive, Guard::Locked);
-                }
-            }
+            touched::forget();
+            lock_keys(&relations);
         }
     }
 }
 
 /// A statement from another node runs here: what belongs to it is done, nothing is recorded.
-fn on_remote(utility: &mut Utility<'_>, collecting: Collecting) {
-    let Class::Ordered(ordered) = utility.class() else {
-        drop(collecting);
-        return utility.run();
-    };
+fn watch_remote(utility: &mut Utility) {
+    let Class::Ordered(ordered) = utility.class() else { return touched::forget() };
     if ordered.changes_types {
         relation::keep_writers_off_types();
     }
-    run(utility);
-    settle(&collecting.finish(), &ordered);
+    utility.stage = Stage::Whole;
+    WATCHED.set(Some(Watched { ordered, origin: None }));
 }
 
-fn run_ordered(utility: &mut Utility<'_>, ordered: &Ordered, collecting: Collecting) {
-    let command = Command(trigger::current_command());
-    let item = item(utility);
-    if ordered.changes_types {
-        relation::keep_writers_off_types();
+/// LOCK TABLE that keeps writers out does so in the group, if the transaction writes. Asked for before the lock is there: a lock not
+/// granted is an error, or a wait that ends with the transaction.
+fn lock_keys(relations: &[Oid]) {
+    for &relation in relations {
+        if let Some(entry) = relation::entry(relation).filter(|entry| entry.persistence == Persistence::Permanent) {
+            let name = name_hash(&[&entry.schema, &entry.name]);
+            transaction::add_key(Key::new(Namespace::Relation, name, 0), Strength::Exclusive, Guard::Since(base::current()));
+        }
     }
-    touched::add(&ordered.targets);
-    run(utility);
-    let touched = collecting.finish();
+}
 
-    if touched.is_temporary && !touched.is_permanent {
-        return;
+impl Watched {
+    fn succeeded(self, utility: &Utility, touched: &Touched) {
+        let Some((command, item)) = self.origin else { return settle(touched, &self.ordered) };
+        if touched.is_temporary && !touched.is_permanent {
+            return;
+        }
+        refuse_uneven(utility, &self.ordered, touched);
+        if self.ordered.needs_relation && touched.is_empty() {
+            return;
+        }
+        transaction::ensure_writable();
+        settle(touched, &self.ordered);
+        for &name in &touched.names {
+            transaction::add_key(Key::new(Namespace::Relation, name, 0), Strength::Exclusive, Guard::Locked);
+        }
+        let strength = if self.ordered.is_truncate { Strength::Shared } else { Strength::Exclusive };
+        transaction::add_key(ddl_key(), strength, Guard::Since(base::current()));
+        if self.ordered.changes_types {
+            transaction::add_key(types_key(), Strength::Exclusive, Guard::Locked);
+        }
+        transaction::append_statement(command, &item);
     }
-    refuse_uneven(utility, ordered, &touched);
-    if ordered.needs_relation && touched.is_empty() {
-        return;
-    }
-    transaction::ensure_writable();
-    settle(&touched, ordered);
-    for &name in &touched.names {
-        transaction::add_key(Key::new(Namespace::Relation, name, 0), Strength::Exclusive, Guard::Locked);
-    }
-    let strength = if ordered.is_truncate { Strength::Shared } else { Strength::Exclusive };
-    transaction::add_key(ddl_key(), strength, Guard::Since(base::current()));
-    if ordered.changes_types {
-        transaction::add_key(types_key(), Strength::Exclusive, Guard::Locked);
-    }
-    transaction::append_statement(command, &item);
 }
 
 /// After the statement, on every node: capture triggers and places of sequences.
@@ -178,7 +211,7 @@ fn settle(touched: &Touched, ordered: &Ordered) {
 }
 
 /// Refuses what would come out differently on different nodes, now that it can be told; the ERROR undoes it.
-fn refuse_uneven(utility: &Utility<'_>, ordered: &Ordered, touched: &Touched) {
+fn refuse_uneven(utility: &Utility, ordered: &Ordered, touched: &Touched) {
     let what = if touched.is_temporary {
         format!("{} of temporary and permanent relations at once", utility.tag())
     } else if let Some(entry) = &touched.uncapturable {
@@ -194,26 +227,15 @@ fn refuse_uneven(utility: &Utility<'_>, ordered: &Ordered, touched: &Touched) {
     refuse(&Refusal { what, hint: "docs/compatibility.md lists what is replicated." });
 }
 
-fn run(utility: &mut Utility<'_>) {
-    if utility.run_with_sequences(session::ordinal()).is_err() {
-        refuse(&Refusal {
-            what: "ALTER SEQUENCE INCREMENT without RESTART".to_owned(),
-            hint: "Nodes are at different values; give RESTART WITH a value above all of them.",
-        });
-    }
-}
-
 /// The statement as it travels.
-fn item(utility: &Utility<'_>) -> Vec<u8> {
+fn item(utility: &Utility) -> Vec<u8> {
     let Some(text) = utility.text() else {
         refuse(&Refusal { what: "a statement that is not UTF-8".to_owned(), hint: "Use a database with encoding UTF8." });
         return Vec::new();
     };
     let role = role::current_name().unwrap_or_default();
-    let settings: Vec<(&str, String)> = SETTINGS
-        .iter()
-        .filter_map(|name| Some((name.to_str().ok()?, setting::get(name)?)))
-        .collect();
+    let settings: Vec<(&str, String)> =
+        SETTINGS.iter().filter_map(|name| Some((name.to_str().ok()?, setting::get(name)?))).collect();
     let settings: Vec<(&str, &str)> = settings.iter().map(|(name, value)| (*name, value.as_str())).collect();
     let mut item = Vec::with_capacity(text.len() + 512);
     item.put_statement(&role, &settings, &text);
@@ -221,16 +243,8 @@ fn item(utility: &Utility<'_>) -> Vec<u8> {
 }
 
 fn refuse(refusal: &Refusal) {
-    raise(Raise {
-        code: Code::ERRCODE_FEATURE_NOT_SUPPORTED,
-        message: format!("{} is not supported in a replicated database", refusal.what),
-        detail: None,
-        hint: Some(refusal.hint.to_owned()),
-    })
-}
-
-fn on_object(happened: Happened, object: Object) {
-    touched::on_object(happened, object);
+    let message = format!("{} is not supported in a replicated database", refusal.what);
+    Error::new(pgrx::PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED, message).hint(refusal.hint).raise()
 }
 
 fn on_function(function: Oid) {

@@ -14,6 +14,7 @@ thread_local! {
 
 #[derive(Default)]
 pub struct Touched {
+    level: i32,
     relations: Vec<Oid>,
     /// Triggers made or altered; their tables are found at the end.
     triggers: Vec<Oid>,
@@ -28,32 +29,37 @@ pub struct Touched {
     files: Vec<(Oid, Oid)>,
 }
 
-/// While alive, objects touched are collected. Whatever ends the statement ends it.
-pub struct Collecting(());
-
-impl Collecting {
-    /// None while another statement is being watched: this one is part of it.
-    pub fn start() -> Option<Collecting> {
-        CURRENT.with_borrow_mut(|current| {
-            if current.is_some() {
-                return None;
-            }
-            *current = Some(Touched::default());
-            Some(Collecting(()))
-        })
-    }
-
-    pub fn finish(self) -> Touched {
-        let mut touched = CURRENT.take().unwrap_or_default();
-        touched.resolve();
-        touched
-    }
+/// Starts to collect what is touched, for the statement that starts now at this subtransaction level. False while another is being
+/// watched: then this one is part of it.
+pub fn start(level: i32) -> bool {
+    CURRENT.with_borrow_mut(|current| {
+        let is_free = current.is_none();
+        if is_free {
+            *current = Some(Touched { level, ..Touched::default() });
+        }
+        is_free
+    })
 }
 
-impl Drop for Collecting {
-    fn drop(&mut self) {
-        CURRENT.set(None);
-    }
+/// The statement succeeded.
+pub fn finish() -> Touched {
+    let mut touched = CURRENT.take().unwrap_or_default();
+    touched.resolve();
+    touched
+}
+
+/// Forgets a statement that was started but is not watched after all, or that failed.
+pub fn forget() {
+    CURRENT.set(None);
+}
+
+/// The subtransaction at `level` was rolled back, and with it a statement started in it.
+pub fn subtransaction_aborted(level: i32) {
+    CURRENT.with_borrow_mut(|current| {
+        if current.as_ref().is_some_and(|touched| touched.level >= level) {
+            *current = None;
+        }
+    });
 }
 
 /// From the object access hook.
@@ -124,7 +130,9 @@ impl Touched {
             return;
         }
         if entry.kind == RelationKind::Index {
-            if let Some((table, entry)) = relation::table_of_index(oid).and_then(|table| Some((table, relation::entry(table)?))) {
+            if let Some((table, entry)) =
+                relation::table_of_index(oid).and_then(|table| Some((table, relation::entry(table)?)))
+            {
                 self.note(table, &entry);
             }
             return;

@@ -4,13 +4,15 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use gcs_writeset::Key;
+use gcs_writeset::bounds::KEYS_MAX;
+use pgrx::PgSqlErrorCode;
 
 use super::buffer::{BODY_BYTES_MAX, Buffer, Command, Full, Guard, Source, Strength, Taken};
 use super::keys::{self, Part, RowKey};
-use crate::pg::error::{Raise, raise};
+use super::session;
+use crate::error::Error;
 use crate::pg::{relation, subtransaction};
 use crate::relations::{InTransaction, Known};
-use super::session;
 
 /// Keys of single rows that one table may add to a transaction; then one key stands for all of it.
 const ROW_KEYS_MAX: u32 = 1 << 20;
@@ -178,19 +180,13 @@ impl Sources {
 }
 
 fn check(result: Result<(), Full>) {
-    match result {
-        Ok(()) => {}
-        Err(Full::Body) => raise(Raise {
-            code: pgrx::PgSqlErrorCode::ERRCODE_PROGRAM_LIMIT_EXCEEDED,
-            message: "transaction changes too much for one writeset".to_owned(),
-            detail: Some(format!("A writeset holds at most {BODY_BYTES_MAX} bytes of changed rows.")),
-            hint: Some("Split the transaction into smaller ones.".to_owned()),
-        }),
-        Err(Full::Keys) => raise(Raise {
-            code: pgrx::PgSqlErrorCode::ERRCODE_PROGRAM_LIMIT_EXCEEDED,
-            message: "transaction changes too many rows for one writeset".to_owned(),
-            detail: Some(format!("A writeset holds at most {} certification keys.", gcs_writeset::bounds::KEYS_MAX)),
-            hint: Some("Split the transaction into smaller ones.".to_owned()),
-        }),
-    }
+    let (what, limit) = match result {
+        Ok(()) => return,
+        Err(Full::Body) => ("much", format!("A writeset holds at most {BODY_BYTES_MAX} bytes of changed rows.")),
+        Err(Full::Keys) => ("many rows", format!("A writeset holds at most {KEYS_MAX} certification keys.")),
+    };
+    Error::new(PgSqlErrorCode::ERRCODE_PROGRAM_LIMIT_EXCEEDED, format!("transaction changes too {what} for one writeset"))
+        .detail(limit)
+        .hint("Split the transaction into smaller ones.")
+        .raise()
 }

@@ -122,7 +122,7 @@ impl Manager {
             pause: RECONNECT_MIN,
             wait: WaitSet::default(),
             dispatch: Dispatch::new(shared, area),
-            progress: Progress::new(area.gate.committed()),
+            progress: Progress::new(area),
             stalled: false,
             unread: false,
             detached: false,
@@ -409,6 +409,9 @@ impl Manager {
 /// Whether a client may come in; waits a bounded time while the node catches up. Called before the session has a database.
 pub fn admit(database: &str) {
     let Some(shared) = shmem::get() else { return };
+    if process::in_recovery() {
+        return;
+    }
     let adopted = || shared.server.adopted.load(Ordering::SeqCst);
     if !adopted() && !shared.server.adopted_changed.wait_until(ADMIT_TIMEOUT, adopted) {
         error::starting_up().raise_fatal();

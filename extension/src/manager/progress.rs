@@ -14,8 +14,6 @@ const REPORT_EVERY: Duration = Duration::from_millis(100);
 type Told = (Position, Position, Position);
 
 pub struct Progress {
-    /// Everything up to here survives a crash of this server.
-    flushed: Position,
     /// A position, and where its commit record ends.
     flushing: Option<(Position, Lsn)>,
     /// The committed position one round ago: a backend that read it as its base has announced it by now.
@@ -25,9 +23,8 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// `recovered`: what the server came up with is on its disk.
-    pub fn new(recovered: Position) -> Progress {
-        Progress { flushed: recovered, flushing: None, committed_before: recovered, told: None, told_at: Instant::now() }
+    pub fn new(area: &DatabaseArea) -> Progress {
+        Progress { flushing: None, committed_before: area.gate.oldest_base(), told: None, told_at: Instant::now() }
     }
 
     /// A new link knows nothing.
@@ -46,23 +43,24 @@ impl Progress {
         let oldest_base = bases.fold(self.committed_before, Position::min);
         self.committed_before = committed;
         area.gate.set_oldest_base(oldest_base);
-        let news = (committed, self.flushed, oldest_base);
+        let flushed = area.gate.flushed();
+        let news = (committed, flushed, oldest_base);
         if self.told == Some(news) {
             return None;
         }
         self.told = Some(news);
         self.told_at = Instant::now();
-        Some(Request::Progress { committed, flushed: self.flushed, oldest_base })
+        Some(Request::Progress { committed, flushed, oldest_base })
     }
 
     fn follow_flush(&mut self, area: &DatabaseArea, committed: Position) {
         if let Some((position, lsn)) = self.flushing
             && xact::flushed_lsn() >= lsn
         {
-            self.flushed = position;
+            area.gate.set_flushed(position);
             self.flushing = None;
         }
-        if self.flushing.is_none() && committed > self.flushed {
+        if self.flushing.is_none() && committed > area.gate.flushed() {
             // Read after the committed position, so it covers at least that.
             self.flushing = Some((committed, area.gate.commit_lsn()));
         }

@@ -60,7 +60,10 @@ fn adopt_databases(shared: &Shared) -> bool {
     for (id, group, oid, name) in found {
         let Some(name) = name else {
             log::warn(
-                format!("replication origin of group \"{group}\" belongs to database {}, which does not exist", oid.to_u32()),
+                format!(
+                    "replication origin of group \"{group}\" belongs to database {}, which does not exist",
+                    oid.to_u32()
+                ),
                 None,
                 Some("Drop it with pg_replication_origin_drop().".into()),
             );
@@ -90,10 +93,7 @@ fn carry_out(shared: &Shared, index: usize, request: &Request, name: &str, wante
     let oid = match checked {
         Ok(Ok(oid)) => oid,
         Ok(Err(error)) => return request.answer(Err(error)),
-        Err(error) => {
-            let (code, message) = xact::describe(&error);
-            return request.answer(Err(Error::new(code, message)));
-        }
+        Err(error) => return request.answer(Err(error.into())),
     };
     let result = shared.table.exclusive(|| match wanted {
         Wanted::Start { group } => begin_start(shared, index, oid, name, group),
@@ -111,11 +111,8 @@ fn check(name: &str, role: pg_sys::Oid) -> Result<pg_sys::Oid, Error> {
             .hint("Create it first, on every node."));
     };
     if !catalog::may_replicate(role, oid) {
-        return Err(Error::new(
-            PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE,
-            format!("must be owner of database {name}"),
-        )
-        .hint("Only a superuser or the database's owner can start and stop its replication."));
+        return Err(Error::new(PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE, format!("must be owner of database {name}"))
+            .hint("Only a superuser or the database's owner can start and stop its replication."));
     }
     Ok(oid)
 }

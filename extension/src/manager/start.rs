@@ -38,10 +38,7 @@ impl Manager {
         self.area.reset(Position::ZERO);
         self.join(&name, &group)?;
         let created = xact::transaction(|| origin::create(&launcher::origin_name(&group, self.area.state.oid())));
-        let id = created.map_err(|error| {
-            let (code, message) = xact::describe(&error);
-            Error::new(code, message)
-        })?;
+        let id = created.map_err(Error::from)?;
         self.area.state.set_origin(id);
         self.area.state.set_phase(Phase::Active);
         log::log(format!("database \"{name}\" is replicated in group \"{group}\""), None, None);
@@ -120,10 +117,7 @@ impl Manager {
             worker.place.wake();
         }
         let dropped = xact::transaction(|| origin::drop(&launcher::origin_name(&group, oid)));
-        let answer = dropped.map_err(|error| {
-            let (code, message) = xact::describe(&error);
-            Error::new(code, message)
-        });
+        let answer = dropped.map_err(Error::from);
         log::log(format!("database \"{name}\" is no longer replicated"), None, None);
         launcher::answer(self.shared, self.area, answer);
     }
@@ -198,10 +192,7 @@ fn ready(name: &str) -> Result<(), Error> {
         }
         Ok(())
     });
-    checked.unwrap_or_else(|error| {
-        let (code, message) = xact::describe(&error);
-        Err(Error::new(code, message))
-    })
+    checked.unwrap_or_else(|error| Err(error.into()))
 }
 
 /// A user's relation, if there is any: made after initdb and no extension's.

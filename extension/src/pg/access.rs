@@ -46,7 +46,8 @@ pub fn on_access(listener: Listener) {
     }
 }
 
-#[pgrx::pg_guard]
+/// # Safety
+/// Called by PostgreSQL. Not guarded: an ERROR passes through this frame, in which nothing needs a `Drop`.
 unsafe extern "C-unwind" fn accessed(
     access: pg_sys::ObjectAccessType::Type,
     class: pg_sys::Oid,
@@ -54,11 +55,23 @@ unsafe extern "C-unwind" fn accessed(
     part: std::ffi::c_int,
     argument: *mut std::ffi::c_void,
 ) {
-    let Some(hook) = HOOK.get() else { return };
-    if let Some(previous) = hook.previous {
-        // SAFETY: passes on what we were given.
-        unsafe { pg_sys::ffi::pg_guard_ffi_boundary(|| previous(access, class, object, part, argument)) }
+    // SAFETY: passes on what we were given.
+    unsafe {
+        if let Some(previous) = HOOK.get().and_then(|hook| hook.previous) {
+            previous(access, class, object, part, argument);
+        }
+        tell(access, class, object, part);
     }
+}
+
+#[pgrx::pg_guard]
+unsafe extern "C-unwind" fn tell(
+    access: pg_sys::ObjectAccessType::Type,
+    class: pg_sys::Oid,
+    object: pg_sys::Oid,
+    part: std::ffi::c_int,
+) {
+    let Some(hook) = HOOK.get() else { return };
     let happened = match access {
         pg_sys::ObjectAccessType::OAT_POST_CREATE => Happened::Created,
         pg_sys::ObjectAccessType::OAT_POST_ALTER => Happened::Altered,
@@ -96,7 +109,8 @@ pub fn table_of_trigger(trigger: Oid) -> Option<Oid> {
         let index = pg_sys::Oid::from(pg_sys::TriggerOidIndexId);
         let scan = pg_sys::systable_beginscan(catalog, index, true, std::ptr::null_mut(), 1, &mut key);
         let tuple = pg_sys::systable_getnext(scan);
-        let table = (!tuple.is_null()).then(|| (*pg_sys::heap_tuple_get_struct::<pg_sys::FormData_pg_trigger>(tuple)).tgrelid);
+        let table =
+            (!tuple.is_null()).then(|| (*pg_sys::heap_tuple_get_struct::<pg_sys::FormData_pg_trigger>(tuple)).tgrelid);
         pg_sys::systable_endscan(scan);
         pg_sys::table_close(catalog, pg_sys::AccessShareLock as i32);
         table

@@ -42,43 +42,66 @@ pub fn on_execution(listener: Listener) {
     }
 }
 
-#[pgrx::pg_guard]
+unsafe extern "C-unwind" {
+    /// As pgrx binds them, but without the guard: errors of the executor pass with all their fields.
+    #[link_name = "standard_ExecutorStart"]
+    fn start_by_postgres(query: *mut pg_sys::QueryDesc, flags: std::ffi::c_int);
+    #[link_name = "standard_ExecutorEnd"]
+    fn end_by_postgres(query: *mut pg_sys::QueryDesc);
+}
+
+/// # Safety
+/// Called by PostgreSQL. Like the two below not guarded: an ERROR passes through this frame, in which nothing needs a `Drop`.
 unsafe extern "C-unwind" fn analyse(
     state: *mut pg_sys::ParseState,
     query: *mut pg_sys::Query,
     jumble: *mut pg_sys::JumbleState,
 ) {
-    let Some(hooks) = HOOKS.get() else { return };
-    (hooks.listener.analysed)();
-    if let Some(previous) = hooks.analyse {
-        // SAFETY: passes on what we were given.
-        unsafe { pg_sys::ffi::pg_guard_ffi_boundary(|| previous(state, query, jumble)) }
+    // SAFETY: passes on what we were given.
+    unsafe {
+        tell_analysed();
+        if let Some(previous) = HOOKS.get().and_then(|hooks| hooks.analyse) {
+            previous(state, query, jumble);
+        }
     }
 }
 
-#[pgrx::pg_guard]
 unsafe extern "C-unwind" fn start(query: *mut pg_sys::QueryDesc, flags: std::ffi::c_int) {
-    let Some(hooks) = HOOKS.get() else { return };
-    // SAFETY: the descriptor is what the executor is about to start.
-    (hooks.listener.starts)(&|| unsafe { super::utility::written_by(query) });
     // SAFETY: passes on what we were given.
     unsafe {
-        match hooks.start {
-            Some(previous) => pg_sys::ffi::pg_guard_ffi_boundary(|| previous(query, flags)),
-            None => pg_sys::standard_ExecutorStart(query, flags),
-        }
+        tell_start(query);
+        HOOKS.get().and_then(|hooks| hooks.start).unwrap_or(start_by_postgres)(query, flags);
+    }
+}
+
+unsafe extern "C-unwind" fn end(query: *mut pg_sys::QueryDesc) {
+    // SAFETY: passes on what we were given.
+    unsafe {
+        HOOKS.get().and_then(|hooks| hooks.end).unwrap_or(end_by_postgres)(query);
+        tell_end();
     }
 }
 
 #[pgrx::pg_guard]
-unsafe extern "C-unwind" fn end(query: *mut pg_sys::QueryDesc) {
-    let Some(hooks) = HOOKS.get() else { return };
-    // SAFETY: passes on what we were given.
-    unsafe {
-        match hooks.end {
-            Some(previous) => pg_sys::ffi::pg_guard_ffi_boundary(|| previous(query)),
-            None => pg_sys::standard_ExecutorEnd(query),
-        }
+unsafe extern "C-unwind" fn tell_analysed() {
+    if let Some(hooks) = HOOKS.get() {
+        (hooks.listener.analysed)();
     }
-    (hooks.listener.ends)();
+}
+
+/// # Safety
+/// `query` must be what the executor is about to start.
+#[pgrx::pg_guard]
+unsafe extern "C-unwind" fn tell_start(query: *mut pg_sys::QueryDesc) {
+    if let Some(hooks) = HOOKS.get() {
+        // SAFETY: by contract.
+        (hooks.listener.starts)(&|| unsafe { super::utility::written_by(query) });
+    }
+}
+
+#[pgrx::pg_guard]
+unsafe extern "C-unwind" fn tell_end() {
+    if let Some(hooks) = HOOKS.get() {
+        (hooks.listener.ends)();
+    }
 }

@@ -1,5 +1,5 @@
-//! Changing the rows of one table directly, below the executor: no plan, no defaults, no checks, and only those triggers that
-//! are meant for applied rows.
+//! Changing the rows of one table directly, below the executor: no plan, no triggers, no defaults, no checks. (Triggers that
+//! would fire for applied rows, ENABLE ALWAYS and REPLICA, are refused where they are made.)
 //!
 //! A [`Target`] is one table open for it, with its indexes, for the length of one writeset. Rows are looked up with an MVCC
 //! snapshot that the caller keeps fresh; a row that somebody else holds is reported with its holders before we wait.
@@ -121,7 +121,7 @@ impl Target {
             let tuple = scratch.with(|| self.form());
             let command = pg_sys::GetCurrentCommandId(true);
             pg_sys::heap_insert(self.relation.raw(), tuple, command, 0, std::ptr::null_mut());
-            Ok(self.enter_into_indexes(tuple, false, scratch))
+            Ok(self.enter_into_indexes(tuple, scratch))
         }
     }
 
@@ -154,7 +154,7 @@ impl Target {
             let outcome = self.outcome(result, mode);
             let is_hot = u32::from((*(*tuple).t_data).t_infomask2) & pg_sys::HEAP_ONLY_TUPLE != 0;
             let doubts = match outcome {
-                Outcome::Done if !is_hot => self.enter_into_indexes(tuple, true, scratch),
+                Outcome::Done if !is_hot => self.enter_into_indexes(tuple, scratch),
                 _ => Vec::new(),
             };
             Ok((outcome, doubts))
@@ -352,7 +352,7 @@ impl Target {
 
     /// # Safety
     /// `tuple` must just have been put into the table.
-    unsafe fn enter_into_indexes(&mut self, tuple: pg_sys::HeapTuple, update: bool, scratch: &Context) -> Vec<Doubt> {
+    unsafe fn enter_into_indexes(&mut self, tuple: pg_sys::HeapTuple, scratch: &Context) -> Vec<Doubt> {
         // SAFETY: by contract; the slot does not own the tuple and is emptied before the tuple goes.
         unsafe {
             if (*self.info).ri_NumIndices == 0 {
@@ -362,7 +362,6 @@ impl Target {
             (*self.made).tts_tid = (*tuple).t_self;
             (*self.made).tts_tableOid = self.relation.oid();
             let place = Place((*tuple).t_self);
-            let _ = update;
             let doubtful = scratch.with(|| {
                 pg_sys::ExecInsertIndexTuples(
                     self.info,
@@ -389,8 +388,8 @@ impl Target {
     unsafe fn outcome(&self, result: pg_sys::TM_Result::Type, mode: pg_sys::LockTupleMode::Type) -> Outcome {
         match result {
             pg_sys::TM_Result::TM_Ok => Outcome::Done,
-            // SAFETY: by contract.
             pg_sys::TM_Result::TM_BeingModified | pg_sys::TM_Result::TM_WouldBlock => {
+                // SAFETY: by contract.
                 Outcome::Held(unsafe { super::rowlock::holders(self.found, mode) })
             }
             _ => Outcome::Gone,

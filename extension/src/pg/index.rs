@@ -51,21 +51,21 @@ pub struct Index {
 
 impl Index {
     /// None for indexes that constrain nothing. Memory goes to `context`.
-    pub(super) fn describe(oid: Oid, table: pg_sys::Relation, context: &Context) -> Option<Index> {
-        // SAFETY: the table is open and locked, so its index can be opened; what is kept is copied into `context`.
+    pub(super) fn describe(oid: Oid, context: &Context) -> Option<Index> {
+        // SAFETY: its table is open and locked, so its index can be opened; what is kept is copied into `context`.
         unsafe {
             let relation = pg_sys::index_open(oid, pg_sys::AccessShareLock as i32);
             let form = &*(*relation).rd_index;
             let constrains = (form.indisunique || form.indisexclusion) && form.indislive && form.indisready;
-            let index = constrains.then(|| Index::describe_open(relation, table, context));
+            let index = constrains.then(|| Index::describe_open(relation, context));
             pg_sys::index_close(relation, pg_sys::NoLock as i32);
             index
         }
     }
 
     /// # Safety
-    /// Both must be open.
-    unsafe fn describe_open(relation: pg_sys::Relation, table: pg_sys::Relation, context: &Context) -> Index {
+    /// `relation` must be an open index.
+    unsafe fn describe_open(relation: pg_sys::Relation, context: &Context) -> Index {
         // SAFETY: by contract; indnkeyatts entries are in each of the arrays.
         unsafe {
             let form = &*(*relation).rd_index;
@@ -79,7 +79,6 @@ impl Index {
             } else {
                 (0..keys).map(|i| Hasher::for_index_column(relation, i, context)).collect()
             };
-            let _ = table;
             Index {
                 oid,
                 name: name_of(&(*(*relation).rd_rel).relname),

@@ -255,6 +255,12 @@ unsafe extern "C-unwind" fn exiting(_code: i32, _arg: pg_sys::Datum) {
     }
 }
 
+/// The server is a standby, or not through with its recovery.
+pub fn in_recovery() -> bool {
+    // SAFETY: reads shared memory.
+    unsafe { pg_sys::RecoveryInProgress() }
+}
+
 /// shared_preload_libraries are being loaded.
 pub fn is_preloading() -> bool {
     // SAFETY: a variable of this process.

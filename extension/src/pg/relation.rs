@@ -167,7 +167,8 @@ pub fn user_tables() -> Vec<Oid> {
     // SAFETY: an ordinary scan of pg_class with the catalog snapshot.
     unsafe {
         let catalog = pg_sys::table_open(pg_sys::RelationRelationId, pg_sys::AccessShareLock as i32);
-        let scan = pg_sys::systable_beginscan(catalog, pg_sys::InvalidOid, false, std::ptr::null_mut(), 0, std::ptr::null_mut());
+        let scan =
+            pg_sys::systable_beginscan(catalog, pg_sys::InvalidOid, false, std::ptr::null_mut(), 0, std::ptr::null_mut());
         loop {
             let tuple = pg_sys::systable_getnext(scan);
             if tuple.is_null() {
@@ -240,8 +241,6 @@ pub struct Table {
     pub foreign_keys: Vec<ForeignKey>,
     /// Whether foreign keys point here.
     pub is_referenced: bool,
-    /// Whether triggers fire where row images are applied (ENABLE REPLICA or ALWAYS, ours left out).
-    pub has_replica_triggers: bool,
     /// Whether any value's text depends on settings.
     pub depends_on_settings: bool,
     /// Other relations whose change makes this description stale.
@@ -281,7 +280,7 @@ impl Table {
                 .collect();
             let mut indexes: Vec<Index> = list::oids(pg_sys::RelationGetIndexList(relation))
                 .into_iter()
-                .filter_map(|index| Index::describe(index, relation, &context))
+                .filter_map(|index| Index::describe(index, &context))
                 .collect();
             indexes.sort_by(|a, b| a.name.cmp(&b.name));
             let foreign_keys: Vec<ForeignKey> =
@@ -305,10 +304,6 @@ impl Table {
                 is_referenced: triggers
                     .iter()
                     .any(|trigger| pg_sys::RI_FKey_trigger_type(trigger.tgfoid) == pg_sys::RI_TRIGGER_PK as i32),
-                has_replica_triggers: triggers.iter().any(|trigger| {
-                    matches!(trigger.tgenabled as u8, b'R' | b'A')
-                        && !super::trigger::is_ours(CStr::from_ptr(trigger.tgname))
-                }),
                 depends_on,
                 _context: context,
             }

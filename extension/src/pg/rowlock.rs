@@ -24,7 +24,7 @@ pub(super) unsafe fn holders(slot: *mut pg_sys::TupleTableSlot, wanted: pg_sys::
         if mask & pg_sys::HEAP_XMAX_IS_MULTI != 0 {
             let mut members = std::ptr::null_mut();
             let only_locks = mask & pg_sys::HEAP_XMAX_LOCK_ONLY != 0;
-            let count = pg_sys::GetMultiXactIdMembers(xmax.into(), &mut members, false, only_locks);
+            let count = pg_sys::GetMultiXactIdMembers(xmax, &mut members, false, only_locks);
             for at in 0..usize::try_from(count).unwrap_or(0) {
                 let member = &*members.add(at);
                 if conflicts(member.status == pg_sys::MultiXactStatus::MultiXactStatusForKeyShare) {

@@ -17,6 +17,7 @@ use super::relation::{Oid, Persistence, entry};
 const STRIDE: i64 = GROUP_MEMBERS_MAX as i64;
 
 /// What remains to be done to a sequence after its statement ran.
+#[derive(Clone, Copy)]
 pub(super) enum Pending {
     None,
     /// Move the sequence with this name, if it is new.
@@ -81,15 +82,15 @@ pub(super) unsafe fn prepare(node: *mut pg_sys::Node) -> Result<Pending, Refused
 ///
 /// # Safety
 /// The statement that `pending` came from must have run, and its parse tree be alive.
-pub(super) unsafe fn finish(pending: &Pending, ordinal: u16) {
+pub(super) unsafe fn finish(pending: Pending, ordinal: u16) {
     let oid = match pending {
         Pending::None => return,
         // SAFETY: by contract; makes the new sequence visible first.
         Pending::Created(name) => unsafe {
             pg_sys::CommandCounterIncrement();
-            find(*name)
+            find(name)
         },
-        Pending::Restarted(oid) => Some(*oid),
+        Pending::Restarted(oid) => Some(oid),
     };
     if let Some(oid) = oid.filter(|&oid| is_permanent(oid)) {
         move_to_place(oid, ordinal);

@@ -101,8 +101,10 @@ pub(super) unsafe fn classify(node: *mut pg_sys::Node) -> Class {
             | Tag::T_CallStmt
             | Tag::T_VacuumStmt
             | Tag::T_ReindexStmt
-            | Tag::T_ClusterStmt
             | Tag::T_AlterSystemStmt => Class::Local,
+            // Which index a table is clustered on is the group's, the order of rows in the file is not.
+            Tag::T_ClusterStmt if (*node.cast::<pg_sys::ClusterStmt>()).indexname.is_null() => Class::Local,
+            Tag::T_ClusterStmt => refuse("Use ALTER TABLE ... CLUSTER ON, then CLUSTER without USING."),
             Tag::T_LockStmt => lock(&*node.cast()),
             Tag::T_CopyStmt => copy(&*node.cast()),
             Tag::T_ExplainStmt => explain(&*node.cast()),
@@ -115,13 +117,18 @@ pub(super) unsafe fn classify(node: *mut pg_sys::Node) -> Class {
             Tag::T_DropStmt => drop(&*node.cast()).unwrap_or_else(refuse),
             Tag::T_TruncateStmt => truncate(&*node.cast()),
             Tag::T_RenameStmt => rename(&*node.cast()).unwrap_or_else(refuse),
-            Tag::T_AlterOwnerStmt => by_object_type((*node.cast::<pg_sys::AlterOwnerStmt>()).objectType).unwrap_or_else(refuse),
+            Tag::T_AlterOwnerStmt => {
+                by_object_type((*node.cast::<pg_sys::AlterOwnerStmt>()).objectType).unwrap_or_else(refuse)
+            }
             Tag::T_AlterObjectSchemaStmt => alter_schema(&*node.cast()).unwrap_or_else(refuse),
             Tag::T_CommentStmt => by_object_type((*node.cast::<pg_sys::CommentStmt>()).objtype).unwrap_or_else(refuse),
             Tag::T_GrantStmt => grant(&*node.cast()).unwrap_or_else(refuse),
             Tag::T_DefineStmt => define(&*node.cast()).unwrap_or_else(|| refuse(NOT_YET)),
             Tag::T_ViewStmt => persistent((*node.cast::<pg_sys::ViewStmt>()).view, Ordered::default()),
-            Tag::T_CreateSeqStmt => persistent((*node.cast::<pg_sys::CreateSeqStmt>()).sequence, Ordered::default()),
+            Tag::T_CreateSeqStmt => {
+                let new = Ordered { needs_relation: true, ..Ordered::default() };
+                persistent((*node.cast::<pg_sys::CreateSeqStmt>()).sequence, new)
+            }
             Tag::T_AlterSeqStmt => ordered([(*node.cast::<pg_sys::AlterSeqStmt>()).sequence]),
             Tag::T_CreateTrigStmt => {
                 let statement = &*node.cast::<pg_sys::CreateTrigStmt>();
@@ -257,7 +264,8 @@ unsafe fn create_table(statement: &pg_sys::CreateStmt) -> Class {
             return refused("a table with an access method other than heap", NOT_YET);
         }
         let targets = find_all(statement.inhRelations);
-        persistent(statement.relation, Ordered { targets, ..Ordered::default() })
+        // With IF NOT EXISTS it may do nothing; else the new relation is reported.
+        persistent(statement.relation, Ordered { targets, needs_relation: true, ..Ordered::default() })
     }
 }
 
@@ -282,8 +290,8 @@ unsafe fn truncate(statement: &pg_sys::TruncateStmt) -> Class {
 unsafe fn alter_table(statement: &pg_sys::AlterTableStmt) -> Class {
     // SAFETY: of a parse tree.
     unsafe {
-        let mut ordered =
-            Ordered { targets: find(statement.relation).into_iter().collect(), needs_relation: true, ..Ordered::default() };
+        let targets: Vec<Oid> = find(statement.relation).into_iter().collect();
+        let mut ordered = Ordered { needs_relation: targets.is_empty(), targets, ..Ordered::default() };
         ordered.changes_types = statement.objtype == ObjectType::OBJECT_TYPE;
         for command in list::pointers::<pg_sys::AlterTableCmd>(statement.cmds) {
             use pg_sys::AlterTableType as Kind;
@@ -298,14 +306,18 @@ unsafe fn alter_table(statement: &pg_sys::AlterTableStmt) -> Class {
                         );
                     }
                 }
+                Kind::AT_EnableAlwaysTrig | Kind::AT_EnableReplicaTrig => {
+                    return refused(
+                        "ALTER TABLE ENABLE ALWAYS or REPLICA TRIGGER",
+                        "What the trigger writes is replicated already; it would be written once more on each node.",
+                    );
+                }
                 Kind::AT_SetUnLogged => return refused("ALTER TABLE SET UNLOGGED", "Its rows would not be replicated."),
                 Kind::AT_SetTableSpace => {
                     return refused("ALTER TABLE SET TABLESPACE", "Tablespaces belong to a node.");
                 }
                 Kind::AT_SetAccessMethod => return refused("ALTER TABLE SET ACCESS METHOD", NOT_YET),
-                Kind::AT_DetachPartition
-                    if (*(*command).def.cast::<pg_sys::PartitionCmd>()).concurrent =>
-                {
+                Kind::AT_DetachPartition if (*(*command).def.cast::<pg_sys::PartitionCmd>()).concurrent => {
                     return refused("DETACH PARTITION CONCURRENTLY", "Use DETACH PARTITION.");
                 }
                 _ => {}

@@ -145,7 +145,7 @@ pub(super) fn installed(table: pg_sys::Relation) -> Option<bool> {
         std::slice::from_raw_parts((*descriptor).triggers, (*descriptor).numtriggers as usize)
             .iter()
             .find(|trigger| trigger.tgisinternal && is_ours(CStr::from_ptr(trigger.tgname)))
-            .map(|trigger| trigger.tgenabled as u8 == pg_sys::TRIGGER_FIRES_ALWAYS as u8)
+            .map(|trigger| trigger.tgenabled as u8 == pg_sys::TRIGGER_FIRES_ALWAYS)
     }
 }
 
@@ -217,7 +217,7 @@ fn strengthen(table: &Open) {
             }
             let form = pg_sys::heap_tuple_get_struct::<pg_sys::FormData_pg_trigger>(tuple);
             let ours = (*form).tgisinternal && is_ours(CStr::from_ptr((*form).tgname.data.as_ptr()));
-            if ours && (*form).tgenabled as u8 != pg_sys::TRIGGER_FIRES_ALWAYS as u8 {
+            if ours && (*form).tgenabled as u8 != pg_sys::TRIGGER_FIRES_ALWAYS {
                 let copy = pg_sys::heap_copytuple(tuple);
                 let form = pg_sys::heap_tuple_get_struct::<pg_sys::FormData_pg_trigger>(copy);
                 (*form).tgenabled = pg_sys::TRIGGER_FIRES_ALWAYS as std::ffi::c_char;

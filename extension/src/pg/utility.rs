@@ -1,14 +1,24 @@
 //! The hook on utility statements, and running one from its text.
+//!
+//! PostgreSQL's own code runs between `before` and `after` without a Rust frame that would turn its errors into panics and back:
+//! they pass with all their fields (position, constraint, context). So nothing may need a `Drop` across it.
 
 use std::ffi::CStr;
 use std::sync::OnceLock;
 
 use pgrx::pg_sys;
 
+use super::list;
+use super::sequence::{self, Pending};
 use super::statement::{Class, classify, command_tag};
-use super::{list, sequence};
 
-type Listener = fn(&mut Utility<'_>);
+#[derive(Clone, Copy)]
+pub struct Listener {
+    /// May raise an error; the statement then does not run.
+    pub before: fn(&mut Utility),
+    /// Only if the statement succeeded.
+    pub after: fn(&mut Utility),
+}
 
 struct Hook {
     listener: Listener,
@@ -17,20 +27,43 @@ struct Hook {
 
 static HOOK: OnceLock<Hook> = OnceLock::new();
 
-/// A utility statement about to run.
-pub struct Utility<'a> {
-    hook: &'a Hook,
+/// What `after` has to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// Nothing.
+    Through,
+    /// It is part of a statement that is being watched: only its sequence counts.
+    Part,
+    /// It is being watched.
+    Whole,
+}
+
+/// A utility statement.
+pub struct Utility {
     statement: *mut pg_sys::PlannedStmt,
     text: *const std::ffi::c_char,
     read_only_tree: bool,
     context: pg_sys::ProcessUtilityContext::Type,
-    params: pg_sys::ParamListInfo,
-    environment: *mut pg_sys::QueryEnvironment,
-    destination: *mut pg_sys::DestReceiver,
-    completion: *mut pg_sys::QueryCompletion,
+    pending: Pending,
+    pub stage: Stage,
 }
 
-/// Hands every utility statement to `listener`, which must run it (or raise an error). Once a process, from `_PG_init`.
+unsafe extern "C-unwind" {
+    /// As pgrx binds it, but without the guard.
+    #[link_name = "standard_ProcessUtility"]
+    fn run_by_postgres(
+        statement: *mut pg_sys::PlannedStmt,
+        text: *const std::ffi::c_char,
+        read_only_tree: bool,
+        context: pg_sys::ProcessUtilityContext::Type,
+        params: pg_sys::ParamListInfo,
+        environment: *mut pg_sys::QueryEnvironment,
+        destination: *mut pg_sys::DestReceiver,
+        completion: *mut pg_sys::QueryCompletion,
+    );
+}
+
+/// Shows every utility statement to `listener`. Once, while libraries are preloaded.
 pub fn on_utility(listener: Listener) {
     // SAFETY: a plain variable, set while the library loads; the previous value is kept and called.
     unsafe {
@@ -40,7 +73,8 @@ pub fn on_utility(listener: Listener) {
     }
 }
 
-#[pgrx::pg_guard]
+/// # Safety
+/// Called by PostgreSQL. Not guarded: an ERROR passes through this frame, in which nothing needs a `Drop`.
 unsafe extern "C-unwind" fn process(
     statement: *mut pg_sys::PlannedStmt,
     text: *const std::ffi::c_char,
@@ -51,13 +85,39 @@ unsafe extern "C-unwind" fn process(
     destination: *mut pg_sys::DestReceiver,
     completion: *mut pg_sys::QueryCompletion,
 ) {
-    let Some(hook) = HOOK.get() else { return };
-    let mut utility =
-        Utility { hook, statement, text, read_only_tree, context, params, environment, destination, completion };
-    (hook.listener)(&mut utility);
+    let mut utility = Utility { statement, text, read_only_tree, context, pending: Pending::None, stage: Stage::Through };
+    // SAFETY: passes on what we were given, but for a statement that `before` replaced by a copy.
+    unsafe {
+        before(&mut utility);
+        let (statement, read_only_tree) = (utility.statement, utility.read_only_tree);
+        let run = HOOK.get().and_then(|hook| hook.previous).unwrap_or(run_by_postgres);
+        run(statement, text, read_only_tree, context, params, environment, destination, completion);
+        after(&mut utility);
+    }
 }
 
-impl Utility<'_> {
+/// # Safety
+/// `utility` must be valid.
+#[pgrx::pg_guard]
+unsafe extern "C-unwind" fn before(utility: *mut Utility) {
+    if let Some(hook) = HOOK.get() {
+        // SAFETY: by contract.
+        (hook.listener.before)(unsafe { &mut *utility });
+    }
+}
+
+/// # Safety
+/// `utility` must be valid.
+#[pgrx::pg_guard]
+unsafe extern "C-unwind" fn after(utility: *mut Utility) {
+    // SAFETY: by contract.
+    let utility = unsafe { &mut *utility };
+    if let Some(hook) = HOOK.get().filter(|_| utility.stage != Stage::Through) {
+        (hook.listener.after)(utility);
+    }
+}
+
+impl Utility {
     fn node(&self) -> *mut pg_sys::Node {
         // SAFETY: the hook is only called with utility statements.
         unsafe { (*self.statement).utilityStmt }
@@ -93,53 +153,23 @@ impl Utility<'_> {
         std::str::from_utf8(bytes).ok().map(str::to_owned)
     }
 
-    /// Runs it as it is.
-    pub fn run(&mut self) {
-        // SAFETY: passes on what we were given.
-        unsafe {
-            match self.hook.previous {
-                Some(previous) => pg_sys::ffi::pg_guard_ffi_boundary(|| {
-                    previous(
-                        self.statement,
-                        self.text,
-                        self.read_only_tree,
-                        self.context,
-                        self.params,
-                        self.environment,
-                        self.destination,
-                        self.completion,
-                    )
-                }),
-                None => pg_sys::standard_ProcessUtility(
-                    self.statement,
-                    self.text,
-                    self.read_only_tree,
-                    self.context,
-                    self.params,
-                    self.environment,
-                    self.destination,
-                    self.completion,
-                ),
-            }
-        }
-    }
-
-    /// Runs it; a sequence that it makes or restarts gets values of this node's own.
-    pub fn run_with_sequences(&mut self, ordinal: u16) -> Result<(), sequence::Refused> {
+    /// A sequence that the statement makes or restarts is to get values of this node's own.
+    pub fn prepare_sequence(&mut self) -> Result<(), sequence::Refused> {
         // SAFETY: the tree is copied before anything in it may be changed.
         unsafe {
             let tag = (*self.node()).type_;
-            if !matches!(tag, pg_sys::NodeTag::T_CreateSeqStmt | pg_sys::NodeTag::T_AlterSeqStmt) {
-                self.run();
-                return Ok(());
+            if matches!(tag, pg_sys::NodeTag::T_CreateSeqStmt | pg_sys::NodeTag::T_AlterSeqStmt) {
+                self.statement = pg_sys::copyObjectImpl(self.statement.cast()).cast();
+                self.read_only_tree = false;
+                self.pending = sequence::prepare(self.node())?;
             }
-            self.statement = pg_sys::copyObjectImpl(self.statement.cast()).cast();
-            self.read_only_tree = false;
-            let pending = sequence::prepare(self.node())?;
-            self.run();
-            sequence::finish(&pending, ordinal);
         }
         Ok(())
+    }
+
+    pub fn finish_sequence(&self, ordinal: u16) {
+        // SAFETY: the statement has run, its tree is alive.
+        unsafe { sequence::finish(self.pending, ordinal) }
     }
 }
 

@@ -45,7 +45,7 @@ unsafe extern "C-unwind" fn at_end(event: pg_sys::XactEvent::Type, _arg: *mut st
 
 /// Runs `work` in a transaction of its own and commits it; after an ERROR the transaction is rolled back and the ERROR
 /// returned. For background workers, which have no loop of PostgreSQL's around them.
-pub fn transaction<R>(work: impl FnOnce() -> R) -> Result<R, CaughtError> {
+pub fn transaction<R>(work: impl FnOnce() -> R) -> Result<R, Failed> {
     let work = AssertUnwindSafe(work);
     PgTryBuilder::new(|| {
         // SAFETY: a background worker that is in no transaction.
@@ -68,19 +68,24 @@ pub fn transaction<R>(work: impl FnOnce() -> R) -> Result<R, CaughtError> {
             pg_sys::FlushErrorState();
             pg_sys::InterruptHoldoffCount -= 1;
         }
-        Err(error)
+        Err(describe(&error))
     })
     .execute()
 }
 
-/// The code and text of an ERROR.
-pub fn describe(error: &CaughtError) -> (PgSqlErrorCode, String) {
-    match error {
-        CaughtError::PostgresError(report) | CaughtError::ErrorReport(report) => {
-            (report.sql_error_code(), report.message().to_string())
-        }
-        CaughtError::RustPanic { ereport, .. } => (PgSqlErrorCode::ERRCODE_INTERNAL_ERROR, ereport.message().to_string()),
-    }
+/// An ERROR that ended a transaction of a background worker.
+#[derive(Debug)]
+pub struct Failed {
+    pub code: PgSqlErrorCode,
+    pub message: String,
+}
+
+fn describe(error: &CaughtError) -> Failed {
+    let (code, message) = match error {
+        CaughtError::PostgresError(report) | CaughtError::ErrorReport(report) => (report.sql_error_code(), report.message()),
+        CaughtError::RustPanic { ereport, .. } => (PgSqlErrorCode::ERRCODE_INTERNAL_ERROR, ereport.message()),
+    };
+    Failed { code, message: message.to_string() }
 }
 
 /// Gives the transaction an id, so that it writes a commit record.

@@ -40,6 +40,10 @@ const CHUNK_TIMEOUT: Duration = Duration::from_secs(60);
 /// How often a sleeper looks whether its connection still lives, should nobody tell it otherwise.
 const LOOK_AROUND: Duration = Duration::from_secs(1);
 
+/// Positions this node may be behind before its own transactions wait.
+const BEHIND_MAX: u64 = 1024;
+const BEHIND_PAUSE: Duration = Duration::from_millis(10);
+
 /// Between a refusal for want of an attach and the next copy.
 const REFUSED_PAUSE: Duration = Duration::from_millis(20);
 
@@ -95,6 +99,7 @@ fn check_size(captured: &Captured) -> Result<(), Failure> {
 
 impl Submission<'_> {
     fn run(&mut self, captured: &Captured) -> Result<(Position, i64), Failure> {
+        self.wait_for_room()?;
         let (chunks, rest) = self.send_chunks(&captured.body)?;
         let (envelope, committed_at) = self.envelope(captured, chunks);
         let frame =
@@ -118,9 +123,25 @@ impl Submission<'_> {
         self.database.state.attached.load(std::sync::atomic::Ordering::SeqCst)
     }
 
+    /// While this node is far behind the group, its transactions wait before they are sent: their verdicts would come late, and
+    /// their bases be old. This can be taken back, so interrupts are served.
+    fn wait_for_room(&self) -> Result<(), Failure> {
+        while self.database.gate.ahead() > BEHIND_MAX {
+            if Instant::now() >= self.deadline {
+                self.slot.finish();
+                self.database.state.counters.refused_overload.one();
+                return Err(Failure::Definite(error::behind(self.database.gate.ahead())));
+            }
+            self.check_while_open()?;
+            // Nobody is told of this: whoever moves the gate has no time for it.
+            latch::wait(Some(BEHIND_PAUSE));
+        }
+        Ok(())
+    }
+
     /// Guarded keys have the committed position of now as their base: whoever else had them was blocked by our locks.
     fn envelope(&self, captured: &Captured, chunks: u32) -> (Envelope, i64) {
-        self.slot.announce_base(self.database.gate.committed());
+        self.slot.announce_base(self.database.index, self.database.gate.committed());
         let base = self.database.gate.committed();
         let (started_at, committed_at) = xact::times();
         let mut groups = vec![KeyGroup { base, exclusive: captured.exclusive.clone(), shared: captured.shared.clone() }];

@@ -10,6 +10,7 @@ use gcs_writeset::link::{AbortCause, RefusalReason};
 use gcs_writeset::{NodeId, Position, Sequence};
 
 use crate::pg::process::LocalXid;
+use crate::pg::shmem::Text;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -52,7 +53,7 @@ pub struct Slot {
     word: AtomicU64,
     /// Index of the database, for the manager that looks for bases.
     database: AtomicU32,
-    /// Base of the keys under way plus one; 0 when nothing is.
+    /// The oldest base that the transaction may submit with plus one; 0 when it has not written.
     base: AtomicU64,
     chunks_ordered: AtomicU32,
     /// The verdict.
@@ -65,8 +66,18 @@ pub struct Slot {
     victim: AtomicU32,
     victim_position: AtomicU64,
     victim_node: AtomicU64,
+    victim_table: Text<128>,
+    victim_key: Text<128>,
     /// The position that a remote backend in this place works on; 0 for everybody else.
     remote: AtomicU64,
+}
+
+/// The writeset that a victim gives way to, and over what, as far as that is known.
+pub struct Winner {
+    pub position: Position,
+    pub node: NodeId,
+    pub table: String,
+    pub key: String,
 }
 
 fn word(sequence: Sequence, state: State) -> u64 {
@@ -106,7 +117,6 @@ impl Slot {
     }
 
     pub fn finish(&self) {
-        self.base.store(0, Ordering::SeqCst);
         let sequence = Sequence(self.word.load(Ordering::SeqCst) >> 8);
         self.word.store(word(sequence, State::Idle), Ordering::SeqCst);
     }
@@ -123,9 +133,17 @@ impl Slot {
         self.chunks_ordered.load(Ordering::SeqCst)
     }
 
-    /// Announces the base before it is read for good, so that the horizon does not pass it.
-    pub fn announce_base(&self, base: Position) {
-        self.base.store(base.0 + 1, Ordering::SeqCst);
+    /// Announces a base that this transaction may submit with, so that the horizon does not pass it. An older one that was
+    /// announced before stays.
+    pub fn announce_base(&self, database: usize, base: Position) {
+        self.database.store(database as u32, Ordering::SeqCst);
+        if self.base.load(Ordering::SeqCst) == 0 {
+            self.base.store(base.0 + 1, Ordering::SeqCst);
+        }
+    }
+
+    pub fn clear_base(&self) {
+        self.base.store(0, Ordering::SeqCst);
     }
 
     /// Of a certified submission.
@@ -240,16 +258,27 @@ impl Slot {
             && self.swap(sequence, State::Certified, State::Yielded)
     }
 
-    pub fn mark_victim(&self, transaction: LocalXid, position: Position, node: NodeId) {
+    pub fn mark_victim(&self, transaction: LocalXid, position: Position, node: NodeId, what: Option<&(String, String)>) {
+        let (table, key) = what.map_or(("", ""), |(table, key)| (table, key));
+        self.victim_table.set(table);
+        self.victim_key.set(key);
         self.victim_position.store(position.0, Ordering::SeqCst);
         self.victim_node.store(node.0, Ordering::SeqCst);
         self.victim.store(transaction.0, Ordering::SeqCst);
     }
 
-    /// The winner that this transaction must give way to.
-    pub fn victim_of(&self, transaction: LocalXid) -> Option<(Position, NodeId)> {
-        (self.victim.load(Ordering::SeqCst) == transaction.0).then(|| {
-            (Position(self.victim_position.load(Ordering::SeqCst)), NodeId(self.victim_node.load(Ordering::SeqCst)))
+    /// Whether this transaction must give way. Atomics only: a signal handler asks.
+    pub fn is_victim(&self, transaction: LocalXid) -> bool {
+        self.victim.load(Ordering::SeqCst) == transaction.0
+    }
+
+    /// What this transaction must give way to.
+    pub fn victim_of(&self, transaction: LocalXid) -> Option<Winner> {
+        self.is_victim(transaction).then(|| Winner {
+            position: Position(self.victim_position.load(Ordering::SeqCst)),
+            node: NodeId(self.victim_node.load(Ordering::SeqCst)),
+            table: self.victim_table.get(),
+            key: self.victim_key.get(),
         })
     }
 

@@ -187,3 +187,130 @@ impl Backlog {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use gcs_core::command::encode_entry;
+    use gcs_core::{Checkpoint, DurableWrite};
+    use gcs_writeset::link::Verdict;
+    use gcs_writeset::{Sequence, SlotId, Tag};
+    use raft::eraftpb::Entry;
+
+    use super::*;
+    use crate::log::{Identity, Log};
+
+    const SHOP: DatabaseId = DatabaseId(1);
+
+    fn tag(database: DatabaseId, sequence: u64) -> Tag {
+        Tag { database, node: NodeId(2), incarnation: Incarnation(3), slot: SlotId(4), sequence: Sequence(sequence) }
+    }
+
+    fn writeset(position: u64) -> Bytes {
+        Bytes::from(format!("writeset {position}"))
+    }
+
+    /// Each entry holds two positions of `shop` around one of another database, but every third entry holds nothing.
+    fn fill(log: &mut Log, entries: u64) {
+        let mut head = 0;
+        for index in 1..=entries {
+            let mut commands = Vec::new();
+            let mut positions = Vec::new();
+            if index % 3 != 0 {
+                for (ordinal, database) in [SHOP, DatabaseId(2), SHOP].into_iter().enumerate() {
+                    let position = if database == SHOP { head + 1 } else { index };
+                    head += u64::from(database == SHOP);
+                    let submit = Command::Submit { tag: tag(database, position), writeset: writeset(position) };
+                    commands.push(submit.encode());
+                    let (position, verdict) = (Position(position), Verdict::Certified { depends_on: Position::ZERO });
+                    let ordinal = ordinal as u32;
+                    positions.push(PositionOutcome { database, position, ordinal, verdict, chunks: Vec::new() });
+                }
+            }
+            let data = if commands.is_empty() { Vec::new() } else { encode_entry(&commands) };
+            let heads = if head == 0 { Vec::new() } else { vec![(SHOP, Position(head)), (DatabaseId(2), Position(index))] };
+            let write = DurableWrite {
+                entries: vec![Entry { index, term: 1, data, ..Default::default() }],
+                outcomes: vec![EntryOutcome { index: LogIndex(index), positions, heads }],
+                ..Default::default()
+            };
+            log.write(write).unwrap();
+        }
+    }
+
+    fn open(directory: &std::path::Path) -> Log {
+        let identity = Identity { node: "n1".to_owned(), group: "g".to_owned(), members: vec!["n1".to_owned()] };
+        Log::open(directory, &identity, vec![NodeId(1)]).unwrap().0
+    }
+
+    fn backlog(log: &Log, next: u64) -> Backlog {
+        let origin = Origin { node: NodeId(1), incarnation: Incarnation(1) };
+        Backlog::stream(log.reader(), origin, SHOP, Position(next))
+    }
+
+    fn positions(mut frames: &[u8]) -> Vec<u64> {
+        let mut found = Vec::new();
+        while let Some(length) = link::frame_len(frames).unwrap() {
+            let (reply, payload) = link::decode_frame::<Reply>(&frames[..length]).unwrap();
+            let (Reply::Ordered { position, .. } | Reply::Body { position, .. }) = reply else { panic!("{reply:?}") };
+            assert_eq!(payload, &writeset(position.0)[..]);
+            found.push(position.0);
+            frames = &frames[length..];
+        }
+        found
+    }
+
+    #[test]
+    fn every_position_is_found_from_wherever_one_begins_and_however_it_is_cut() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut log = open(directory.path());
+        fill(&mut log, 20);
+        let last = 28;
+        for next in 1..=last + 1 {
+            let mut backlog = backlog(&log, next);
+            let mut found = Vec::new();
+            loop {
+                let mut frames = Vec::new();
+                backlog.fill(&mut frames, 100).unwrap();
+                if frames.is_empty() {
+                    break;
+                }
+                found.extend(positions(&frames));
+            }
+            assert_eq!(found, (next..=last).collect::<Vec<_>>());
+            assert_eq!(backlog.next_position(), Position(last + 1));
+        }
+    }
+
+    #[test]
+    fn a_fetch_gives_one_position() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut log = open(directory.path());
+        fill(&mut log, 20);
+        let origin = Origin { node: NodeId(2), incarnation: Incarnation(3) };
+        for position in 1..=28 {
+            let mut frames = Vec::new();
+            Backlog::fetch(log.reader(), origin, SHOP, Position(position)).fill(&mut frames, 1 << 20).unwrap();
+            assert_eq!(positions(&frames), [position]);
+        }
+    }
+
+    #[test]
+    fn what_was_truncated_is_missed_and_not_skipped() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut log = open(directory.path());
+        fill(&mut log, 20);
+        let checkpoint = Checkpoint { index: LogIndex(10), term: 1, state: Bytes::new() };
+        log.write(DurableWrite { checkpoint: Some(checkpoint), ..Default::default() }).unwrap();
+        drop(log); // waits until the checkpoint is durable
+        let mut log = open(directory.path());
+        log.write(DurableWrite { truncate_to: Some(LogIndex(10)), sync: true, ..Default::default() }).unwrap();
+        // Entries 1 to 10 held positions 1 to 14.
+        for next in 1..=14 {
+            let result = backlog(&log, next).fill(&mut Vec::new(), 1 << 20);
+            assert!(matches!(result, Err(BacklogError::Truncated)), "{next}: {result:?}");
+        }
+        let mut frames = Vec::new();
+        backlog(&log, 15).fill(&mut frames, 1 << 20).unwrap();
+        assert_eq!(positions(&frames), (15..=28).collect::<Vec<_>>());
+    }
+}

@@ -21,7 +21,7 @@
 //! **Truncation** moves the *base*, the entry up to which nothing is kept. It never passes the last durable checkpoint, and a
 //! segment is deleted only when the record that moved the base past it has been flushed.
 //!
-//! The formats are in docs/formats.md, the reasons for not using raft-engine in docs/adr/.
+//! The formats are in docs/formats.md, the reasons for not using raft-engine in docs/adr/0011-log-store.md.
 
 mod checkpoint;
 mod identity;

@@ -17,10 +17,11 @@ use gcs_writeset::wire::{Put, Reader};
 use super::LogError;
 use super::record::{self, ALIGNMENT, Head};
 
-pub const SEGMENT_BYTES: u64 = 32 << 20;
+/// Small in tests, which open many.
+pub const SEGMENT_BYTES: u64 = if cfg!(test) { 1 << 20 } else { 32 << 20 };
 pub const HEADER_BYTES: u64 = 64;
 const MAGIC: &[u8; 8] = b"gcs log1";
-const FILL_PIECE_BYTES: usize = 4 << 20;
+const FILL_PIECE_BYTES: usize = if cfg!(test) { 1 << 20 } else { 4 << 20 };
 
 #[derive(Debug)]
 pub struct Segment {

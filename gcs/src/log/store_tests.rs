@@ -93,10 +93,10 @@ fn a_locked_directory_is_refused() {
 fn truncation_waits_for_a_durable_checkpoint_and_then_frees_segments() {
     let directory = tempfile::tempdir().unwrap();
     let (mut log, _) = open(directory.path()).unwrap();
-    // Three segments of about 8 MiB entries.
+    // Three entries a segment.
     for index in 1..=10u64 {
         let write = DurableWrite {
-            entries: vec![entry(index, 1, 8 << 20)],
+            entries: vec![entry(index, 1, 256 << 10)],
             hard_state: Some(hard_state(1, index)),
             outcomes: vec![outcome(index)],
             truncate_to: Some(LogIndex(index)),

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a panic here is a failed test")]
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::os::unix::net::UnixStream;
@@ -19,8 +19,9 @@ use tempfile::TempDir;
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
 pub struct Group {
-    pub directory: TempDir,
     pub daemons: Vec<Daemon>,
+    /// Goes last: their logs are in it.
+    pub directory: TempDir,
 }
 
 pub struct Daemon {
@@ -233,10 +234,13 @@ pub struct Manager {
     pub link: Link,
     pub incarnation: Incarnation,
     pub serve_from: Position,
-    /// Everything that came and was not a position, newest last.
-    pub others: VecDeque<Reply>,
+    /// Frames that were not waited for, oldest first.
+    skipped: VecDeque<(Reply, Vec<u8>)>,
     next: Position,
     sequence: u64,
+    /// What was submitted with [`Manager::submit_for`], to be submitted again if it is refused.
+    sent: BTreeMap<(SlotId, Sequence), Vec<u8>>,
+    refused: Vec<(SlotId, Sequence)>,
 }
 
 impl Manager {
@@ -253,19 +257,34 @@ impl Manager {
 
     pub fn greet(socket: &Path, incarnation: Incarnation) -> Manager {
         let link = Link::hello(socket, Role::Manager, incarnation, Some("g"));
-        Manager { link, incarnation, serve_from: Position::ZERO, others: VecDeque::new(), next: Position(1), sequence: 0 }
+        Manager {
+            link,
+            incarnation,
+            serve_from: Position::ZERO,
+            skipped: VecDeque::new(),
+            next: Position(1),
+            sequence: 0,
+            sent: BTreeMap::new(),
+            refused: Vec::new(),
+        }
     }
 
+    /// The first such reply from now on; what comes before it is kept for [`Manager::next_delivered`].
     pub fn wait_for<T>(&mut self, matches: impl Fn(&Reply) -> Option<T>) -> T {
         let deadline = Instant::now() + PATIENCE;
         loop {
-            let (reply, _) = self.link.receive().expect("the daemon closed the connection");
+            let (reply, payload) = self.link.receive().expect("the daemon closed the connection");
             if let Some(found) = matches(&reply) {
                 return found;
             }
-            assert!(Instant::now() < deadline, "no such reply, but {:?} and {reply:?}", self.others);
-            self.others.push_back(reply);
+            assert!(Instant::now() < deadline, "no such reply, but {reply:?}");
+            self.skipped.push_back((reply, payload));
         }
+    }
+
+    fn next_frame(&mut self) -> (Reply, Vec<u8>) {
+        let kept = self.skipped.pop_front();
+        kept.unwrap_or_else(|| self.link.receive().expect("the daemon closed the connection"))
     }
 
     pub fn wait_for_status(&mut self, matches: impl Fn(&GroupStatus) -> bool) {
@@ -282,25 +301,56 @@ impl Manager {
         sequence
     }
 
+    /// Takes up the place of a manager whose daemon was killed, in the same life of its server.
+    pub fn reattach(&mut self, socket: &Path) {
+        let mut again = Manager::attach(socket, self.incarnation, self.next.previous());
+        again.sequence = self.sequence;
+        again.sent = std::mem::take(&mut self.sent);
+        *self = again;
+    }
+
+    /// Submits for a backend of its own; again, if it is refused for want of a majority.
+    pub fn submit_for(&mut self, slot: SlotId, sequence: Sequence, writeset: &[u8]) {
+        self.sent.insert((slot, sequence), writeset.to_vec());
+        self.link.send(&Request::Submit { slot, sequence }, writeset);
+    }
+
+    /// Does what a manager does with everything but the stream.
+    fn other(&mut self, reply: Reply) {
+        match reply {
+            Reply::Refused { slot, sequence, .. } => {
+                self.refused.push((slot, sequence));
+                self.link.send(&Request::Status, &[]);
+            }
+            Reply::Group(status) if status.quorum => {
+                for (slot, sequence) in std::mem::take(&mut self.refused) {
+                    let writeset = self.sent.get(&(slot, sequence)).cloned().unwrap_or_default();
+                    self.link.send(&Request::Submit { slot, sequence }, &writeset);
+                }
+            }
+            _ => {}
+        }
+    }
+
     /// The next position; positions must come without gap or duplicate.
     pub fn next_delivered(&mut self) -> Delivered {
         loop {
-            let (reply, payload) = self.link.receive().expect("the daemon closed the connection");
+            let (reply, payload) = self.next_frame();
             let Reply::Ordered { position, tag, verdict, mut more } = reply else {
-                self.others.push_back(reply);
+                self.other(reply);
                 continue;
             };
             assert_eq!(position, self.next);
             self.next = position.next();
             let mut bodies = Vec::new();
             while more {
-                match self.link.receive() {
-                    Some((Reply::Body { position: of, more: further }, body)) => {
+                match self.next_frame() {
+                    (Reply::Body { position: of, more: further }, body) => {
                         assert_eq!(of, position);
                         bodies.push(body);
                         more = further;
                     }
-                    other => self.others.push_back(other.expect("the daemon closed the connection").0),
+                    (other, _) => self.other(other),
                 }
             }
             return Delivered { position, tag, verdict, payload, bodies };

@@ -9,6 +9,15 @@
 //! - **Manager** (one for each database): sends `Attach`, then `Progress` as it goes; receives `Attached`, then every position
 //!   in order as `Ordered` (and `Body` for what did not fit one frame), and `Group` whenever the group's state changes. All
 //!   answers to submissions come here too, also those made on other connections.
+//!
+//!   *The stream.* Nothing but `Group` comes between `Attach` and `Attached`, which waits until the attach has been ordered: for as
+//!   long as there is no majority, and then by itself. After it come the positions after `resume_after`, each once and without a
+//!   gap, from disk first and then live; a manager that reads slowly falls back to the disk, and notices nothing of it. After
+//!   `Detach` the stream goes on until `Detached`.
+//!
+//!   *Parts.* Between an `Ordered` with `more` and its last `Body` only `Group`, `ChunkOrdered` and `Refused` can come. The `Body`
+//!   frames that answer a `Fetch` come in order, but other frames, also `Ordered`, may stand between them. Fetches are answered
+//!   one after the other, in the order in which they were asked.
 //! - **Backend**: only writes, `Submit` and `Chunk`; nothing but `Welcome` is ever sent to it.
 //! - **Control**: `Status`, answered `Group`; used by people and by the playground.
 //!
