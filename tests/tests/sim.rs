@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use gcs_core::certify::PlantedBug;
 use postgres_r_tests::sim::plan::Plan;
-use postgres_r_tests::sim::{report, run, run_traced};
+use postgres_r_tests::sim::{report, run, run_seeds, run_traced};
 
 /// What 200 seeds must have been through for their silence to mean something.
 const CORNERS: [&str; 11] = [
@@ -39,8 +39,8 @@ fn every_invariant_holds_whatever_the_seed_and_the_group_heals() {
     let first = number("FIRST_SEED", 1);
     let seeds = number("SEEDS", 200);
     let (mut failures, mut corners) = (Vec::new(), BTreeMap::new());
-    for seed in first..first + seeds {
-        match run(&Plan::of_seed(seed)) {
+    for (seed, result) in run_seeds(first, seeds) {
+        match result {
             Ok(tally) => tally.corners.into_iter().for_each(|(corner, n)| *corners.entry(corner).or_insert(0) += n),
             Err(failure) => failures.push(report(seed, &failure)),
         }
