@@ -27,12 +27,20 @@ pub mod time;
 pub mod trace;
 pub mod world;
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use plan::Plan;
+use time::Time;
 use world::{Failure, Tally, World};
 
-/// Runs one plan.
+/// Runs one plan. A panic in the core is a failure like others.
 pub fn run(plan: &Plan) -> Result<Tally, Failure> {
-    World::new(plan.clone(), false).run().0
+    let run = AssertUnwindSafe(|| World::new(plan.clone(), false).run().0);
+    catch_unwind(run).unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().cloned();
+        let what = text.or_else(|| panic.downcast_ref::<&str>().map(|&text| text.to_owned())).unwrap_or_default();
+        Err(Failure { at: Time(0), invariant: "no panic", what })
+    })
 }
 
 /// Runs seeds on all processors; results come in the order of the seeds.
