@@ -310,7 +310,9 @@ fn truth_about(report: &Report) -> Option<Error> {
     }
     let database = session::database()?;
     let (slot, _) = shmem::get()?.my_slot()?;
-    let winner = slot.victim_of(process::my_transaction()?)?;
+    // A summons that was heard was meant, though a late mark for an earlier transaction may have replaced the one it was for.
+    let summoned = process::was_summoned();
+    let winner = slot.victim_of(process::my_transaction()?).or_else(|| summoned.then(|| slot.winner()))?;
     let by_summons = report.is(PgSqlErrorCode::ERRCODE_QUERY_CANCELED);
     let by_end = report.is(PgSqlErrorCode::ERRCODE_ADMIN_SHUTDOWN) && process::was_ended();
     let by_conflict = report.is(PgSqlErrorCode::ERRCODE_T_R_SERIALIZATION_FAILURE) && !report.says(error::LOST);

@@ -249,6 +249,11 @@ pub fn was_ended() -> bool {
     ENDED.load(Ordering::Acquire)
 }
 
+/// This transaction heard a summons.
+pub fn was_summoned() -> bool {
+    SUMMONED.load(Ordering::Acquire)
+}
+
 /// Forgets a summons that its transaction never noticed, so that the next transaction does not pay for it.
 pub fn forget_summons() {
     if SUMMONED.swap(false, Ordering::AcqRel) {

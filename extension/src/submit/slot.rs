@@ -300,12 +300,17 @@ impl Slot {
 
     /// What this transaction must give way to.
     pub fn victim_of(&self, transaction: LocalXid) -> Option<Winner> {
-        self.is_victim(transaction).then(|| Winner {
+        self.is_victim(transaction).then(|| self.winner())
+    }
+
+    /// Whom the last mark was for, whichever transaction it was put on.
+    pub fn winner(&self) -> Winner {
+        Winner {
             position: Position(self.victim_position.load(Ordering::SeqCst)),
             node: NodeId(self.victim_node.load(Ordering::SeqCst)),
             table: self.victim_table.get(),
             key: self.victim_key.get(),
-        })
+        }
     }
 
     pub fn clear_victim(&self) {

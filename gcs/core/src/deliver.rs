@@ -91,8 +91,8 @@ impl Database {
         };
         self.head = position;
         self.raise_horizon();
-        if let Some(first) = chunks.first() {
-            self.retention.chunked(position, first.index.min(at.index));
+        if let Some(first) = chunks.iter().map(|chunk| chunk.index).min() {
+            self.retention.chunked(position, first);
         }
         Some(PositionOutcome { database: tag.database, position, ordinal: at.ordinal, verdict, chunks })
     }
