@@ -153,6 +153,8 @@ pub(super) unsafe fn classify(node: *mut pg_sys::Node) -> Class {
                 Class::Ordered(Ordered { changes_types: true, ..Ordered::default() })
             }
 
+            // An option that PostgreSQL does not know: its own error is the right one, and STOP REPLICATION is taken from there.
+            Tag::T_AlterDatabaseStmt if !only_known_options(&*node.cast()) => Class::Local,
             Tag::T_CreateRoleStmt
             | Tag::T_AlterRoleStmt
             | Tag::T_AlterRoleSetStmt
@@ -169,6 +171,16 @@ pub(super) unsafe fn classify(node: *mut pg_sys::Node) -> Class {
             Tag::T_CreateExtensionStmt | Tag::T_AlterExtensionStmt | Tag::T_AlterExtensionContentsStmt => refuse(EXTENSIONS),
             _ => refuse(NOT_YET),
         }
+    }
+}
+
+unsafe fn only_known_options(statement: &pg_sys::AlterDatabaseStmt) -> bool {
+    const KNOWN: [&CStr; 4] = [c"is_template", c"allow_connections", c"connection_limit", c"tablespace"];
+    // SAFETY: a parse tree's list of DefElem, each with a name.
+    unsafe {
+        list::pointers::<pg_sys::DefElem>(statement.options)
+            .into_iter()
+            .all(|option| KNOWN.contains(&CStr::from_ptr((*option).defname)))
     }
 }
 
