@@ -19,7 +19,7 @@ use pgrx::prelude::*;
 
 use crate::error::{self, Error};
 use crate::pg::log::{Level, Report};
-use crate::pg::process::{self, ProcNo};
+use crate::pg::process::{self, ProcNo, Summons};
 use crate::pg::xact::{Event, SynchronousCommit};
 use crate::pg::{interrupt, latch, origin, xact};
 use crate::shmem::{self, DatabaseArea, Phase, Shared};
@@ -310,23 +310,46 @@ fn truth_about(report: &Report) -> Option<Error> {
     }
     let database = session::database()?;
     let (slot, _) = shmem::get()?.my_slot()?;
-    let winner = slot.victim_of(process::my_transaction()?)?;
-    let by_summons =
-        report.is(PgSqlErrorCode::ERRCODE_QUERY_CANCELED) && report.has_format(c"canceling statement due to user");
-    let by_conflict = report.has_format(c"canceling statement due to conflict with recovery")
-        || report.has_format(c"terminating connection due to conflict with recovery");
-    (by_summons || by_conflict).then(|| {
+    // A summons that was heard was meant, though a late mark for an earlier transaction may have replaced the one it was for.
+    let summoned = process::was_summoned();
+    let winner = slot.victim_of(process::my_transaction()?).or_else(|| summoned.then(|| slot.winner()))?;
+    let by_summons = report.is(PgSqlErrorCode::ERRCODE_QUERY_CANCELED);
+    let by_end = report.is(PgSqlErrorCode::ERRCODE_ADMIN_SHUTDOWN) && process::was_ended();
+    let by_conflict = report.is(PgSqlErrorCode::ERRCODE_T_R_SERIALIZATION_FAILURE) && !report.says(error::LOST);
+    (by_summons || by_end || by_conflict).then(|| {
         database.state.counters.aborts_victim.one();
+        if by_end {
+            database.state.counters.sessions_ended.one();
+        }
         error::victim(&winner, &database.state.node_name(winner.node))
     })
 }
 
-/// Whether this process's transaction must stop, asked by the signal handler: atomics only.
-pub fn must_give_way() -> bool {
-    let Some((slot, _)) = shmem::get().and_then(|shared| shared.my_slot()) else { return false };
+/// From here on this process can be told to give way.
+pub fn hear_summons() {
+    process::install_summons(hear);
+    set_hears(true);
+    process::on_exit(|| set_hears(false));
+}
+
+fn set_hears(hears: bool) {
+    if let Some((slot, _)) = shmem::get().and_then(|shared| shared.my_slot()) {
+        slot.set_hears(hears);
+    }
+}
+
+/// What a summons means for this process's transaction, asked by the signal handler: atomics only.
+fn hear() -> Summons {
+    let Some((slot, _)) = shmem::get().and_then(|shared| shared.my_slot()) else { return Summons::Nothing };
     // Once submitted, the log decides.
-    let undecided = matches!(slot.state(), State::Idle | State::Open);
-    undecided && process::my_transaction().is_some_and(|transaction| slot.is_victim(transaction))
+    if !matches!(slot.state(), State::Idle | State::Open) {
+        return Summons::Nothing;
+    }
+    match process::my_transaction() {
+        Some(transaction) if slot.is_victim(transaction) && slot.is_pressed(transaction) => Summons::End,
+        Some(transaction) if slot.is_victim(transaction) => Summons::Cancel,
+        _ => Summons::Nothing,
+    }
 }
 
 /// Whether the database's phase lets a transaction be submitted.

@@ -21,8 +21,6 @@ pub mod session;
 pub mod shmem;
 pub mod stats;
 pub mod submit;
-#[cfg(feature = "testing")]
-pub mod testing;
 
 #[pg_guard]
 pub extern "C-unwind" fn _PG_init() {
@@ -40,7 +38,7 @@ pub extern "C-unwind" fn _PG_init() {
         commit::on_report(report);
     });
     pg::admission::install(|database| {
-        pg::process::install_summons(commit::must_give_way);
+        commit::hear_summons();
         manager::admit(database);
     });
     pg::worker::install(pg::worker::Mains {

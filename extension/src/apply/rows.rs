@@ -84,7 +84,7 @@ pub fn apply(envelope: &Envelope, body: &[u8]) -> Result<Applied, Divergence> {
     let mut writeset = Writeset {
         snapshot: Fresh::take(),
         modes: None,
-        scratch: Context::new(c"postgres_r apply"),
+        scratch: Context::in_transaction(c"postgres_r apply"),
         relations: Vec::new(),
         doubts: Vec::new(),
         wrote: false,

@@ -23,9 +23,11 @@ use crate::submit::slot::{Slot, State};
 /// deadlock_timeout of remote backends: how long a wait lasts before the first look-up.
 pub const LOOK_UP_AFTER: &str = "10ms";
 
-/// Between look-ups, and what a summoned transaction has to end before its session is ended.
+/// Between look-ups.
 const LOOK_UP_EVERY: Duration = Duration::from_millis(20);
-const SUMMONS_GRACE: Duration = Duration::from_millis(100);
+
+/// What a summoned transaction whose session is idle has, to come with its next statement, before the session is ended.
+const IDLE_GRACE: Duration = Duration::from_millis(300);
 
 /// What this remote backend works on.
 #[derive(Clone, Copy)]
@@ -34,11 +36,10 @@ struct Application {
     node: NodeId,
 }
 
-/// A transaction that stands in the way, since when, and whether it has been told.
+/// A transaction that stands in the way, and since when.
 struct Standing {
     holder: Holder,
     since: Instant,
-    summoned: bool,
 }
 
 thread_local! {
@@ -116,20 +117,23 @@ fn press(area: &DatabaseArea, slot: &Slot, holder: &Holder, application: Applica
     STANDING.with_borrow_mut(|standing| {
         let known = |s: &Standing| s.holder.process == holder.process && s.holder.transaction == holder.transaction;
         let index = standing.iter().position(known).unwrap_or_else(|| {
-            standing.push(Standing { holder: *holder, since: Instant::now(), summoned: false });
+            standing.push(Standing { holder: *holder, since: Instant::now() });
             standing.len() - 1
         });
-        let entry = &mut standing[index];
         let grace = if holder.writes { Duration::ZERO } else { guc::reader_grace() };
-        let waited = entry.since.elapsed();
-        if !entry.summoned && waited >= grace {
-            entry.summoned = true;
-            summon(slot, holder, application);
-        } else if entry.summoned && waited >= grace + SUMMONS_GRACE && process::still_in(holder) {
-            // It is idle, or has caught the error and goes on.
-            area.state.counters.sessions_ended.one();
-            process::dislodge(holder);
+        let waited = standing[index].since.elapsed();
+        if waited < grace {
+            return;
         }
+        // Every time again: it may have caught the error and gone on.
+        if waited >= grace + IDLE_GRACE {
+            slot.press(holder.transaction);
+            if !slot.hears() && process::still_in(holder) {
+                area.state.counters.sessions_ended.one();
+                process::dislodge(holder);
+            }
+        }
+        summon(slot, holder, application);
     });
 }
 

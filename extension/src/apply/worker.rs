@@ -56,7 +56,7 @@ pub fn main(number: u64) {
     session::become_remote_backend();
     worker::connect(area.state.oid());
     configure();
-    process::install_summons(commit::must_give_way);
+    commit::hear_summons();
     let me = &area.workers[index];
     me.pid.store(process::my_pid(), Ordering::SeqCst);
     run(shared, area, me, place);

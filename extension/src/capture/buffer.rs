@@ -7,7 +7,7 @@
 //!   if an id ever went down are the runs sorted by it when the body is taken (docs/adr/0005).
 //! - **Savepoints.** Each subtransaction that captured something has a mark; its abort truncates everything to that.
 //! - **Bounds.** The body and the number of keys are bounded; beyond either the transaction fails with 54000. A relation with
-//!   very many keys gets one key for the whole relation instead (`ROW_KEYS_MAX`).
+//!   very many keys gets one key for the whole relation instead.
 //!
 //! Nothing here knows PostgreSQL, and nothing allocates per row once the vectors have grown.
 
@@ -265,6 +265,11 @@ impl Buffer {
             self.entries.push(Entry { key, class, source, item: item as u32 });
         }
         Ok(())
+    }
+
+    /// Whether this key is there, exclusive and guarded.
+    pub fn holds_exclusive(&self, key: Key) -> bool {
+        self.known.contains(&fingerprint(key, LOCKED_EXCLUSIVE))
     }
 
     fn class(&mut self, strength: Strength, guard: Guard) -> u16 {

@@ -8,7 +8,8 @@ use crate::pg::index::{Coarse, ForeignKey, Index, IndexKey};
 use crate::pg::relation::Row;
 use crate::relations::{Identity, Known};
 
-/// Which key of a table this is, for messages: `RELATION`, `ROW`, else `FIRST_INDEX` + its position in `Table::indexes`.
+/// Which key of a table this is, for messages: `RELATION`, `ROW`, then one for each of `Table::indexes` and one for each of
+/// `Table::foreign_keys`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Part(pub u32);
 
@@ -21,13 +22,22 @@ impl Part {
         Part(FIRST_INDEX + index as u32)
     }
 
-    pub fn index(self) -> Option<usize> {
+    fn of_foreign_key(known: &Known, foreign_key: usize) -> Part {
+        Part(FIRST_INDEX + (known.table.indexes.len() + foreign_key) as u32)
+    }
+
+    /// The position in `Table::indexes`, followed by `Table::foreign_keys`.
+    pub fn constraint(self) -> Option<usize> {
         self.0.checked_sub(FIRST_INDEX).map(|index| index as usize)
+    }
+
+    pub fn is_foreign(self, known: &Known) -> bool {
+        self.constraint().is_some_and(|at| at >= known.table.indexes.len())
     }
 
     /// How many parts a table has.
     pub fn count(known: &Known) -> u32 {
-        FIRST_INDEX + known.table.indexes.len() as u32
+        FIRST_INDEX + (known.table.indexes.len() + known.table.foreign_keys.len()) as u32
     }
 }
 
@@ -47,14 +57,27 @@ pub enum Change<'a> {
     Delete { old: Row<'a> },
 }
 
-/// Appends the keys of one change. `identity` is the old row's identity image, `base` gives the base of unguarded keys.
-pub fn of_change(known: &Known, change: Change<'_>, identity: &[u8], base: impl Fn() -> Position, keys: &mut Vec<RowKey>) {
+/// The images of a change, for rows that only their whole image identifies.
+#[derive(Clone, Copy, Default)]
+pub struct Images<'a> {
+    pub old: &'a [u8],
+    pub new: &'a [u8],
+}
+
+/// Appends the keys of one change. `base` gives the base of unguarded keys.
+pub fn of_change(
+    known: &Known,
+    change: Change<'_>,
+    images: Images<'_>,
+    base: impl Fn() -> Position,
+    keys: &mut Vec<RowKey>,
+) {
     let mut keys = Keys { known, base: &base, keys };
     keys.push(known.relation_key, Strength::Shared, Guard::Locked, RELATION);
     match change {
-        Change::Insert { new } => keys.insert(new),
-        Change::Update { old, new } => keys.update(old, new, identity),
-        Change::Delete { old } => keys.delete(old, identity),
+        Change::Insert { new } => keys.insert(new, images.new),
+        Change::Update { old, new } => keys.update(old, new, images),
+        Change::Delete { old } => keys.delete(old, images.old),
     }
 }
 
@@ -69,52 +92,83 @@ impl Keys<'_> {
         self.keys.push(RowKey { key, strength, guard, part });
     }
 
-    fn insert(&mut self, new: Row<'_>) {
+    fn insert(&mut self, new: Row<'_>, image: &[u8]) {
         for (at, index) in self.known.table.indexes.iter().enumerate() {
-            self.gain(at, index, index.key(new));
+            let key = index.key(new);
+            self.gain(at, index, key);
+            if self.is_identity(at) {
+                self.row(key, Strength::Shared);
+            }
         }
-        for foreign in &self.known.table.foreign_keys {
-            self.refer(foreign, new);
+        self.whole_row(image, Strength::Shared);
+        for (at, foreign) in self.known.table.foreign_keys.iter().enumerate() {
+            self.refer(at, foreign, new);
         }
     }
 
-    fn update(&mut self, old: Row<'_>, new: Row<'_>, identity: &[u8]) {
-        self.row(old, identity);
+    fn update(&mut self, old: Row<'_>, new: Row<'_>, images: Images<'_>) {
         for (at, index) in self.known.table.indexes.iter().enumerate() {
+            let is_identity = self.is_identity(at);
             if index.is_unchanged(old, new) {
+                if is_identity {
+                    self.row(index.key(old), Strength::Exclusive);
+                }
                 continue;
             }
             let (before, after) = (index.key(old), index.key(new));
+            if is_identity {
+                self.row(before, Strength::Exclusive);
+                self.row(after, Strength::Shared);
+            }
             if before != after || index.is_coarse() {
                 self.lose(at, index, before);
                 self.gain(at, index, after);
             }
         }
-        for foreign in &self.known.table.foreign_keys {
+        self.whole_row(images.old, Strength::Exclusive);
+        self.whole_row(images.new, Strength::Shared);
+        for (at, foreign) in self.known.table.foreign_keys.iter().enumerate() {
             if !foreign.is_unchanged(old, new) {
-                self.refer(foreign, new);
+                self.refer(at, foreign, new);
             }
         }
     }
 
-    fn delete(&mut self, old: Row<'_>, identity: &[u8]) {
-        self.row(old, identity);
+    fn delete(&mut self, old: Row<'_>, image: &[u8]) {
         for (at, index) in self.known.table.indexes.iter().enumerate() {
-            if !index.is_exclusion {
-                self.lose(at, index, index.key(old));
+            let key = index.key(old);
+            if self.is_identity(at) {
+                self.row(key, Strength::Exclusive);
+            }
+            if index.is_exclusion {
+                // What the row kept out may come in, but must be applied after us.
+                let key = Key::new(Namespace::Exclusion, index.key_name, 0);
+                self.push(key, Strength::Shared, Guard::Locked, Part::of_index(at));
+            } else {
+                self.lose(at, index, key);
             }
         }
+        self.whole_row(image, Strength::Exclusive);
     }
 
-    fn row(&mut self, old: Row<'_>, identity: &[u8]) {
-        let value = match &self.known.identity {
-            Identity::Index { index, .. } => match self.known.table.indexes[*index].key(old) {
-                IndexKey::Hash(hash) => hash,
-                IndexKey::None => 0,
-            },
-            Identity::WholeRow => bytes_hash(identity),
+    fn is_identity(&self, at: usize) -> bool {
+        matches!(&self.known.identity, Identity::Index { index, .. } if *index == at)
+    }
+
+    /// Exclusive for the row that goes, shared for the one that comes: nobody can have seen that one yet, but whoever changes it
+    /// next must be applied after us.
+    fn row(&mut self, key: IndexKey, strength: Strength) {
+        let value = match key {
+            IndexKey::Hash(hash) => hash,
+            IndexKey::None => 0,
         };
-        self.push(Key::new(Namespace::Row, self.known.name, value), Strength::Exclusive, Guard::Locked, ROW);
+        self.push(Key::new(Namespace::Row, self.known.name, value), strength, Guard::Locked, ROW);
+    }
+
+    fn whole_row(&mut self, image: &[u8], strength: Strength) {
+        if self.known.identity == Identity::WholeRow {
+            self.row(IndexKey::Hash(bytes_hash(image)), strength);
+        }
     }
 
     /// A value enters an index. The entry, while in progress, blocks others, unless it is checked only at the end.
@@ -138,13 +192,14 @@ impl Keys<'_> {
     }
 
     /// A child needs its parent to stay. Our key-share lock on the parent guards that.
-    fn refer(&mut self, foreign: &ForeignKey, new: Row<'_>) {
+    fn refer(&mut self, at: usize, foreign: &ForeignKey, new: Row<'_>) {
+        let part = Part::of_foreign_key(self.known, at);
         let parent = Key::new(Namespace::Relation, foreign.parent_name, 0);
         match foreign.key(new) {
             Ok(IndexKey::None) => {}
             Ok(IndexKey::Hash(hash)) => {
                 self.push(parent, Strength::Shared, Guard::Locked, RELATION);
-                self.push(Key::new(Namespace::Unique, foreign.key_name, hash), Strength::Shared, Guard::Locked, ROW);
+                self.push(Key::new(Namespace::Unique, foreign.key_name, hash), Strength::Shared, Guard::Locked, part);
             }
             Err(Coarse) => self.push(parent, Strength::Exclusive, Guard::Locked, RELATION),
         }

@@ -24,10 +24,7 @@ use gcs_writeset::{Key, KeyGroup};
 
 use crate::pg::{execution, subtransaction};
 use crate::relations::{self, Identity};
-#[cfg(not(feature = "testing"))]
 use crate::session;
-#[cfg(feature = "testing")]
-use crate::testing as session;
 use buffer::Origin;
 use transaction::Sources;
 
@@ -129,11 +126,14 @@ impl Captured {
         let origin = self.origins.get(key_index as usize)?;
         let (known, part) = self.sources.find(origin.source)?;
         let table = format!("{}.{}", known.table.schema, known.table.name);
-        let (attributes, index_name) = match part.index() {
-            Some(index) => {
-                let index = known.table.indexes.get(index)?;
-                (index.attributes.clone(), index.name.clone())
-            }
+        let (attributes, index_name) = match part.constraint() {
+            Some(at) => match known.table.indexes.get(at) {
+                Some(index) => (index.attributes.clone(), index.name.clone()),
+                None => {
+                    let foreign = known.table.foreign_keys.get(at - known.table.indexes.len())?;
+                    (Some(foreign.attributes.clone()), String::new())
+                }
+            },
             None if part == keys::ROW => match &known.identity {
                 Identity::Index { index, .. } => (known.table.indexes.get(*index)?.attributes.clone(), String::new()),
                 Identity::WholeRow => {

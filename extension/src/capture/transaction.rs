@@ -9,12 +9,12 @@ use pgrx::PgSqlErrorCode;
 
 use super::buffer::{BODY_BYTES_MAX, Buffer, Command, Full, Guard, Source, Strength, Taken};
 use super::keys::{self, Part, RowKey};
-use super::session;
 use crate::error::Error;
 use crate::pg::{relation, subtransaction};
 use crate::relations::{InTransaction, Known};
+use crate::session;
 
-/// Keys of single rows that one table may add to a transaction; then one key stands for all of it.
+/// Keys of single rows that one table may add to a transaction; then one key stands for all of the table.
 const ROW_KEYS_MAX: u32 = 1 << 20;
 
 #[derive(Default)]
@@ -148,16 +148,22 @@ impl State {
 
     fn add_keys(&mut self, known: &Known, source: u32, row_keys: &[RowKey], at: usize) -> Result<(), Full> {
         let slot = self.sources.partition_point(|&(first, _)| first <= source) - 1;
+        let has_whole = self.buffer.holds_exclusive(known.relation_key);
         for row_key in row_keys {
-            let of_whole = row_key.part == keys::RELATION;
-            if !of_whole && self.key_counts[slot] >= ROW_KEYS_MAX {
-                let whole = super::trigger::whole(known, row_key.guard);
-                self.buffer.add_key(whole.key, whole.strength, whole.guard, Source(source), at)?;
-                if row_key.strength == Strength::Exclusive {
+            // One key for all of the table says what keys of its rows would; what it refers to, and what no lock of ours guards, it
+            // does not say.
+            let is_of_row = row_key.part != keys::RELATION && !row_key.part.is_foreign(known);
+            if is_of_row && row_key.guard == Guard::Locked {
+                if has_whole {
+                    continue;
+                }
+                if self.key_counts[slot] >= ROW_KEYS_MAX {
+                    let whole = Source(source + keys::RELATION.0);
+                    self.buffer.add_key(known.relation_key, Strength::Exclusive, Guard::Locked, whole, at)?;
                     continue;
                 }
             }
-            self.key_counts[slot] += u32::from(!of_whole);
+            self.key_counts[slot] += u32::from(is_of_row);
             self.buffer.add_key(row_key.key, row_key.strength, row_key.guard, Source(source + row_key.part.0), at)?;
         }
         Ok(())

@@ -7,8 +7,8 @@ use std::cell::RefCell;
 
 use gcs_writeset::body::PutItem;
 
-use super::buffer::{Command, Guard, Strength};
-use super::keys::{self, Change, RowKey};
+use super::buffer::Command;
+use super::keys::{self, Change, Images, RowKey};
 use super::{base, transaction};
 use crate::pg::datum::TransmissionModes;
 use crate::pg::relation::Row;
@@ -53,31 +53,30 @@ pub fn on_row(event: &RowEvent<'_>) {
 
 fn insert(known: &Known, definition: u32, new: Row<'_>, scratch: &mut Scratch) {
     scratch.item.put_insert(definition);
+    let start = scratch.item.len();
     known.table.put_row(new, None, |_| true, &mut scratch.item);
-    keys::of_change(known, Change::Insert { new }, &[], base::current, &mut scratch.keys);
+    let images = Images { new: &scratch.item[start..], ..Images::default() };
+    keys::of_change(known, Change::Insert { new }, images, base::current, &mut scratch.keys);
 }
 
 fn update(known: &Known, definition: u32, old: Row<'_>, new: Row<'_>, scratch: &mut Scratch) {
     scratch.item.put_update(definition);
     let identity = put_identity(known, old, scratch);
+    let start = scratch.item.len();
     known.table.put_row(new, Some(old), |column| known.identity.has_column(column), &mut scratch.item);
-    let identity = &scratch.item[identity];
-    keys::of_change(known, Change::Update { old, new }, identity, base::current, &mut scratch.keys);
+    let images = Images { old: &scratch.item[identity], new: &scratch.item[start..] };
+    keys::of_change(known, Change::Update { old, new }, images, base::current, &mut scratch.keys);
 }
 
 fn delete(known: &Known, definition: u32, old: Row<'_>, scratch: &mut Scratch) {
     scratch.item.put_delete(definition);
     let identity = put_identity(known, old, scratch);
-    keys::of_change(known, Change::Delete { old }, &scratch.item[identity], base::current, &mut scratch.keys);
+    let images = Images { old: &scratch.item[identity], ..Images::default() };
+    keys::of_change(known, Change::Delete { old }, images, base::current, &mut scratch.keys);
 }
 
 fn put_identity(known: &Known, old: Row<'_>, scratch: &mut Scratch) -> std::ops::Range<usize> {
     let start = scratch.item.len();
     known.table.put_identity(old, |column| known.identity.has_column(column), &mut scratch.item);
     start..scratch.item.len()
-}
-
-/// A key that stands for the whole of a table.
-pub fn whole(known: &Known, guard: Guard) -> RowKey {
-    RowKey { key: known.relation_key, strength: Strength::Exclusive, guard, part: keys::RELATION }
 }

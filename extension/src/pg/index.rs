@@ -17,7 +17,11 @@ use super::list;
 use super::memory::Context;
 use super::relation::{Oid, Row, name_of, owned, qualified_name};
 
+/// The number of btree's support function "equal image".
 const EQUALIMAGE: i16 = 4;
+
+/// The number of column conindid of pg_constraint, whose header pgrx does not bind.
+const CONINDID: i16 = 10;
 
 unsafe extern "C-unwind" {
     /// Of catalog/partition.h, which pgrx does not bind.
@@ -157,7 +161,7 @@ pub struct ForeignKey {
     pub parent_name: u64,
     pub depends_on: [Oid; 2],
     /// The referencing columns in the order of the parent's index, as indexes among all attributes.
-    attributes: Vec<usize>,
+    pub attributes: Vec<usize>,
     /// None where a value can't be turned into the parent's type here.
     columns: Option<Vec<(Option<Box<pg_sys::FmgrInfo>>, Hasher)>>,
 }
@@ -168,12 +172,9 @@ impl ForeignKey {
         child: pg_sys::Relation,
         context: &Context,
     ) -> Option<ForeignKey> {
-        // SAFETY: the constraint's index exists as long as the constraint, which the locked child holds.
+        // SAFETY: the constraint's index exists as long as the constraint, which the locked child keeps.
         unsafe {
-            let oid = pg_sys::get_constraint_index(key.conoid);
-            if oid == pg_sys::InvalidOid {
-                return None;
-            }
+            let oid = referenced_index(key.conoid)?;
             let index = pg_sys::index_open(oid, pg_sys::AccessShareLock as i32);
             let form = &*(*index).rd_index;
             let columns: Option<Vec<_>> = (0..form.indnkeyatts as usize)
@@ -240,6 +241,22 @@ impl ForeignKey {
     /// Whether an update leaves the reference as it is, byte for byte.
     pub fn is_unchanged(&self, old: Row<'_>, new: Row<'_>) -> bool {
         self.attributes.iter().all(|&attribute| old.has_same_bytes(new, attribute))
+    }
+}
+
+/// The parent's index that a foreign key relies on. (get_constraint_index gives a constraint's own.)
+fn referenced_index(constraint: Oid) -> Option<Oid> {
+    // SAFETY: a syscache look-up, its tuple released after what is needed was copied.
+    unsafe {
+        let cache = pg_sys::SysCacheIdentifier::CONSTROID as i32;
+        let tuple = pg_sys::SearchSysCache1(cache, pg_sys::Datum::from(constraint));
+        if tuple.is_null() {
+            return None;
+        }
+        let mut is_null = false;
+        let index = pg_sys::SysCacheGetAttr(cache, tuple, CONINDID, &mut is_null).value() as u32;
+        pg_sys::ReleaseSysCache(tuple);
+        (!is_null && index != 0).then(|| Oid::from(index))
     }
 }
 

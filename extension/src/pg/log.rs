@@ -82,6 +82,13 @@ impl Report {
         !id.is_null() && unsafe { CStr::from_ptr(id) }.to_bytes().starts_with(prefix.to_bytes())
     }
 
+    /// Its message, as it will be shown.
+    pub fn says(&self, message: &str) -> bool {
+        let text = self.data().message;
+        // SAFETY: null or a C string that lives as long as the report.
+        !text.is_null() && unsafe { CStr::from_ptr(text) }.to_bytes() == message.as_bytes()
+    }
+
     pub fn to_client(&self) -> bool {
         self.data().output_to_client
     }

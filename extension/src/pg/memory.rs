@@ -2,17 +2,30 @@
 
 use pgrx::pg_sys;
 
-/// A memory context of our own, living as long as the value. It hangs below `CacheMemoryContext`, so that it outlives
-/// transactions.
+/// A memory context of our own, living as long as the value.
 #[derive(Debug)]
 pub struct Context(pg_sys::MemoryContext);
 
 impl Context {
-    pub fn new(name: &'static std::ffi::CStr) -> Context {
-        // SAFETY: creating a context needs only a living parent; CacheMemoryContext is made when a backend starts.
+    /// One that outlives transactions.
+    pub fn lasting(name: &'static std::ffi::CStr) -> Context {
+        // SAFETY: made when a backend starts, and never deleted.
+        unsafe { Context::below(pg_sys::CacheMemoryContext, name) }
+    }
+
+    /// One that ends with the transaction at the latest; the value must not outlive it.
+    pub fn in_transaction(name: &'static std::ffi::CStr) -> Context {
+        // SAFETY: there as long as the transaction.
+        unsafe { Context::below(pg_sys::TopTransactionContext, name) }
+    }
+
+    /// # Safety
+    /// `parent` must be a living context.
+    unsafe fn below(parent: pg_sys::MemoryContext, name: &'static std::ffi::CStr) -> Context {
+        // SAFETY: by contract; the name is static.
         Context(unsafe {
             pg_sys::AllocSetContextCreateInternal(
-                pg_sys::CacheMemoryContext,
+                parent,
                 name.as_ptr(),
                 0,
                 pg_sys::ALLOCSET_SMALL_INITSIZE as usize,
@@ -41,7 +54,8 @@ impl Context {
 impl Drop for Context {
     fn drop(&mut self) {
         if !std::thread::panicking() {
-            // SAFETY: created by us, deleted once. While an ERROR unwinds we leak instead: nothing may call PostgreSQL then.
+            // SAFETY: created by us, deleted once. While an ERROR unwinds nothing may call PostgreSQL:
+            // a lasting one then leaks, another goes with its transaction.
             unsafe { pg_sys::MemoryContextDelete(self.0) }
         }
     }

@@ -1,5 +1,6 @@
 //! Processes: their places in PostgreSQL's process array, who they are, and how to make one notice something.
 
+use std::cell::RefCell;
 use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 
 use pgrx::pg_sys;
@@ -123,8 +124,8 @@ pub fn summon(holder: &Holder) {
     unsafe { libc::kill(holder.pid, libc::SIGUSR2) };
 }
 
-/// PostgreSQL's own recovery conflict: a running statement gets an ERROR, an idle session a FATAL, both 40001. Ignored by
-/// a process that is not in a transaction.
+/// PostgreSQL's own recovery conflict, for a process that does not hear a summons: a running statement gets an ERROR, an idle
+/// session a FATAL, both 40001. It may hit the transaction after the one that was meant.
 pub fn dislodge(holder: &Holder) {
     if let Some(process) = place(holder.process) {
         // SAFETY: the entry is in shared memory; SendProcSignal checks that the pid still has that backend id.
@@ -177,13 +178,24 @@ pub fn writers_in(database: pg_sys::Oid) -> usize {
     count
 }
 
+/// What a summoned process is to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Summons {
+    /// It was not meant.
+    Nothing,
+    /// Cancel what it runs. An idle session learns at its next statement.
+    Cancel,
+    /// If it is idle, end the session; else cancel what it runs.
+    End,
+}
+
 static SUMMONED: AtomicBool = AtomicBool::new(false);
+static ENDED: AtomicBool = AtomicBool::new(false);
 static HEARING: AtomicPtr<()> = AtomicPtr::new(std::ptr::null_mut());
 
-/// Installs a handler for [`summon`]: if `must_stop` (which runs inside of a signal handler, so atomics only), the running
-/// statement is cancelled as by pg_cancel_backend.
-pub fn install_summons(must_stop: fn() -> bool) {
-    HEARING.store(must_stop as *mut (), Ordering::Release);
+/// Installs a handler for [`summon`]: `hear` says what to do. It runs inside of a signal handler: atomics only.
+pub fn install_summons(hear: fn() -> Summons) {
+    HEARING.store(hear as *mut (), Ordering::Release);
     // SAFETY: the handler does only what PostgreSQL's own handlers do.
     unsafe { pg_sys::pqsignal(libc::SIGUSR2, Some(on_summons)) };
 }
@@ -193,11 +205,19 @@ unsafe extern "C-unwind" fn on_summons(_signal: i32) {
     if hearing.is_null() {
         return;
     }
-    // SAFETY: only ever stored from a `fn() -> bool`.
-    let must_stop: fn() -> bool = unsafe { std::mem::transmute(hearing) };
+    // SAFETY: only ever stored from a `fn() -> Summons`.
+    let hear: fn() -> Summons = unsafe { std::mem::transmute(hearing) };
     // SAFETY: errno is this thread's own.
     let errno = unsafe { *libc::__errno_location() };
-    if must_stop() {
+    let summons = hear();
+    if summons == Summons::End && is_idle() {
+        ENDED.store(true, Ordering::Release);
+        // SAFETY: what die() does.
+        unsafe {
+            pg_sys::InterruptPending = 1;
+            pg_sys::ProcDiePending = 1;
+        }
+    } else if summons != Summons::Nothing {
         SUMMONED.store(true, Ordering::Release);
         // SAFETY: what StatementCancelHandler does.
         unsafe {
@@ -208,6 +228,30 @@ unsafe extern "C-unwind" fn on_summons(_signal: i32) {
     raw_set_my_latch();
     // SAFETY: as above.
     unsafe { *libc::__errno_location() = errno };
+}
+
+/// In a transaction, and waiting for the client; or track_activities is off, and nobody knows.
+fn is_idle() -> bool {
+    // SAFETY: null or this process's own entry, written by nobody else.
+    let state = unsafe { pg_sys::MyBEEntry.as_ref() }.map(|entry| entry.st_state);
+    matches!(
+        state,
+        Some(
+            pg_sys::BackendState::STATE_IDLEINTRANSACTION
+                | pg_sys::BackendState::STATE_IDLEINTRANSACTION_ABORTED
+                | pg_sys::BackendState::STATE_DISABLED
+        )
+    )
+}
+
+/// This session is being ended by a summons, not by an administrator.
+pub fn was_ended() -> bool {
+    ENDED.load(Ordering::Acquire)
+}
+
+/// This transaction heard a summons.
+pub fn was_summoned() -> bool {
+    SUMMONED.load(Ordering::Acquire)
 }
 
 /// Forgets a summons that its transaction never noticed, so that the next transaction does not pay for it.
@@ -237,12 +281,17 @@ fn raw_set_my_latch() {
     unsafe { raw::SetLatch(pg_sys::MyLatch) };
 }
 
-type ExitCallback = Box<dyn Fn() + Send + Sync>;
-static ON_EXIT: std::sync::OnceLock<ExitCallback> = std::sync::OnceLock::new();
+thread_local! {
+    static ON_EXIT: RefCell<Vec<Box<dyn Fn()>>> = const { RefCell::new(Vec::new()) };
+}
 
-/// Runs `callback` when this process ends in an orderly way, before it gives up its place. Once a process.
-pub fn on_exit(callback: impl Fn() + Send + Sync + 'static) {
-    if ON_EXIT.set(Box::new(callback)).is_ok() {
+/// Runs `callback` when this process ends in an orderly way, before it gives up its place.
+pub fn on_exit(callback: impl Fn() + 'static) {
+    let first = ON_EXIT.with_borrow_mut(|callbacks| {
+        callbacks.push(Box::new(callback));
+        callbacks.len() == 1
+    });
+    if first {
         // SAFETY: a plain callback; the list has room for a handful of extensions.
         unsafe { pg_sys::before_shmem_exit(Some(exiting), pg_sys::Datum::from(0usize)) };
     }
@@ -250,7 +299,7 @@ pub fn on_exit(callback: impl Fn() + Send + Sync + 'static) {
 
 #[pg_guard]
 unsafe extern "C-unwind" fn exiting(_code: i32, _arg: pg_sys::Datum) {
-    if let Some(callback) = ON_EXIT.get() {
+    for callback in ON_EXIT.take() {
         callback();
     }
 }

@@ -255,7 +255,7 @@ impl Table {
     }
 
     pub(super) fn describe_raw(relation: pg_sys::Relation) -> Table {
-        let context = Context::new(c"postgres_r table");
+        let context = Context::lasting(c"postgres_r table");
         // SAFETY: the caller holds the relation open and locked; everything read here belongs to it or is copied.
         unsafe {
             let class = &*(*relation).rd_rel;

@@ -153,13 +153,15 @@ pub(super) unsafe fn classify(node: *mut pg_sys::Node) -> Class {
                 Class::Ordered(Ordered { changes_types: true, ..Ordered::default() })
             }
 
+            // PostgreSQL reads STOP REPLICATION as an option of that value, and refuses it itself; crate::manager listens.
+            Tag::T_AlterDatabaseStmt if has_option(&*node.cast(), c"stop") => Class::Local,
+            Tag::T_AlterDatabaseStmt => refuse(SHARED_OBJECT),
             Tag::T_CreateRoleStmt
             | Tag::T_AlterRoleStmt
             | Tag::T_AlterRoleSetStmt
             | Tag::T_DropRoleStmt
             | Tag::T_GrantRoleStmt
             | Tag::T_CreatedbStmt
-            | Tag::T_AlterDatabaseStmt
             | Tag::T_AlterDatabaseSetStmt
             | Tag::T_AlterDatabaseRefreshCollStmt
             | Tag::T_DropdbStmt
@@ -169,6 +171,16 @@ pub(super) unsafe fn classify(node: *mut pg_sys::Node) -> Class {
             Tag::T_CreateExtensionStmt | Tag::T_AlterExtensionStmt | Tag::T_AlterExtensionContentsStmt => refuse(EXTENSIONS),
             _ => refuse(NOT_YET),
         }
+    }
+}
+
+/// # Safety
+/// `statement` must be a live parse tree.
+unsafe fn has_option(statement: &pg_sys::AlterDatabaseStmt, name: &CStr) -> bool {
+    // SAFETY: by contract; options are DefElems, their names C strings.
+    unsafe {
+        let options = list::pointers::<pg_sys::DefElem>(statement.options);
+        options.into_iter().any(|option| CStr::from_ptr((*option).defname) == name)
     }
 }
 

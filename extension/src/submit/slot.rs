@@ -4,7 +4,7 @@
 //! exactly one winner. Fields that a verdict fills in are written only by the manager that moved the word to `Deciding`,
 //! and read only after the word says what was decided.
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use gcs_writeset::link::{AbortCause, RefusalReason};
 use gcs_writeset::{NodeId, Position, Sequence};
@@ -64,6 +64,10 @@ pub struct Slot {
     cause: AtomicU32,
     /// The transaction that must give way (its local number), for which position of which node.
     victim: AtomicU32,
+    /// The same number, when its session may be ended if it is idle.
+    pressed: AtomicU32,
+    /// The process in this place hears a summons.
+    hears: AtomicBool,
     victim_position: AtomicU64,
     victim_node: AtomicU64,
     victim_table: Text<128>,
@@ -259,9 +263,13 @@ impl Slot {
     }
 
     pub fn mark_victim(&self, transaction: LocalXid, position: Position, node: NodeId, what: Option<&(String, String)>) {
-        let (table, key) = what.map_or(("", ""), |(table, key)| (table, key));
-        self.victim_table.set(table);
-        self.victim_key.set(key);
+        // Told again, it is still for what it was told first.
+        let told = self.is_victim(transaction) && self.victim_position.load(Ordering::SeqCst) == position.0;
+        if what.is_some() || !told {
+            let (table, key) = what.map_or(("", ""), |(table, key)| (table, key));
+            self.victim_table.set(table);
+            self.victim_key.set(key);
+        }
         self.victim_position.store(position.0, Ordering::SeqCst);
         self.victim_node.store(node.0, Ordering::SeqCst);
         self.victim.store(transaction.0, Ordering::SeqCst);
@@ -272,14 +280,37 @@ impl Slot {
         self.victim.load(Ordering::SeqCst) == transaction.0
     }
 
+    /// Being told was not enough.
+    pub fn press(&self, transaction: LocalXid) {
+        self.pressed.store(transaction.0, Ordering::SeqCst);
+    }
+
+    pub fn is_pressed(&self, transaction: LocalXid) -> bool {
+        self.pressed.load(Ordering::SeqCst) == transaction.0
+    }
+
+    pub fn hears(&self) -> bool {
+        self.hears.load(Ordering::SeqCst)
+    }
+
+    /// Told by the process itself when it starts and when it ends.
+    pub fn set_hears(&self, hears: bool) {
+        self.hears.store(hears, Ordering::SeqCst);
+    }
+
     /// What this transaction must give way to.
     pub fn victim_of(&self, transaction: LocalXid) -> Option<Winner> {
-        self.is_victim(transaction).then(|| Winner {
+        self.is_victim(transaction).then(|| self.winner())
+    }
+
+    /// Whom the last mark was for, whichever transaction it was put on.
+    pub fn winner(&self) -> Winner {
+        Winner {
             position: Position(self.victim_position.load(Ordering::SeqCst)),
             node: NodeId(self.victim_node.load(Ordering::SeqCst)),
             table: self.victim_table.get(),
             key: self.victim_key.get(),
-        })
+        }
     }
 
     pub fn clear_victim(&self) {

@@ -177,7 +177,13 @@ impl Group {
         for number in self.numbers() {
             for log in [self.playground.cluster(number).log(), self.playground.daemon(number).log()] {
                 let text = String::from_utf8_lossy(&std::fs::read(&log).unwrap_or_default()).into_owned();
-                let lines: Vec<&str> = text.lines().collect();
+                // Lost conflicts are daily business, and there are thousands of them.
+                let telling = |line: &&str| {
+                    ["LOG:", "WARNING:", "FATAL:", "PANIC:", "WARN", "ERROR gcs", "INFO"]
+                        .iter()
+                        .any(|word| line.contains(word))
+                };
+                let lines: Vec<&str> = text.lines().filter(telling).collect();
                 eprintln!("--- {}", log.display());
                 lines[lines.len().saturating_sub(15)..].iter().for_each(|line| eprintln!("{line}"));
             }

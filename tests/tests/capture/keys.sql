@@ -1,0 +1,22 @@
+-- Rows without a key, every kind of unique index, deferred and exclusion constraints.
+create table nokey (a int, b text);
+insert into nokey values (1,'x'),(1,'x'),(null,null),(2,'y');
+update nokey set b = 'z' where a = 2;
+delete from nokey where ctid = (select min(ctid) from nokey where a=1);
+update nokey set a = 5 where a is null;
+create table uq (id int generated always as identity primary key, email text, code text, active bool);
+create unique index on uq (lower(email));
+create unique index on uq (code) where active;
+create unique index uq_nnd on uq (code, active, email) nulls not distinct;
+insert into uq(email, code, active) values ('A@x.com','c1',true),('b@X.com','c1',false),('c@x.com',null,null);
+update uq set email = upper(email);
+update uq set active = null where id = 1;
+delete from uq where lower(email)='b@x.com';
+create table def (id int primary key deferrable initially deferred, v int);
+insert into def select g, g from generate_series(1,5) g;
+update def set id = id + 1;
+begin; update def set id = 3 where id = 2; update def set id = 2 where v = 2; commit;
+create table ex (id int primary key, r int4range, exclude using gist (r with &&));
+insert into ex values (1,'[1,5)'),(2,'[5,9)');
+update ex set r = '[10,12)' where id = 1;
+insert into ex values (3,'[1,3)');

@@ -1,0 +1,24 @@
+-- Foreign keys with actions, and triggers that change rows before and after the row that fired them.
+create table par (id int primary key, v text);
+create table numk (k numeric primary key);
+create table chi (id int primary key, pid bigint references par on delete cascade on update cascade, x int references numk);
+insert into par select g, 'p'||g from generate_series(1,5) g;
+insert into numk values (1.0),(2.00);
+insert into chi select g, 1+g%5, 1+g%2 from generate_series(1,20) g;
+update par set id = 100 where id = 3;
+delete from par where id = 2;
+update par set v = 'q';
+create table rep (id int primary key, v int, upd int default 0);
+create function rep_before() returns trigger language plpgsql as $$ begin delete from rep where id = new.id; return new; end $$;
+create function rep_after() returns trigger language plpgsql as $$ begin update rep set upd = upd + 1 where id = new.id; return null; end $$;
+create trigger b before insert on rep for each row execute function rep_before();
+create trigger a after insert on rep for each row execute function rep_after();
+insert into rep values (1,1),(2,2),(1,10),(3,3),(2,20);
+insert into rep values (1,100),(4,4);
+create table audit (id serial primary key, what text);
+create function aud() returns trigger language plpgsql as $$ begin insert into audit(what) values (tg_op||' '||coalesce(new.id, old.id)); return null; end $$;
+create trigger z after insert or update or delete on par for each row execute function aud();
+update par set v = v || '!';
+delete from par where id = 100;
+drop function rep_after cascade;
+insert into rep values (1, 7);
