@@ -143,6 +143,13 @@ impl Database {
         collecting.is_some_and(|c| c.sequence == tag.sequence && c.chunks.contains_key(&index))
     }
 
+    /// An entry has been applied that ordered positions here, the last with this verdict.
+    pub fn entry_applied(&mut self, index: LogIndex, last: Verdict) {
+        if let Verdict::Certified { .. } = last {
+            self.retention.certified(index, self.head);
+        }
+    }
+
     /// The last entry that this database does not need any more; `None` if it needs none at all.
     pub fn releasable(&self, flushed: Option<Position>) -> Option<LogIndex> {
         let by_positions = self.retention.releasable(flushed?);
