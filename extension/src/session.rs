@@ -2,12 +2,16 @@
 
 use std::cell::Cell;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use gcs_writeset::Position;
 
-use crate::pg::{process, xact};
+use crate::pg::{clock, process, xact};
 use crate::shmem::{self, DatabaseArea, Phase};
 use crate::{capture, commit, error};
+
+/// How long a node may be without its group before its first write waits no more.
+const WRITABLE_GRACE: Duration = Duration::from_millis(1500);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Part {
@@ -73,10 +77,10 @@ pub fn ensure_writable() {
     if let Some(error) = commit::phase_error(area) {
         error.raise();
     }
-    if !state.attached.load(Ordering::Acquire) {
-        error::no_link().raise();
-    }
-    if !state.quorum.load(Ordering::Acquire) {
+    if !state.is_writable() && !becomes_writable(area) {
+        if !state.attached.load(Ordering::Acquire) {
+            error::no_link().raise();
+        }
         state.counters.refused_quorum.one();
         error::no_quorum().raise();
     }
@@ -89,6 +93,14 @@ pub fn ensure_writable() {
     if let Some((slot, _)) = shmem::get().and_then(|shared| shared.my_slot()) {
         slot.announce_base(area.index, capture::base::current());
     }
+}
+
+/// A leader that changes or a daemon that starts again costs a moment, not an error; once that has passed, the error comes at
+/// once. Interrupts are served.
+fn becomes_writable(area: &DatabaseArea) -> bool {
+    let state = area.state;
+    let left = WRITABLE_GRACE.saturating_sub(clock::since(state.unwritable_since.load(Ordering::SeqCst)));
+    !left.is_zero() && state.writable_changed.wait_until(left, || state.is_writable())
 }
 
 /// This node's place in the group, from 0 to `bounds::GROUP_MEMBERS_MAX` - 1; fixed while it is a member.

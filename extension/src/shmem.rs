@@ -15,7 +15,7 @@
 
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, AtomicU32, AtomicU64, Ordering};
 
 use gcs_writeset::bounds::{GROUP_MEMBERS_MAX, NAME_BYTES_MAX};
 use gcs_writeset::link::MemberState;
@@ -25,6 +25,7 @@ use pgrx::pg_sys;
 use crate::gate::{self, Gate};
 use crate::guc::{self, APPLY_WORKERS_MAX};
 use crate::manager::request::Request;
+use crate::pg::clock;
 use crate::pg::lock::Lock;
 use crate::pg::origin::OriginId;
 use crate::pg::process::{self, ProcNo};
@@ -136,6 +137,8 @@ pub struct Database {
     /// Goes up with every attach; a backend that waited across one submits again.
     pub attaches: AtomicU64,
     pub quorum: AtomicBool,
+    /// When the node last stopped being able to write, microseconds since 2000; meaningful while it can't.
+    pub unwritable_since: AtomicI64,
     number: AtomicU32,
     node: AtomicU64,
     pub ordinal: AtomicU32,
@@ -143,6 +146,7 @@ pub struct Database {
     pub serve_from: AtomicU64,
     pub serving: AtomicBool,
     pub serving_changed: Condition,
+    pub writable_changed: Condition,
 
     pub leader: AtomicU64,
     pub term: AtomicU64,
@@ -230,6 +234,24 @@ impl Database {
 
     pub fn set_node(&self, node: NodeId) {
         self.node.store(node.0, Ordering::Relaxed);
+    }
+
+    /// The link is up and the group has a majority.
+    pub fn is_writable(&self) -> bool {
+        self.attached.load(Ordering::SeqCst) && self.quorum.load(Ordering::SeqCst)
+    }
+
+    /// The manager's: what became of the link and the majority.
+    pub fn set_writable(&self, attached: bool, quorum: bool) {
+        let before = self.is_writable();
+        self.attached.store(attached, Ordering::SeqCst);
+        self.quorum.store(quorum, Ordering::SeqCst);
+        if before && !self.is_writable() {
+            self.unwritable_since.store(clock::now(), Ordering::SeqCst);
+        }
+        if !before && self.is_writable() {
+            self.writable_changed.broadcast();
+        }
     }
 
     pub fn serve_from(&self) -> Position {
@@ -377,6 +399,7 @@ impl DatabaseArea {
         let state = self.state;
         state.attached.store(false, Ordering::SeqCst);
         state.quorum.store(false, Ordering::SeqCst);
+        state.unwritable_since.store(clock::now(), Ordering::SeqCst);
         state.serving.store(false, Ordering::SeqCst);
         state.serve_from.store(u64::MAX, Ordering::SeqCst);
         state.member_count.store(0, Ordering::SeqCst);

@@ -240,7 +240,7 @@ impl Dispatch {
             }
             state.member_count.store(count as u32, Ordering::Relaxed);
         });
-        state.quorum.store(status.quorum, Ordering::SeqCst);
+        state.set_writable(state.attached.load(Ordering::SeqCst), status.quorum);
     }
 
     /// Backends that were waiting when the link went down submit again.

@@ -75,7 +75,7 @@ pub fn main(number: u64) {
 fn leave(shared: &Shared, place: process::ProcNo) {
     for area in &shared.databases {
         if area.state.manager.get() == Some(place) {
-            area.state.attached.store(false, Ordering::SeqCst);
+            area.state.set_writable(false, false);
             area.state.manager.set(None);
         }
     }
@@ -215,8 +215,7 @@ impl Manager {
 
     fn link_lost(&mut self, why: &str) {
         let was_up = matches!(self.connection, Connection::Up(_));
-        self.area.state.attached.store(false, Ordering::SeqCst);
-        self.area.state.quorum.store(false, Ordering::SeqCst);
+        self.area.state.set_writable(false, false);
         self.wait.watch(None);
         self.dispatch.link_lost();
         self.stalled = false;
@@ -308,7 +307,7 @@ impl Manager {
         let state = self.area.state;
         state.counters.attaches.one();
         state.attaches.fetch_add(1, Ordering::SeqCst);
-        state.attached.store(true, Ordering::SeqCst);
+        state.set_writable(true, state.quorum.load(Ordering::SeqCst));
         self.pause = RECONNECT_MIN;
         self.progress.forget();
         self.dispatch.wake_waiting();

@@ -1,9 +1,28 @@
 //! The transaction's idea of when it started.
 
+use std::time::Duration;
+
 use pgrx::pg_sys;
 
 /// Makes now() and statement_timestamp() of the current transaction say this, in microseconds since 2000-01-01 UTC.
 pub fn pretend_started_at(time: i64) {
     // SAFETY: assigns two variables of this process; made for parallel workers, which take over their leader's times.
     unsafe { pg_sys::SetParallelStartTimestamps(time, time) }
+}
+
+/// When the current transaction started.
+pub fn transaction_started_at() -> i64 {
+    // SAFETY: reads a variable of this process.
+    unsafe { pg_sys::GetCurrentTransactionStartTimestamp() }
+}
+
+/// Microseconds since 2000-01-01 UTC.
+pub fn now() -> i64 {
+    // SAFETY: reads the clock.
+    unsafe { pg_sys::GetCurrentTimestamp() }
+}
+
+/// How long ago that was; nothing if it lies ahead.
+pub fn since(then: i64) -> Duration {
+    Duration::from_micros(now().saturating_sub(then).max(0) as u64)
 }
