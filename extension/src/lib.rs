@@ -21,8 +21,6 @@ pub mod session;
 pub mod shmem;
 pub mod stats;
 pub mod submit;
-#[cfg(feature = "testing")]
-pub mod testing;
 
 #[pg_guard]
 pub extern "C-unwind" fn _PG_init() {

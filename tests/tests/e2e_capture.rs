@@ -5,6 +5,7 @@
 
 use gcs::playground::group::describe;
 use postgres_r_tests::harness::{self, Group, node};
+use postgres_r_tests::workload::client::{Failure, classify};
 
 /// Statements end with a semicolon at the end of a line; a transaction stands on one line.
 fn statements(script: &str) -> Vec<String> {
@@ -84,4 +85,52 @@ fn no_child_is_left_without_its_parent_by_two_nodes() {
     let orphans =
         group.values("SELECT count(*) FROM child WHERE NOT EXISTS (SELECT FROM parent WHERE parent.id = child.parent)");
     assert_eq!(orphans, ["0", "0", "0"]);
+}
+
+/// Runs `open` in a transaction on node 2, `winner` on node 1 until it shows on all nodes, then commits the first.
+fn against_an_open_transaction(group: &Group, open: &str, winner: &str) -> Result<(), Failure> {
+    let mut client = group.connect(node(2));
+    client.batch_execute("BEGIN").unwrap();
+    client.batch_execute(open).unwrap();
+    group.execute(node(1), winner);
+    group.settle();
+    let outcome = client.batch_execute("COMMIT").map_err(|error| classify(&error));
+    drop(client);
+    harness::assert_equal(group);
+    outcome
+}
+
+#[test]
+fn an_open_transaction_gives_way_where_it_must_and_only_there() {
+    let group = harness::shared();
+    group.execute(
+        node(1),
+        "CREATE TABLE way (id int PRIMARY KEY, code text UNIQUE, v int DEFAULT 0);
+         INSERT INTO way SELECT n, 'c' || n FROM generate_series(1, 9) n;
+         CREATE TABLE below (id serial PRIMARY KEY, way int REFERENCES way);
+         CREATE TABLE loose (a int); INSERT INTO loose VALUES (1), (2)",
+    );
+    group.settle();
+    for (open, winner) in [
+        ("INSERT INTO way VALUES (10, 'two')", "INSERT INTO way VALUES (10, 'one')"),
+        ("INSERT INTO way VALUES (11, 'same')", "INSERT INTO way VALUES (12, 'same')"),
+        ("UPDATE way SET code = 'moved' WHERE id = 1", "UPDATE way SET code = 'moved' WHERE id = 2"),
+        ("UPDATE way SET v = 1 WHERE id = 3", "UPDATE way SET v = 2 WHERE id = 3"),
+        ("DELETE FROM way WHERE id = 4", "UPDATE way SET v = 2 WHERE id = 4"),
+        ("UPDATE way SET v = 1 WHERE id = 5", "DELETE FROM way WHERE id = 5"),
+        ("INSERT INTO below (way) VALUES (6)", "DELETE FROM way WHERE id = 6"),
+        ("UPDATE loose SET a = 3 WHERE a = 1", "DELETE FROM loose WHERE a = 1"),
+        ("INSERT INTO loose VALUES (5)", "TRUNCATE loose"),
+    ] {
+        // An idle session may be ended for it; then its client learns no more than that.
+        assert!(against_an_open_transaction(&group, open, winner).is_err(), "{open} / {winner}");
+    }
+    for (open, winner) in [
+        ("INSERT INTO below (way) VALUES (7)", "UPDATE way SET v = 7 WHERE id = 7"),
+        ("UPDATE way SET v = 8 WHERE id = 8", "INSERT INTO below (way) VALUES (8)"),
+        ("UPDATE way SET v = 1 WHERE id = 9", "INSERT INTO way VALUES (20, 'other')"),
+        ("INSERT INTO loose VALUES (7)", "INSERT INTO loose VALUES (7)"),
+    ] {
+        assert_eq!(against_an_open_transaction(&group, open, winner), Ok(()), "{open} / {winner}");
+    }
 }

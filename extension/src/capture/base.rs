@@ -13,8 +13,8 @@ use std::cell::Cell;
 
 use gcs_writeset::Position;
 
-use super::session;
 use crate::pg::snapshot;
+use crate::session;
 
 thread_local! {
     static BASE: Cell<Option<Position>> = const { Cell::new(None) };

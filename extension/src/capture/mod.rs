@@ -24,10 +24,7 @@ use gcs_writeset::{Key, KeyGroup};
 
 use crate::pg::{execution, subtransaction};
 use crate::relations::{self, Identity};
-#[cfg(not(feature = "testing"))]
 use crate::session;
-#[cfg(feature = "testing")]
-use crate::testing as session;
 use buffer::Origin;
 use transaction::Sources;
 

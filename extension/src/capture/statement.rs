@@ -16,7 +16,6 @@ use gcs_writeset::key::name_hash;
 use gcs_writeset::{Key, Namespace};
 
 use super::buffer::{Command, Guard, Strength};
-use super::session;
 use super::touched::{self, Touched};
 use super::{base, transaction};
 use crate::error::Error;
@@ -25,7 +24,7 @@ use crate::pg::relation::{self, Lock, Oid, Open, Persistence, RelationKind};
 use crate::pg::statement::{Class, Ordered, Refusal};
 use crate::pg::utility::{self, Stage, Utility};
 use crate::pg::{role, sequence, setting, subtransaction, trigger};
-use crate::relations;
+use crate::{relations, session};
 
 /// Settings that change what a statement means.
 const SETTINGS: [&std::ffi::CStr; 13] = [
@@ -132,6 +131,10 @@ fn watch(utility: &mut Utility) {
             if ordered.changes_types {
                 relation::keep_writers_off_types();
             }
+            if ordered.targets.iter().any(|&target| is_permanent(target)) {
+                // Before it may run for long; what it makes anew may still turn out to be temporary.
+                transaction::ensure_writable();
+            }
             touched::add(&ordered.targets);
             utility.stage = Stage::Whole;
             let command = Command(trigger::current_command());
@@ -161,11 +164,15 @@ fn watch_remote(utility: &mut Utility) {
     WATCHED.set(Some(Watched { ordered, origin: None }));
 }
 
+fn is_permanent(relation: Oid) -> bool {
+    relation::entry(relation).is_some_and(|entry| entry.persistence == Persistence::Permanent)
+}
+
 /// LOCK TABLE that keeps writers out does so in the group, if the transaction writes. Asked for before the lock is there: a lock not
 /// granted is an error, or a wait that ends with the transaction.
 fn lock_keys(relations: &[Oid]) {
-    for &relation in relations {
-        if let Some(entry) = relation::entry(relation).filter(|entry| entry.persistence == Persistence::Permanent) {
+    for &relation in relations.iter().filter(|&&relation| is_permanent(relation)) {
+        if let Some(entry) = relation::entry(relation) {
             let name = name_hash(&[&entry.schema, &entry.name]);
             transaction::add_key(Key::new(Namespace::Relation, name, 0), Strength::Exclusive, Guard::Since(base::current()));
         }

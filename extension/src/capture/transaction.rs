@@ -9,10 +9,10 @@ use pgrx::PgSqlErrorCode;
 
 use super::buffer::{BODY_BYTES_MAX, Buffer, Command, Full, Guard, Source, Strength, Taken};
 use super::keys::{self, Part, RowKey};
-use super::session;
 use crate::error::Error;
 use crate::pg::{relation, subtransaction};
 use crate::relations::{InTransaction, Known};
+use crate::session;
 
 /// Keys of single rows that one table may add to a transaction; then one key stands for all of the table.
 const ROW_KEYS_MAX: u32 = 1 << 20;

@@ -7,9 +7,3 @@ pub fn pretend_started_at(time: i64) {
     // SAFETY: assigns two variables of this process; made for parallel workers, which take over their leader's times.
     unsafe { pg_sys::SetParallelStartTimestamps(time, time) }
 }
-
-/// When the current transaction started.
-pub fn transaction_started_at() -> i64 {
-    // SAFETY: reads a variable of this process.
-    unsafe { pg_sys::GetCurrentTransactionStartTimestamp() }
-}

@@ -34,8 +34,6 @@ pub mod snapshot;
 pub mod socket;
 pub mod statement;
 pub mod subtransaction;
-#[cfg(feature = "testing")]
-pub mod testing;
 pub mod timer;
 pub mod trigger;
 pub mod utility;

@@ -153,15 +153,15 @@ pub(super) unsafe fn classify(node: *mut pg_sys::Node) -> Class {
                 Class::Ordered(Ordered { changes_types: true, ..Ordered::default() })
             }
 
-            // PostgreSQL reads STOP REPLICATION as an option of that value, and refuses it itself; crate::manager listens.
-            Tag::T_AlterDatabaseStmt if has_option(&*node.cast(), c"stop") => Class::Local,
-            Tag::T_AlterDatabaseStmt => refuse(SHARED_OBJECT),
+            // An option that PostgreSQL does not know: its own error is the right one, and STOP REPLICATION is taken from there.
+            Tag::T_AlterDatabaseStmt if !only_known_options(&*node.cast()) => Class::Local,
             Tag::T_CreateRoleStmt
             | Tag::T_AlterRoleStmt
             | Tag::T_AlterRoleSetStmt
             | Tag::T_DropRoleStmt
             | Tag::T_GrantRoleStmt
             | Tag::T_CreatedbStmt
+            | Tag::T_AlterDatabaseStmt
             | Tag::T_AlterDatabaseSetStmt
             | Tag::T_AlterDatabaseRefreshCollStmt
             | Tag::T_DropdbStmt
@@ -174,13 +174,13 @@ pub(super) unsafe fn classify(node: *mut pg_sys::Node) -> Class {
     }
 }
 
-/// # Safety
-/// `statement` must be a live parse tree.
-unsafe fn has_option(statement: &pg_sys::AlterDatabaseStmt, name: &CStr) -> bool {
-    // SAFETY: by contract; options are DefElems, their names C strings.
+unsafe fn only_known_options(statement: &pg_sys::AlterDatabaseStmt) -> bool {
+    const KNOWN: [&CStr; 4] = [c"is_template", c"allow_connections", c"connection_limit", c"tablespace"];
+    // SAFETY: a parse tree's list of DefElem, each with a name.
     unsafe {
-        let options = list::pointers::<pg_sys::DefElem>(statement.options);
-        options.into_iter().any(|option| CStr::from_ptr((*option).defname) == name)
+        list::pointers::<pg_sys::DefElem>(statement.options)
+            .into_iter()
+            .all(|option| KNOWN.contains(&CStr::from_ptr((*option).defname)))
     }
 }
 

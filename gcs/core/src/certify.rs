@@ -105,7 +105,7 @@ impl Certifier {
         let mut certifier = Certifier::new(bounds);
         certifier.horizon = horizon;
         for holder in holders {
-            certifier.remember(holder.position, holder.node, &holder.exclusive, &holder.shared);
+            certifier.remember(holder.position, holder.node, holder.exclusive.iter(), holder.shared.iter());
         }
         certifier
     }
@@ -147,10 +147,10 @@ impl Certifier {
     pub fn certify(&mut self, position: Position, node: NodeId, envelope: &Envelope) -> Verdict {
         let verdict = self.judge(position, envelope);
         if let Verdict::Certified { .. } = verdict {
-            let exclusive: Vec<Key> = envelope.groups.iter().flat_map(|group| &group.exclusive).copied().collect();
-            let shared: Vec<Key> = envelope.groups.iter().flat_map(|group| &group.shared).copied().collect();
-            self.remember(position, node, &exclusive, &shared);
-            self.forget(2 * (exclusive.len() + shared.len()).max(PURGE_KEYS_MIN));
+            let exclusive = envelope.groups.iter().flat_map(|group| &group.exclusive);
+            let shared = envelope.groups.iter().flat_map(|group| &group.shared);
+            let keys = self.remember(position, node, exclusive, shared);
+            self.forget(2 * keys.max(PURGE_KEYS_MIN));
         }
         self.enforce_bounds(position);
         verdict
@@ -205,23 +205,34 @@ impl Certifier {
         }
     }
 
-    fn remember(&mut self, position: Position, node: NodeId, exclusive: &[Key], shared: &[Key]) {
+    /// Adds a certified writeset to the window; gives its number of keys.
+    fn remember<'a>(
+        &mut self,
+        position: Position,
+        node: NodeId,
+        exclusive: impl Iterator<Item = &'a Key>,
+        shared: impl Iterator<Item = &'a Key>,
+    ) -> usize {
+        let before = self.keys.len();
         for &key in exclusive {
             self.table.hold(key, Holders { exclusive: position, shared: Position::ZERO });
+            self.keys.push_back(key);
         }
+        let between = self.keys.len();
         for &key in shared {
             self.table.hold(key, Holders { exclusive: Position::ZERO, shared: position });
+            self.keys.push_back(key);
         }
-        self.keys.extend(exclusive);
-        self.keys.extend(shared);
-        self.keys_through += (exclusive.len() + shared.len()) as u64;
+        let after = self.keys.len();
+        self.keys_through += (after - before) as u64;
         self.records.push_back(Record {
             position,
             node,
-            exclusive: exclusive.len() as u32,
-            shared: shared.len() as u32,
+            exclusive: (between - before) as u32,
+            shared: (after - between) as u32,
             keys_through: self.keys_through,
         });
+        after - before
     }
 
     /// Forgets up to `keys_max` keys below the horizon: a bounded piece of work for each writeset, never all at once.

@@ -28,9 +28,6 @@ use crate::bounds::{COMMAND_BYTES_MAX, ENTRY_COMMANDS_MAX};
 const ENTRY_VERSION: u8 = 1;
 const ENTRY_HEADER_BYTES: usize = 5;
 
-/// Enough of a command to hold everything but a payload.
-const FRONT_BYTES: usize = 64 + NAME_BYTES_MAX;
-
 const ATTACH: u8 = 1;
 const DETACH: u8 = 2;
 const SUBMIT: u8 = 3;
@@ -123,44 +120,58 @@ impl Command {
 
     /// Writesets and chunks share the memory of `bytes`.
     pub fn decode(bytes: &Bytes) -> Result<Command, WireError> {
-        let mut reader = Reader::new(bytes);
-        let command = match reader.u8()? {
-            ATTACH => Command::Attach {
-                node: NodeId(reader.u64()?),
-                incarnation: Incarnation(reader.u64()?),
-                generation: Generation(reader.u64()?),
-                database: reader.str("database name", NAME_BYTES_MAX)?.to_owned(),
-            },
-            DETACH => Command::Detach {
-                node: NodeId(reader.u64()?),
-                generation: Generation(reader.u64()?),
-                database: DatabaseId(reader.u32()?),
-            },
-            SUBMIT => {
-                let tag = read_tag(&mut reader)?;
-                return Ok(Command::Submit { tag, writeset: bytes.slice_ref(reader.rest()) });
+        Ok(match read(bytes)? {
+            Read::Attach { node, incarnation, generation, database } => {
+                Command::Attach { node, incarnation, generation, database: database.to_owned() }
             }
-            CHUNK => {
-                let tag = read_tag(&mut reader)?;
-                let index = reader.u32()?;
-                return Ok(Command::Chunk { tag, index, bytes: bytes.slice_ref(reader.rest()) });
-            }
-            ABANDON => Command::Abandon { tag: read_tag(&mut reader)? },
-            PROGRESS => Command::Progress {
-                node: NodeId(reader.u64()?),
-                incarnation: Incarnation(reader.u64()?),
-                database: DatabaseId(reader.u32()?),
-                report: Report {
-                    committed: Position(reader.u64()?),
-                    flushed: Position(reader.u64()?),
-                    oldest_base: Position(reader.u64()?),
-                },
-            },
-            kind => return Err(WireError::Unknown { what: "command kind", value: u64::from(kind) }),
-        };
-        reader.finish("command")?;
-        Ok(command)
+            Read::Submit { tag, writeset } => Command::Submit { tag, writeset: bytes.slice_ref(writeset) },
+            Read::Chunk { tag, index, bytes: chunk } => Command::Chunk { tag, index, bytes: bytes.slice_ref(chunk) },
+            Read::Small(command) => command,
+        })
     }
+}
+
+/// A command as it stands in memory that belongs to somebody else.
+enum Read<'a> {
+    Attach { node: NodeId, incarnation: Incarnation, generation: Generation, database: &'a str },
+    Submit { tag: Tag, writeset: &'a [u8] },
+    Chunk { tag: Tag, index: u32, bytes: &'a [u8] },
+    Small(Command),
+}
+
+fn read(bytes: &[u8]) -> Result<Read<'_>, WireError> {
+    let mut reader = Reader::new(bytes);
+    let command = match reader.u8()? {
+        ATTACH => Read::Attach {
+            node: NodeId(reader.u64()?),
+            incarnation: Incarnation(reader.u64()?),
+            generation: Generation(reader.u64()?),
+            database: reader.str("database name", NAME_BYTES_MAX)?,
+        },
+        DETACH => Read::Small(Command::Detach {
+            node: NodeId(reader.u64()?),
+            generation: Generation(reader.u64()?),
+            database: DatabaseId(reader.u32()?),
+        }),
+        SUBMIT => return Ok(Read::Submit { tag: read_tag(&mut reader)?, writeset: reader.rest() }),
+        CHUNK => {
+            return Ok(Read::Chunk { tag: read_tag(&mut reader)?, index: reader.u32()?, bytes: reader.rest() });
+        }
+        ABANDON => Read::Small(Command::Abandon { tag: read_tag(&mut reader)? }),
+        PROGRESS => Read::Small(Command::Progress {
+            node: NodeId(reader.u64()?),
+            incarnation: Incarnation(reader.u64()?),
+            database: DatabaseId(reader.u32()?),
+            report: Report {
+                committed: Position(reader.u64()?),
+                flushed: Position(reader.u64()?),
+                oldest_base: Position(reader.u64()?),
+            },
+        }),
+        kind => return Err(WireError::Unknown { what: "command kind", value: u64::from(kind) }),
+    };
+    reader.finish("command")?;
+    Ok(command)
 }
 
 /// One log entry of these encoded commands, of which there is at least one.
@@ -188,10 +199,7 @@ pub fn decode_entry(data: &Bytes) -> Result<Vec<Command>, WireError> {
 
 /// Whether [`decode_entry`] would succeed, without keeping anything.
 pub fn check_entry(data: &[u8]) -> Result<(), WireError> {
-    for_each_command(data, |command| {
-        // Small commands are decoded; of long ones only the front matters.
-        Command::decode(&Bytes::copy_from_slice(&command[..command.len().min(FRONT_BYTES)])).map(|_| ())
-    })
+    for_each_command(data, |command| read(command).map(|_| ()))
 }
 
 /// The tag and the writeset or chunk at `ordinal` of an entry's data: how a driver follows a [`LogRef`](crate::LogRef), and how
@@ -320,6 +328,7 @@ mod tests {
                 prop_assert_eq!(&command_at(&data, ordinal as u32).unwrap(), command);
             }
             prop_assert!(command_at(&data, commands.len() as u32).is_err());
+            prop_assert_eq!(check_entry(&data), Ok(()));
         }
 
         #[test]

@@ -91,8 +91,8 @@ impl Database {
         };
         self.head = position;
         self.raise_horizon();
-        if let Some(first) = chunks.first() {
-            self.retention.chunked(position, first.index.min(at.index));
+        if let Some(first) = chunks.iter().map(|chunk| chunk.index).min() {
+            self.retention.chunked(position, first);
         }
         Some(PositionOutcome { database: tag.database, position, ordinal: at.ordinal, verdict, chunks })
     }
@@ -141,6 +141,13 @@ impl Database {
         let slot = self.slots.get(&(tag.node, tag.slot));
         let collecting = slot.and_then(|slot| slot.collecting.as_ref());
         collecting.is_some_and(|c| c.sequence == tag.sequence && c.chunks.contains_key(&index))
+    }
+
+    /// An entry has been applied that ordered positions here, the last with this verdict.
+    pub fn entry_applied(&mut self, index: LogIndex, last: Verdict) {
+        if let Verdict::Certified { .. } = last {
+            self.retention.certified(index, self.head);
+        }
     }
 
     /// The last entry that this database does not need any more; `None` if it needs none at all.

@@ -4,9 +4,13 @@
 //! member has flushed what is in them. Positions are translated to entries by *marks*, one every so many entries; when there
 //! are too many, every other one goes, and the log is kept a little longer than it must be.
 //!
-//! An end of the log goes only up to an entry that ordered a position, never past it over entries without any. A member that
-//! flushed that position has the entry, since positions come to a PostgreSQL from its own daemon's log. So the log is never
-//! cut ahead of a member that needs what follows, and such a member is never sent a snapshot, which would skip it.
+//! An end of the log goes only up to an entry whose last position is certified and flushed by all:
+//!
+//! - not past it, over entries without positions. A member that flushed the position has its entry, since positions come to a
+//!   PostgreSQL from its own daemon's log. So the log is never cut ahead of a member that needs what follows, and such a member
+//!   is never sent a snapshot, which would skip it;
+//! - not past it, over aborted positions. They leave no commit record: a PostgreSQL that crashes comes back as of the last
+//!   certified one, and has to be told again of those after it.
 
 use std::collections::BTreeMap;
 
@@ -15,7 +19,7 @@ use gcs_writeset::Position;
 use crate::api::LogIndex;
 use crate::bounds::{MARK_EVERY_ENTRIES, MARKS_MAX};
 
-/// Entry `index` ordered position `head`, and none after it.
+/// Entry `index` ordered position `head`, which is certified, and none after it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Mark {
     pub index: LogIndex,
@@ -26,7 +30,7 @@ pub struct Mark {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Retention {
     pub marks: Vec<Mark>,
-    /// The last position of all.
+    /// The last of all, whether it is among the marks or not.
     pub last: Mark,
     /// Positions whose bodies began in earlier entries: the first of those.
     pub chunked: BTreeMap<Position, LogIndex>,
@@ -38,11 +42,8 @@ impl Retention {
         self.chunked.insert(position, first_chunk);
     }
 
-    /// Entry `index` has been applied, and the head is now `head`.
-    pub fn applied(&mut self, index: LogIndex, head: Position) {
-        if head == self.last.head {
-            return;
-        }
+    /// Entry `index` has been applied; the last position it ordered is `head`, which is certified.
+    pub fn certified(&mut self, index: LogIndex, head: Position) {
         self.last = Mark { index, head };
         let due = self.marks.last().is_none_or(|mark| index.0 >= mark.index.0 + MARK_EVERY_ENTRIES);
         if !due {
@@ -85,7 +86,7 @@ mod tests {
     fn marked(entries: u64) -> Retention {
         let mut retention = Retention::default();
         for index in 1..=entries {
-            retention.applied(LogIndex(index), Position(index * 10));
+            retention.certified(LogIndex(index), Position(index * 10));
         }
         retention
     }
@@ -113,13 +114,8 @@ mod tests {
     #[test]
     fn entries_after_the_last_position_are_kept_for_a_member_that_lags() {
         let mut retention = Retention::default();
-        for index in 1..=100 {
-            retention.applied(LogIndex(index), Position(0));
-        }
         assert_eq!(retention.releasable(Position(0)), LogIndex(0));
-        for index in 101..=500 {
-            retention.applied(LogIndex(index), Position(1));
-        }
+        retention.certified(LogIndex(101), Position(1));
         assert_eq!(retention.releasable(Position(1)), LogIndex(101));
     }
 

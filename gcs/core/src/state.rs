@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use gcs_writeset::{DatabaseId, Incarnation, NodeId, Position, Tag};
 
-use crate::api::{EntryOutcome, LogIndex, LogRef, Member, Ordered};
+use crate::api::{EntryOutcome, LogIndex, LogRef, Member, Ordered, PositionOutcome};
 use crate::bounds::DATABASES_MAX;
 use crate::certify::{PlantedBug, WindowBounds};
 use crate::command::{Command, Generation};
@@ -89,15 +89,19 @@ impl State {
         }
         self.applied = index;
         self.applied_term = term;
-        for database in self.databases.values_mut() {
-            database.retention.applied(index, database.head);
-        }
         let positions = events.iter().filter_map(|event| match event {
             Event::Ordered(ordered) => Some(ordered.outcome.clone()),
             _ => None,
         });
-        let outcome = EntryOutcome { index, positions: positions.collect(), heads: self.heads() };
-        (outcome, events)
+        let positions: Vec<PositionOutcome> = positions.collect();
+        for last in &positions {
+            if let Some(database) = self.databases.get_mut(&last.database)
+                && database.head == last.position
+            {
+                database.entry_applied(index, last.verdict);
+            }
+        }
+        (EntryOutcome { index, positions, heads: self.heads() }, events)
     }
 
     pub fn heads(&self) -> Vec<(DatabaseId, Position)> {

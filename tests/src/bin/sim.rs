@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use postgres_r_tests::sim::plan::Plan;
-use postgres_r_tests::sim::{report, run, run_traced};
+use postgres_r_tests::sim::{report, run_seeds, run_traced};
 
 fn main() -> ExitCode {
     match (number("SEED"), number("SEEDS"), number("FIRST_SEED")) {
@@ -43,8 +43,8 @@ fn replay(seed: u64) -> ExitCode {
 
 fn many(first: u64, seeds: u64) -> ExitCode {
     let (mut failures, mut acknowledged) = (0, 0);
-    for seed in first..first + seeds {
-        match run(&Plan::of_seed(seed)) {
+    for (seed, result) in run_seeds(first, seeds) {
+        match result {
             Ok(tally) => acknowledged += tally.acknowledged,
             Err(failure) => {
                 failures += 1;

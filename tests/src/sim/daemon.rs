@@ -6,6 +6,7 @@
 use std::rc::Rc;
 
 use gcs_core::{Core, Effects, Input, LocalReply, Tick};
+use gcs_writeset::link::Verdict;
 use gcs_writeset::{DatabaseId, Incarnation, NodeId, Position};
 
 use super::disk::{Disk, SimLog};
@@ -65,8 +66,11 @@ pub fn read_delivery(disk: &Disk, database: DatabaseId, position: Position) -> O
     let at = gcs_core::LogRef { index, ordinal: outcome.ordinal };
     let (tag, writeset) = disk.payload(at)?;
     let mut body = Vec::new();
-    for chunk in &outcome.chunks {
-        body.extend_from_slice(&disk.payload(*chunk)?.1);
+    // Of aborted positions nobody needs the chunks, and the log may have lost them.
+    if let Verdict::Certified { .. } = outcome.verdict {
+        for chunk in &outcome.chunks {
+            body.extend_from_slice(&disk.payload(*chunk)?.1);
+        }
     }
     if let Ok((_, rest)) = gcs_writeset::writeset::Envelope::decode(&writeset) {
         body.extend_from_slice(rest);

@@ -77,7 +77,7 @@ pub fn inflict(world: &mut World, fault: Fault) {
         }
         Fault::Split(side, span, noticed) => {
             let until = world.now + span;
-            world.net.split(&side, all, until);
+            world.net.split(&side, all, world.now, until);
             if let Some(within) = noticed {
                 for a in side {
                     for b in (0..all).map(N).filter(|b| *b != a) {
@@ -88,7 +88,7 @@ pub fn inflict(world: &mut World, fault: Fault) {
         }
         Fault::OneWay(from, to, span) => {
             let until = world.now + span;
-            world.net.cut(from, to, until);
+            world.net.cut(from, to, world.now, until);
         }
         Fault::Reset(n) => {
             for other in (0..all).map(N).filter(|other| *other != n) {

@@ -27,12 +27,36 @@ pub mod time;
 pub mod trace;
 pub mod world;
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use plan::Plan;
+use time::Time;
 use world::{Failure, Tally, World};
 
-/// Runs one plan. A panic inside the core is a failure too.
+/// Runs one plan. A panic in the core is a failure like others.
 pub fn run(plan: &Plan) -> Result<Tally, Failure> {
-    World::new(plan.clone(), false).run().0
+    let run = AssertUnwindSafe(|| World::new(plan.clone(), false).run().0);
+    catch_unwind(run).unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().cloned();
+        let what = text.or_else(|| panic.downcast_ref::<&str>().map(|&text| text.to_owned())).unwrap_or_default();
+        Err(Failure { at: Time(0), invariant: "no panic", what })
+    })
+}
+
+/// Runs seeds on all processors; results come in the order of the seeds.
+pub fn run_seeds(first: u64, count: u64) -> Vec<(u64, Result<Tally, Failure>)> {
+    let workers = std::thread::available_parallelism().map_or(1, |n| n.get() as u64);
+    let share =
+        |worker| (first + worker..first + count).step_by(workers as usize).map(|seed| (seed, run(&Plan::of_seed(seed))));
+    let mut results: Vec<_> = std::thread::scope(|scope| {
+        let running: Vec<_> = (0..workers).map(|worker| scope.spawn(move || share(worker).collect::<Vec<_>>())).collect();
+        running
+            .into_iter()
+            .flat_map(|worker| worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+            .collect()
+    });
+    results.sort_by_key(|(seed, _)| *seed);
+    results
 }
 
 /// Runs one plan and keeps its trace.

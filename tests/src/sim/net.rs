@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::fact::N;
 use super::plan::Plan;
-use super::time::{Span, Time, us};
+use super::time::{Span, Time, ms, us};
 use crate::rng::Rng;
 
 #[derive(Debug)]
@@ -14,8 +14,16 @@ pub struct Net {
     slow_permille: u64,
     delay_usual: Span,
     delay_slow: Span,
-    /// Directions in which nothing gets through, and until when.
-    cut: Vec<(N, N, Time)>,
+    cuts: Vec<Cut>,
+}
+
+/// A direction in which nothing gets through for a while.
+#[derive(Debug)]
+struct Cut {
+    from: N,
+    to: N,
+    since: Time,
+    until: Time,
 }
 
 impl Net {
@@ -26,7 +34,7 @@ impl Net {
             slow_permille: plan.slow_permille,
             delay_usual: plan.delay_usual,
             delay_slow: plan.delay_slow,
-            cut: Vec::new(),
+            cuts: Vec::new(),
         }
     }
 
@@ -41,30 +49,36 @@ impl Net {
         us(rng.between(100, most.0.max(100)))
     }
 
-    pub fn cut(&mut self, from: N, to: N, until: Time) {
-        self.cut.push((from, to, until));
+    pub fn cut(&mut self, from: N, to: N, since: Time, until: Time) {
+        self.cuts.push(Cut { from, to, since, until });
     }
 
     /// Splits the nodes in two.
-    pub fn split(&mut self, side: &BTreeSet<N>, all: usize, until: Time) {
+    pub fn split(&mut self, side: &BTreeSet<N>, all: usize, since: Time, until: Time) {
         for a in (0..all).map(N) {
             for b in (0..all).map(N).filter(|b| side.contains(&a) != side.contains(b)) {
-                self.cut(a, b, until);
+                self.cut(a, b, since, until);
             }
         }
     }
 
     pub fn passes(&self, from: N, to: N, now: Time) -> bool {
-        !self.cut.iter().any(|(a, b, until)| (*a, *b) == (from, to) && now < *until)
+        !self.cuts.iter().any(|cut| (cut.from, cut.to) == (from, to) && cut.since <= now && now < cut.until)
+    }
+
+    /// Whether something could get through at some moment of a span.
+    pub fn passed(&self, from: N, to: N, since: Time, now: Time) -> bool {
+        let ends = self.cuts.iter().map(|cut| cut.until).filter(|end| since < *end && *end <= now);
+        ends.chain([since, now]).any(|moment| self.passes(from, to, moment))
     }
 
     pub fn forget_old(&mut self, now: Time) {
-        self.cut.retain(|(_, _, until)| now < *until);
+        self.cuts.retain(|cut| now < cut.until + ms(1_000));
     }
 
     /// From now on, nothing goes wrong.
     pub fn heal(&mut self) {
-        self.cut.clear();
+        self.cuts.clear();
         self.drop_permille = 0;
         self.duplicate_permille = 0;
         self.slow_permille = 0;

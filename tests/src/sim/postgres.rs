@@ -134,6 +134,8 @@ pub struct Postgres {
     /// Commit records, in order, that a crash may lose.
     unflushed: Vec<Position>,
     flushed: Position,
+    /// What was committed at the last flush: more than the last commit record says, where aborted positions follow it.
+    flushed_for_sure: Position,
     // Lost with the server.
     visible: Position,
     committed: Position,
@@ -170,6 +172,7 @@ impl Postgres {
             table: Table::new(rows),
             unflushed: Vec::new(),
             flushed: Position::ZERO,
+            flushed_for_sure: Position::ZERO,
             visible: Position::ZERO,
             committed: Position::ZERO,
             received: Position::ZERO,

@@ -92,6 +92,7 @@ impl Postgres {
             self.flushed = *last;
             self.unflushed.clear();
         }
+        self.flushed_for_sure = self.flushed_for_sure.max(self.committed).max(self.flushed);
         ctx.within(ms(50), ms(600), PgEvent::Flush);
     }
 
@@ -101,6 +102,7 @@ impl Postgres {
         self.incarnation = Incarnation(ctx.rng.draw());
         ctx.fact(Fact::Recovered { node: self.n, position: self.flushed });
         self.visible = self.flushed;
+        self.flushed_for_sure = self.flushed;
         self.committed = self.flushed;
         self.received = self.flushed;
         for slot in self.slots() {

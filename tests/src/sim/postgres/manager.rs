@@ -98,7 +98,7 @@ impl Postgres {
     /// Tells the daemon how far this server is.
     pub(super) fn report(&mut self, ctx: &mut Ctx<'_>) {
         if let Some(database) = self.database.filter(|_| self.attached) {
-            let (committed, flushed, oldest_base) = (self.committed, self.flushed, self.oldest_base());
+            let (committed, flushed, oldest_base) = (self.committed, self.flushed_for_sure, self.oldest_base());
             ctx.up(Local::Progress { database, committed, flushed, oldest_base });
         }
         ctx.within(ms(50), ms(300), PgEvent::Report);

@@ -1,0 +1,237 @@
+//! Daemons: their lives, their clocks, their writes, the messages between them.
+
+use gcs_core::{Core, CoreConfig, Effects, Input, Member, PeerMessage};
+use gcs_writeset::NodeId;
+
+use super::{Event, World};
+use crate::sim::daemon::Daemon;
+use crate::sim::fact::{Fact, N};
+use crate::sim::postgres::Down;
+use crate::sim::time::{Span, Time, ms, us};
+
+impl World {
+    pub(super) fn start_daemon(&mut self, n: N) {
+        if self.nodes[n.0].daemon.is_some() {
+            return;
+        }
+        let config = self.config(n);
+        let node = &self.nodes[n.0];
+        let recovered = node.disk.0.borrow().recovered();
+        match Core::with_limits(config, node.disk.clone(), recovered, self.plan.limits) {
+            Ok(mut core) => {
+                if let Some(bug) = self.plan.bug {
+                    core.plant(bug);
+                }
+                self.trace.line(self.now, format_args!("{} daemon starts, applied {}", n.0, core.applied().0));
+                self.nodes[n.0].daemon = Some(Daemon::new(core));
+            }
+            Err(error) => return self.fail("recovery", format!("node {}: {error}", n.0)),
+        }
+        let node = &mut self.nodes[n.0];
+        node.daemon_life += 1;
+        let (life, span) = (node.daemon_life, node.tick_span);
+        self.later(span, Event::Tick(n, life));
+        self.open_link(n);
+    }
+
+    pub(super) fn config(&self, n: N) -> CoreConfig {
+        let members = self.nodes.iter().map(|node| Member {
+            node: node.id,
+            name: format!("n{}", node.n.0),
+            address: format!("n{}:1", node.n.0),
+        });
+        CoreConfig {
+            group: "postgresr".into(),
+            node: self.nodes[n.0].id,
+            members: members.collect(),
+            seed: self.plan.seed ^ self.nodes[n.0].daemon_life,
+        }
+    }
+
+    pub(super) fn tick(&mut self, n: N, life: u64) {
+        let node = &mut self.nodes[n.0];
+        let Some(daemon) = node.daemon.as_mut().filter(|_| node.daemon_life == life) else { return };
+        daemon.now.0 += 1;
+        let span = node.tick_span;
+        let quorum = daemon.core.status(None).quorum;
+        self.later(span, Event::Tick(n, life));
+        self.give(n, Input::Tick);
+        let in_touch = self.in_touch(n);
+        self.facts.push_back(Fact::Ticked { node: n, quorum, in_touch });
+    }
+
+    /// Whether a node could, since its last tick, exchange messages with one (maybe itself) that can do so with enough others to make a majority.
+    pub(super) fn in_touch(&self, n: N) -> bool {
+        let since = Time(self.now.0.saturating_sub(self.nodes[n.0].tick_span.0));
+        let touches = |a: N, b: N| {
+            self.nodes[b.0].daemon.is_some()
+                && (a == b || self.net.passed(a, b, since, self.now) && self.net.passed(b, a, since, self.now))
+        };
+        let all = || (0..self.plan.nodes).map(N);
+        all().any(|m| touches(n, m) && all().filter(|other| touches(m, *other)).count() > self.plan.nodes / 2)
+    }
+
+    pub fn give(&mut self, n: N, input: Input) {
+        let node = &mut self.nodes[n.0];
+        let Some(daemon) = &mut node.daemon else { return };
+        daemon.inbox.push(input);
+        if !daemon.awake && daemon.writing.is_none() {
+            daemon.awake = true;
+            let (life, span) = (node.daemon_life, us(self.rng.between(0, 200)));
+            self.later(span, Event::Run(n, life));
+        }
+    }
+
+    pub(super) fn run_daemon(&mut self, n: N, life: u64) {
+        let node = &mut self.nodes[n.0];
+        let Some(daemon) = node.daemon.as_mut().filter(|_| node.daemon_life == life) else { return };
+        daemon.awake = false;
+        if daemon.writing.is_some() {
+            return;
+        }
+        let inputs = std::mem::take(&mut daemon.inbox);
+        self.step(n, inputs);
+    }
+
+    pub(super) fn step(&mut self, n: N, inputs: Vec<Input>) {
+        let node = &mut self.nodes[n.0];
+        let Some(daemon) = &mut node.daemon else { return };
+        let mut effects = match daemon.core.step(daemon.now, inputs) {
+            Ok(effects) => effects,
+            Err(error) => return self.fail("core", format!("node {}: {error}", n.0)),
+        };
+        let sends = std::mem::take(&mut effects.send_now);
+        if let Some(status) = effects.status.take()
+            && daemon.quorum != status.quorum
+        {
+            daemon.quorum = status.quorum;
+            self.send_down(n, Down::Quorum(status.quorum));
+        }
+        self.send(n, sends);
+        match &effects.write {
+            Some(write) => {
+                let span = self.write_span(n, write.sync);
+                let node = &mut self.nodes[n.0];
+                let life = node.daemon_life;
+                if let Some(daemon) = &mut node.daemon {
+                    daemon.writing = Some(effects);
+                }
+                self.later(span, Event::Written(n, life));
+            }
+            None => self.after_write(n, effects),
+        }
+    }
+
+    pub(super) fn write_span(&mut self, n: N, sync: bool) -> Span {
+        let slow = self.now < self.nodes[n.0].slow_until;
+        match (sync, slow) {
+            (false, _) => us(self.rng.between(1, 30)),
+            (true, false) => us(self.rng.between(50, 2_000)),
+            (true, true) => ms(self.rng.between(20, 400)),
+        }
+    }
+
+    pub(super) fn written(&mut self, n: N, life: u64) {
+        let node = &mut self.nodes[n.0];
+        let Some(daemon) = node.daemon.as_mut().filter(|_| node.daemon_life == life) else { return };
+        let Some(mut effects) = daemon.writing.take() else { return };
+        let Some(write) = effects.write.take() else { return };
+        let number = write.number;
+        let corners = &mut self.tally.corners;
+        if let Some(checkpoint) = &write.checkpoint {
+            let (index, checksum) = (checkpoint.index, crc32c::crc32c(&checkpoint.state));
+            self.facts.push_back(Fact::Checkpointed { node: n, index, checksum });
+        }
+        if let (Some(checkpoint), Some(cut)) = (&write.checkpoint, write.truncate_to) {
+            let (upto, cut) = (checkpoint.index.0, cut.0);
+            self.trace.line(self.now, format_args!("{} checkpoint {upto}, cuts the log to {cut}", n.0));
+        }
+        for (corner, reached) in [
+            ("a snapshot was installed", write.install.is_some()),
+            ("a checkpoint was written", write.checkpoint.is_some()),
+            ("the log was cut", write.truncate_to.is_some()),
+        ] {
+            *corners.entry(corner).or_default() += u64::from(reached);
+        }
+        node.disk.0.borrow_mut().write(write);
+        self.after_write(n, effects);
+        self.step(n, vec![Input::Written(number)]);
+        let node = &mut self.nodes[n.0];
+        if let Some(daemon) = &mut node.daemon
+            && daemon.writing.is_none()
+            && !daemon.inbox.is_empty()
+            && !daemon.awake
+        {
+            daemon.awake = true;
+            self.later(us(0), Event::Run(n, life));
+        }
+    }
+
+    /// What a step wants done once its write is done.
+    pub(super) fn after_write(&mut self, n: N, effects: Effects) {
+        self.send(n, effects.send_after_write);
+        for ordered in effects.ordered {
+            let (tag, outcome) = (ordered.tag, ordered.outcome);
+            self.facts.push_back(Fact::Ordered { node: n, tag, outcome });
+        }
+        self.hand_on(n, effects.replies);
+    }
+
+    pub(super) fn send(&mut self, n: N, messages: Vec<(NodeId, PeerMessage)>) {
+        for (to, message) in messages {
+            let Some(to) = self.nodes.iter().find(|node| node.id == to).map(|node| node.n) else { continue };
+            for span in self.net.delays(&mut self.rng) {
+                self.later(span, Event::Message { from: n, to, message: message.clone() });
+            }
+        }
+    }
+
+    pub(super) fn message(&mut self, from: N, to: N, message: PeerMessage) {
+        let from_id = self.nodes[from.0].id;
+        let known = self.nodes[to.0].daemon.as_ref().is_some_and(|daemon| daemon.peers.contains(&from_id));
+        if known && self.net.passes(from, to, self.now) {
+            self.give(to, Input::Peer { from: from_id, message });
+        }
+    }
+
+    pub(super) fn connect(&mut self, a: N, b: N) {
+        let span = ms(self.rng.between(50, 250));
+        self.later(span, Event::Connect(a, b));
+        let possible = self.nodes[a.0].daemon.is_some()
+            && self.nodes[b.0].daemon.is_some()
+            && self.net.passes(a, b, self.now)
+            && self.net.passes(b, a, self.now);
+        if possible {
+            self.peer_up(a, b);
+            self.peer_up(b, a);
+        }
+    }
+
+    pub(super) fn peer_up(&mut self, at: N, peer: N) {
+        let peer_id = self.nodes[peer.0].id;
+        if let Some(daemon) = &mut self.nodes[at.0].daemon
+            && !daemon.peers.contains(&peer_id)
+        {
+            daemon.peers.push(peer_id);
+            self.give(at, Input::PeerUp(peer_id));
+        }
+    }
+
+    pub(super) fn disconnect(&mut self, at: N, life: u64, peer: N) {
+        let peer_id = self.nodes[peer.0].id;
+        let node = &mut self.nodes[at.0];
+        let Some(daemon) = node.daemon.as_mut().filter(|_| node.daemon_life == life) else { return };
+        if daemon.peers.contains(&peer_id) {
+            daemon.peers.retain(|id| *id != peer_id);
+            self.give(at, Input::PeerDown(peer_id));
+        }
+    }
+
+    /// Both ends of a connection learn, some time soon, that it is gone.
+    pub fn break_connection(&mut self, a: N, b: N, within: Span) {
+        for (at, peer) in [(a, b), (b, a)] {
+            let (life, span) = (self.nodes[at.0].daemon_life, us(self.rng.below(within.0.max(1))));
+            self.later(span, Event::Disconnect { at, life, peer });
+        }
+    }
+}

@@ -1,0 +1,64 @@
+//! How a run ends: all is well, or what is not.
+
+use gcs_writeset::Position;
+
+use super::{HEALED_WITHIN, Node, World};
+use crate::sim::fact::{Fact, N};
+
+impl World {
+    pub(super) fn is_well(&mut self) -> bool {
+        let members: Vec<usize> = (0..self.plan.nodes).filter(|i| !self.nodes[*i].witness).collect();
+        if !members.iter().all(|i| self.wrote_since[*i]) {
+            return false;
+        }
+        for i in &members {
+            self.nodes[*i].postgres.quiet = true;
+        }
+        let heads: Vec<Option<Position>> = self.nodes.iter().map(|node| self.head(node)).collect();
+        members.iter().all(|i| {
+            let postgres = &self.nodes[*i].postgres;
+            postgres.up && postgres.is_idle() && heads.iter().all(|head| *head == Some(postgres.committed()))
+        })
+    }
+
+    pub(super) fn head(&self, node: &Node) -> Option<Position> {
+        let state = node.daemon.as_ref()?.core.state();
+        state.databases.values().map(|database| database.head).max()
+    }
+
+    pub(super) fn what_is_not_well(&self) -> String {
+        let mut what = format!("not well {} s after trouble ended:", HEALED_WITHIN.0 / 1_000_000);
+        for node in &self.nodes {
+            let status = node.daemon.as_ref().map(|daemon| daemon.core.status(None));
+            what += &format!(
+                " [node {}: wrote {}, committed {}, received {}, idle {}, head {:?}, leader {:?}, quorum {:?}]",
+                node.n.0,
+                self.wrote_since[node.n.0],
+                node.postgres.committed(),
+                node.postgres.received(),
+                node.postgres.is_idle(),
+                self.head(node),
+                status.as_ref().and_then(|status| status.leader),
+                status.as_ref().map(|status| status.quorum),
+            );
+        }
+        what
+    }
+
+    pub(super) fn finish(&mut self) {
+        for i in 0..self.plan.nodes {
+            if !self.nodes[i].witness {
+                let postgres = &self.nodes[i].postgres;
+                let (committed, rows) = (postgres.committed(), postgres.snapshot());
+                self.facts.push_back(Fact::Final { node: N(i), committed, rows });
+            }
+        }
+        self.check_facts();
+        let mut checks = std::mem::take(&mut self.checks);
+        for check in &mut checks {
+            if let Err(what) = check.end() {
+                self.fail(check.name(), what);
+            }
+        }
+    }
+}
