@@ -17,7 +17,7 @@ CRATES = --workspace --exclude postgres_r
 # One profile for programs and tests, so that no dependency is compiled twice.
 PROFILE = --release
 
-.PHONY: help setup build install demo test unit e2e pgtest campaign bench sim lint deny clean
+.PHONY: help setup build install demo test unit e2e campaign bench sim lint deny clean
 
 help:
 	@echo 'make setup      installs what is missing: Debian packages, cargo-pgrx'

@@ -422,3 +422,18 @@ fn a_peer_of_another_group_is_refused_and_told_what_to_do() {
         std::thread::yield_now();
     }
 }
+
+/// The reader and the writer of a broken connection meet its end in any order; the place is free after either.
+#[test]
+fn a_manager_that_is_cut_off_under_load_leaves_its_place_every_time() {
+    let group = Group::start(3);
+    let mut writer = Manager::attach(&group.daemons[1].socket, Incarnation(1), Position::ZERO);
+    for round in 0..20 {
+        let cut_off = Manager::attach(&group.daemons[0].socket, Incarnation(100 + round), Position::ZERO);
+        for key in 0..50 {
+            writer.submit(&writeset(round * 50 + key, Position::ZERO));
+        }
+        drop(cut_off);
+        writer.delivered(50);
+    }
+}

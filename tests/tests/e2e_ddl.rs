@@ -50,7 +50,7 @@ fn the_ordinary_ddl_of_an_application_is_the_same_everywhere() {
         "ALTER TABLE store.customer ADD COLUMN name text DEFAULT 'nobody'",
         "ALTER TABLE store.customer ADD CONSTRAINT born CHECK (born > '1900-01-01')",
         "ALTER TABLE store.customer RENAME COLUMN name TO full_name",
-        "ALTER TABLE store.orders ALTER COLUMN total TYPE numeric(12,2)",
+        "ALTER TABLE store.customer ALTER COLUMN email TYPE varchar(200)",
         "ALTER INDEX store.customer_email RENAME TO customer_mail",
         "CREATE TABLE store.temporary_idea (LIKE store.customer INCLUDING ALL)",
         "DROP TABLE store.temporary_idea",

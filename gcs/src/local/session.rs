@@ -106,20 +106,15 @@ async fn serve(hub: &Rc<Hub>, outbox: &Rc<Outbox>, requests: &mut Requests) -> R
     let Some(caller) = greet(hub, outbox, greeting)? else { return Ok(()) };
     match caller.role {
         Role::Manager => {
-            let Some(manager) = take_over(hub, outbox, &caller).await else { return Ok(()) };
+            let Some(seat) = take_over(hub, outbox, &caller).await else { return Ok(()) };
+            let manager = &seat.manager;
             welcome(hub, outbox)?;
             manager.status(hub.status.borrow().clone());
             manager.flush();
-            let result = tokio::select! {
-                result = serve_manager(hub, &manager, requests) => result,
+            tokio::select! {
+                result = serve_manager(hub, manager, requests) => result,
                 result = manager.feed(hub) => result,
-            };
-            hub.managers.borrow_mut().retain(|_, other| !Rc::ptr_eq(other, &manager));
-            manager.end();
-            if manager.was_attached() {
-                tracing::info!(database = %caller.database, "the manager of a database has gone");
             }
-            result
         }
         Role::Backend => {
             welcome(hub, outbox)?;
@@ -168,8 +163,25 @@ fn welcome(hub: &Hub, outbox: &Outbox) -> Result<(), SessionError> {
     Ok(())
 }
 
+/// The place of a database's manager. It becomes free however the connection ends, also when an error of its writer drops the
+/// reader in the middle of a wait.
+struct Seat<'a> {
+    hub: &'a Hub,
+    manager: Rc<Manager>,
+}
+
+impl Drop for Seat<'_> {
+    fn drop(&mut self) {
+        self.hub.managers.borrow_mut().retain(|_, other| !Rc::ptr_eq(other, &self.manager));
+        self.manager.end();
+        if self.manager.was_attached() {
+            tracing::info!(database = %self.manager.database, "the manager of a database has gone");
+        }
+    }
+}
+
 /// Becomes the manager of the database, unless it has one. One whose connection is closed may still be there for an instant.
-async fn take_over(hub: &Rc<Hub>, outbox: &Rc<Outbox>, caller: &Caller) -> Option<Rc<Manager>> {
+async fn take_over<'a>(hub: &'a Rc<Hub>, outbox: &Rc<Outbox>, caller: &Caller) -> Option<Seat<'a>> {
     let present = || hub.managers.borrow().get(&caller.database).cloned();
     let wait = async {
         loop {
@@ -184,7 +196,7 @@ async fn take_over(hub: &Rc<Hub>, outbox: &Rc<Outbox>, caller: &Caller) -> Optio
     }
     let manager = Rc::new(Manager::new(hub.node(), caller.database.clone(), caller.incarnation, outbox.clone()));
     hub.managers.borrow_mut().insert(caller.database.clone(), manager.clone());
-    Some(manager)
+    Some(Seat { hub, manager })
 }
 
 async fn serve_manager(hub: &Hub, manager: &Rc<Manager>, requests: &mut Requests) -> Result<(), SessionError> {
