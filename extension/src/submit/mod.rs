@@ -268,7 +268,8 @@ impl Submission<'_> {
         loop {
             let state = self.slot.state();
             match state {
-                State::Certified => return Ok(self.slot.position()),
+                // Yielded at once, it is certified all the same; the wait for its turn finds out.
+                State::Certified | State::Yielded => return Ok(self.slot.position()),
                 State::Aborted => return Err(self.aborted(captured)),
                 State::Refused => {
                     copies = copies.saturating_sub(1);
