@@ -268,7 +268,7 @@ impl Submission<'_> {
         loop {
             let state = self.slot.state();
             match state {
-                // Told to yield before this process even heard the verdict: the wait for the turn answers that.
+                // Yielded at once, it is certified all the same; the wait for its turn finds out.
                 State::Certified | State::Yielded => return Ok(self.slot.position()),
                 State::Aborted => return Err(self.aborted(captured)),
                 State::Refused => {
