@@ -213,7 +213,8 @@ impl Manager {
         }
     }
 
-    fn link_lost(&mut self, why: &str) {
+    /// The link is down, by itself or because we want it to be.
+    fn drop_link(&mut self) {
         let was_up = matches!(self.connection, Connection::Up(_));
         self.area.state.set_writable(false, false);
         self.wait.watch(None);
@@ -222,6 +223,10 @@ impl Manager {
         self.unread = false;
         self.pause = if was_up { RECONNECT_MIN } else { (self.pause * 2).min(RECONNECT_MAX) };
         self.connection = Connection::Down { retry_at: Instant::now() + self.pause };
+    }
+
+    fn link_lost(&mut self, why: &str) {
+        self.drop_link();
         if self.complaint.as_deref() != Some(why) {
             let name = self.area.state.name.get();
             log::log(
@@ -389,7 +394,7 @@ impl Manager {
         let state = self.area.state;
         if state.serving.swap(false, Ordering::SeqCst) || !matches!(self.connection, Connection::Down { .. }) {
             let reason = self.shared.table.shared(|| state.reason.get());
-            self.link_lost("out of service");
+            self.drop_link();
             log::warn(
                 format!("database \"{}\" is out of service on this node", state.name.get()),
                 Some(reason.clone()),

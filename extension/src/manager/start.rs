@@ -101,7 +101,7 @@ impl Manager {
                 log::warn(format!("database \"{name}\" leaves its group without telling it"), None, None);
             }
             Err(error) => {
-                self.link_lost("stopping failed");
+                self.drop_link();
                 self.area.state.set_phase(Phase::Active);
                 launcher::answer(self.shared, self.area, Err(error));
                 return;
@@ -148,7 +148,7 @@ impl Manager {
             let happened = self.wait.wait(readable, false, Some(Duration::from_millis(100)));
             self.unread |= happened.readable;
         }
-        self.link_lost("replication is stopped");
+        self.drop_link();
         Ok(())
     }
 
