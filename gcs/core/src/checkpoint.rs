@@ -3,7 +3,7 @@
 //! ```text
 //! checkpoint  := version u8 = 1, index u64, term u64, group str,
 //!                members varint × (node u64, name str, address str),
-//!                databases varint × database, crc32c u32 of all before
+//!                databases ever u32, databases varint × database, crc32c u32 of all before
 //! database    := id u32, name str, head u64,
 //!                attachments varint × (node u64, generation u64, attached u8, incarnation u64,
 //!                                      committed u64, flushed u64, oldest_base u64),
@@ -45,6 +45,7 @@ pub fn encode(state: &State) -> Checkpoint {
         out.put_str(&member.name);
         out.put_str(&member.address);
     }
+    out.put_u32(state.databases_ever);
     out.put_varint(state.databases.len() as u64);
     for (id, database) in &state.databases {
         out.put_u32(id.0);
@@ -77,6 +78,7 @@ pub fn decode(bytes: &[u8], bounds: WindowBounds) -> Result<State, WireError> {
             address: reader.str("member address", NAME_BYTES_MAX)?.to_owned(),
         })
     })?;
+    let databases_ever = reader.u32()?;
     let databases = list(&mut reader, "databases", DATABASES_MAX as u64, |reader| {
         Ok((DatabaseId(reader.u32()?), read_database(reader, bounds)?))
     })?;
@@ -84,6 +86,7 @@ pub fn decode(bytes: &[u8], bounds: WindowBounds) -> Result<State, WireError> {
     let mut state = State::new(group, members, bounds);
     state.applied = applied;
     state.applied_term = applied_term;
+    state.databases_ever = databases_ever;
     state.databases = databases.into_iter().collect();
     Ok(state)
 }

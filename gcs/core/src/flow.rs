@@ -256,7 +256,11 @@ impl Flow {
 
     fn detach(&mut self, database: DatabaseId, state: &State, replies: &mut Vec<LocalReply>) {
         self.remove_subject(&Subject::Detach(database));
-        let Some(known) = state.database(database) else { return };
+        // The last to detach ends the database's life; asked again, it is detached all the same.
+        let Some(known) = state.database(database) else {
+            replies.push(LocalReply::Detached { database });
+            return;
+        };
         let Some(incarnation) = known.attachments.incarnation(self.me) else {
             replies.push(LocalReply::Detached { database });
             return;

@@ -74,6 +74,11 @@ impl Attachments {
         }
     }
 
+    /// Whether everyone who ever attached has detached.
+    pub fn nobody(&self) -> bool {
+        self.by_node.values().all(|attachment| attachment.incarnation.is_none())
+    }
+
     /// Reports never go back, and never beyond what was ordered.
     pub fn report(&mut self, node: NodeId, report: Report, head: Position) {
         if let Some(attachment) = self.by_node.get_mut(&node) {

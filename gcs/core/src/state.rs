@@ -21,6 +21,8 @@ pub struct State {
     pub applied: LogIndex,
     pub applied_term: u64,
     pub databases: BTreeMap<DatabaseId, Database>,
+    /// Databases ever numbered. A number is never given twice, so positions of different lives of a name do not mix.
+    pub databases_ever: u32,
     pub bounds: WindowBounds,
     bug: Option<PlantedBug>,
 }
@@ -70,7 +72,16 @@ pub enum Event {
 
 impl State {
     pub fn new(group: String, members: Vec<Member>, bounds: WindowBounds) -> State {
-        State { group, members, applied: LogIndex(0), applied_term: 0, databases: BTreeMap::new(), bounds, bug: None }
+        State {
+            group,
+            members,
+            applied: LogIndex(0),
+            applied_term: 0,
+            databases: BTreeMap::new(),
+            databases_ever: 0,
+            bounds,
+            bug: None,
+        }
     }
 
     pub fn plant(&mut self, bug: PlantedBug) {
@@ -130,10 +141,7 @@ impl State {
             Command::Attach { node, incarnation, generation, database } => {
                 Some(self.attach(node, incarnation, generation, database))
             }
-            Command::Detach { node, generation, database } => {
-                let detached = self.databases.get_mut(&database).is_some_and(|db| db.detach(node, generation));
-                Some(if detached { Event::Detached { node, database } } else { Event::DetachStale { node, database } })
-            }
+            Command::Detach { node, generation, database } => Some(self.detach(node, generation, database)),
             Command::Submit { tag, writeset } => {
                 let outcome = self.databases.get_mut(&tag.database).and_then(|db| db.submit(tag, &writeset, at));
                 Some(match outcome {
@@ -165,8 +173,13 @@ impl State {
         if known.is_none() && self.databases.len() >= DATABASES_MAX {
             return Event::AttachImpossible { node, name, incarnation };
         }
-        // Databases are numbered in the order in which they were first attached, from 1, and never forgotten.
-        let id = known.unwrap_or(DatabaseId(self.databases.len() as u32 + 1));
+        // What follows an attach of an earlier life of this name comes too late.
+        if known.is_none() && generation != Generation::default() {
+            return Event::AttachStale { node, name };
+        }
+        // Databases are numbered in the order in which they were first attached, from 1.
+        let id = known.unwrap_or(DatabaseId(self.databases_ever + 1));
+        self.databases_ever = self.databases_ever.max(id.0);
         let database = self.databases.entry(id).or_insert_with(|| {
             let mut database = Database::new(name.clone(), self.bounds);
             if let Some(bug) = self.bug {
@@ -178,5 +191,16 @@ impl State {
             Some(serve_from) => Event::Attached { node, database: id, name, incarnation, serve_from },
             None => Event::AttachStale { node, name },
         }
+    }
+
+    /// With the last detach the database's life in the group ends: whoever starts it again starts from nothing.
+    fn detach(&mut self, node: NodeId, generation: Generation, id: DatabaseId) -> Event {
+        let Some(database) = self.databases.get_mut(&id).and_then(|db| db.detach(node, generation).then_some(db)) else {
+            return Event::DetachStale { node, database: id };
+        };
+        if database.attachments.nobody() {
+            self.databases.remove(&id);
+        }
+        Event::Detached { node, database: id }
     }
 }
