@@ -36,6 +36,8 @@ CREATE VIEW pg_catalog.pg_stat_postgres_r AS
         pg_catalog.max(value) FILTER (WHERE name = 'verdict_wait_us') / 1000.0 AS verdict_wait_ms,
         pg_catalog.max(value) FILTER (WHERE name = 'gate_waits') AS gate_waits,
         pg_catalog.max(value) FILTER (WHERE name = 'gate_wait_us') / 1000.0 AS gate_wait_ms,
+        pg_catalog.max(value) FILTER (WHERE name = 'lag_waits') AS lag_waits,
+        pg_catalog.max(value) FILTER (WHERE name = 'lag_wait_us') / 1000.0 AS lag_wait_ms,
         pg_catalog.max(value) FILTER (WHERE name = 'bytes_sent') AS bytes_sent,
         pg_catalog.max(value) FILTER (WHERE name = 'bytes_received') AS bytes_received,
         pg_catalog.max(value) FILTER (WHERE name = 'resubmissions') AS resubmissions,

@@ -86,12 +86,16 @@ fn pre_commit() {
     commit_local(shared, database, slot, place);
 }
 
-/// A transaction that was told to give way while its session was idle learns it at its next statement.
-pub fn before_statement() {
+/// A transaction that was told to give way while its session was idle learns it at its next statement. One that writes lets
+/// what is already ordered go first.
+pub fn before_statement(writes: bool) {
     if let (Some(database), Some((slot, _))) = (session::database(), shmem::get().and_then(|shared| shared.my_slot()))
         && !session::is_remote_backend()
     {
         raise_if_victim(database, slot);
+    }
+    if writes {
+        session::let_ordered_go_first();
     }
 }
 
@@ -219,6 +223,9 @@ pub fn announce(area: &DatabaseArea, moved: gate::Moved) {
         latch::wake(owner);
     }
     apply::pool::wake_dependents(area, moved.committed);
+    if area.gate.ahead() <= guc::apply_lag_target() {
+        area.state.lag_fell.broadcast();
+    }
     let catching_up = !area.state.serving.load(std::sync::atomic::Ordering::Relaxed);
     if moved.room_wanted || (catching_up && area.caught_up()) {
         area.state.manager.wake();

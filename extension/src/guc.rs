@@ -8,6 +8,7 @@ use pgrx::guc::{GucContext, GucFlags, GucRegistry, GucSetting};
 /// The most remote backends one database may have.
 pub const APPLY_WORKERS_MAX: usize = 16;
 
+static APPLY_LAG_TARGET: GucSetting<i32> = GucSetting::<i32>::new(8);
 static APPLY_QUEUE_SIZE: GucSetting<i32> = GucSetting::<i32>::new(16 * 1024);
 static APPLY_WORKERS: GucSetting<i32> = GucSetting::<i32>::new(4);
 static COMMIT_TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(10_000);
@@ -21,6 +22,16 @@ const DEFAULT_SOCKET: &CStr = c"/run/gcs/gcs.sock";
 
 /// Called while libraries are preloaded.
 pub fn define() {
+    GucRegistry::define_int_guc(
+        c"postgres_r.apply_lag_target",
+        c"How many positions may wait to be applied here while a statement begins to write.",
+        c"With more of them it waits, for a second at most: what it writes would probably lose to one of them.",
+        &APPLY_LAG_TARGET,
+        0,
+        crate::gate::WINDOW as i32,
+        GucContext::Sighup,
+        GucFlags::default(),
+    );
     GucRegistry::define_int_guc(
         c"postgres_r.apply_queue_size",
         c"Shared memory for writesets of other nodes that wait to be applied, for each replicated database.",
@@ -89,6 +100,10 @@ pub fn define() {
         GucContext::Sighup,
         GucFlags::UNIT_MS,
     );
+}
+
+pub fn apply_lag_target() -> u64 {
+    APPLY_LAG_TARGET.get() as u64
 }
 
 pub fn apply_queue_bytes() -> usize {

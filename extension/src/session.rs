@@ -2,16 +2,19 @@
 
 use std::cell::Cell;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use gcs_writeset::Position;
 
 use crate::pg::{clock, process, xact};
 use crate::shmem::{self, DatabaseArea, Phase};
-use crate::{capture, commit, error};
+use crate::{capture, commit, error, guc};
 
 /// How long a node may be without its group before its first write waits no more.
 const WRITABLE_GRACE: Duration = Duration::from_millis(1500);
+
+/// How long a statement that writes lets what is already ordered go first.
+const LAG_WAIT_MAX: Duration = Duration::from_secs(1);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Part {
@@ -93,6 +96,22 @@ pub fn ensure_writable() {
     if let Some((slot, _)) = shmem::get().and_then(|shared| shared.my_slot()) {
         slot.announce_base(area.index, capture::base::current());
     }
+}
+
+/// Lets what is already ordered go first: a transaction that takes locks now would lose to it, or hold it up. Without this a
+/// node that has fallen behind a busy one works for nothing: all it does is lose, and losing slows its remote backends
+/// down. Called before a statement that writes; interrupts are served. The wait is bounded, since nothing is wrong with trying.
+pub fn let_ordered_go_first() {
+    let Some(area) = database() else { return };
+    let target = guc::apply_lag_target();
+    if is_remote_backend() || area.gate.ahead() <= target {
+        return;
+    }
+    let state = area.state;
+    let started = Instant::now();
+    state.lag_fell.wait_until(LAG_WAIT_MAX, || area.gate.ahead() <= target);
+    state.counters.lag_waits.one();
+    state.counters.lag_wait_us.time(started.elapsed());
 }
 
 /// A leader that changes or a daemon that starts again costs a moment, not an error; once that has passed, the error comes at

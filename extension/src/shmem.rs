@@ -147,6 +147,8 @@ pub struct Database {
     pub serving: AtomicBool,
     pub serving_changed: Condition,
     pub writable_changed: Condition,
+    /// No more positions wait to be applied than may.
+    pub lag_fell: Condition,
 
     pub leader: AtomicU64,
     pub term: AtomicU64,

@@ -75,6 +75,9 @@ counters! {
     /// How often a turn at the gate had to be waited for.
     gate_waits,
     gate_wait_us,
+    /// How often a statement that writes let what is already ordered go first.
+    lag_waits,
+    lag_wait_us,
     /// Bytes of writesets sent.
     bytes_sent,
     /// Bytes received from gcs.

@@ -44,6 +44,9 @@ fn pgbench_tpcb_on_three_nodes_keeps_its_sums_and_the_nodes_equal() {
         assert_eq!(report.complaints, Vec::<String>::new(), "node {}", index + 1);
         assert!(report.transactions > 0, "node {} did nothing", index + 1);
     }
+    let done = |report: &Report| report.transactions;
+    let (least, most) = (reports.iter().map(done).min().unwrap(), reports.iter().map(done).max().unwrap());
+    assert!(least * 20 > most, "a node starves: {least} transactions against {most}");
     group.settle();
     let total: u64 = reports.iter().map(|report| report.transactions).sum();
     for count in group.values("SELECT count(*) FROM pgbench_history") {

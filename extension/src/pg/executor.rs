@@ -5,14 +5,14 @@ use std::sync::OnceLock;
 use pgrx::pg_sys;
 
 struct Hook {
-    before: fn(),
+    before: fn(bool),
     previous: pg_sys::ExecutorStart_hook_type,
 }
 
 static HOOK: OnceLock<Hook> = OnceLock::new();
 
-/// Calls `before` ahead of every plan; it may raise an ERROR. Called while libraries are preloaded.
-pub fn before_start(before: fn()) {
+/// Calls `before` ahead of every plan, with whether it may write or lock rows; it may raise an ERROR. Called while libraries are preloaded.
+pub fn before_start(before: fn(bool)) {
     // SAFETY: loading libraries, single-threaded.
     let previous = unsafe { pg_sys::ExecutorStart_hook };
     if HOOK.set(Hook { before, previous }).is_ok() {
@@ -32,14 +32,19 @@ unsafe extern "C-unwind" {
 unsafe extern "C-unwind" fn on_start(query: *mut pg_sys::QueryDesc, flags: std::ffi::c_int) {
     // SAFETY: passes on what we were given.
     unsafe {
-        tell_start();
+        tell_start(query);
         HOOK.get().and_then(|hook| hook.previous).unwrap_or(start_by_postgres)(query, flags);
     }
 }
 
 #[pgrx::pg_guard]
-unsafe extern "C-unwind" fn tell_start() {
+unsafe extern "C-unwind" fn tell_start(query: *mut pg_sys::QueryDesc) {
     if let Some(hook) = HOOK.get() {
-        (hook.before)();
+        // SAFETY: ExecutorStart is given a query with its plan.
+        let writes = unsafe {
+            let plan = (*query).plannedstmt;
+            (*query).operation != pg_sys::CmdType::CMD_SELECT || (*plan).hasModifyingCTE || !(*plan).rowMarks.is_null()
+        };
+        (hook.before)(writes);
     }
 }
