@@ -44,11 +44,11 @@ install: build
 demo: install
 	$(RELEASE)/demo
 
-test: setup lint install unit pgtest e2e
+test: setup lint install unit e2e
 
-# What needs no server: rules, checkers, simulator, tidy.
+# What needs no PostgreSQL: rules, checkers, simulator, real daemons, tidy.
 unit: setup
-	SEEDS=$(SEEDS) cargo test $(PROFILE) --locked $(CRATES) --lib --bins --test 'core*' --test 'tidy*' --test 'sim*'
+	SEEDS=$(SEEDS) cargo test $(PROFILE) --locked $(CRATES) --lib --bins --test 'core*' --test 'daemon*' --test 'tidy*' --test 'sim*'
 
 # One after the other: each end-to-end file has a group of its own, and two of them would share the processors.
 e2e:
