@@ -26,7 +26,7 @@ fn three_nodes_at_repeatable_read_show_no_anomaly() {
     );
     assert!(count(Outcome::Committed) > 100, "too little happened to show anything");
     assert_eq!(count(Outcome::Unknown), 0, "a healthy group knows the outcome of every commit");
-    let found = append::check(&history, Some(&last));
+    let found = append::check(&history, append::Isolation::Snapshot, Some(&last));
     let texts: Vec<String> = found.iter().take(5).map(|anomaly| anomaly.explain(&history)).collect();
     assert!(found.is_empty(), "{} anomalies, the first:\n{}", found.len(), texts.join("\n"));
 }
