@@ -89,7 +89,7 @@ fn check_size(captured: &Captured) -> Result<(), Failure> {
     if captured.body.len() > limit {
         return Err(Failure::Definite(error::too_large(captured.body.len(), limit)));
     }
-    let groups = captured.unguarded.iter().map(|group| group.exclusive.len() + group.shared.len());
+    let groups = captured.unguarded.iter().map(|group| group.len());
     let keys = captured.exclusive.len() + captured.shared.len() + groups.sum::<usize>();
     if keys > KEYS_MAX {
         return Err(Failure::Definite(error::too_many_keys(keys, KEYS_MAX)));
@@ -144,11 +144,18 @@ impl Submission<'_> {
         self.slot.announce_base(self.database.index, self.database.gate.committed());
         let base = self.database.gate.committed();
         let (started_at, committed_at) = xact::times();
-        let mut groups = vec![KeyGroup { base, exclusive: captured.exclusive.clone(), shared: captured.shared.clone() }];
+        let mut groups = vec![KeyGroup {
+            base,
+            exclusive: captured.exclusive.clone(),
+            shared: captured.shared.clone(),
+            ..KeyGroup::default()
+        }];
         groups.extend(captured.unguarded.iter().cloned());
         let oldest_base = self.database.gate.oldest_base().min(base);
         let has_statements = captured.has_statements;
-        (Envelope { has_statements, chunks, oldest_base, started_at, committed_at, groups }, committed_at)
+        let envelope =
+            Envelope { has_statements, chunks, oldest_base, started_at, committed_at, groups, ..Envelope::default() };
+        (envelope, committed_at)
     }
 
     fn frame(&self, request: &Request, payload: &[u8]) -> Result<Vec<u8>, Failure> {
