@@ -107,6 +107,8 @@ fn raise_if_victim(database: &DatabaseArea, slot: &Slot) {
 }
 
 fn commit_local(shared: &'static Shared, database: &'static DatabaseArea, slot: &'static Slot, place: ProcNo) {
+    // Later, when the group has certified the transaction, it could no longer fail.
+    xact::check_serializable();
     let captured = capture::take();
     // Without an id there would be no commit record to carry the position.
     xact::ensure_id();

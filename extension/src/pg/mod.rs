@@ -26,7 +26,7 @@ pub mod process;
 pub mod query;
 pub mod relation;
 pub mod role;
-mod rowlock;
+pub mod rowlock;
 pub mod sequence;
 pub mod setting;
 pub mod shmem;
