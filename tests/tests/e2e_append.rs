@@ -12,7 +12,7 @@ use postgres_r_tests::workload::lists::{self, Shape};
 
 #[test]
 fn three_nodes_at_repeatable_read_show_no_anomaly() {
-    let shape = Shape { isolation: IsolationLevel::RepeatableRead, tables: 1 };
+    let shape = Shape { isolation: IsolationLevel::RepeatableRead, tables: 8 };
     judge(shape, Isolation::Snapshot);
 }
 
