@@ -25,6 +25,7 @@ pub mod origin;
 pub mod process;
 pub mod query;
 pub mod relation;
+pub mod rerun;
 pub mod role;
 pub mod rowlock;
 pub mod sequence;

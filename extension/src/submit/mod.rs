@@ -22,10 +22,10 @@ use gcs_writeset::{KeyGroup, Position, Sequence, SlotId};
 
 use crate::capture::Captured;
 use crate::error::{self, Error};
-use crate::guc;
 use crate::pg::process::ProcNo;
 use crate::pg::{interrupt, latch, xact};
 use crate::shmem::{DatabaseArea, Shared};
+use crate::{guc, retry};
 
 use connection::{Connection, Sent};
 use slot::{Slot, State};
@@ -360,6 +360,7 @@ impl Submission<'_> {
         Failure::Definite(match cause {
             AbortCause::Conflict { winner, winner_node, key_index } => {
                 counters.aborts_conflict.one();
+                retry::lost_to(winner);
                 let what = captured.describe(key_index).map(|found| (found.table, found.key));
                 error::conflict(what, winner, &self.database.state.node_name(winner_node))
             }
