@@ -125,6 +125,8 @@ fn decide(shared: &'static Shared) {
         return;
     }
     session::ensure_writable();
+    // Later, when the group has certified the transaction, it could no longer fail.
+    xact::check_serializable();
     let captured = capture::take();
     // Decided early, it may yet be rolled back with a subtransaction, of which capture need not hear.
     capture::reset();

@@ -37,6 +37,9 @@ pub struct Command(pub u32);
 pub enum Guard {
     /// A lock of PostgreSQL that this transaction holds.
     Locked,
+    /// The same, against all but those who only lock: what they do elsewhere takes no lock here. They may have committed after this
+    /// position, at which we had ours.
+    Held(Position),
     /// Nothing; whatever was ordered after `base` may conflict.
     Since(Position),
 }
@@ -273,7 +276,7 @@ impl Buffer {
     }
 
     fn class(&mut self, strength: Strength, guard: Guard) -> u16 {
-        let Guard::Since(base) = guard else {
+        let (Guard::Since(base) | Guard::Held(base)) = guard else {
             return if strength == Strength::Exclusive { LOCKED_EXCLUSIVE } else { LOCKED_SHARED };
         };
         let index = match self.bases.iter().rposition(|&known| known == base) {

@@ -27,7 +27,7 @@ pub mod query;
 pub mod relation;
 pub mod rerun;
 pub mod role;
-mod rowlock;
+pub mod rowlock;
 pub mod sequence;
 pub mod setting;
 pub mod shmem;
