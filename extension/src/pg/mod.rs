@@ -34,6 +34,7 @@ pub mod snapshot;
 pub mod socket;
 pub mod statement;
 pub mod subtransaction;
+pub mod tempfile;
 pub mod timer;
 pub mod trigger;
 pub mod utility;

@@ -147,8 +147,13 @@ impl<'a> Items<'a> {
     }
 
     /// Goes on with other bytes, keeping the relations defined so far.
-    pub fn resume_at(self, body: &'a [u8]) -> Items<'a> {
+    pub fn resume_at<'b>(self, body: &'b [u8]) -> Items<'b> {
         Items { reader: Reader::new(body), columns: self.columns }
+    }
+
+    /// Bytes behind the last item.
+    pub fn remaining(&self) -> usize {
+        self.reader.remaining()
     }
 
     fn read(&mut self) -> Result<Item<'a>, WireError> {
