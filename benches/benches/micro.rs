@@ -40,7 +40,11 @@ fn tpcb_envelope(position: u64) -> Envelope {
     let exclusive = vec![row(1, 1_000_000), row(2, 100_000), row(3, 100_000)];
     let shared = (0..4).map(|table| Key::new(Namespace::Relation, table, 0)).collect();
     let base = Position(position.saturating_sub(8));
-    Envelope { oldest_base: base, groups: vec![KeyGroup { base, exclusive, shared }], ..Envelope::default() }
+    Envelope {
+        oldest_base: base,
+        groups: vec![KeyGroup { base, exclusive, shared, ..KeyGroup::default() }],
+        ..Envelope::default()
+    }
 }
 
 fn codec(criterion: &mut Criterion) {

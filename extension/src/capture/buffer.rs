@@ -457,7 +457,7 @@ mod tests {
         let taken = buffer.take();
         assert_eq!(taken.exclusive, [key(1)]);
         assert_eq!(taken.shared, [key(2)]);
-        assert_eq!(taken.unguarded, [KeyGroup { base: Position(7), exclusive: vec![key(3)], shared: vec![] }]);
+        assert_eq!(taken.unguarded, [KeyGroup { base: Position(7), exclusive: vec![key(3)], ..KeyGroup::default() }]);
         assert_eq!(taken.origins.last().unwrap().source, Source(9));
     }
 }

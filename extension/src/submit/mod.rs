@@ -88,7 +88,7 @@ pub fn submit(
 }
 
 fn check_keys(captured: &Captured) -> Result<(), Failure> {
-    let groups = captured.unguarded.iter().map(|group| group.exclusive.len() + group.shared.len());
+    let groups = captured.unguarded.iter().map(KeyGroup::len);
     let keys = captured.exclusive.len() + captured.shared.len() + groups.sum::<usize>();
     if keys > KEYS_MAX { Err(Failure::Definite(error::too_many_keys(KEYS_MAX))) } else { Ok(()) }
 }
@@ -172,11 +172,14 @@ impl Submission<'_> {
             base,
             exclusive: std::mem::take(&mut captured.exclusive),
             shared: std::mem::take(&mut captured.shared),
+            ..KeyGroup::default()
         }];
         groups.append(&mut captured.unguarded);
         let oldest_base = self.database.gate.oldest_base().min(base);
         let has_statements = captured.has_statements;
-        (Envelope { has_statements, chunks, oldest_base, started_at, committed_at, groups }, committed_at)
+        let envelope =
+            Envelope { has_statements, chunks, oldest_base, started_at, committed_at, groups, ..Envelope::default() };
+        (envelope, committed_at)
     }
 
     fn frame(&self, request: &Request, payload: &[u8]) -> Result<Vec<u8>, Failure> {
@@ -200,6 +203,7 @@ impl Submission<'_> {
         }
         let progress = &self.slot.progress;
         progress.sending(self.database, total, captured.rows);
+        self.deadline = Instant::now() + CHUNK_TIMEOUT;
         let mut window = Window { first: 0, chunks: VecDeque::new(), sent: 0 };
         let mut attach = self.attaches();
         while self.slot.chunks.count() < count {
@@ -303,6 +307,9 @@ impl Submission<'_> {
     fn wait_for_verdict(&self, frame: &[u8], mut attach: u64, captured: &Captured) -> Result<Position, Failure> {
         // Copies of the submission that may yet be ordered. A refusal takes one back.
         let mut copies = 1u32;
+        // While a large writeset comes in, our verdict stands behind it: the wait counts from the last word of that.
+        let mut deadline = self.deadline;
+        let mut progress = self.database.progress();
         loop {
             let state = self.slot.state();
             match state {
@@ -321,7 +328,12 @@ impl Submission<'_> {
                 }
                 _ => {}
             }
-            let left = self.deadline.saturating_duration_since(Instant::now());
+            let made = self.database.progress();
+            if made != progress {
+                progress = made;
+                deadline = deadline.max(Instant::now() + guc::commit_timeout());
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
             if (left.is_zero() || interrupt::die_pending()) && self.slot.give_up(self.sequence) {
                 return Err(if copies == 0 { self.never_sent() } else { self.gave_up(left) });
             }

@@ -157,7 +157,7 @@ impl Certifier {
     }
 
     fn judge(&self, position: Position, envelope: &Envelope) -> Verdict {
-        for group in envelope.groups.iter().filter(|group| !group.exclusive.is_empty() || !group.shared.is_empty()) {
+        for group in envelope.groups.iter().filter(|group| !group.is_empty()) {
             if group.base >= position {
                 return Verdict::Aborted(AbortCause::Malformed);
             }
@@ -173,7 +173,9 @@ impl Certifier {
                 let key_index = key_index as u32;
                 return Verdict::Aborted(AbortCause::Conflict { winner: last, winner_node, key_index });
             }
-            depends_on = depends_on.max(last);
+            if mode != Mode::Checked {
+                depends_on = depends_on.max(last);
+            }
         }
         Verdict::Certified { depends_on: self.effective_dependency(depends_on) }
     }
@@ -183,7 +185,7 @@ impl Certifier {
         let holders = self.table.get(key)?;
         match mode {
             Mode::Exclusive if self.bug == Some(PlantedBug::SharedForgotten) => Some(holders.exclusive),
-            Mode::Exclusive => Some(holders.exclusive.max(holders.shared)),
+            Mode::Exclusive | Mode::Checked => Some(holders.exclusive.max(holders.shared)),
             Mode::Shared => Some(holders.exclusive),
         }
         .filter(|&last| last > self.horizon)

@@ -6,12 +6,15 @@ use gcs_writeset::writeset::Envelope;
 use gcs_writeset::{Key, KeyGroup, Mode, NodeId, Position};
 use proptest::prelude::*;
 
+/// How far back the base is; exclusive, shared and checked keys.
+type Group = (u64, Vec<u64>, Vec<u64>, Vec<u64>);
+
 /// One step of a history; bases are given by how far they are from the head.
 #[derive(Clone, Debug)]
 enum Step {
     Order {
         node: u64,
-        groups: Vec<(u64, Vec<u64>, Vec<u64>)>,
+        groups: Vec<Group>,
     },
     RaiseHorizon {
         back: u64,
@@ -22,7 +25,7 @@ enum Step {
 
 fn step() -> impl Strategy<Value = Step> {
     let keys = || prop::collection::vec(0..12u64, 0..3);
-    let group = (0..12u64, keys(), keys());
+    let group = (0..12u64, keys(), keys(), keys());
     prop_oneof![
         10 => (1..4u64, prop::collection::vec(group, 1..3)).prop_map(|(node, groups)| Step::Order { node, groups }),
         2 => (0..15u64).prop_map(|back| Step::RaiseHorizon { back }),
@@ -48,7 +51,7 @@ impl BruteForce {
         let mut depends_on = self.horizon;
         for (key_index, (key, mode, base)) in keys.iter().enumerate() {
             let against = |held: &[(Key, Mode)]| {
-                held.iter().any(|(k, m)| k == key && (*m == Mode::Exclusive || *mode == Mode::Exclusive))
+                held.iter().any(|(k, m)| k == key && *m != Mode::Checked && (*m != Mode::Shared || *mode != Mode::Shared))
             };
             let holders = self.certified.iter().filter(|(_, _, held)| against(held));
             let Some((last, winner_node, _)) = holders.max_by_key(|(position, _, _)| *position) else { continue };
@@ -56,19 +59,22 @@ impl BruteForce {
                 let (winner, winner_node, key_index) = (*last, *winner_node, key_index as u32);
                 return Verdict::Aborted(AbortCause::Conflict { winner, winner_node, key_index });
             }
-            depends_on = depends_on.max(*last);
+            if *mode != Mode::Checked {
+                depends_on = depends_on.max(*last);
+            }
         }
         self.certified.push((position, node, keys.iter().map(|(key, mode, _)| (*key, *mode)).collect()));
         Verdict::Certified { depends_on }
     }
 }
 
-fn envelope(head: u64, groups: &[(u64, Vec<u64>, Vec<u64>)]) -> Envelope {
+fn envelope(head: u64, groups: &[Group]) -> Envelope {
     let keys = |keys: &[u64]| keys.iter().copied().map(Key).collect();
-    let group = |(back, exclusive, shared): &(u64, Vec<u64>, Vec<u64>)| KeyGroup {
+    let group = |(back, exclusive, shared, checked): &Group| KeyGroup {
         base: Position(head.saturating_sub(*back)),
         exclusive: keys(exclusive),
         shared: keys(shared),
+        checked: keys(checked),
     };
     Envelope { groups: groups.iter().map(group).collect(), ..Envelope::default() }
 }

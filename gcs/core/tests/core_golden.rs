@@ -68,14 +68,15 @@ where
     Ok(args.lookup(key).map(|argument| argument.value.parse()).transpose()?.unwrap_or(otherwise))
 }
 
-/// `base=2 x=1,2 s=3`, and a second group after `base2`.
+/// `base=2 x=1,2 s=3 c=4`, and a second group after `base2`.
 fn envelope(args: &mut ArgumentConsumer<'_>) -> Result<Envelope, Box<dyn Error>> {
     let mut groups = Vec::new();
     for suffix in ["", "2"] {
         let mut text = |key: &str| args.lookup(&format!("{key}{suffix}")).map(|argument| argument.value.clone());
         let (base, exclusive, shared) = (text("base"), numbers(text("x"))?, numbers(text("s"))?);
+        let checked = numbers(text("c"))?;
         if let Some(base) = base {
-            groups.push(KeyGroup { base: Position(base.parse()?), exclusive, shared });
+            groups.push(KeyGroup { base: Position(base.parse()?), exclusive, shared, checked });
         }
     }
     let oldest_base = Position(optional(args, "oldest", 0)?);

@@ -368,7 +368,7 @@ pub fn writeset(key: u64, base: Position) -> Vec<u8> {
 }
 
 pub fn writeset_with(key: u64, base: Position, chunks: u32, body: &[u8]) -> Vec<u8> {
-    let groups = vec![KeyGroup { base, exclusive: vec![Key(key)], shared: vec![] }];
+    let groups = vec![KeyGroup { base, exclusive: vec![Key(key)], ..KeyGroup::default() }];
     Envelope { groups, chunks, oldest_base: base, ..Default::default() }.encode(body)
 }
 

@@ -89,6 +89,8 @@ pub trait PutItem {
     fn put_delete(&mut self, relation: u32);
     fn put_statement(&mut self, role: &str, settings: &[(&str, &str)], text: &str);
     fn put_datum(&mut self, datum: Datum<'_>);
+    /// Opens a physical datum of that length; its bytes follow.
+    fn put_physical_header(&mut self, length: usize);
 }
 
 impl PutItem for Vec<u8> {
@@ -130,6 +132,9 @@ impl PutItem for Vec<u8> {
         };
         self.put_varint((bytes.len() as u64) << 3 | kind);
         self.extend_from_slice(bytes);
+    }
+    fn put_physical_header(&mut self, length: usize) {
+        self.put_varint((length as u64) << 3 | 1);
     }
 }
 

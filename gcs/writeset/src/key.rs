@@ -19,11 +19,13 @@ pub enum Namespace {
     Schema = 5,
 }
 
-/// Two holders conflict unless both are shared.
+/// Two holders conflict unless both are shared. A checked key conflicts with every earlier holder and is not held itself: what
+/// was read must still stand, and later writers do not mind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Mode {
     Exclusive,
     Shared,
+    Checked,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -68,4 +70,16 @@ pub struct KeyGroup {
     pub base: Position,
     pub exclusive: Vec<Key>,
     pub shared: Vec<Key>,
+    pub checked: Vec<Key>,
+}
+
+impl KeyGroup {
+    /// How many keys.
+    pub fn len(&self) -> usize {
+        self.exclusive.len() + self.shared.len() + self.checked.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
 }

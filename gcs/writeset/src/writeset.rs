@@ -1,26 +1,29 @@
 //! The envelope of a writeset: what the group reads to certify it, around a body that only PostgreSQL reads.
 //!
 //! ```text
-//! version      u8    1
-//! flags        u8    bit 0: the body holds statements
+//! version      u8    2
+//! flags        u8    bit 0: the body holds statements; bit 1: there is a commit token
 //! chunks       u32   how many chunks of this tag hold the front of the body; 0 for all but large transactions
 //! oldest_base  u64   the oldest base that a transaction of this node may still use (the horizon, docs/certification.md)
 //! started_at   i64   transaction start, microseconds since 2000-01-01 UTC
 //! committed_at i64   when COMMIT was asked for, same unit
-//! groups       varint, then each: base u64, exclusive varint, shared varint, that many u64 keys, exclusive ones first
+//! token        16 bytes, if the flag says so
+//! application  varint length, then UTF-8: application_name of the session
+//! groups       varint, then each: base u64, exclusive varint, shared varint, checked varint, that many u64 keys in that order
 //! body         varint length, then the bytes
 //! crc32c       u32   of all before
 //! ```
 //!
 //! A key's *index*, which a verdict names, counts the keys as they stand here, through all groups.
 
-use crate::bounds::KEYS_MAX;
+use crate::bounds::{KEYS_MAX, NAME_BYTES_MAX};
 use crate::id::Position;
 use crate::key::{Key, KeyGroup, Mode};
 use crate::wire::{Put, Reader, WireError};
 
-pub const VERSION: u8 = 1;
+pub const VERSION: u8 = 2;
 const FLAG_STATEMENTS: u8 = 1;
+const FLAG_TOKEN: u8 = 2;
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Envelope {
@@ -29,26 +32,36 @@ pub struct Envelope {
     pub oldest_base: Position,
     pub started_at: i64,
     pub committed_at: i64,
+    /// By which the client can ask for the outcome; see `postgres_r.set_commit_token`.
+    pub token: Option<[u8; 16]>,
+    /// For whoever loses against this writeset.
+    pub application: String,
     pub groups: Vec<KeyGroup>,
 }
 
 impl Envelope {
     /// Encodes the envelope around `body`.
     pub fn encode(&self, body: &[u8]) -> Vec<u8> {
-        let keys: usize = self.groups.iter().map(|g| g.exclusive.len() + g.shared.len()).sum();
+        let keys: usize = self.groups.iter().map(|g| g.len()).sum();
         let mut out = Vec::with_capacity(64 + keys * 8 + self.groups.len() * 12 + body.len());
         out.put_u8(VERSION);
-        out.put_u8(if self.has_statements { FLAG_STATEMENTS } else { 0 });
+        let statements = if self.has_statements { FLAG_STATEMENTS } else { 0 };
+        out.put_u8(statements | if self.token.is_some() { FLAG_TOKEN } else { 0 });
         out.put_u32(self.chunks);
         out.put_u64(self.oldest_base.0);
         out.put_i64(self.started_at);
         out.put_i64(self.committed_at);
+        if let Some(token) = &self.token {
+            out.extend_from_slice(token);
+        }
+        out.put_str(&self.application);
         out.put_varint(self.groups.len() as u64);
         for group in &self.groups {
             out.put_u64(group.base.0);
             out.put_varint(group.exclusive.len() as u64);
             out.put_varint(group.shared.len() as u64);
-            for key in group.exclusive.iter().chain(&group.shared) {
+            out.put_varint(group.checked.len() as u64);
+            for key in group.exclusive.iter().chain(&group.shared).chain(&group.checked) {
                 out.put_u64(key.0);
             }
         }
@@ -73,7 +86,7 @@ impl Envelope {
             return Err(WireError::Unknown { what: "writeset version", value: u64::from(version) });
         }
         let flags = reader.u8()?;
-        if flags & !FLAG_STATEMENTS != 0 {
+        if flags & !(FLAG_STATEMENTS | FLAG_TOKEN) != 0 {
             return Err(WireError::Unknown { what: "writeset flags", value: u64::from(flags) });
         }
         let mut envelope = Envelope {
@@ -82,6 +95,8 @@ impl Envelope {
             oldest_base: Position(reader.u64()?),
             started_at: reader.i64()?,
             committed_at: reader.i64()?,
+            token: (flags & FLAG_TOKEN != 0).then(|| reader.array()).transpose()?,
+            application: reader.str("application name", NAME_BYTES_MAX)?.to_owned(),
             groups: Vec::new(),
         };
         let mut left = KEYS_MAX as u64;
@@ -98,7 +113,8 @@ impl Envelope {
     pub fn keys(&self) -> impl Iterator<Item = (Key, Mode, Position)> + '_ {
         self.groups.iter().flat_map(|group| {
             let exclusive = group.exclusive.iter().map(|&key| (key, Mode::Exclusive, group.base));
-            exclusive.chain(group.shared.iter().map(|&key| (key, Mode::Shared, group.base)))
+            let shared = group.shared.iter().map(|&key| (key, Mode::Shared, group.base));
+            exclusive.chain(shared).chain(group.checked.iter().map(|&key| (key, Mode::Checked, group.base)))
         })
     }
 }
@@ -107,12 +123,18 @@ fn decode_group(reader: &mut Reader<'_>, left: &mut u64) -> Result<KeyGroup, Wir
     let base = Position(reader.u64()?);
     let exclusive = reader.varint()?;
     let shared = reader.varint()?;
-    let total = exclusive.saturating_add(shared);
+    let checked = reader.varint()?;
+    let total = exclusive.saturating_add(shared).saturating_add(checked);
     if total > *left {
         return Err(WireError::TooLarge { what: "number of keys", value: total, limit: *left });
     }
     *left -= total;
-    Ok(KeyGroup { base, exclusive: decode_keys(reader, exclusive)?, shared: decode_keys(reader, shared)? })
+    Ok(KeyGroup {
+        base,
+        exclusive: decode_keys(reader, exclusive)?,
+        shared: decode_keys(reader, shared)?,
+        checked: decode_keys(reader, checked)?,
+    })
 }
 
 fn decode_keys(reader: &mut Reader<'_>, count: u64) -> Result<Vec<Key>, WireError> {
@@ -127,23 +149,22 @@ mod tests {
 
     fn group() -> impl Strategy<Value = KeyGroup> {
         let keys = || prop::collection::vec(any::<u64>().prop_map(Key), 0..8);
-        (any::<u64>(), keys(), keys()).prop_map(|(base, exclusive, shared)| KeyGroup {
+        (any::<u64>(), keys(), keys(), keys()).prop_map(|(base, exclusive, shared, checked)| KeyGroup {
             base: Position(base),
             exclusive,
             shared,
+            checked,
         })
     }
 
     fn envelope() -> impl Strategy<Value = Envelope> {
-        (any::<bool>(), any::<u32>(), any::<u64>(), any::<i64>(), any::<i64>(), prop::collection::vec(group(), 0..4))
-            .prop_map(|(has_statements, chunks, oldest_base, started_at, committed_at, groups)| Envelope {
-                has_statements,
-                chunks,
-                oldest_base: Position(oldest_base),
-                started_at,
-                committed_at,
-                groups,
-            })
+        let head = (any::<bool>(), any::<u32>(), any::<u64>(), any::<i64>(), any::<i64>());
+        let names = (any::<Option<[u8; 16]>>(), "[a-zé]{0,20}");
+        (head, names, prop::collection::vec(group(), 0..4)).prop_map(|(head, (token, application), groups)| {
+            let (has_statements, chunks, oldest_base, started_at, committed_at) = head;
+            let oldest_base = Position(oldest_base);
+            Envelope { has_statements, chunks, oldest_base, started_at, committed_at, token, application, groups }
+        })
     }
 
     proptest! {

@@ -266,7 +266,7 @@ pub fn tag(node: NodeId, incarnation: u64, slot: u32, sequence: u64) -> Tag {
 
 pub fn writeset(base: u64, exclusive: &[u64], shared: &[u64]) -> Bytes {
     let keys = |keys: &[u64]| keys.iter().copied().map(Key).collect();
-    let group = KeyGroup { base: Position(base), exclusive: keys(exclusive), shared: keys(shared) };
+    let group = KeyGroup { base: Position(base), exclusive: keys(exclusive), shared: keys(shared), ..KeyGroup::default() };
     let envelope = Envelope { oldest_base: Position(base), groups: vec![group], ..Envelope::default() };
     Bytes::from(envelope.encode(b"body"))
 }

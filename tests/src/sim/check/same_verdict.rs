@@ -117,5 +117,7 @@ impl SameVerdict {
 }
 
 fn holds_against(held: &[(Key, Mode)], key: Key, mode: Mode) -> bool {
-    held.iter().any(|(other, theirs)| *other == key && (mode == Mode::Exclusive || *theirs == Mode::Exclusive))
+    held.iter().any(|(other, theirs)| {
+        *other == key && *theirs != Mode::Checked && (mode != Mode::Shared || *theirs != Mode::Shared)
+    })
 }

@@ -432,11 +432,11 @@ fn groups(txn: &Txn, base: Position) -> Vec<KeyGroup> {
     guarded.shared.extend(txn.referred.iter().map(|parent| parent.unique_key()));
     let mut groups = vec![guarded];
     for (row, base) in &txn.deleted {
-        groups.push(KeyGroup { base: *base, exclusive: vec![row.unique_key()], shared: Vec::new() });
+        groups.push(KeyGroup { base: *base, exclusive: vec![row.unique_key()], ..KeyGroup::default() });
     }
     if !txn.reads.is_empty() {
         let shared = txn.reads.keys().flat_map(|row| [row.key(), row.unique_key()]).collect();
-        groups.push(KeyGroup { base: txn.oldest_base, exclusive: Vec::new(), shared });
+        groups.push(KeyGroup { base: txn.oldest_base, shared, ..KeyGroup::default() });
     }
     groups
 }
