@@ -15,6 +15,13 @@ COMMENT ON FUNCTION stop_replication(name) IS
 CREATE VIEW members AS SELECT * FROM member_list();
 COMMENT ON VIEW members IS 'the group''s members as seen from this node, for the current database';
 
+CREATE VIEW large_transactions AS
+    SELECT pid, node, phase, position, bytes_done, bytes_total, rows,
+           TIMESTAMPTZ '2000-01-01 00:00:00+00' + started_at * INTERVAL '1 microsecond' AS started_at
+    FROM large_transaction_list();
+COMMENT ON VIEW large_transactions IS
+    'transactions of the current database that are too large for memory, here where they come from and where they are applied';
+
 -- In pg_catalog, so that it is found without a schema, like every other pg_stat view.
 SET LOCAL allow_system_table_mods = on;
 CREATE VIEW pg_catalog.pg_stat_postgres_r AS
@@ -49,4 +56,4 @@ COMMENT ON VIEW pg_catalog.pg_stat_postgres_r IS 'what replication of the curren
 RESET allow_system_table_mods;
 
 GRANT USAGE ON SCHEMA postgres_r TO PUBLIC;
-GRANT SELECT ON members, pg_catalog.pg_stat_postgres_r TO PUBLIC;
+GRANT SELECT ON members, large_transactions, pg_catalog.pg_stat_postgres_r TO PUBLIC;

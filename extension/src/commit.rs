@@ -25,7 +25,7 @@ use crate::pg::{interrupt, latch, origin, xact};
 use crate::shmem::{self, DatabaseArea, Phase, Shared};
 use crate::submit::slot::{Slot, State};
 use crate::submit::{self, Failure};
-use crate::{apply, capture, gate, guc, retry, session};
+use crate::{apply, capture, gate, guc, progress, retry, session};
 
 /// A position this process is about to commit at.
 #[derive(Clone, Copy)]
@@ -127,17 +127,19 @@ fn decide(shared: &'static Shared) {
     session::ensure_writable();
     // Later, when the group has certified the transaction, it could no longer fail.
     xact::check_serializable();
-    let captured = capture::take();
+    let mut captured = capture::take();
     // Decided early, it may yet be rolled back with a subtransaction, of which capture need not hear.
     capture::reset();
     // Without an id there would be no commit record to carry the position.
     xact::ensure_id();
-    let (position, committed_at) = match submit::submit(shared, database, slot, place, &captured) {
+    let (position, committed_at) = match submit::submit(shared, database, slot, place, &mut captured) {
         Ok(certified) => certified,
         Err(Failure::Definite(error)) | Err(Failure::Unknown(error)) => error.raise(),
         Err(Failure::Terminated(error)) => error.raise_fatal(),
     };
     drop(captured);
+    slot.progress.position(position);
+    slot.progress.phase(progress::Phase::Waiting);
     let turn = Turn { database, position, committed_at, local: true };
     ENDING.set(Some(Ending { turn, armed: None }));
 }
@@ -166,6 +168,8 @@ fn wait_for_turn_local(turn: Turn, slot: &Slot) -> Result<(), Failure> {
     let started = Instant::now();
     counters.gate_waits.one();
     let timeout = guc::commit_timeout();
+    // While something is being done about what goes first, the wait for it counts from then.
+    let mut progress = (started, turn.database.progress());
     while !gate.is_turn(turn.position) {
         if slot.state() == State::Yielded {
             counters.yielded.one();
@@ -176,7 +180,11 @@ fn wait_for_turn_local(turn: Turn, slot: &Slot) -> Result<(), Failure> {
             let why = "The session was ended.";
             return Err(Failure::Terminated(error::committed_elsewhere(turn.position, why)));
         }
-        let left = timeout.saturating_sub(started.elapsed());
+        let made = turn.database.progress();
+        if made != progress.1 {
+            progress = (Instant::now(), made);
+        }
+        let left = timeout.saturating_sub(progress.0.elapsed());
         if left.is_zero() {
             let why = "Earlier transactions of the group take too long to apply here.";
             return Err(Failure::Unknown(error::committed_elsewhere(turn.position, why)));
@@ -313,6 +321,7 @@ fn clean_up() {
     if let Some((slot, _)) = shmem::get().and_then(|shared| shared.my_slot()) {
         slot.clear_victim();
         slot.clear_base();
+        slot.progress.clear();
     }
 }
 

@@ -16,6 +16,7 @@ pub mod gate;
 pub mod guc;
 pub mod manager;
 pub mod pg;
+pub mod progress;
 pub mod relations;
 pub mod retry;
 pub mod session;

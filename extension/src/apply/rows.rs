@@ -12,11 +12,12 @@ use std::fmt;
 use std::rc::Rc;
 
 use gcs_writeset::body::Datum::Absent;
-use gcs_writeset::body::{Image, Item, Items};
-use gcs_writeset::writeset::Envelope;
+use gcs_writeset::body::{Image, Item};
 use pgrx::PgSqlErrorCode;
 use thiserror::Error;
 
+use super::queue::Queued;
+use super::stream::{self, StreamError};
 use super::{statement, victim};
 use crate::error::Error;
 use crate::pg::clock;
@@ -30,6 +31,9 @@ use crate::relations::{self, Identity, Known};
 
 /// How often a row may slip away under us before the writeset is given up and tried again as a whole.
 const ATTEMPTS_MAX: usize = 16;
+
+/// How often we say how far we are, and look whether we must give way.
+const REPORT_EVERY_ROWS: u64 = 512;
 
 /// What a writeset did here.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -52,7 +56,9 @@ pub enum Divergence {
     #[error("column {column} of relation \"{table}\" {error}")]
     Value { table: String, column: String, error: String },
     #[error("writeset cannot be read: {0}")]
-    Format(#[from] gcs_writeset::wire::WireError),
+    Body(#[from] StreamError),
+    #[error("statement cannot be read: {0}")]
+    Statement(#[from] gcs_writeset::wire::WireError),
     #[error("role \"{0}\" does not exist")]
     NoRole(String),
     #[error("setting \"{name}\" cannot be set to \"{value}\"")]
@@ -74,14 +80,15 @@ impl fmt::Display for Action {
     }
 }
 
-/// Applies a whole writeset. Needs an open transaction without an active snapshot of its own. PostgreSQL's own errors pass; what
+/// Applies a whole writeset; tells every now and then how many bytes and rows are done. Needs an open transaction without an active snapshot of its own. PostgreSQL's own errors pass; what
 /// is done must then be rolled back, as after `Err`.
-pub fn apply(envelope: &Envelope, body: &[u8]) -> Result<Applied, Divergence> {
+pub fn apply(writeset: &Queued, mut progress: impl FnMut(u64, u64)) -> Result<Applied, Divergence> {
+    let envelope = &writeset.envelope;
     if envelope.has_statements {
         // now() is what it was on the origin: a column's default is computed once for all rows that are there.
         clock::pretend_started_at(envelope.started_at);
     }
-    let mut writeset = Writeset {
+    let mut applying = Writeset {
         snapshot: Fresh::take(),
         modes: None,
         scratch: Context::in_transaction(c"postgres_r apply"),
@@ -90,11 +97,18 @@ pub fn apply(envelope: &Envelope, body: &[u8]) -> Result<Applied, Divergence> {
         wrote: false,
         applied: Applied::default(),
     };
-    for item in Items::new(body) {
-        writeset.apply(item?)?;
-    }
-    writeset.settle()?;
-    Ok(writeset.applied)
+    let mut next_report = REPORT_EVERY_ROWS;
+    let body = writeset.body().map_err(StreamError::File)?;
+    stream::for_each(body, |item, bytes| {
+        applying.apply(item)?;
+        if applying.applied.rows >= next_report {
+            next_report += REPORT_EVERY_ROWS;
+            progress(bytes, applying.applied.rows);
+        }
+        Ok::<(), Divergence>(())
+    })?;
+    applying.settle()?;
+    Ok(applying.applied)
 }
 
 /// A relation that the writeset defined, opened when first needed.

@@ -11,10 +11,13 @@
 //! It leaves out on purpose: temporary tables, catalogs, and whatever a remote backend writes.
 
 pub mod base;
+mod body;
 pub mod buffer;
 pub mod keys;
 mod locks;
+mod order;
 pub mod reads;
+mod spill;
 mod sql;
 pub mod statement;
 pub mod touched;
@@ -24,14 +27,17 @@ pub mod trigger;
 use gcs_writeset::body::{Item, Items};
 use gcs_writeset::{Key, KeyGroup};
 
+use crate::pg::tempfile::TempFile;
 use crate::pg::{execution, rowlock, subtransaction};
 use crate::relations::{self, Identity};
 use crate::session;
-use buffer::Origin;
+use buffer::Entry;
 use transaction::Sources;
 
+/// An item that is longer is not read for the sake of a message.
+const SHOWN_ITEM_BYTES_MAX: usize = 64 << 10;
+
 /// A transaction's writeset, but for what only the commit path knows.
-#[derive(Default)]
 pub struct Captured {
     pub has_statements: bool,
     /// Guarded keys: their base is the committed position at submit.
@@ -40,9 +46,9 @@ pub struct Captured {
     /// Keys with bases of their own.
     pub unguarded: Vec<KeyGroup>,
     /// Items in the order of execution.
-    pub body: Vec<u8>,
-    origins: Vec<Origin>,
-    definitions: usize,
+    pub body: body::Body<TempFile>,
+    pub rows: u64,
+    origins: Vec<Entry>,
     sources: Sources,
     /// The relations of the last of the unguarded groups, if the transaction is SERIALIZABLE.
     read: Vec<String>,
@@ -124,8 +130,8 @@ pub fn take() -> Captured {
         shared: taken.shared,
         unguarded: taken.unguarded,
         body: taken.body,
+        rows: taken.rows,
         origins: taken.origins,
-        definitions: taken.definitions.len(),
         sources,
         read: read.unwrap_or_default(),
     }
@@ -173,10 +179,11 @@ impl Captured {
     }
 
     /// `(a, b)=(1, 2)` from the row image that brought the key.
-    fn key_text(&self, origin: &Origin, table: &crate::pg::relation::Table, attributes: &[usize]) -> Option<String> {
-        let mut items = Items::new(&self.body[..self.definitions]);
+    fn key_text(&self, origin: &Entry, table: &crate::pg::relation::Table, attributes: &[usize]) -> Option<String> {
+        let mut items = Items::new(self.body.definitions());
         while items.next().is_some() {}
-        let image = match items.resume_at(self.body.get(origin.item..)?).next()?.ok()? {
+        let item = self.body.item(origin.item, SHOWN_ITEM_BYTES_MAX);
+        let image = match items.resume_at(&item).next()?.ok()? {
             Item::Insert { new, .. } => new,
             Item::Update { identity, .. } | Item::Delete { identity, .. } => identity,
             Item::Relation { .. } | Item::Statement { .. } => return None,

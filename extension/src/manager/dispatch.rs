@@ -13,6 +13,7 @@ use crate::manager::assembly::Assembly;
 use crate::manager::link::{Frame, LinkError};
 use crate::pg::latch;
 use crate::pg::process::ProcNo;
+use crate::progress;
 use crate::shmem::{DatabaseArea, Shared};
 use crate::submit::slot::{Slot, State};
 
@@ -43,6 +44,7 @@ impl Dispatch {
 
     /// The link is gone; what was half here will come again.
     pub fn link_lost(&mut self) {
+        progress::mine().clear();
         for (_, assembly) in std::mem::take(&mut self.assemblies) {
             assembly.discard();
         }
@@ -163,6 +165,7 @@ impl Dispatch {
         payload: &[u8],
     ) -> Result<Outcome, LinkError> {
         if more {
+            progress::mine().receiving(self.area, node, position);
             self.assemblies.insert(position, Assembly::streamed(depends_on, node, payload));
             return Ok(Outcome::Done);
         }
@@ -192,6 +195,7 @@ impl Dispatch {
             return Ok(());
         }
         let Some(assembly) = self.assemblies.remove(&position) else { return Ok(()) };
+        progress::mine().clear();
         let (depends_on, node, fetched) = (assembly.depends_on, assembly.node, assembly.fetched);
         let storage = assembly.finish(oid, position)?;
         self.area.state.counters.spooled.one();

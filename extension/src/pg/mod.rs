@@ -35,6 +35,7 @@ pub mod snapshot;
 pub mod socket;
 pub mod statement;
 pub mod subtransaction;
+pub mod tempfile;
 pub mod timer;
 pub mod trigger;
 pub mod utility;

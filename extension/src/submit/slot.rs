@@ -11,6 +11,8 @@ use gcs_writeset::{NodeId, Position, Sequence};
 
 use crate::pg::process::LocalXid;
 use crate::pg::shmem::Text;
+use crate::progress::Progress;
+use crate::submit::chunks::Chunks;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -55,7 +57,7 @@ pub struct Slot {
     database: AtomicU32,
     /// The oldest base that the transaction may submit with plus one; 0 when it has not written.
     base: AtomicU64,
-    chunks_ordered: AtomicU32,
+    pub chunks: Chunks,
     /// The verdict.
     position: AtomicU64,
     winner: AtomicU64,
@@ -74,6 +76,8 @@ pub struct Slot {
     victim_key: Text<128>,
     /// The position that a remote backend in this place works on; 0 for everybody else.
     remote: AtomicU64,
+    /// Of a large transaction that the process is busy with.
+    pub progress: Progress,
 }
 
 /// The writeset that a victim gives way to, and over what, as far as that is known.
@@ -94,7 +98,7 @@ impl Slot {
     pub fn open(&self, database: usize) -> Sequence {
         let sequence = Sequence((self.word.load(Ordering::SeqCst) >> 8) + 1);
         self.database.store(database as u32, Ordering::SeqCst);
-        self.chunks_ordered.store(0, Ordering::SeqCst);
+        self.chunks.start(sequence);
         self.word.store(word(sequence, State::Open), Ordering::SeqCst);
         sequence
     }
@@ -131,10 +135,6 @@ impl Slot {
 
     pub fn sequence(&self) -> Sequence {
         Sequence(self.word.load(Ordering::SeqCst) >> 8)
-    }
-
-    pub fn chunks_ordered(&self) -> u32 {
-        self.chunks_ordered.load(Ordering::SeqCst)
     }
 
     /// Announces a base that this transaction may submit with, so that the horizon does not pass it. An older one that was
@@ -245,7 +245,7 @@ impl Slot {
     pub fn chunk_ordered(&self, sequence: Sequence, index: u32) -> bool {
         let current = self.sequence() == sequence && self.state() == State::Open;
         if current {
-            self.chunks_ordered.fetch_max(index + 1, Ordering::SeqCst);
+            self.chunks.ordered(sequence, index);
         }
         current
     }
