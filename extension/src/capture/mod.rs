@@ -21,10 +21,13 @@ pub mod touched;
 pub mod transaction;
 pub mod trigger;
 
+use std::cell::Cell;
+
 use gcs_writeset::body::{Item, Items};
 use gcs_writeset::{Key, KeyGroup};
 
-use crate::pg::{execution, rowlock, subtransaction};
+use crate::pg::execution::{self, Execution};
+use crate::pg::{rowlock, subtransaction};
 use crate::relations::{self, Identity};
 use crate::session;
 use buffer::Origin;
@@ -57,6 +60,12 @@ pub struct KeyDescription {
     pub key: String,
 }
 
+thread_local! {
+    /// The query that a foreign key's trigger runs now, of its own accord: what it reads and locks, keys of the foreign key say. What
+    /// it sets off is a user's again. One that failed stays here to the end of the transaction; then too much counts as a user's.
+    static FOREIGN_KEY_QUERY: Cell<Option<Execution>> = const { Cell::new(None) };
+}
+
 /// Registers every hook of capture; from `_PG_init`.
 pub fn init() {
     relations::init();
@@ -81,18 +90,24 @@ pub fn init() {
             if is_wanted() {
                 base::execution_starts();
                 plan.written().into_iter().for_each(statement::require_capture);
-                reads::on_start(plan);
+                if plan.is_in_foreign_key_trigger() && FOREIGN_KEY_QUERY.get().is_none() {
+                    FOREIGN_KEY_QUERY.set(Some(plan.execution()));
+                } else {
+                    reads::on_start(plan);
+                }
             }
         },
         started: |plan| {
-            if is_wanted() && !plan.is_in_foreign_key_trigger() {
+            if is_wanted() && FOREIGN_KEY_QUERY.get() != Some(plan.execution()) {
                 plan.watch_row_locks();
             }
         },
         ends: |execution| {
             if is_wanted() {
                 base::execution_ends();
-                reads::on_end(execution);
+                if FOREIGN_KEY_QUERY.get() == Some(execution) {
+                    FOREIGN_KEY_QUERY.set(None);
+                }
             }
         },
     });
@@ -137,6 +152,7 @@ pub fn reset() {
     statement::reset();
     reads::reset();
     locks::reset();
+    FOREIGN_KEY_QUERY.set(None);
     if session::replicated() {
         base::reset();
     }
