@@ -15,17 +15,19 @@ use std::cell::{Cell, RefCell};
 use std::time::Instant;
 
 use gcs_writeset::Position;
+use pgrx::pg_sys;
 use pgrx::prelude::*;
 
+use crate::conflicts::{Conflict, Kind};
 use crate::error::{self, Error};
 use crate::pg::log::{Level, Report};
 use crate::pg::process::{self, Summons};
 use crate::pg::xact::{Event, SynchronousCommit};
-use crate::pg::{interrupt, latch, origin, xact};
+use crate::pg::{interrupt, latch, origin, role, xact};
 use crate::shmem::{self, DatabaseArea, Phase, Shared};
-use crate::submit::slot::{Slot, State};
+use crate::submit::slot::{Slot, State, Winner};
 use crate::submit::{self, Failure};
-use crate::{apply, capture, gate, guc, retry, session};
+use crate::{apply, capture, gate, guc, progress, retry, session, token};
 
 /// A position this process is about to commit at.
 #[derive(Clone, Copy)]
@@ -101,6 +103,7 @@ pub fn before_statement(writes: bool) {
     if let (Some(database), Some((slot, _))) = (session::database(), shmem::get().and_then(|shared| shared.my_slot()))
         && !session::is_remote_backend()
     {
+        slot.set_role(role::outer());
         raise_if_victim(database, slot);
     }
     if writes {
@@ -110,9 +113,14 @@ pub fn before_statement(writes: bool) {
 
 fn raise_if_victim(database: &DatabaseArea, slot: &Slot) {
     if let Some(winner) = process::my_transaction().and_then(|transaction| slot.victim_of(transaction)) {
-        database.state.counters.aborts_victim.one();
-        error::victim(&winner, &database.state.node_name(winner.node)).raise();
+        lost_to(database, winner).raise();
     }
+}
+
+/// The error of a transaction that stood in the way.
+fn lost_to(database: &DatabaseArea, winner: Winner) -> Error {
+    database.state.counters.aborts_victim.one();
+    error::victim(&Conflict::of_winner(database, Kind::Victim, winner).noted(database))
 }
 
 /// Asks the group, if there is anything to ask. Returns with a turn that the transaction must commit at, or none; raises
@@ -127,17 +135,19 @@ fn decide(shared: &'static Shared) {
     session::ensure_writable();
     // Later, when the group has certified the transaction, it could no longer fail.
     xact::check_serializable();
-    let captured = capture::take();
+    let mut captured = capture::take();
     // Decided early, it may yet be rolled back with a subtransaction, of which capture need not hear.
     capture::reset();
     // Without an id there would be no commit record to carry the position.
     xact::ensure_id();
-    let (position, committed_at) = match submit::submit(shared, database, slot, place, &captured) {
+    let (position, committed_at) = match submit::submit(shared, database, slot, place, &mut captured) {
         Ok(certified) => certified,
         Err(Failure::Definite(error)) | Err(Failure::Unknown(error)) => error.raise(),
         Err(Failure::Terminated(error)) => error.raise_fatal(),
     };
     drop(captured);
+    slot.progress.position(position);
+    slot.progress.phase(progress::Phase::Waiting);
     let turn = Turn { database, position, committed_at, local: true };
     ENDING.set(Some(Ending { turn, armed: None }));
 }
@@ -150,9 +160,11 @@ fn commit_local(turn: Turn, slot: &'static Slot) {
             Failure::Definite(error) | Failure::Unknown(error) => error.raise(),
         }
     }
-    // A cancel from now on comes too late; told now, it could only lie.
-    interrupt::forget_cancel();
     arm(turn);
+    if process::was_summoned() {
+        // It was for this transaction, and came too late. Any other cancel is for what comes after the commit, and waits for that.
+        interrupt::forget_cancel();
+    }
 }
 
 /// Waits until everything before the position is committed. The transaction *is* committed in the group, whatever
@@ -166,9 +178,12 @@ fn wait_for_turn_local(turn: Turn, slot: &Slot) -> Result<(), Failure> {
     let started = Instant::now();
     counters.gate_waits.one();
     let timeout = guc::commit_timeout();
+    // While something is being done about what goes first, the wait for it counts from then.
+    let mut progress = (started, turn.database.progress());
     while !gate.is_turn(turn.position) {
         if slot.state() == State::Yielded {
             counters.yielded.one();
+            Conflict::of_winner(turn.database, Kind::Yielded, slot.winner()).noted(turn.database);
             let why = "It held a lock that an earlier transaction of the group needs.";
             return Err(Failure::Unknown(error::committed_elsewhere(turn.position, why)));
         }
@@ -176,7 +191,11 @@ fn wait_for_turn_local(turn: Turn, slot: &Slot) -> Result<(), Failure> {
             let why = "The session was ended.";
             return Err(Failure::Terminated(error::committed_elsewhere(turn.position, why)));
         }
-        let left = timeout.saturating_sub(started.elapsed());
+        let made = turn.database.progress();
+        if made != progress.1 {
+            progress = (Instant::now(), made);
+        }
+        let left = timeout.saturating_sub(progress.0.elapsed());
         if left.is_zero() {
             let why = "Earlier transactions of the group take too long to apply here.";
             return Err(Failure::Unknown(error::committed_elsewhere(turn.position, why)));
@@ -309,10 +328,12 @@ fn give_up(slot: &Slot) {
 fn clean_up() {
     capture::reset();
     retry::reset();
+    token::forget();
     process::forget_summons();
     if let Some((slot, _)) = shmem::get().and_then(|shared| shared.my_slot()) {
         slot.clear_victim();
         slot.clear_base();
+        slot.progress.clear();
     }
 }
 
@@ -344,6 +365,13 @@ fn truth_about(report: &Report) -> Option<Error> {
     }
     let database = session::database()?;
     let (slot, _) = shmem::get()?.my_slot()?;
+    if matches!(slot.state(), State::Sent | State::Deciding | State::Certified) {
+        database.state.counters.outcomes_unknown.one();
+        return Some(error::outcome_unknown(
+            "An error came up while the transaction was being committed.",
+            token::current(),
+        ));
+    }
     // A summons that was heard was meant, though a late mark for an earlier transaction may have replaced the one it was for.
     let summoned = process::was_summoned();
     let winner = slot.victim_of(process::my_transaction()?).or_else(|| summoned.then(|| slot.winner()))?;
@@ -351,17 +379,19 @@ fn truth_about(report: &Report) -> Option<Error> {
     let by_end = report.is(PgSqlErrorCode::ERRCODE_ADMIN_SHUTDOWN) && process::was_ended();
     let by_conflict = report.is(PgSqlErrorCode::ERRCODE_T_R_SERIALIZATION_FAILURE) && !report.says(error::LOST);
     (by_summons || by_end || by_conflict).then(|| {
-        database.state.counters.aborts_victim.one();
         if by_end {
             database.state.counters.sessions_ended.one();
         }
-        error::victim(&winner, &database.state.node_name(winner.node))
+        lost_to(database, winner)
     })
 }
 
 /// From here on this process can be told to give way.
 pub fn hear_summons() {
     process::install_summons(hear);
+    if let Some((slot, _)) = shmem::get().and_then(|shared| shared.my_slot()) {
+        slot.set_role(pg_sys::InvalidOid);
+    }
     set_hears(true);
     process::on_exit(|| set_hears(false));
 }

@@ -12,12 +12,14 @@ use std::fmt;
 use std::rc::Rc;
 
 use gcs_writeset::body::Datum::Absent;
-use gcs_writeset::body::{Image, Item, Items};
-use gcs_writeset::writeset::Envelope;
+use gcs_writeset::body::{Image, Item};
 use pgrx::PgSqlErrorCode;
 use thiserror::Error;
 
+use super::queue::Queued;
+use super::stream::{self, StreamError};
 use super::{statement, victim};
+use crate::capture::KeyDescription;
 use crate::error::Error;
 use crate::pg::clock;
 use crate::pg::datum::TransmissionModes;
@@ -30,6 +32,9 @@ use crate::relations::{self, Identity, Known};
 
 /// How often a row may slip away under us before the writeset is given up and tried again as a whole.
 const ATTEMPTS_MAX: usize = 16;
+
+/// How often we say how far we are, and look whether we must give way.
+const REPORT_EVERY_ROWS: u64 = 512;
 
 /// What a writeset did here.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -52,7 +57,9 @@ pub enum Divergence {
     #[error("column {column} of relation \"{table}\" {error}")]
     Value { table: String, column: String, error: String },
     #[error("writeset cannot be read: {0}")]
-    Format(#[from] gcs_writeset::wire::WireError),
+    Body(#[from] StreamError),
+    #[error("statement cannot be read: {0}")]
+    Statement(#[from] gcs_writeset::wire::WireError),
     #[error("role \"{0}\" does not exist")]
     NoRole(String),
     #[error("setting \"{name}\" cannot be set to \"{value}\"")]
@@ -74,14 +81,15 @@ impl fmt::Display for Action {
     }
 }
 
-/// Applies a whole writeset. Needs an open transaction without an active snapshot of its own. PostgreSQL's own errors pass; what
+/// Applies a whole writeset; tells every now and then how many bytes and rows are done. Needs an open transaction without an active snapshot of its own. PostgreSQL's own errors pass; what
 /// is done must then be rolled back, as after `Err`.
-pub fn apply(envelope: &Envelope, body: &[u8]) -> Result<Applied, Divergence> {
+pub fn apply(writeset: &Queued, mut progress: impl FnMut(u64, u64)) -> Result<Applied, Divergence> {
+    let envelope = &writeset.envelope;
     if envelope.has_statements {
         // now() is what it was on the origin: a column's default is computed once for all rows that are there.
         clock::pretend_started_at(envelope.started_at);
     }
-    let mut writeset = Writeset {
+    let mut applying = Writeset {
         snapshot: Fresh::take(),
         modes: None,
         scratch: Context::in_transaction(c"postgres_r apply"),
@@ -90,11 +98,18 @@ pub fn apply(envelope: &Envelope, body: &[u8]) -> Result<Applied, Divergence> {
         wrote: false,
         applied: Applied::default(),
     };
-    for item in Items::new(body) {
-        writeset.apply(item?)?;
-    }
-    writeset.settle()?;
-    Ok(writeset.applied)
+    let mut next_report = REPORT_EVERY_ROWS;
+    let body = writeset.body().map_err(StreamError::File)?;
+    stream::for_each(body, |item, bytes| {
+        applying.apply(item)?;
+        if applying.applied.rows >= next_report {
+            next_report += REPORT_EVERY_ROWS;
+            progress(bytes, applying.applied.rows);
+        }
+        Ok::<(), Divergence>(())
+    })?;
+    applying.settle()?;
+    Ok(applying.applied)
 }
 
 /// A relation that the writeset defined, opened when first needed.
@@ -192,11 +207,12 @@ impl Writeset {
     }
 
     /// The table and the row, in the words of a user.
-    fn describe(&self, relation: u32, identity: Image<'_>) -> (String, String) {
-        match &self.relations[relation as usize].open {
-            Some(Opened { known, .. }) => (full_name(known), identity_text(known, identity)),
-            None => Default::default(),
-        }
+    fn describe(&self, relation: u32, identity: Image<'_>) -> KeyDescription {
+        let Some(Opened { known, .. }) = &self.relations[relation as usize].open else { return KeyDescription::default() };
+        let columns = known.table.columns.iter().enumerate();
+        let attributes = columns.filter(|(nth, _)| known.identity.has_column(*nth)).map(|(_, column)| column.attribute);
+        let (table, key) = (full_name(known), identity_text(known, identity));
+        KeyDescription { table, key, relation: known.table.oid, attributes: attributes.collect() }
     }
 
     /// Changes the row found last.
@@ -269,7 +285,7 @@ impl Writeset {
         for (relation, doubt) in std::mem::take(&mut self.doubts) {
             let Some(Opened { target, known }) = &mut self.relations[relation as usize].open else { continue };
             let _owner = Acting::restricted(known.table.owner);
-            let what = (full_name(known), String::new());
+            let what = KeyDescription { table: full_name(known), relation: known.table.oid, ..KeyDescription::default() };
             target.rivals(doubt, &self.scratch).into_iter().for_each(|rival| victim::give_way(rival, &what));
             target.settle(doubt, &self.scratch);
             self.scratch.reset();

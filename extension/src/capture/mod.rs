@@ -11,10 +11,13 @@
 //! It leaves out on purpose: temporary tables, catalogs, and whatever a remote backend writes.
 
 pub mod base;
+mod body;
 pub mod buffer;
 pub mod keys;
 mod locks;
+mod order;
 pub mod reads;
+mod spill;
 mod sql;
 pub mod statement;
 pub mod touched;
@@ -27,14 +30,18 @@ use gcs_writeset::body::{Item, Items};
 use gcs_writeset::{Key, KeyGroup};
 
 use crate::pg::execution::{self, Execution};
-use crate::pg::{rowlock, subtransaction};
+use crate::pg::relation::Oid;
+use crate::pg::tempfile::TempFile;
+use crate::pg::{privilege, rowlock, subtransaction};
 use crate::relations::{self, Identity};
 use crate::session;
-use buffer::Origin;
+use buffer::Entry;
 use transaction::Sources;
 
+/// An item that is longer is not read for the sake of a message.
+const SHOWN_ITEM_BYTES_MAX: usize = 64 << 10;
+
 /// A transaction's writeset, but for what only the commit path knows.
-#[derive(Default)]
 pub struct Captured {
     pub has_statements: bool,
     /// Guarded keys: their base is the committed position at submit.
@@ -43,21 +50,36 @@ pub struct Captured {
     /// Keys with bases of their own.
     pub unguarded: Vec<KeyGroup>,
     /// Items in the order of execution.
-    pub body: Vec<u8>,
-    origins: Vec<Origin>,
-    definitions: usize,
+    pub body: body::Body<TempFile>,
+    pub rows: u64,
+    origins: Vec<Entry>,
     sources: Sources,
     /// The relations of the last of the unguarded groups, if the transaction is SERIALIZABLE.
     read: Vec<String>,
 }
 
 /// A key in the words of a user.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct KeyDescription {
     /// `public.t`
     pub table: String,
     /// `(id)=(7)`; the index's name where the values are not at hand; empty for a whole table.
     pub key: String,
+    /// Of which table and columns (indexes among all attributes) those are, for [`KeyDescription::key_for`].
+    pub relation: Oid,
+    pub attributes: Vec<usize>,
+}
+
+impl KeyDescription {
+    /// The key as a role may see it: without values that PostgreSQL would not show it either.
+    pub fn key_for(&self, role: Option<Oid>) -> String {
+        let Some((columns, _)) = self.key.split_once(")=(") else { return self.key.clone() };
+        if role.is_some_and(|role| privilege::sees(role, self.relation, &self.attributes)) {
+            self.key.clone()
+        } else {
+            format!("{columns})")
+        }
+    }
 }
 
 thread_local! {
@@ -139,8 +161,8 @@ pub fn take() -> Captured {
         shared: taken.shared,
         unguarded: taken.unguarded,
         body: taken.body,
+        rows: taken.rows,
         origins: taken.origins,
-        definitions: taken.definitions.len(),
         sources,
         read: read.unwrap_or_default(),
     }
@@ -163,7 +185,7 @@ impl Captured {
     /// transaction in which catalogs can be read.
     pub fn describe(&self, key_index: u32) -> Option<KeyDescription> {
         if let Some(index) = (key_index as usize).checked_sub(self.origins.len()) {
-            return self.read.get(index).map(|table| KeyDescription { table: table.clone(), key: String::new() });
+            return self.read.get(index).map(|table| KeyDescription { table: table.clone(), ..KeyDescription::default() });
         }
         let origin = self.origins.get(key_index as usize)?;
         let (known, part) = self.sources.find(origin.source)?;
@@ -182,17 +204,22 @@ impl Captured {
                     (Some(known.table.columns.iter().map(|column| column.attribute).collect()), String::new())
                 }
             },
-            None => return Some(KeyDescription { table, key: String::new() }),
+            None => {
+                let relation = known.table.oid;
+                return Some(KeyDescription { table, key: String::new(), relation, attributes: Vec::new() });
+            }
         };
-        let key = attributes.and_then(|attributes| self.key_text(origin, &known.table, &attributes)).unwrap_or(index_name);
-        Some(KeyDescription { table, key })
+        let attributes = attributes.unwrap_or_default();
+        let values = (!attributes.is_empty()).then(|| self.key_text(origin, &known.table, &attributes)).flatten();
+        Some(KeyDescription { table, key: values.unwrap_or(index_name), relation: known.table.oid, attributes })
     }
 
     /// `(a, b)=(1, 2)` from the row image that brought the key.
-    fn key_text(&self, origin: &Origin, table: &crate::pg::relation::Table, attributes: &[usize]) -> Option<String> {
-        let mut items = Items::new(&self.body[..self.definitions]);
+    fn key_text(&self, origin: &Entry, table: &crate::pg::relation::Table, attributes: &[usize]) -> Option<String> {
+        let mut items = Items::new(self.body.definitions());
         while items.next().is_some() {}
-        let image = match items.resume_at(self.body.get(origin.item..)?).next()?.ok()? {
+        let item = self.body.item(origin.item, SHOWN_ITEM_BYTES_MAX);
+        let image = match items.resume_at(&item).next()?.ok()? {
             Item::Insert { new, .. } => new,
             Item::Update { identity, .. } | Item::Delete { identity, .. } => identity,
             Item::Relation { .. } | Item::Statement { .. } => return None,
