@@ -19,13 +19,13 @@ use pgrx::prelude::*;
 
 use crate::error::{self, Error};
 use crate::pg::log::{Level, Report};
-use crate::pg::process::{self, ProcNo, Summons};
+use crate::pg::process::{self, Summons};
 use crate::pg::xact::{Event, SynchronousCommit};
 use crate::pg::{interrupt, latch, origin, xact};
 use crate::shmem::{self, DatabaseArea, Phase, Shared};
 use crate::submit::slot::{Slot, State};
 use crate::submit::{self, Failure};
-use crate::{apply, capture, gate, guc, progress, session};
+use crate::{apply, capture, gate, guc, progress, retry, session};
 
 /// A position this process is about to commit at.
 #[derive(Clone, Copy)]
@@ -76,14 +76,23 @@ fn pre_commit() {
     if session::is_remote_backend() || !xact::has_id() && !capture::has_writes() {
         return;
     }
-    let Some(database) = session::database() else { return };
-    let Some((slot, place)) = shared.my_slot() else { return };
-    raise_if_victim(database, slot);
-    if !capture::has_writes() {
-        return;
+    if ending().is_none() {
+        decide(shared);
     }
-    session::ensure_writable();
-    commit_local(shared, database, slot, place);
+    if let (Some(ending), Some((slot, _))) = (ending(), shared.my_slot()) {
+        commit_local(ending.turn, slot);
+    }
+}
+
+/// Submits the transaction before its COMMIT, which must follow at once: see [`crate::retry`]. Raises as COMMIT would.
+pub fn decide_early() {
+    if let Some(shared) = shmem::get() {
+        decide(shared);
+    }
+}
+
+fn ending() -> Option<Ending> {
+    ENDING.with_borrow(|ending| *ending)
 }
 
 /// A transaction that was told to give way while its session was idle learns it at its next statement. One that writes lets
@@ -106,8 +115,21 @@ fn raise_if_victim(database: &DatabaseArea, slot: &Slot) {
     }
 }
 
-fn commit_local(shared: &'static Shared, database: &'static DatabaseArea, slot: &'static Slot, place: ProcNo) {
+/// Asks the group, if there is anything to ask. Returns with a turn that the transaction must commit at, or none; raises
+/// if the transaction cannot commit.
+fn decide(shared: &'static Shared) {
+    let Some(database) = session::database() else { return };
+    let Some((slot, place)) = shared.my_slot() else { return };
+    raise_if_victim(database, slot);
+    if !capture::has_writes() {
+        return;
+    }
+    session::ensure_writable();
+    // Later, when the group has certified the transaction, it could no longer fail.
+    xact::check_serializable();
     let mut captured = capture::take();
+    // Decided early, it may yet be rolled back with a subtransaction, of which capture need not hear.
+    capture::reset();
     // Without an id there would be no commit record to carry the position.
     xact::ensure_id();
     let (position, committed_at) = match submit::submit(shared, database, slot, place, &mut captured) {
@@ -120,6 +142,10 @@ fn commit_local(shared: &'static Shared, database: &'static DatabaseArea, slot: 
     slot.progress.phase(progress::Phase::Waiting);
     let turn = Turn { database, position, committed_at, local: true };
     ENDING.set(Some(Ending { turn, armed: None }));
+}
+
+/// The group has committed the transaction; what is left is to do so here, in its turn.
+fn commit_local(turn: Turn, slot: &'static Slot) {
     if let Err(failure) = wait_for_turn_local(turn, slot) {
         match failure {
             Failure::Terminated(error) => error.raise_fatal(),
@@ -290,6 +316,7 @@ fn give_up(slot: &Slot) {
 
 fn clean_up() {
     capture::reset();
+    retry::reset();
     process::forget_summons();
     if let Some((slot, _)) = shmem::get().and_then(|shared| shared.my_slot()) {
         slot.clear_victim();

@@ -124,14 +124,6 @@ pub fn not_attached() -> Error {
     .hint("Try again in a moment.")
 }
 
-pub fn serializable() -> Error {
-    Error::new(
-        PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
-        "cannot change data of a replicated database in a SERIALIZABLE transaction",
-    )
-    .hint("Use REPEATABLE READ.")
-}
-
 pub fn prepared() -> Error {
     Error::new(
         PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
@@ -155,6 +147,9 @@ pub fn too_many_keys(limit: usize) -> Error {
 /// `what` names the table and key where they are known.
 pub fn conflict(what: Option<(String, String)>, winner: Position, node: &str) -> Error {
     let detail = match what {
+        Some((table, key)) if key.is_empty() => {
+            format!("Table \"{table}\" was changed by a transaction of node \"{node}\" at position {winner}.")
+        }
         Some((table, key)) => {
             format!("Table \"{table}\", key {key} was changed by a transaction of node \"{node}\" at position {winner}.")
         }

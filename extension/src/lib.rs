@@ -18,6 +18,7 @@ pub mod manager;
 pub mod pg;
 pub mod progress;
 pub mod relations;
+pub mod retry;
 pub mod session;
 pub mod shmem;
 pub mod stats;
@@ -32,6 +33,7 @@ pub extern "C-unwind" fn _PG_init() {
     shmem::install();
     capture::init();
     commit::install();
+    retry::install();
     pg::executor::before_start(commit::before_statement);
     pg::log::install(|report| {
         apply::victim::on_report(report);

@@ -42,6 +42,9 @@ const KEPT_KEYS_MAX: usize = 1 << 14;
 pub enum Guard {
     /// A lock of PostgreSQL that this transaction holds.
     Locked,
+    /// The same, against all but those who only lock: what they do elsewhere takes no lock here. They may have committed after this
+    /// position, at which we had ours.
+    Held(Position),
     /// Nothing; whatever was ordered after `base` may conflict.
     Since(Position),
 }
@@ -297,7 +300,7 @@ impl<D: Disk> Buffer<D> {
     }
 
     fn class(&mut self, strength: Strength, guard: Guard) -> u16 {
-        let Guard::Since(base) = guard else {
+        let (Guard::Since(base) | Guard::Held(base)) = guard else {
             return if strength == Strength::Exclusive { LOCKED_EXCLUSIVE } else { LOCKED_SHARED };
         };
         let index = match self.bases.iter().rposition(|&known| known == base) {

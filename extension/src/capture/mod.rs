@@ -14,7 +14,9 @@ pub mod base;
 mod body;
 pub mod buffer;
 pub mod keys;
+mod locks;
 mod order;
+pub mod reads;
 mod spill;
 mod sql;
 pub mod statement;
@@ -26,7 +28,7 @@ use gcs_writeset::body::{Item, Items};
 use gcs_writeset::{Key, KeyGroup};
 
 use crate::pg::tempfile::TempFile;
-use crate::pg::{execution, subtransaction};
+use crate::pg::{execution, rowlock, subtransaction};
 use crate::relations::{self, Identity};
 use crate::session;
 use buffer::Entry;
@@ -48,6 +50,8 @@ pub struct Captured {
     pub rows: u64,
     origins: Vec<Entry>,
     sources: Sources,
+    /// The relations of the last of the unguarded groups, if the transaction is SERIALIZABLE.
+    read: Vec<String>,
 }
 
 /// A key in the words of a user.
@@ -63,9 +67,13 @@ pub struct KeyDescription {
 pub fn init() {
     relations::init();
     subtransaction::on_end(|level, end| match end {
-        subtransaction::End::Released => transaction::subtransaction_released(level),
+        subtransaction::End::Released => {
+            transaction::subtransaction_released(level);
+            reads::subtransaction_released(level);
+        }
         subtransaction::End::Aborted => {
             transaction::subtransaction_aborted(level);
+            reads::subtransaction_aborted(level);
             touched::subtransaction_aborted(level);
         }
     });
@@ -75,18 +83,26 @@ pub fn init() {
                 base::before_snapshot();
             }
         },
-        starts: |written| {
+        starts: |plan| {
             if is_wanted() {
                 base::execution_starts();
-                written().into_iter().for_each(statement::require_capture);
+                plan.written().into_iter().for_each(statement::require_capture);
+                reads::on_start(plan);
             }
         },
-        ends: || {
+        started: |plan| {
+            if is_wanted() && !plan.is_in_foreign_key_trigger() {
+                plan.watch_row_locks();
+            }
+        },
+        ends: |execution| {
             if is_wanted() {
                 base::execution_ends();
+                reads::on_end(execution);
             }
         },
     });
+    rowlock::on_lock(locks::on_lock);
     statement::init();
 }
 
@@ -103,7 +119,11 @@ pub fn has_writes() -> bool {
 /// Hands over the writeset; the buffer is empty afterwards. To be called when nothing more will be captured: at PRE_COMMIT, after
 /// deferred triggers.
 pub fn take() -> Captured {
-    let (taken, sources) = transaction::take();
+    let (mut taken, sources) = transaction::take();
+    let read = reads::take().map(|(group, names)| {
+        taken.unguarded.push(group);
+        names
+    });
     Captured {
         has_statements: taken.has_statements,
         exclusive: taken.exclusive,
@@ -113,6 +133,7 @@ pub fn take() -> Captured {
         rows: taken.rows,
         origins: taken.origins,
         sources,
+        read: read.unwrap_or_default(),
     }
 }
 
@@ -120,6 +141,8 @@ pub fn take() -> Captured {
 pub fn reset() {
     transaction::reset();
     statement::reset();
+    reads::reset();
+    locks::reset();
     if session::replicated() {
         base::reset();
     }
@@ -129,6 +152,9 @@ impl Captured {
     /// What the key at this index stands for; indexes count through the guarded group, then the unguarded ones. Needs a
     /// transaction in which catalogs can be read.
     pub fn describe(&self, key_index: u32) -> Option<KeyDescription> {
+        if let Some(index) = (key_index as usize).checked_sub(self.origins.len()) {
+            return self.read.get(index).map(|table| KeyDescription { table: table.clone(), key: String::new() });
+        }
         let origin = self.origins.get(key_index as usize)?;
         let (known, part) = self.sources.find(origin.source)?;
         let table = format!("{}.{}", known.table.schema, known.table.name);

@@ -43,6 +43,9 @@ impl Disk for TempFile {
     }
 }
 
+/// The place of a key that no item brought; there is nothing there.
+const NO_ITEM: usize = u32::MAX as usize;
+
 #[derive(Default)]
 struct State {
     buffer: Buffer<TempFile>,
@@ -95,6 +98,20 @@ pub fn append(known: &Rc<Known>, command: Command, item: &[u8], row_keys: &[RowK
         Ok(())
     });
     check(result);
+}
+
+/// Adds keys of a row that was locked and not changed. `source` is what `source` gave for the table.
+pub fn append_lock(known: &Known, source: u32, row_keys: &[RowKey]) {
+    let result = STATE.with_borrow_mut(|state| {
+        state.buffer.enter(subtransaction::level());
+        state.add_keys(known, source, row_keys, NO_ITEM)
+    });
+    check(result);
+}
+
+/// The number by which keys name a table to which nothing was done yet. It holds until the end of the transaction.
+pub fn source(known: &Rc<Known>) -> u32 {
+    STATE.with_borrow_mut(|state| state.source_of(known))
 }
 
 /// Adds one ordered statement; its keys come by `add_key`.
@@ -193,7 +210,7 @@ impl State {
             // One key for all of the table says what keys of its rows would; what it refers to, and what no lock of ours guards, it
             // does not say.
             let is_of_row = row_key.part != keys::RELATION && !row_key.part.is_foreign(known);
-            if is_of_row && row_key.guard == Guard::Locked {
+            if is_of_row && !matches!(row_key.guard, Guard::Since(_)) {
                 if has_whole {
                     continue;
                 }
