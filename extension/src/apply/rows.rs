@@ -20,6 +20,7 @@ use thiserror::Error;
 use super::queue::Queued;
 use super::stream::{self, StreamError};
 use super::{statement, victim};
+use crate::capture::KeyDescription;
 use crate::error::Error;
 use crate::pg::clock;
 use crate::pg::datum::TransmissionModes;
@@ -218,11 +219,12 @@ impl Writeset {
     }
 
     /// The table and the row, in the words of a user.
-    fn describe(&self, relation: u32, identity: Image<'_>) -> (String, String) {
-        match &self.relations[relation as usize].open {
-            Some(Opened { known, .. }) => (full_name(known), identity_text(known, identity)),
-            None => Default::default(),
-        }
+    fn describe(&self, relation: u32, identity: Image<'_>) -> KeyDescription {
+        let Some(Opened { known, .. }) = &self.relations[relation as usize].open else { return KeyDescription::default() };
+        let columns = known.table.columns.iter().enumerate();
+        let attributes = columns.filter(|(nth, _)| known.identity.has_column(*nth)).map(|(_, column)| column.attribute);
+        let (table, key) = (full_name(known), identity_text(known, identity));
+        KeyDescription { table, key, relation: known.table.oid, attributes: attributes.collect() }
     }
 
     /// Changes the row found last.
@@ -296,7 +298,7 @@ impl Writeset {
         for (relation, doubt) in std::mem::take(&mut self.doubts) {
             let Some(Opened { target, known }) = &mut self.relations[relation as usize].open else { continue };
             let _owner = Acting::restricted(known.table.owner);
-            let what = (full_name(known), String::new());
+            let what = KeyDescription { table: full_name(known), relation: known.table.oid, ..KeyDescription::default() };
             target.rivals(doubt, &self.scratch).into_iter().for_each(|rival| victim::give_way(rival, &what));
             target.settle(doubt, &self.scratch);
             self.scratch.reset();

@@ -83,7 +83,9 @@ impl<D: Disk> Body<D> {
     pub fn item(&self, start: u64, bytes_max: usize) -> Vec<u8> {
         let length = self.items.len().saturating_sub(start).min(bytes_max as u64) as usize;
         let mut bytes = vec![0; length];
-        self.items.read(start, &mut bytes);
+        if length > 0 {
+            self.items.read(start, &mut bytes);
+        }
         bytes
     }
 }

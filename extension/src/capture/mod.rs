@@ -27,8 +27,9 @@ pub mod trigger;
 use gcs_writeset::body::{Item, Items};
 use gcs_writeset::{Key, KeyGroup};
 
+use crate::pg::relation::Oid;
 use crate::pg::tempfile::TempFile;
-use crate::pg::{execution, rowlock, subtransaction};
+use crate::pg::{execution, privilege, rowlock, subtransaction};
 use crate::relations::{self, Identity};
 use crate::session;
 use buffer::Entry;
@@ -55,12 +56,27 @@ pub struct Captured {
 }
 
 /// A key in the words of a user.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct KeyDescription {
     /// `public.t`
     pub table: String,
     /// `(id)=(7)`; the index's name where the values are not at hand; empty for a whole table.
     pub key: String,
+    /// Of which table and columns (indexes among all attributes) those are, for [`KeyDescription::key_for`].
+    pub relation: Oid,
+    pub attributes: Vec<usize>,
+}
+
+impl KeyDescription {
+    /// The key as a role may see it: without values that PostgreSQL would not show it either.
+    pub fn key_for(&self, role: Option<Oid>) -> String {
+        let Some((columns, _)) = self.key.split_once(")=(") else { return self.key.clone() };
+        if role.is_some_and(|role| privilege::sees(role, self.relation, &self.attributes)) {
+            self.key.clone()
+        } else {
+            format!("{columns})")
+        }
+    }
 }
 
 /// Registers every hook of capture; from `_PG_init`.
@@ -153,7 +169,7 @@ impl Captured {
     /// transaction in which catalogs can be read.
     pub fn describe(&self, key_index: u32) -> Option<KeyDescription> {
         if let Some(index) = (key_index as usize).checked_sub(self.origins.len()) {
-            return self.read.get(index).map(|table| KeyDescription { table: table.clone(), key: String::new() });
+            return self.read.get(index).map(|table| KeyDescription { table: table.clone(), ..KeyDescription::default() });
         }
         let origin = self.origins.get(key_index as usize)?;
         let (known, part) = self.sources.find(origin.source)?;
@@ -172,10 +188,14 @@ impl Captured {
                     (Some(known.table.columns.iter().map(|column| column.attribute).collect()), String::new())
                 }
             },
-            None => return Some(KeyDescription { table, key: String::new() }),
+            None => {
+                let relation = known.table.oid;
+                return Some(KeyDescription { table, key: String::new(), relation, attributes: Vec::new() });
+            }
         };
-        let key = attributes.and_then(|attributes| self.key_text(origin, &known.table, &attributes)).unwrap_or(index_name);
-        Some(KeyDescription { table, key })
+        let attributes = attributes.unwrap_or_default();
+        let values = (!attributes.is_empty()).then(|| self.key_text(origin, &known.table, &attributes)).flatten();
+        Some(KeyDescription { table, key: values.unwrap_or(index_name), relation: known.table.oid, attributes })
     }
 
     /// `(a, b)=(1, 2)` from the row image that brought the key.

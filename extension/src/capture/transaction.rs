@@ -44,7 +44,7 @@ impl Disk for TempFile {
 }
 
 /// The place of a key that no item brought; there is nothing there.
-const NO_ITEM: usize = u32::MAX as usize;
+const NO_ITEM: u64 = u64::MAX;
 
 #[derive(Default)]
 struct State {

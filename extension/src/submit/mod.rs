@@ -9,6 +9,7 @@
 //! drops whatever it had already ordered. A refusal says that *this* copy was never sent; after a resubmission it is
 //! therefore no answer.
 
+pub mod ask;
 pub mod chunks;
 pub mod connection;
 pub mod slot;
@@ -23,12 +24,13 @@ use gcs_writeset::writeset::Envelope;
 use gcs_writeset::{KeyGroup, Position, Sequence, SlotId};
 
 use crate::capture::Captured;
+use crate::conflicts::{Conflict, Kind};
 use crate::error::{self, Error};
 use crate::pg::process::ProcNo;
-use crate::pg::{interrupt, latch, xact};
+use crate::pg::{interrupt, latch, role, setting, xact};
 use crate::progress::Phase;
 use crate::shmem::{DatabaseArea, Shared};
-use crate::{guc, retry};
+use crate::{guc, retry, token};
 
 use connection::{Connection, Sent};
 use slot::{Slot, State};
@@ -177,8 +179,10 @@ impl Submission<'_> {
         groups.append(&mut captured.unguarded);
         let oldest_base = self.database.gate.oldest_base().min(base);
         let has_statements = captured.has_statements;
+        let (token, application) = (token::current(), setting::application_name());
+        self.slot.set_application(&application);
         let envelope =
-            Envelope { has_statements, chunks, oldest_base, started_at, committed_at, groups, ..Envelope::default() };
+            Envelope { has_statements, chunks, oldest_base, started_at, committed_at, token, application, groups };
         (envelope, committed_at)
     }
 
@@ -383,9 +387,10 @@ impl Submission<'_> {
         self.database.state.counters.outcomes_unknown.one();
         if left.is_zero() {
             let why = format!("The group did not answer within {} ms.", guc::commit_timeout().as_millis());
-            Failure::Unknown(error::outcome_unknown(&why))
+            Failure::Unknown(error::outcome_unknown(&why, token::current()))
         } else {
-            Failure::Terminated(error::outcome_unknown("The session was ended while the transaction was being committed."))
+            let why = "The session was ended while the transaction was being committed.";
+            Failure::Terminated(error::outcome_unknown(why, token::current()))
         }
     }
 
@@ -414,8 +419,11 @@ impl Submission<'_> {
             AbortCause::Conflict { winner, winner_node, key_index } => {
                 counters.aborts_conflict.one();
                 retry::lost_to(winner);
-                let what = captured.describe(key_index).map(|found| (found.table, found.key));
-                error::conflict(what, winner, &self.database.state.node_name(winner_node))
+                let found = captured.describe(key_index).unwrap_or_default();
+                let key = found.key_for(Some(role::outer()));
+                let what = (found.table, key);
+                let conflict = Conflict::new(self.database, Kind::Certification, what, winner, winner_node);
+                error::conflict(&conflict.noted(self.database))
             }
             AbortCause::BelowHorizon { horizon } => {
                 counters.aborts_horizon.one();
@@ -424,6 +432,18 @@ impl Submission<'_> {
             AbortCause::Malformed => {
                 counters.aborts_malformed.one();
                 error::malformed()
+            }
+            AbortCause::TokenUsed { first } => {
+                counters.refused_token.one();
+                error::token_used(first)
+            }
+            AbortCause::TokenFenced => {
+                counters.refused_token.one();
+                error::token_fenced()
+            }
+            AbortCause::TokenTooOld { floor } => {
+                counters.aborts_horizon.one();
+                error::token_too_old(floor)
             }
         })
     }
