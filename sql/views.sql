@@ -47,6 +47,7 @@ CREATE VIEW pg_catalog.pg_stat_postgres_r AS
         pg_catalog.max(value) FILTER (WHERE name = 'apply_retries') AS apply_retries,
         pg_catalog.max(value) FILTER (WHERE name = 'apply_gave_way') AS apply_gave_way,
         pg_catalog.max(value) FILTER (WHERE name = 'sessions_ended') AS sessions_ended,
+        pg_catalog.max(value) FILTER (WHERE name = 'retries') AS retries,
         pg_catalog.max(value) FILTER (WHERE name = 'verdict_wait_us') / 1000.0 AS verdict_wait_ms,
         pg_catalog.max(value) FILTER (WHERE name = 'gate_waits') AS gate_waits,
         pg_catalog.max(value) FILTER (WHERE name = 'gate_wait_us') / 1000.0 AS gate_wait_ms,

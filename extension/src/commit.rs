@@ -21,13 +21,13 @@ use pgrx::prelude::*;
 use crate::conflicts::{Conflict, Kind};
 use crate::error::{self, Error};
 use crate::pg::log::{Level, Report};
-use crate::pg::process::{self, ProcNo, Summons};
+use crate::pg::process::{self, Summons};
 use crate::pg::xact::{Event, SynchronousCommit};
 use crate::pg::{interrupt, latch, origin, role, xact};
 use crate::shmem::{self, DatabaseArea, Phase, Shared};
 use crate::submit::slot::{Slot, State, Winner};
 use crate::submit::{self, Failure};
-use crate::{apply, capture, gate, guc, session, token};
+use crate::{apply, capture, gate, guc, retry, session, token};
 
 /// A position this process is about to commit at.
 #[derive(Clone, Copy)]
@@ -51,6 +51,8 @@ thread_local! {
     /// Set by a remote backend before it commits.
     static REMOTE_TURN: Cell<Option<Turn>> = const { Cell::new(None) };
     static ENDING: RefCell<Option<Ending>> = const { RefCell::new(None) };
+    /// Cancels are held off until the end of the transaction. An ERROR lets them go by itself.
+    static CANCEL_HELD: Cell<bool> = const { Cell::new(false) };
 }
 
 /// Called while libraries are preloaded.
@@ -78,14 +80,28 @@ fn pre_commit() {
     if session::is_remote_backend() || !xact::has_id() && !capture::has_writes() {
         return;
     }
-    let Some(database) = session::database() else { return };
-    let Some((slot, place)) = shared.my_slot() else { return };
-    raise_if_victim(database, slot);
-    if !capture::has_writes() {
-        return;
+    if ending().is_none() {
+        decide(shared);
     }
-    session::ensure_writable();
-    commit_local(shared, database, slot, place);
+    if let (Some(ending), Some((slot, _))) = (ending(), shared.my_slot()) {
+        commit_local(ending.turn, slot);
+    }
+}
+
+/// Submits the transaction before its COMMIT, which must follow at once: see [`crate::retry`]. Raises as COMMIT would.
+pub fn decide_early() {
+    if let Some(shared) = shmem::get() {
+        decide(shared);
+        if ending().is_some() {
+            // The statement is done and committed in the group: a cancel comes too late for it.
+            interrupt::hold_cancel();
+            CANCEL_HELD.set(true);
+        }
+    }
+}
+
+fn ending() -> Option<Ending> {
+    ENDING.with_borrow(|ending| *ending)
 }
 
 /// A transaction that was told to give way while its session was idle learns it at its next statement. One that writes lets
@@ -114,8 +130,19 @@ fn lost_to(database: &DatabaseArea, winner: Winner) -> Error {
     error::victim(&Conflict::of_winner(database, Kind::Victim, winner).noted(database))
 }
 
-fn commit_local(shared: &'static Shared, database: &'static DatabaseArea, slot: &'static Slot, place: ProcNo) {
+/// Asks the group, if there is anything to ask. Returns with a turn that the transaction must commit at, or none; raises
+/// if the transaction cannot commit.
+fn decide(shared: &'static Shared) {
+    let Some(database) = session::database() else { return };
+    let Some((slot, place)) = shared.my_slot() else { return };
+    raise_if_victim(database, slot);
+    if !capture::has_writes() {
+        return;
+    }
+    session::ensure_writable();
     let captured = capture::take();
+    // Decided early, it may yet be rolled back with a subtransaction, of which capture need not hear.
+    capture::reset();
     // Without an id there would be no commit record to carry the position.
     xact::ensure_id();
     let (position, committed_at) = match submit::submit(shared, database, slot, place, &captured) {
@@ -126,6 +153,10 @@ fn commit_local(shared: &'static Shared, database: &'static DatabaseArea, slot: 
     drop(captured);
     let turn = Turn { database, position, committed_at, local: true };
     ENDING.set(Some(Ending { turn, armed: None }));
+}
+
+/// The group has committed the transaction; what is left is to do so here, in its turn.
+fn commit_local(turn: Turn, slot: &'static Slot) {
     if let Err(failure) = wait_for_turn_local(turn, slot) {
         match failure {
             Failure::Terminated(error) => error.raise_fatal(),
@@ -202,6 +233,9 @@ fn arm(turn: Turn) {
 
 /// Past the commit record: only atomics, a lock and latches.
 fn committed() {
+    if CANCEL_HELD.take() {
+        interrupt::resume_cancel();
+    }
     if let Some(ending) = ENDING.take() {
         if let Some(setting) = ending.armed {
             interrupt::resume();
@@ -245,6 +279,7 @@ pub fn announce(area: &DatabaseArea, moved: gate::Moved) {
 
 fn aborted() {
     REMOTE_TURN.set(None);
+    CANCEL_HELD.set(false);
     if let Some(ending) = ENDING.take() {
         if let Some(setting) = ending.armed {
             // The ERROR has already set the count of held interrupts back.
@@ -294,6 +329,7 @@ fn give_up(slot: &Slot) {
 fn clean_up() {
     capture::reset();
     token::forget();
+    retry::reset();
     process::forget_summons();
     if let Some((slot, _)) = shmem::get().and_then(|shared| shared.my_slot()) {
         slot.clear_victim();

@@ -17,6 +17,7 @@ static GCS_SOCKET: GucSetting<Option<std::ffi::CString>> =
 static MAX_DATABASES: GucSetting<i32> = GucSetting::<i32>::new(4);
 static MAX_WRITESET_SIZE: GucSetting<i32> = GucSetting::<i32>::new(1024 * 1024);
 static READER_GRACE: GucSetting<i32> = GucSetting::<i32>::new(5_000);
+static RETRY_AUTOCOMMIT: GucSetting<i32> = GucSetting::<i32>::new(5);
 
 const DEFAULT_SOCKET: &CStr = c"/run/gcs/gcs.sock";
 
@@ -100,6 +101,16 @@ pub fn define() {
         GucContext::Sighup,
         GucFlags::UNIT_MS,
     );
+    GucRegistry::define_int_guc(
+        c"postgres_r.retry_autocommit",
+        c"How often a statement outside of a transaction block is run again when it loses to another node.",
+        c"For INSERT, UPDATE, DELETE and MERGE under READ COMMITTED; 0 gives every loss to the client.",
+        &RETRY_AUTOCOMMIT,
+        0,
+        1000,
+        GucContext::Userset,
+        GucFlags::default(),
+    );
 }
 
 pub fn apply_lag_target() -> u64 {
@@ -132,4 +143,8 @@ pub fn max_writeset_bytes() -> usize {
 
 pub fn reader_grace() -> Duration {
     Duration::from_millis(READER_GRACE.get() as u64)
+}
+
+pub fn retry_autocommit() -> u32 {
+    RETRY_AUTOCOMMIT.get() as u32
 }

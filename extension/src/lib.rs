@@ -19,6 +19,7 @@ pub mod manager;
 pub mod pg;
 pub mod recent;
 pub mod relations;
+pub mod retry;
 pub mod session;
 pub mod shmem;
 pub mod stats;
@@ -34,6 +35,7 @@ pub extern "C-unwind" fn _PG_init() {
     shmem::install();
     capture::init();
     commit::install();
+    retry::install();
     pg::executor::before_start(commit::before_statement);
     pg::log::install(|report| {
         apply::victim::on_report(report);

@@ -72,6 +72,8 @@ counters! {
     apply_gave_way,
     /// Sessions that were ended because they were idle while standing in the way.
     sessions_ended,
+    /// Statements that lost and were run again inside the server.
+    retries,
     /// Time from submission to verdict.
     verdict_wait_us,
     /// How often a turn at the gate had to be waited for.

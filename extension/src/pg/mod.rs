@@ -26,6 +26,7 @@ pub mod privilege;
 pub mod process;
 pub mod query;
 pub mod relation;
+pub mod rerun;
 pub mod role;
 mod rowlock;
 pub mod sequence;

@@ -24,11 +24,10 @@ use gcs_writeset::{KeyGroup, Position, Sequence, SlotId};
 use crate::capture::Captured;
 use crate::conflicts::{Conflict, Kind};
 use crate::error::{self, Error};
-use crate::guc;
 use crate::pg::process::ProcNo;
 use crate::pg::{interrupt, latch, role, setting, xact};
 use crate::shmem::{DatabaseArea, Shared};
-use crate::token;
+use crate::{guc, retry, token};
 
 use connection::{Connection, Sent};
 use slot::{Slot, State};
@@ -366,6 +365,7 @@ impl Submission<'_> {
         Failure::Definite(match cause {
             AbortCause::Conflict { winner, winner_node, key_index } => {
                 counters.aborts_conflict.one();
+                retry::lost_to(winner);
                 let found = captured.describe(key_index).unwrap_or_default();
                 let key = found.key_for(Some(role::outer()));
                 let what = (found.table, key);

@@ -1,0 +1,306 @@
+//! Running the one statement of a client's message more than once, in a subtransaction each time.
+//!
+//! A plan that has failed cannot be run again, nor can its executor state be cleaned up in the middle of the transaction. So the
+//! statement's own execution is started and then left alone; each try is an execution of the same plan of its own, wholly inside of
+//! a subtransaction, and what it did is reported as if the first one had done it.
+//!
+//! The fate of the transaction is decided at the end of a try, when the client has not been told anything yet: PostgreSQL sends
+//! neither the rows of RETURNING nor the command's tag before the portal has run to its end. That is only right if nothing
+//! follows in the transaction. It is so when the message is a simple query of one statement outside a block, or an Execute with the
+//! Sync that ends the transaction right behind it.
+//!
+//! ERRORs are caught here as PostgreSQL does it, not as pgrx does: what is raised again must have all its fields.
+
+use std::cell::Cell;
+use std::ffi::{c_char, c_int};
+use std::sync::OnceLock;
+
+use cee_scape::call_with_sigsetjmp;
+use pgrx::{PgSqlErrorCode, pg_sys};
+
+/// Who decides.
+#[derive(Clone, Copy)]
+pub struct Policy {
+    /// Whether the transaction, in which nothing was written yet, may be run like this at all.
+    pub wanted: fn() -> bool,
+    /// Called in a try that did its work, with its deferred triggers. An ERROR undoes the try.
+    pub decide: fn(),
+    /// Whether the statement is to be tried again after this ERROR; waits until that makes sense. `tries` have been made.
+    pub again: fn(tries: u32, Caught<'_>) -> bool,
+}
+
+/// An ERROR that ended a try.
+#[derive(Clone, Copy)]
+pub struct Caught<'a> {
+    pub code: c_int,
+    pub message: &'a [u8],
+}
+
+impl Caught<'_> {
+    pub fn is(&self, code: PgSqlErrorCode) -> bool {
+        self.code == code as c_int
+    }
+}
+
+struct Hook {
+    policy: Policy,
+    previous: pg_sys::ExecutorRun_hook_type,
+}
+
+static HOOK: OnceLock<Hook> = OnceLock::new();
+
+thread_local! {
+    static TRYING: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Called while libraries are preloaded.
+pub fn install(policy: Policy) {
+    // SAFETY: loading libraries, single-threaded.
+    let previous = unsafe { pg_sys::ExecutorRun_hook };
+    if HOOK.set(Hook { policy, previous }).is_ok() {
+        // SAFETY: as above.
+        unsafe { pg_sys::ExecutorRun_hook = Some(run) };
+    }
+}
+
+// As pgrx binds them, but without the guard, since ERRORs pass on to `sigsetjmp` below; and what it does not bind.
+unsafe extern "C-unwind" {
+    fn standard_ExecutorRun(query: *mut pg_sys::QueryDesc, direction: pg_sys::ScanDirection::Type, count: u64, once: bool);
+    fn ExecutorStart(query: *mut pg_sys::QueryDesc, flags: c_int);
+    fn ExecutorRun(query: *mut pg_sys::QueryDesc, direction: pg_sys::ScanDirection::Type, count: u64, once: bool);
+    fn ExecutorFinish(query: *mut pg_sys::QueryDesc);
+    fn ExecutorEnd(query: *mut pg_sys::QueryDesc);
+    fn CreateQueryDesc(
+        plan: *mut pg_sys::PlannedStmt,
+        source: *const c_char,
+        snapshot: pg_sys::Snapshot,
+        crosscheck: pg_sys::Snapshot,
+        receiver: *mut pg_sys::DestReceiver,
+        parameters: pg_sys::ParamListInfo,
+        environment: *mut pg_sys::QueryEnvironment,
+        instruments: c_int,
+    ) -> *mut pg_sys::QueryDesc;
+    fn FreeQueryDesc(query: *mut pg_sys::QueryDesc);
+    fn GetTransactionSnapshot() -> pg_sys::Snapshot;
+    fn GetActiveSnapshot() -> pg_sys::Snapshot;
+    fn PushActiveSnapshot(snapshot: pg_sys::Snapshot);
+    fn PopActiveSnapshot();
+    fn BeginInternalSubTransaction(name: *const c_char);
+    fn ReleaseCurrentSubTransaction();
+    fn RollbackAndReleaseCurrentSubTransaction();
+    fn CommandCounterIncrement();
+    fn AfterTriggerSetState(statement: *mut pg_sys::ConstraintsSetStmt);
+    fn CopyErrorData() -> *mut pg_sys::ErrorData;
+    fn FreeErrorData(error: *mut pg_sys::ErrorData);
+    fn FlushErrorState();
+    fn ReThrowError(error: *mut pg_sys::ErrorData) -> !;
+    fn tuplestore_clear(state: *mut pg_sys::Tuplestorestate);
+    fn pq_buffer_has_data() -> bool;
+    fn pq_startmsgread();
+    fn pq_peekbyte() -> c_int;
+    fn pq_endmsgread();
+}
+
+/// # Safety
+/// Called by PostgreSQL. Not guarded: ERRORs pass through this frame, in which nothing needs a `Drop`.
+unsafe extern "C-unwind" fn run(
+    query: *mut pg_sys::QueryDesc,
+    direction: pg_sys::ScanDirection::Type,
+    count: u64,
+    once: bool,
+) {
+    // SAFETY: passes on what we were given.
+    unsafe {
+        if once && count == 0 && !TRYING.get() && is_wanted(query) {
+            TRYING.set(true);
+            run_until_decided(query, direction);
+            TRYING.set(false);
+        } else {
+            HOOK.get().and_then(|hook| hook.previous).unwrap_or(standard_ExecutorRun)(query, direction, count, once);
+        }
+    }
+}
+
+/// The end of a transaction, whichever way it came.
+pub fn reset() {
+    TRYING.set(false);
+}
+
+/// # Safety
+/// `query` must be what the executor is about to run.
+#[pgrx::pg_guard]
+unsafe extern "C-unwind" fn is_wanted(query: *mut pg_sys::QueryDesc) -> bool {
+    // SAFETY: by contract.
+    HOOK.get().is_some_and(|hook| unsafe { is_alone(query) } && (hook.policy.wanted)())
+}
+
+/// Whether the statement changes rows, its client gets to know nothing before it ends, and nothing else is in its transaction.
+///
+/// # Safety
+/// As above.
+unsafe fn is_alone(query: *mut pg_sys::QueryDesc) -> bool {
+    // SAFETY: a portal that runs is valid with its list of statements.
+    unsafe {
+        let portal = pg_sys::ActivePortal;
+        if portal.is_null() || pg_sys::whereToSendOutput != pg_sys::CommandDest::DestRemote || pg_sys::IsTransactionBlock() {
+            return false;
+        }
+        let (statements, plan) = ((*portal).stmts, (*query).plannedstmt);
+        let holds_rows_back = match (*portal).strategy {
+            pg_sys::PortalStrategy::PORTAL_MULTI_QUERY => (*query).operation != pg_sys::CmdType::CMD_SELECT,
+            pg_sys::PortalStrategy::PORTAL_ONE_RETURNING | pg_sys::PortalStrategy::PORTAL_ONE_MOD_WITH => true,
+            _ => false,
+        };
+        holds_rows_back
+            && !statements.is_null()
+            && (*statements).length == 1
+            && (*(*statements).elements).ptr_value == plan.cast()
+            && (is_simple_query(portal) || is_followed_by_sync())
+    }
+}
+
+/// Portals of simple queries are hidden from pg_cursors, those of Bind are not.
+///
+/// # Safety
+/// `portal` must be valid.
+unsafe fn is_simple_query(portal: pg_sys::Portal) -> bool {
+    // SAFETY: by contract.
+    unsafe { !(*portal).visible }
+}
+
+/// # Safety
+/// Between two messages of the client.
+unsafe fn is_followed_by_sync() -> bool {
+    // SAFETY: there is a byte, so looking at it neither waits nor fails.
+    unsafe {
+        if !pq_buffer_has_data() {
+            return false;
+        }
+        pq_startmsgread();
+        let next = pq_peekbyte();
+        pq_endmsgread();
+        next == c_int::from(b'S')
+    }
+}
+
+/// # Safety
+/// As `run`, for a query of which `is_wanted` holds.
+unsafe fn run_until_decided(query: *mut pg_sys::QueryDesc, direction: pg_sys::ScanDirection::Type) {
+    let mut tries = 0;
+    // SAFETY: see the parts.
+    unsafe {
+        let processed = loop {
+            let mut processed = 0;
+            let error = attempt(query, direction, &raw mut processed);
+            if error.is_null() {
+                break processed;
+            }
+            tries += 1;
+            if !try_again(tries, error) {
+                TRYING.set(false);
+                ReThrowError(error);
+            }
+            FreeErrorData(error);
+            let rows = (*pg_sys::ActivePortal).holdStore;
+            if !rows.is_null() {
+                tuplestore_clear(rows);
+            }
+        };
+        let state = (*query).estate;
+        (*state).es_processed = processed;
+        // Parts of the plan that are run to their end when it is finished: the try has done that.
+        (*state).es_auxmodifytables = std::ptr::null_mut();
+    }
+}
+
+#[pgrx::pg_guard]
+unsafe extern "C-unwind" fn try_again(tries: u32, error: *mut pg_sys::ErrorData) -> bool {
+    // SAFETY: an error that was copied has a message.
+    let caught = unsafe {
+        let message = (*error).message;
+        let message = if message.is_null() { c"" } else { std::ffi::CStr::from_ptr(message) };
+        Caught { code: (*error).sqlerrcode, message: message.to_bytes() }
+    };
+    HOOK.get().is_some_and(|hook| (hook.policy.again)(tries, caught))
+}
+
+/// One try. Returns the ERROR that ended it, copied, after its subtransaction was rolled back; or null.
+///
+/// # Safety
+/// As `run`. `processed` must be valid.
+unsafe fn attempt(
+    query: *mut pg_sys::QueryDesc,
+    direction: pg_sys::ScanDirection::Type,
+    processed: *mut u64,
+) -> *mut pg_sys::ErrorData {
+    // SAFETY: PG_TRY and PG_CATCH around an internal subtransaction, in the order in which PL/pgSQL does it. No frame between
+    // `sigsetjmp` and whatever raises has anything to drop but those of the guards, which catch what is theirs.
+    unsafe {
+        let (context, owner) = (pg_sys::CurrentMemoryContext, pg_sys::CurrentResourceOwner);
+        let (catchers, callbacks) = (pg_sys::PG_exception_stack, pg_sys::error_context_stack);
+        BeginInternalSubTransaction(std::ptr::null());
+        pg_sys::MemoryContextSwitchTo(context);
+        let raised = call_with_sigsetjmp(false, |here| {
+            pg_sys::PG_exception_stack = std::ptr::from_ref(here).cast_mut().cast();
+            execute(query, direction, processed);
+            decide();
+            0
+        });
+        pg_sys::PG_exception_stack = catchers;
+        pg_sys::error_context_stack = callbacks;
+        let error = if raised == 0 {
+            ReleaseCurrentSubTransaction();
+            std::ptr::null_mut()
+        } else {
+            pg_sys::MemoryContextSwitchTo(context);
+            let error = CopyErrorData();
+            FlushErrorState();
+            RollbackAndReleaseCurrentSubTransaction();
+            error
+        };
+        pg_sys::MemoryContextSwitchTo(context);
+        pg_sys::CurrentResourceOwner = owner;
+        error
+    }
+}
+
+/// # Safety
+/// As `attempt`.
+unsafe fn execute(query: *mut pg_sys::QueryDesc, direction: pg_sys::ScanDirection::Type, processed: *mut u64) {
+    // SAFETY: what ProcessQuery does with a plan, and then what COMMIT does with deferred triggers.
+    unsafe {
+        PushActiveSnapshot(GetTransactionSnapshot());
+        let own = CreateQueryDesc(
+            (*query).plannedstmt,
+            (*query).sourceText,
+            GetActiveSnapshot(),
+            std::ptr::null_mut(),
+            (*query).dest,
+            (*query).params,
+            (*query).queryEnv,
+            (*query).instrument_options,
+        );
+        ExecutorStart(own, 0);
+        ExecutorRun(own, direction, 0, true);
+        *processed = (*(*own).estate).es_processed;
+        ExecutorFinish(own);
+        ExecutorEnd(own);
+        FreeQueryDesc(own);
+        PopActiveSnapshot();
+
+        CommandCounterIncrement();
+        let mut immediate = pg_sys::ConstraintsSetStmt {
+            type_: pg_sys::NodeTag::T_ConstraintsSetStmt,
+            constraints: std::ptr::null_mut(),
+            deferred: false,
+        };
+        AfterTriggerSetState(&raw mut immediate);
+    }
+}
+
+#[pgrx::pg_guard]
+unsafe extern "C-unwind" fn decide() {
+    if let Some(hook) = HOOK.get() {
+        (hook.policy.decide)();
+    }
+}
