@@ -10,6 +10,7 @@
 pub mod fingerprint;
 mod group;
 mod programs;
+pub mod stopped;
 pub mod wait;
 
 pub use fingerprint::assert_equal;
