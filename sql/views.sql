@@ -22,6 +22,19 @@ CREATE VIEW large_transactions AS
 COMMENT ON VIEW large_transactions IS
     'transactions of the current database that are too large for memory, here where they come from and where they are applied';
 
+COMMENT ON FUNCTION set_commit_token(uuid) IS
+    'names the current transaction, so that commit_status() can tell its outcome; gives the position after which it is used';
+COMMENT ON FUNCTION commit_status(uuid, bigint) IS
+    'what became of the transaction with this token; with a position after which it was used, the answer is final';
+
+CREATE VIEW conflicts AS SELECT current_database() AS database, * FROM conflict_list();
+COMMENT ON VIEW conflicts IS
+    'the last conflicts that transactions of the current database lost on this node: one''s own, and all for pg_read_all_stats';
+
+CREATE VIEW conflict_counts AS SELECT * FROM conflict_count_list();
+COMMENT ON VIEW conflict_counts IS
+    'how often transactions of the current database lost on this node, by table and key; all others in the row without names';
+
 -- In pg_catalog, so that it is found without a schema, like every other pg_stat view.
 SET LOCAL allow_system_table_mods = on;
 CREATE VIEW pg_catalog.pg_stat_postgres_r AS
@@ -30,6 +43,7 @@ CREATE VIEW pg_catalog.pg_stat_postgres_r AS
         pg_catalog.max(value) FILTER (WHERE name = 'aborts_conflict') AS aborts_conflict,
         pg_catalog.max(value) FILTER (WHERE name = 'aborts_horizon') AS aborts_horizon,
         pg_catalog.max(value) FILTER (WHERE name = 'aborts_malformed') AS aborts_malformed,
+        pg_catalog.max(value) FILTER (WHERE name = 'refused_token') AS refused_token,
         pg_catalog.max(value) FILTER (WHERE name = 'aborts_victim') AS aborts_victim,
         pg_catalog.max(value) FILTER (WHERE name = 'refused_quorum') AS refused_quorum,
         pg_catalog.max(value) FILTER (WHERE name = 'refused_overload') AS refused_overload,
@@ -56,4 +70,4 @@ COMMENT ON VIEW pg_catalog.pg_stat_postgres_r IS 'what replication of the curren
 RESET allow_system_table_mods;
 
 GRANT USAGE ON SCHEMA postgres_r TO PUBLIC;
-GRANT SELECT ON members, large_transactions, pg_catalog.pg_stat_postgres_r TO PUBLIC;
+GRANT SELECT ON members, large_transactions, conflicts, conflict_counts, pg_catalog.pg_stat_postgres_r TO PUBLIC;

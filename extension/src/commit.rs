@@ -15,17 +15,19 @@ use std::cell::{Cell, RefCell};
 use std::time::Instant;
 
 use gcs_writeset::Position;
+use pgrx::pg_sys;
 use pgrx::prelude::*;
 
+use crate::conflicts::{Conflict, Kind};
 use crate::error::{self, Error};
 use crate::pg::log::{Level, Report};
 use crate::pg::process::{self, Summons};
 use crate::pg::xact::{Event, SynchronousCommit};
-use crate::pg::{interrupt, latch, origin, xact};
+use crate::pg::{interrupt, latch, origin, role, xact};
 use crate::shmem::{self, DatabaseArea, Phase, Shared};
-use crate::submit::slot::{Slot, State};
+use crate::submit::slot::{Slot, State, Winner};
 use crate::submit::{self, Failure};
-use crate::{apply, capture, gate, guc, progress, retry, session};
+use crate::{apply, capture, gate, guc, progress, retry, session, token};
 
 /// A position this process is about to commit at.
 #[derive(Clone, Copy)]
@@ -49,6 +51,8 @@ thread_local! {
     /// Set by a remote backend before it commits.
     static REMOTE_TURN: Cell<Option<Turn>> = const { Cell::new(None) };
     static ENDING: RefCell<Option<Ending>> = const { RefCell::new(None) };
+    /// Cancels are held off until the end of the transaction. An ERROR lets them go by itself.
+    static CANCEL_HELD: Cell<bool> = const { Cell::new(false) };
 }
 
 /// Called while libraries are preloaded.
@@ -88,6 +92,11 @@ fn pre_commit() {
 pub fn decide_early() {
     if let Some(shared) = shmem::get() {
         decide(shared);
+        if ending().is_some() {
+            // The statement is done and committed in the group: a cancel comes too late for it.
+            interrupt::hold_cancel();
+            CANCEL_HELD.set(true);
+        }
     }
 }
 
@@ -101,6 +110,7 @@ pub fn before_statement(writes: bool) {
     if let (Some(database), Some((slot, _))) = (session::database(), shmem::get().and_then(|shared| shared.my_slot()))
         && !session::is_remote_backend()
     {
+        slot.set_role(role::outer());
         raise_if_victim(database, slot);
     }
     if writes {
@@ -110,9 +120,14 @@ pub fn before_statement(writes: bool) {
 
 fn raise_if_victim(database: &DatabaseArea, slot: &Slot) {
     if let Some(winner) = process::my_transaction().and_then(|transaction| slot.victim_of(transaction)) {
-        database.state.counters.aborts_victim.one();
-        error::victim(&winner, &database.state.node_name(winner.node)).raise();
+        lost_to(database, winner).raise();
     }
+}
+
+/// The error of a transaction that stood in the way.
+fn lost_to(database: &DatabaseArea, winner: Winner) -> Error {
+    database.state.counters.aborts_victim.one();
+    error::victim(&Conflict::of_winner(database, Kind::Victim, winner).noted(database))
 }
 
 /// Asks the group, if there is anything to ask. Returns with a turn that the transaction must commit at, or none; raises
@@ -152,9 +167,11 @@ fn commit_local(turn: Turn, slot: &'static Slot) {
             Failure::Definite(error) | Failure::Unknown(error) => error.raise(),
         }
     }
-    // A cancel from now on comes too late; told now, it could only lie.
-    interrupt::forget_cancel();
     arm(turn);
+    if process::was_summoned() {
+        // It was for this transaction, and came too late. Any other cancel is for what comes after the commit, and waits for that.
+        interrupt::forget_cancel();
+    }
 }
 
 /// Waits until everything before the position is committed. The transaction *is* committed in the group, whatever
@@ -173,6 +190,7 @@ fn wait_for_turn_local(turn: Turn, slot: &Slot) -> Result<(), Failure> {
     while !gate.is_turn(turn.position) {
         if slot.state() == State::Yielded {
             counters.yielded.one();
+            Conflict::of_winner(turn.database, Kind::Yielded, slot.winner()).noted(turn.database);
             let why = "It held a lock that an earlier transaction of the group needs.";
             return Err(Failure::Unknown(error::committed_elsewhere(turn.position, why)));
         }
@@ -225,6 +243,9 @@ fn arm(turn: Turn) {
 
 /// Past the commit record: only atomics, a lock and latches.
 fn committed() {
+    if CANCEL_HELD.take() {
+        interrupt::resume_cancel();
+    }
     if let Some(ending) = ENDING.take() {
         if let Some(setting) = ending.armed {
             interrupt::resume();
@@ -268,6 +289,7 @@ pub fn announce(area: &DatabaseArea, moved: gate::Moved) {
 
 fn aborted() {
     REMOTE_TURN.set(None);
+    CANCEL_HELD.set(false);
     if let Some(ending) = ENDING.take() {
         if let Some(setting) = ending.armed {
             // The ERROR has already set the count of held interrupts back.
@@ -317,6 +339,7 @@ fn give_up(slot: &Slot) {
 fn clean_up() {
     capture::reset();
     retry::reset();
+    token::forget();
     process::forget_summons();
     if let Some((slot, _)) = shmem::get().and_then(|shared| shared.my_slot()) {
         slot.clear_victim();
@@ -353,6 +376,13 @@ fn truth_about(report: &Report) -> Option<Error> {
     }
     let database = session::database()?;
     let (slot, _) = shmem::get()?.my_slot()?;
+    if matches!(slot.state(), State::Sent | State::Deciding | State::Certified) {
+        database.state.counters.outcomes_unknown.one();
+        return Some(error::outcome_unknown(
+            "An error came up while the transaction was being committed.",
+            token::current(),
+        ));
+    }
     // A summons that was heard was meant, though a late mark for an earlier transaction may have replaced the one it was for.
     let summoned = process::was_summoned();
     let winner = slot.victim_of(process::my_transaction()?).or_else(|| summoned.then(|| slot.winner()))?;
@@ -360,17 +390,19 @@ fn truth_about(report: &Report) -> Option<Error> {
     let by_end = report.is(PgSqlErrorCode::ERRCODE_ADMIN_SHUTDOWN) && process::was_ended();
     let by_conflict = report.is(PgSqlErrorCode::ERRCODE_T_R_SERIALIZATION_FAILURE) && !report.says(error::LOST);
     (by_summons || by_end || by_conflict).then(|| {
-        database.state.counters.aborts_victim.one();
         if by_end {
             database.state.counters.sessions_ended.one();
         }
-        error::victim(&winner, &database.state.node_name(winner.node))
+        lost_to(database, winner)
     })
 }
 
 /// From here on this process can be told to give way.
 pub fn hear_summons() {
     process::install_summons(hear);
+    if let Some((slot, _)) = shmem::get().and_then(|shared| shared.my_slot()) {
+        slot.set_role(pg_sys::InvalidOid);
+    }
     set_hears(true);
     process::on_exit(|| set_hears(false));
 }

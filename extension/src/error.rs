@@ -3,12 +3,14 @@
 //! Classes follow what client libraries act on: 40001 is retried, 25006 goes to another node, 57P03 is tried again later, and
 //! 08007 says that the outcome is unknown.
 
-use gcs_writeset::Position;
+use std::time::Duration;
+
+use gcs_writeset::{CommitToken, Position, Token};
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
+use crate::conflicts::Conflict;
 use crate::pg::xact;
-use crate::submit::slot::Winner;
 
 /// An error of ours, ready to be raised or to be put into another report.
 #[derive(Clone, Debug)]
@@ -144,18 +146,32 @@ pub fn too_many_keys(limit: usize) -> Error {
         .hint("Change less in one transaction.")
 }
 
-/// `what` names the table and key where they are known.
-pub fn conflict(what: Option<(String, String)>, winner: Position, node: &str) -> Error {
-    let detail = match what {
-        Some((table, key)) if key.is_empty() => {
-            format!("Table \"{table}\" was changed by a transaction of node \"{node}\" at position {winner}.")
-        }
-        Some((table, key)) => {
-            format!("Table \"{table}\", key {key} was changed by a transaction of node \"{node}\" at position {winner}.")
-        }
-        None => format!("A transaction of node \"{node}\" at position {winner} changed the same data."),
+/// A transaction that was ordered after another one that changed the same.
+pub fn conflict(conflict: &Conflict) -> Error {
+    let detail = match (conflict.table.as_str(), conflict.key.as_str()) {
+        ("", _) => format!("{} changed the same data.", capitalised(&winner(conflict))),
+        (table, "") => format!("Table \"{table}\" was changed by {}.", winner(conflict)),
+        (table, key) => format!("Table \"{table}\", key {key} was changed by {}.", winner(conflict)),
     };
     Error::new(PgSqlErrorCode::ERRCODE_T_R_SERIALIZATION_FAILURE, LOST).detail(detail).hint(RETRY)
+}
+
+/// A transaction that held what an earlier position needs.
+pub fn victim(conflict: &Conflict) -> Error {
+    if conflict.table.is_empty() {
+        let detail = format!("A lock that this transaction holds is needed by {}.", winner(conflict));
+        return Error::new(PgSqlErrorCode::ERRCODE_T_R_SERIALIZATION_FAILURE, LOST).detail(detail).hint(RETRY);
+    }
+    self::conflict(conflict)
+}
+
+fn winner(Conflict { node, position, application, .. }: &Conflict) -> String {
+    let application = application.as_deref().map_or_else(String::new, |name| format!(", application \"{name}\""));
+    format!("a transaction of node \"{node}\" at position {position}{application}")
+}
+
+fn capitalised(text: &str) -> String {
+    text.replacen('a', "A", 1)
 }
 
 pub fn below_horizon(horizon: Position) -> Error {
@@ -171,21 +187,73 @@ pub fn malformed() -> Error {
         .hint("The transaction is rolled back. Check that all nodes run the same version.")
 }
 
-/// A transaction that held what an earlier position needs.
-pub fn victim(winner: &Winner, node: &str) -> Error {
-    let by = format!("by a transaction of node \"{node}\" at position {}", winner.position);
-    let detail = match (winner.table.as_str(), winner.key.as_str()) {
-        ("", _) => format!("A lock that this transaction holds is needed {by}."),
-        (table, "") => format!("Table \"{table}\" was changed {by}."),
-        (table, key) => format!("Table \"{table}\", key {key} was changed {by}."),
+/// With a token, the outcome can be asked for; the hint is the question.
+pub fn outcome_unknown(why: &str, token: Option<CommitToken>) -> Error {
+    let hint = match token {
+        Some(CommitToken { token, since }) => {
+            format!("Ask for its outcome on any node: SELECT * FROM postgres_r.commit_status('{token}', {since}).")
+        }
+        None => format!(
+            "{LOOK_UP} The outcome of a transaction that calls postgres_r.set_commit_token() can be asked for by postgres_r.commit_status()."
+        ),
     };
-    Error::new(PgSqlErrorCode::ERRCODE_T_R_SERIALIZATION_FAILURE, LOST).detail(detail).hint(RETRY)
-}
-
-pub fn outcome_unknown(why: &str) -> Error {
     Error::new(PgSqlErrorCode::ERRCODE_TRANSACTION_RESOLUTION_UNKNOWN, "the outcome of the transaction is unknown")
         .detail(format!("{why} The group may have committed the transaction, or may yet."))
-        .hint(LOOK_UP)
+        .hint(hint)
+}
+
+/// What an idempotency key in a table of the application would give.
+pub fn token_used(first: Position) -> Error {
+    Error::new(PgSqlErrorCode::ERRCODE_UNIQUE_VIOLATION, "a transaction with the same commit token is already committed")
+        .detail(format!("It was committed at position {first}. This transaction is rolled back."))
+        .hint("Do not run the transaction again.")
+}
+
+pub fn token_fenced() -> Error {
+    Error::new(PgSqlErrorCode::ERRCODE_QUERY_CANCELED, "canceling the transaction because its commit token is fenced")
+        .detail("Somebody asked postgres_r.commit_status() for the outcome of this token, and was told that it is never committed.")
+        .hint("Set another token if you run the transaction again.")
+}
+
+pub fn token_too_old(floor: Position) -> Error {
+    Error::new(PgSqlErrorCode::ERRCODE_T_R_SERIALIZATION_FAILURE, LOST)
+        .detail(format!(
+            "The group no longer knows which commit tokens were used up to position {floor}, and this one was set before."
+        ))
+        .hint(RETRY)
+}
+
+pub fn second_token(first: Token) -> Error {
+    Error::new(PgSqlErrorCode::ERRCODE_ACTIVE_SQL_TRANSACTION, "the transaction already has another commit token")
+        .detail(format!("It is {first}."))
+}
+
+pub fn not_replicated(function: &str) -> Error {
+    Error::new(
+        PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+        format!("postgres_r.{function}() needs a replicated database"),
+    )
+    .detail("The current database is not replicated.")
+}
+
+/// The same reason for which nothing can be written now.
+pub fn cannot_ask(why: Error) -> Error {
+    Error { message: "cannot ask the group for the outcome of a transaction".to_string(), ..why }
+        .hint("Ask another node, or try again in a moment.")
+}
+
+pub fn ask_while_sending() -> Error {
+    Error::new(
+        PgSqlErrorCode::ERRCODE_ACTIVE_SQL_TRANSACTION,
+        "cannot ask for the outcome of a transaction while this one is being sent",
+    )
+    .hint("Ask in a transaction of its own.")
+}
+
+pub fn no_answer(waited: Duration) -> Error {
+    Error::new(PgSqlErrorCode::ERRCODE_QUERY_CANCELED, "the group did not answer")
+        .detail(format!("Nothing was heard for {} ms.", waited.as_millis()))
+        .hint("Ask again, here or on another node.")
 }
 
 /// The transaction is committed in the group, but its backend can't say so with an ordinary COMMIT.

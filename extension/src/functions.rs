@@ -2,15 +2,19 @@
 
 use std::sync::atomic::Ordering;
 
+use gcs_writeset::{Position, Token, TokenOutcome};
+use pgrx::Uuid;
 use pgrx::prelude::*;
 
 use crate::error;
 use crate::manager::request::{self, Wanted};
 use crate::manager::statement;
-use crate::pg::xact;
+use crate::pg::{privilege, role, xact};
 use crate::progress::Line;
 use crate::session;
 use crate::shmem::{self, DatabaseArea, Member, Phase};
+use crate::submit::ask;
+use crate::token;
 
 /// ALTER DATABASE ... START REPLICATION IN GROUP ..., for clients that can't send that.
 #[pg_extern(name = "start_replication_as_text")]
@@ -89,6 +93,97 @@ fn row(area: &DatabaseArea, member: &Member, attached: bool) -> MemberRow {
 fn counter_list() -> TableIterator<'static, (name!(name, String), name!(value, i64))> {
     let counters = session::database().map(|area| area.state.counters.all()).unwrap_or_default();
     TableIterator::new(counters.into_iter().map(|(name, value)| (name.to_string(), value as i64)))
+}
+
+/// Names the current transaction, so that its outcome can be asked for. Gives the position after which the name is used.
+#[pg_extern]
+fn set_commit_token(token: Uuid) -> i64 {
+    token::set(Token(*token.as_bytes())).0 as i64
+}
+
+/// What became of the transaction with this token, asked of the group.
+#[pg_extern]
+#[allow(clippy::type_complexity)]
+fn commit_status(
+    token: Uuid,
+    fence_after: default!(Option<i64>, "NULL"),
+) -> TableIterator<
+    'static,
+    (name!(status, String), name!(position, Option<i64>), name!(is_final, bool), name!(is_visible, bool)),
+> {
+    let (Some(shared), Some(area)) = (shmem::get(), session::database()) else {
+        error::not_replicated("commit_status").raise()
+    };
+    let fence_after = fence_after.map(|after| Position(after.max(0) as u64));
+    let outcome = ask::ask(shared, area, Token(*token.as_bytes()), fence_after).unwrap_or_else(|error| error.raise());
+    let (status, position, is_final) = match outcome {
+        TokenOutcome::Unknown => ("unknown", None, false),
+        TokenOutcome::Committed { position } => ("committed", Some(position), true),
+        TokenOutcome::Aborted { position } => ("aborted", Some(position), false),
+        TokenOutcome::Fenced => ("aborted", None, true),
+    };
+    let is_visible = status == "committed" && position.is_some_and(|position| position <= area.gate.committed());
+    let position = position.map(|position| position.0 as i64);
+    TableIterator::once((status.to_string(), position, is_final, is_visible))
+}
+
+/// Conflicts that transactions of the current database lost on this node, those that the role may see.
+#[pg_extern]
+#[allow(clippy::type_complexity)]
+fn conflict_list() -> TableIterator<
+    'static,
+    (
+        name!(at, Option<TimestampWithTimeZone>),
+        name!(kind, String),
+        name!(table_name, Option<String>),
+        name!(key, Option<String>),
+        name!(winner_node, String),
+        name!(winner_position, i64),
+        name!(winner_application, Option<String>),
+        name!(usename, Option<String>),
+        name!(application, Option<String>),
+        name!(pid, i32),
+    ),
+> {
+    let shown = session::database().map(|area| area.conflicts.shown()).unwrap_or_default();
+    let named = |text: String| (!text.is_empty()).then_some(text);
+    let rows = shown.into_iter().filter(|one| privilege::sees_activity_of(one.role)).map(move |one| {
+        (
+            TimestampWithTimeZone::try_from(one.at).ok(),
+            one.kind.name().to_string(),
+            named(one.table),
+            named(one.key),
+            one.node,
+            one.position.0 as i64,
+            named(one.winner),
+            role::name_of(one.role),
+            named(one.loser),
+            one.pid,
+        )
+    });
+    TableIterator::new(rows.collect::<Vec<_>>())
+}
+
+/// How often transactions of the current database lost on this node, by table and key.
+#[pg_extern]
+#[allow(clippy::type_complexity)]
+fn conflict_count_list() -> TableIterator<
+    'static,
+    (
+        name!(table_name, Option<String>),
+        name!(key, Option<String>),
+        name!(certification, i64),
+        name!(victim, i64),
+        name!(yielded, i64),
+        name!(last_at, Option<TimestampWithTimeZone>),
+    ),
+> {
+    let counted = session::database().map(|area| area.conflicts.counted()).unwrap_or_default();
+    let rows = counted.into_iter().map(|one| {
+        let [certification, victim, yielded] = one.by_kind.map(|count| count as i64);
+        (one.table, one.key, certification, victim, yielded, TimestampWithTimeZone::try_from(one.last_at).ok())
+    });
+    TableIterator::new(rows.collect::<Vec<_>>())
 }
 
 /// The committed position of the current database on this node; null where it is not replicated.

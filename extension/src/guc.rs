@@ -77,7 +77,7 @@ pub fn define() {
     GucRegistry::define_int_guc(
         c"postgres_r.max_databases",
         c"How many databases of this server can be replicated.",
-        c"Each takes postgres_r.apply_queue_size and half a megabyte of shared memory.",
+        c"Each takes postgres_r.apply_queue_size and a megabyte of shared memory.",
         &MAX_DATABASES,
         1,
         64,

@@ -10,6 +10,7 @@ use pgrx::prelude::*;
 pub mod apply;
 pub mod capture;
 pub mod commit;
+pub mod conflicts;
 pub mod error;
 pub mod functions;
 pub mod gate;
@@ -17,12 +18,14 @@ pub mod guc;
 pub mod manager;
 pub mod pg;
 pub mod progress;
+pub mod recent;
 pub mod relations;
 pub mod retry;
 pub mod session;
 pub mod shmem;
 pub mod stats;
 pub mod submit;
+pub mod token;
 
 #[pg_guard]
 pub extern "C-unwind" fn _PG_init() {

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use gcs_writeset::Position;
 
+use crate::error::Error;
 use crate::pg::{clock, process};
 use crate::shmem::{self, DatabaseArea, Phase};
 use crate::{capture, commit, error, guc};
@@ -80,12 +81,8 @@ pub fn ensure_writable() {
     if let Some(error) = commit::phase_error(area) {
         error.raise();
     }
-    if !state.is_writable() && !becomes_writable(area) {
-        if !state.attached.load(Ordering::Acquire) {
-            error::no_link().raise();
-        }
-        state.counters.refused_quorum.one();
-        error::no_quorum().raise();
+    if let Some(error) = group_error(area) {
+        error.raise();
     }
     if !state.serving.load(Ordering::Acquire) {
         error::catching_up().raise();
@@ -98,6 +95,19 @@ pub fn announce_base() {
     if let (Some(area), Some((slot, _))) = (database(), shmem::get().and_then(|shared| shared.my_slot())) {
         slot.announce_base(area.index, capture::base::current());
     }
+}
+
+/// Why the group can't be reached now. A moment without it is waited for.
+pub fn group_error(area: &DatabaseArea) -> Option<Error> {
+    let state = area.state;
+    if state.is_writable() || becomes_writable(area) {
+        return None;
+    }
+    if !state.attached.load(Ordering::Acquire) {
+        return Some(error::no_link());
+    }
+    state.counters.refused_quorum.one();
+    Some(error::no_quorum())
 }
 
 /// Lets what is already ordered go first: a transaction that takes locks now would lose to it, or hold it up. Without this a

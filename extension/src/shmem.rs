@@ -6,6 +6,8 @@
 //! | [`Database`] | `postgres_r.max_databases` | its manager; the launcher while it is free; counters by everybody |
 //! | gate entries | database, [`gate::WINDOW`] of them | under the gate's lock |
 //! | apply queue | database | its manager; read by remote backends |
+//! | [`Recent`] | database | its manager |
+//! | [`Conflicts`] | database | whoever loses |
 //! | [`Worker`] | database, [`APPLY_WORKERS_MAX`] of them | the remote backend of that number |
 //! | [`Slot`] | process | its process and the manager, by compare and swap |
 //! | [`Request`] | [`REQUESTS`] | the session that asks, then launcher and manager |
@@ -22,6 +24,7 @@ use gcs_writeset::link::MemberState;
 use gcs_writeset::{DatabaseId, Incarnation, NodeId, Position};
 use pgrx::pg_sys;
 
+use crate::conflicts::Conflicts;
 use crate::gate::{self, Gate};
 use crate::guc::{self, APPLY_WORKERS_MAX};
 use crate::manager::request::Request;
@@ -30,6 +33,7 @@ use crate::pg::lock::Lock;
 use crate::pg::origin::OriginId;
 use crate::pg::process::{self, ProcNo};
 use crate::pg::shmem::{self, Arena, ByteRing, Condition, Demand, Handle, Text, bytes_of};
+use crate::recent::Recent;
 use crate::stats::Counters;
 use crate::submit::slot::Slot;
 
@@ -58,6 +62,8 @@ pub struct DatabaseArea {
     pub gate: Gate,
     pub queue: ByteRing,
     pub workers: &'static [Worker],
+    pub recent: Recent,
+    pub conflicts: Conflicts,
 }
 
 #[derive(Default)]
@@ -343,10 +349,12 @@ fn demand() -> Demand {
     let one = bytes_of::<Database>(1)
         + Gate::bytes()
         + guc::apply_queue_bytes().next_multiple_of(64)
-        + bytes_of::<Worker>(APPLY_WORKERS_MAX);
+        + bytes_of::<Worker>(APPLY_WORKERS_MAX)
+        + Recent::bytes()
+        + Conflicts::bytes();
     let bytes =
         bytes_of::<Server>(1) + databases * one + bytes_of::<Slot>(process::places()) + bytes_of::<Request>(REQUESTS);
-    Demand { bytes, locks: 1 + databases }
+    Demand { bytes, locks: 1 + 2 * databases }
 }
 
 fn lay_out(arena: &mut Arena) {
@@ -362,6 +370,8 @@ fn lay_out(arena: &mut Arena) {
             gate: Gate::lay_out(arena),
             queue: arena.ring(guc::apply_queue_bytes()),
             workers: arena.slice::<Worker>(APPLY_WORKERS_MAX),
+            recent: Recent::lay_out(arena),
+            conflicts: Conflicts::lay_out(arena),
         })
         .collect();
     let slots = arena.slice::<Slot>(process::places());
@@ -416,6 +426,8 @@ impl DatabaseArea {
         state.serve_from.store(u64::MAX, Ordering::SeqCst);
         state.member_count.store(0, Ordering::SeqCst);
         state.reason.set("");
+        self.recent.clear();
+        self.conflicts.clear();
         self.gate.reset(committed);
     }
 }

@@ -50,6 +50,8 @@ counters! {
     aborts_horizon,
     /// Local transactions that the group could not read.
     aborts_malformed,
+    /// Local transactions whose commit token was used or fenced.
+    refused_token,
     /// Local transactions that stood in the way of an earlier position before they had been submitted.
     aborts_victim,
     /// Local transactions refused for want of a majority.

@@ -114,6 +114,10 @@ impl Hub {
                 let (slot, sequence) = (tag.slot, tag.sequence);
                 self.answer(tag, &Reply::ChunkOrdered { slot, sequence, index });
             }
+            LocalReply::Token { tag, outcome } => {
+                let (slot, sequence) = (tag.slot, tag.sequence);
+                self.answer(tag, &Reply::TokenOutcome { slot, sequence, outcome });
+            }
             LocalReply::Refused { tag, reason } => {
                 let (slot, sequence) = (tag.slot, tag.sequence);
                 self.answer(tag, &Reply::Refused { slot, sequence, reason });

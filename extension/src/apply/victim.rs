@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use gcs_writeset::{NodeId, Position};
 use pgrx::pg_sys;
 
+use crate::capture::KeyDescription;
 use crate::gate::Job;
 use crate::guc;
 use crate::pg::log::{Level, Report};
@@ -61,9 +62,11 @@ pub fn end() {
 
 /// Makes the holders that must give way to this remote backend do so, before it waits for transaction `xid`. `what` is the
 /// table and the key (if known) that they hold, for their error. Returns at once; the caller then waits as usual.
-pub fn give_way(xid: pg_sys::TransactionId, what: &(String, String)) {
+pub fn give_way(xid: pg_sys::TransactionId, what: &KeyDescription) {
     if let (Some(area), Some(holder)) = (session::database(), process::holder_of(xid)) {
-        WHAT.set(Some(what.clone()));
+        // Read here, since whoever reports an error can't read catalogs.
+        let role = shmem::get().and_then(|shared| shared.slot_of(holder.process)).and_then(Slot::role);
+        WHAT.set(Some((what.table.clone(), what.key_for(role))));
         deal_with(area, &holder);
         WHAT.set(None);
     }
@@ -102,7 +105,8 @@ fn deal_with(area: &DatabaseArea, holder: &Holder) {
     }
     match slot.state() {
         State::Certified => {
-            if slot.yield_to(application.position) {
+            let yields = WHAT.with_borrow(|what| slot.yield_to(application.position, application.node, what.as_ref()));
+            if yields {
                 latch::wake(holder.process);
             }
         }

@@ -24,11 +24,15 @@ pub mod touched;
 pub mod transaction;
 pub mod trigger;
 
+use std::cell::Cell;
+
 use gcs_writeset::body::{Item, Items};
 use gcs_writeset::{Key, KeyGroup};
 
+use crate::pg::execution::{self, Execution};
+use crate::pg::relation::Oid;
 use crate::pg::tempfile::TempFile;
-use crate::pg::{execution, rowlock, subtransaction};
+use crate::pg::{privilege, rowlock, subtransaction};
 use crate::relations::{self, Identity};
 use crate::session;
 use buffer::Entry;
@@ -55,12 +59,33 @@ pub struct Captured {
 }
 
 /// A key in the words of a user.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct KeyDescription {
     /// `public.t`
     pub table: String,
     /// `(id)=(7)`; the index's name where the values are not at hand; empty for a whole table.
     pub key: String,
+    /// Of which table and columns (indexes among all attributes) those are, for [`KeyDescription::key_for`].
+    pub relation: Oid,
+    pub attributes: Vec<usize>,
+}
+
+impl KeyDescription {
+    /// The key as a role may see it: without values that PostgreSQL would not show it either.
+    pub fn key_for(&self, role: Option<Oid>) -> String {
+        let Some((columns, _)) = self.key.split_once(")=(") else { return self.key.clone() };
+        if role.is_some_and(|role| privilege::sees(role, self.relation, &self.attributes)) {
+            self.key.clone()
+        } else {
+            format!("{columns})")
+        }
+    }
+}
+
+thread_local! {
+    /// The query that a foreign key's trigger runs now, of its own accord: what it reads and locks, keys of the foreign key say. What
+    /// it sets off is a user's again. One that failed stays here to the end of the transaction; then too much counts as a user's.
+    static FOREIGN_KEY_QUERY: Cell<Option<Execution>> = const { Cell::new(None) };
 }
 
 /// Registers every hook of capture; from `_PG_init`.
@@ -87,18 +112,24 @@ pub fn init() {
             if is_wanted() {
                 base::execution_starts();
                 plan.written().into_iter().for_each(statement::require_capture);
-                reads::on_start(plan);
+                if plan.is_in_foreign_key_trigger() && FOREIGN_KEY_QUERY.get().is_none() {
+                    FOREIGN_KEY_QUERY.set(Some(plan.execution()));
+                } else {
+                    reads::on_start(plan);
+                }
             }
         },
         started: |plan| {
-            if is_wanted() && !plan.is_in_foreign_key_trigger() {
+            if is_wanted() && FOREIGN_KEY_QUERY.get() != Some(plan.execution()) {
                 plan.watch_row_locks();
             }
         },
         ends: |execution| {
             if is_wanted() {
                 base::execution_ends();
-                reads::on_end(execution);
+                if FOREIGN_KEY_QUERY.get() == Some(execution) {
+                    FOREIGN_KEY_QUERY.set(None);
+                }
             }
         },
     });
@@ -143,6 +174,7 @@ pub fn reset() {
     statement::reset();
     reads::reset();
     locks::reset();
+    FOREIGN_KEY_QUERY.set(None);
     if session::replicated() {
         base::reset();
     }
@@ -153,7 +185,7 @@ impl Captured {
     /// transaction in which catalogs can be read.
     pub fn describe(&self, key_index: u32) -> Option<KeyDescription> {
         if let Some(index) = (key_index as usize).checked_sub(self.origins.len()) {
-            return self.read.get(index).map(|table| KeyDescription { table: table.clone(), key: String::new() });
+            return self.read.get(index).map(|table| KeyDescription { table: table.clone(), ..KeyDescription::default() });
         }
         let origin = self.origins.get(key_index as usize)?;
         let (known, part) = self.sources.find(origin.source)?;
@@ -172,10 +204,14 @@ impl Captured {
                     (Some(known.table.columns.iter().map(|column| column.attribute).collect()), String::new())
                 }
             },
-            None => return Some(KeyDescription { table, key: String::new() }),
+            None => {
+                let relation = known.table.oid;
+                return Some(KeyDescription { table, key: String::new(), relation, attributes: Vec::new() });
+            }
         };
-        let key = attributes.and_then(|attributes| self.key_text(origin, &known.table, &attributes)).unwrap_or(index_name);
-        Some(KeyDescription { table, key })
+        let attributes = attributes.unwrap_or_default();
+        let values = (!attributes.is_empty()).then(|| self.key_text(origin, &known.table, &attributes)).flatten();
+        Some(KeyDescription { table, key: values.unwrap_or(index_name), relation: known.table.oid, attributes })
     }
 
     /// `(a, b)=(1, 2)` from the row image that brought the key.

@@ -19,7 +19,7 @@ use gcs_writeset::{Key, KeyGroup, Namespace};
 
 use super::base;
 use super::statement::types_key;
-use crate::pg::execution::{Execution, Plan, Reads};
+use crate::pg::execution::{Plan, Reads};
 use crate::pg::relation::{self, Oid, Persistence, RelationKind};
 use crate::pg::{subtransaction, xact};
 use crate::session;
@@ -41,28 +41,16 @@ struct State {
     by_oid: HashMap<u32, Option<usize>>,
     /// Inserted into, at which subtransaction level.
     inserted: Vec<(i32, usize)>,
-    /// Of its own accord a foreign key's trigger runs a query; what that one sets off is a user's again.
-    foreign_key_query: Option<Execution>,
 }
 
 thread_local! {
     static STATE: RefCell<State> = RefCell::default();
 }
 
-/// A plan starts.
+/// A plan starts, not a foreign key's own.
 pub fn on_start(plan: &Plan) {
     if !matter() {
         return;
-    }
-    if plan.is_in_foreign_key_trigger() {
-        let is_the_triggers_own = STATE.with_borrow_mut(|state| {
-            let is_first = state.foreign_key_query.is_none();
-            state.foreign_key_query.get_or_insert(plan.execution());
-            is_first
-        });
-        if is_the_triggers_own {
-            return;
-        }
     }
     plan.stay_in_this_process();
     let Reads { scanned, looked_up, inserted } = plan.reads();
@@ -78,14 +66,6 @@ pub fn on_start(plan: &Plan) {
             note(oid, false);
         }
     }
-}
-
-pub fn on_end(execution: Execution) {
-    STATE.with_borrow_mut(|state| {
-        if state.foreign_key_query == Some(execution) {
-            state.foreign_key_query = None;
-        }
-    });
 }
 
 /// A table is read by other means than a plan.
@@ -185,7 +165,7 @@ pub fn take() -> Option<(KeyGroup, Vec<String>)> {
 
 pub fn reset() {
     STATE.with_borrow_mut(|state| {
-        if !state.by_oid.is_empty() || state.foreign_key_query.is_some() {
+        if !state.by_oid.is_empty() {
             *state = State::default();
         }
     });

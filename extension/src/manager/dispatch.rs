@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 
 use gcs_writeset::link::{Failure, FailureKind, GroupStatus, Reply, Verdict};
+use gcs_writeset::writeset::Envelope;
 use gcs_writeset::{NodeId, Position, Sequence, SlotId, Tag};
 
 use crate::apply::{pool, queue};
@@ -66,6 +67,13 @@ impl Dispatch {
             Reply::Refused { slot, sequence, reason } => {
                 if let Some((slot, place)) = self.slot(*slot)
                     && slot.refuse(*sequence, *reason)
+                {
+                    latch::wake(place);
+                }
+            }
+            Reply::TokenOutcome { slot, sequence, outcome } => {
+                if let Some((slot, place)) = self.slot(*slot)
+                    && slot.answer_question(*sequence, *outcome)
                 {
                     latch::wake(place);
                 }
@@ -144,6 +152,7 @@ impl Dispatch {
     fn certified_here(&self, position: Position, tag: &Tag, depends_on: Position) {
         let gate = &self.area.gate;
         let waiting = self.slot(tag.slot).is_some_and(|(slot, place)| {
+            self.area.recent.note(position, &slot.application());
             let won = slot.certify(tag.sequence, position, || gate.add_local(position, depends_on, place));
             if won {
                 latch::wake(place);
@@ -164,6 +173,9 @@ impl Dispatch {
         more: bool,
         payload: &[u8],
     ) -> Result<Outcome, LinkError> {
+        if let Some(application) = Envelope::peek_application(payload) {
+            self.area.recent.note(position, application);
+        }
         if more {
             progress::mine().receiving(self.area, node, position);
             self.assemblies.insert(position, Assembly::streamed(depends_on, node, payload));

@@ -22,6 +22,7 @@ pub mod lock;
 pub mod log;
 pub mod memory;
 pub mod origin;
+pub mod privilege;
 pub mod process;
 pub mod query;
 pub mod relation;

@@ -47,6 +47,18 @@ pub fn current_name() -> Option<String> {
     unsafe { super::relation::owned(pg_sys::GetUserNameFromId(pg_sys::GetUserId(), true)) }
 }
 
+/// The session's current role, also inside functions that run as their owner.
+pub fn outer() -> Oid {
+    // SAFETY: reads a variable of this process.
+    unsafe { pg_sys::GetOuterUserId() }
+}
+
+/// A role's name; none if it is gone.
+pub fn name_of(role: Oid) -> Option<String> {
+    // SAFETY: a catalog look-up giving a palloc'd string or null.
+    unsafe { super::relation::owned(pg_sys::GetUserNameFromId(role, true)) }
+}
+
 pub fn find(name: &str) -> Option<Oid> {
     let name = std::ffi::CString::new(name).ok()?;
     // SAFETY: a catalog look-up with a C string that outlives it.

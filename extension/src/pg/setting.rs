@@ -13,6 +13,15 @@ pub fn get(name: &CStr) -> Option<String> {
     }
 }
 
+/// What this session calls itself; reads no catalog.
+pub fn application_name() -> String {
+    // SAFETY: null or a C string of this process, which only this process changes.
+    unsafe {
+        let name = pg_sys::application_name;
+        if name.is_null() { String::new() } else { CStr::from_ptr(name).to_string_lossy().into_owned() }
+    }
+}
+
 /// Settings in force until dropped. An ERROR puts the old ones back by itself.
 pub struct Scope(std::ffi::c_int);
 

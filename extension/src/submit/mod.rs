@@ -9,6 +9,7 @@
 //! drops whatever it had already ordered. A refusal says that *this* copy was never sent; after a resubmission it is
 //! therefore no answer.
 
+pub mod ask;
 pub mod chunks;
 pub mod connection;
 pub mod slot;
@@ -23,12 +24,13 @@ use gcs_writeset::writeset::Envelope;
 use gcs_writeset::{KeyGroup, Position, Sequence, SlotId};
 
 use crate::capture::Captured;
+use crate::conflicts::{Conflict, Kind};
 use crate::error::{self, Error};
 use crate::pg::process::ProcNo;
-use crate::pg::{interrupt, latch, xact};
+use crate::pg::{interrupt, latch, role, setting, xact};
 use crate::progress::Phase;
 use crate::shmem::{DatabaseArea, Shared};
-use crate::{guc, retry};
+use crate::{guc, retry, token};
 
 use connection::{Connection, Sent};
 use slot::{Slot, State};
@@ -177,8 +179,10 @@ impl Submission<'_> {
         groups.append(&mut captured.unguarded);
         let oldest_base = self.database.gate.oldest_base().min(base);
         let has_statements = captured.has_statements;
+        let (token, application) = (token::current(), setting::application_name());
+        self.slot.set_application(&application);
         let envelope =
-            Envelope { has_statements, chunks, oldest_base, started_at, committed_at, groups, ..Envelope::default() };
+            Envelope { has_statements, chunks, oldest_base, started_at, committed_at, token, application, groups };
         (envelope, committed_at)
     }
 
@@ -192,7 +196,8 @@ impl Submission<'_> {
     }
 
     /// Sends the front of a long body ahead, and returns how many chunks that were. Nothing is submitted yet. Chunks that nobody has
-    /// confirmed are kept: what was on its way when a connection was lost is sent again.
+    /// confirmed are kept: what was on its way when a connection was lost is sent again, and so is what was refused, for
+    /// `postgres_r.commit_timeout`.
     fn send_chunks(&mut self, captured: &mut Captured) -> Result<u32, Failure> {
         let total = captured.body.length();
         let count = total.saturating_sub(1) / CHUNK_BYTES_MAX as u64;
@@ -206,7 +211,15 @@ impl Submission<'_> {
         self.deadline = Instant::now() + CHUNK_TIMEOUT;
         let mut window = Window { first: 0, chunks: VecDeque::new(), sent: 0 };
         let mut attach = self.attaches();
+        let mut refused_since = None;
         while self.slot.chunks.count() < count {
+            // A leader that died, a daemon that has much to do: no reason yet to throw hours of work away.
+            let patient = refused_since.is_none_or(|since: Instant| since.elapsed() < guc::commit_timeout());
+            if patient && self.slot.reopen(self.sequence) {
+                refused_since.get_or_insert_with(Instant::now);
+                window.sent = 0;
+                latch::wait(Some(REFUSED_PAUSE));
+            }
             self.check_while_open()?;
             let attached = self.attaches();
             if attached != attach || !CONNECTION.with_borrow_mut(Connection::is_alive) {
@@ -215,6 +228,7 @@ impl Submission<'_> {
             }
             if window.confirmed(self.slot.chunks.count()) {
                 self.deadline = Instant::now() + CHUNK_TIMEOUT;
+                refused_since = None;
                 progress.done(u64::from(window.first) * CHUNK_BYTES_MAX as u64);
             }
             if window.sent == window.chunks.len() && window.has_room(count) {
@@ -373,9 +387,10 @@ impl Submission<'_> {
         self.database.state.counters.outcomes_unknown.one();
         if left.is_zero() {
             let why = format!("The group did not answer within {} ms.", guc::commit_timeout().as_millis());
-            Failure::Unknown(error::outcome_unknown(&why))
+            Failure::Unknown(error::outcome_unknown(&why, token::current()))
         } else {
-            Failure::Terminated(error::outcome_unknown("The session was ended while the transaction was being committed."))
+            let why = "The session was ended while the transaction was being committed.";
+            Failure::Terminated(error::outcome_unknown(why, token::current()))
         }
     }
 
@@ -404,8 +419,11 @@ impl Submission<'_> {
             AbortCause::Conflict { winner, winner_node, key_index } => {
                 counters.aborts_conflict.one();
                 retry::lost_to(winner);
-                let what = captured.describe(key_index).map(|found| (found.table, found.key));
-                error::conflict(what, winner, &self.database.state.node_name(winner_node))
+                let found = captured.describe(key_index).unwrap_or_default();
+                let key = found.key_for(Some(role::outer()));
+                let what = (found.table, key);
+                let conflict = Conflict::new(self.database, Kind::Certification, what, winner, winner_node);
+                error::conflict(&conflict.noted(self.database))
             }
             AbortCause::BelowHorizon { horizon } => {
                 counters.aborts_horizon.one();
@@ -414,6 +432,18 @@ impl Submission<'_> {
             AbortCause::Malformed => {
                 counters.aborts_malformed.one();
                 error::malformed()
+            }
+            AbortCause::TokenUsed { first } => {
+                counters.refused_token.one();
+                error::token_used(first)
+            }
+            AbortCause::TokenFenced => {
+                counters.refused_token.one();
+                error::token_fenced()
+            }
+            AbortCause::TokenTooOld { floor } => {
+                counters.aborts_horizon.one();
+                error::token_too_old(floor)
             }
         })
     }

@@ -7,11 +7,13 @@
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use gcs_writeset::link::{AbortCause, RefusalReason};
-use gcs_writeset::{NodeId, Position, Sequence};
+use gcs_writeset::{NodeId, Position, Sequence, TokenOutcome};
+use pgrx::pg_sys;
 
 use crate::pg::process::LocalXid;
 use crate::pg::shmem::Text;
 use crate::progress::Progress;
+use crate::shmem::NAME;
 use crate::submit::chunks::Chunks;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,6 +80,14 @@ pub struct Slot {
     remote: AtomicU64,
     /// Of a large transaction that the process is busy with.
     pub progress: Progress,
+    /// The session's role as of its last statement, whose error must not show more than it may see.
+    role: AtomicU32,
+    /// What the submission's session calls itself.
+    application: Text<NAME>,
+    /// The answer to a question about a token, and the sequence of the question.
+    token_outcome: AtomicU32,
+    token_position: AtomicU64,
+    answered: AtomicU64,
 }
 
 /// The writeset that a victim gives way to, and over what, as far as that is known.
@@ -119,9 +129,41 @@ impl Slot {
         self.swap(sequence, State::Refused, State::Sent)
     }
 
+    /// A chunk was refused, to be sent again. False if none was.
+    pub fn reopen(&self, sequence: Sequence) -> bool {
+        self.swap(sequence, State::Refused, State::Open)
+    }
+
     /// Leaves without a verdict. False when there is one, or is about to be.
     pub fn give_up(&self, sequence: Sequence) -> bool {
         self.swap(sequence, State::Sent, State::GivenUp)
+    }
+
+    /// A question that was refused, to be asked again.
+    pub fn open_again(&self, sequence: Sequence) -> bool {
+        self.swap(sequence, State::Refused, State::Open)
+    }
+
+    /// The answer to the question of this sequence, if it is there.
+    pub fn answer(&self, sequence: Sequence) -> Option<TokenOutcome> {
+        if self.answered.load(Ordering::SeqCst) != sequence.0 {
+            return None;
+        }
+        let position = Position(self.token_position.load(Ordering::SeqCst));
+        Some(match self.token_outcome.load(Ordering::SeqCst) {
+            0 => TokenOutcome::Unknown,
+            1 => TokenOutcome::Committed { position },
+            2 => TokenOutcome::Aborted { position },
+            _ => TokenOutcome::Fenced,
+        })
+    }
+
+    pub fn set_application(&self, application: &str) {
+        self.application.set(application);
+    }
+
+    pub fn set_role(&self, role: pg_sys::Oid) {
+        self.role.store(role.to_u32(), Ordering::Relaxed);
     }
 
     pub fn finish(&self) {
@@ -165,6 +207,9 @@ impl Slot {
                 key_index: self.key_index.load(Ordering::SeqCst),
             },
             1 => AbortCause::BelowHorizon { horizon: winner },
+            3 => AbortCause::TokenUsed { first: winner },
+            4 => AbortCause::TokenFenced,
+            5 => AbortCause::TokenTooOld { floor: winner },
             _ => AbortCause::Malformed,
         };
         (self.position(), cause)
@@ -217,6 +262,9 @@ impl Slot {
             AbortCause::Conflict { winner, winner_node, key_index } => (0, winner, winner_node, key_index),
             AbortCause::BelowHorizon { horizon } => (1, horizon, NodeId(0), 0),
             AbortCause::Malformed => (2, Position::ZERO, NodeId(0), 0),
+            AbortCause::TokenUsed { first } => (3, first, NodeId(0), 0),
+            AbortCause::TokenFenced => (4, Position::ZERO, NodeId(0), 0),
+            AbortCause::TokenTooOld { floor } => (5, floor, NodeId(0), 0),
         };
         self.cause.store(number, Ordering::SeqCst);
         self.winner.store(winner.0, Ordering::SeqCst);
@@ -242,6 +290,28 @@ impl Slot {
         true
     }
 
+    /// What the session of the submission under way calls itself.
+    pub fn application(&self) -> String {
+        self.application.get()
+    }
+
+    /// Answers a question, if somebody still waits for it.
+    pub fn answer_question(&self, sequence: Sequence, outcome: TokenOutcome) -> bool {
+        if self.word.load(Ordering::SeqCst) != word(sequence, State::Open) {
+            return false;
+        }
+        let (number, position) = match outcome {
+            TokenOutcome::Unknown => (0, Position::ZERO),
+            TokenOutcome::Committed { position } => (1, position),
+            TokenOutcome::Aborted { position } => (2, position),
+            TokenOutcome::Fenced => (3, Position::ZERO),
+        };
+        self.token_outcome.store(number, Ordering::SeqCst);
+        self.token_position.store(position.0, Ordering::SeqCst);
+        self.answered.store(sequence.0, Ordering::SeqCst);
+        true
+    }
+
     pub fn chunk_ordered(&self, sequence: Sequence, index: u32) -> bool {
         let current = self.sequence() == sequence && self.state() == State::Open;
         if current {
@@ -254,24 +324,36 @@ impl Slot {
 /// What a remote backend does to whoever stands in its way.
 impl Slot {
     /// The certified submission in this slot, if its position is later than `position`, is told to let it through.
-    pub fn yield_to(&self, position: Position) -> bool {
+    pub fn yield_to(&self, position: Position, node: NodeId, what: Option<&(String, String)>) -> bool {
         let word_now = self.word.load(Ordering::SeqCst);
         let sequence = Sequence(word_now >> 8);
-        State::of(word_now as u8) == State::Certified
-            && self.position() > position
-            && self.swap(sequence, State::Certified, State::Yielded)
+        if State::of(word_now as u8) != State::Certified || self.position() <= position {
+            return false;
+        }
+        self.set_winner(position, node, what);
+        self.swap(sequence, State::Certified, State::Yielded)
+    }
+
+    fn set_winner(&self, position: Position, node: NodeId, what: Option<&(String, String)>) {
+        let (table, key) = what.map_or(("", ""), |(table, key)| (table, key));
+        self.victim_table.set(table);
+        self.victim_key.set(key);
+        self.victim_position.store(position.0, Ordering::SeqCst);
+        self.victim_node.store(node.0, Ordering::SeqCst);
+    }
+
+    /// The role of the session in this place, if it has run a statement.
+    pub fn role(&self) -> Option<pg_sys::Oid> {
+        let role = pg_sys::Oid::from(self.role.load(Ordering::Relaxed));
+        (role != pg_sys::InvalidOid).then_some(role)
     }
 
     pub fn mark_victim(&self, transaction: LocalXid, position: Position, node: NodeId, what: Option<&(String, String)>) {
         // Told again, it is still for what it was told first.
         let told = self.is_victim(transaction) && self.victim_position.load(Ordering::SeqCst) == position.0;
         if what.is_some() || !told {
-            let (table, key) = what.map_or(("", ""), |(table, key)| (table, key));
-            self.victim_table.set(table);
-            self.victim_key.set(key);
+            self.set_winner(position, node, what);
         }
-        self.victim_position.store(position.0, Ordering::SeqCst);
-        self.victim_node.store(node.0, Ordering::SeqCst);
         self.victim.store(transaction.0, Ordering::SeqCst);
     }
 

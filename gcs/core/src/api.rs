@@ -23,7 +23,7 @@
 
 use bytes::Bytes;
 use gcs_writeset::link::{GroupStatus, RefusalReason, Verdict};
-use gcs_writeset::{DatabaseId, Incarnation, NodeId, Position, Sequence, SlotId, Tag};
+use gcs_writeset::{DatabaseId, Incarnation, NodeId, Position, Sequence, SlotId, Tag, Token, TokenOutcome};
 use raft::eraftpb;
 
 /// Logical time: how often the driver's clock has ticked. One tick is 100 ms in the daemon.
@@ -125,6 +125,12 @@ pub enum Local {
     Abandon {
         tag: Tag,
     },
+    /// Asks what a commit token came to. Ordered; answered `LocalReply::Token`.
+    AskToken {
+        tag: Tag,
+        token: Token,
+        fence_after: Option<Position>,
+    },
     /// Goes into the order at most once a second and only if something changed.
     Progress {
         database: DatabaseId,
@@ -213,6 +219,11 @@ pub enum LocalReply {
         tag: Tag,
         index: u32,
     },
+    /// What it had come to at the question's place in the order.
+    Token {
+        tag: Tag,
+        outcome: TokenOutcome,
+    },
     Refused {
         tag: Tag,
         reason: RefusalReason,
@@ -229,7 +240,9 @@ impl LocalReply {
     /// The submission this answers, if it answers one.
     pub fn submission(&self) -> Option<(SlotId, Sequence)> {
         match self {
-            LocalReply::ChunkOrdered { tag, .. } | LocalReply::Refused { tag, .. } => Some((tag.slot, tag.sequence)),
+            LocalReply::ChunkOrdered { tag, .. } | LocalReply::Token { tag, .. } | LocalReply::Refused { tag, .. } => {
+                Some((tag.slot, tag.sequence))
+            }
             _ => None,
         }
     }

@@ -49,6 +49,12 @@ pub const WINDOW_KEYS_MAX: u64 = 1 << 21;
 /// Positions above the horizon of one database (*ordered*); likewise.
 pub const WINDOW_POSITIONS_MAX: u64 = 1 << 20;
 
+/// Positions for which the group remembers what a commit token came to (*ordered*). Older ones are unknown.
+pub const TOKEN_POSITIONS_MAX: u64 = 1 << 20;
+
+/// Commit tokens of one database that are remembered (*ordered*). At the bound the oldest is forgotten, however young it is.
+pub const TOKENS_MAX: usize = 1 << 19;
+
 /// Keys forgotten for each certified writeset, at the least; it is always twice what the writeset added. Forgetting never
 /// changes a verdict.
 pub const PURGE_KEYS_MIN: usize = 32;

@@ -10,7 +10,8 @@
 //!                slots varint × (node u64, slot u32, last u64, collecting u8,
 //!                                [sequence u64, chunks varint × (chunk u32, index u64, ordinal u32)]),
 //!                horizon u64, holders varint × (position u64, node u64, exclusive varint, shared varint, keys u64 ...),
-//!                last mark, marks varint × mark, chunked varint × (position u64, index u64)
+//!                last mark, marks varint × mark, chunked varint × (position u64, index u64),
+//!                token floor u64, tokens varint × (token 16 bytes, position u64, fate u8)
 //! mark        := index u64, head u64
 //! ```
 //!
@@ -20,16 +21,17 @@
 use bytes::Bytes;
 use gcs_writeset::bounds::{GROUP_MEMBERS_MAX, KEYS_MAX, NAME_BYTES_MAX};
 use gcs_writeset::wire::{Put, Reader, WireError};
-use gcs_writeset::{DatabaseId, Incarnation, Key, NodeId, Position, Sequence, SlotId};
+use gcs_writeset::{DatabaseId, Incarnation, Key, NodeId, Position, Sequence, SlotId, Token};
 
 use crate::api::{Checkpoint, LogIndex, LogRef, Member};
-use crate::bounds::{CHECKPOINT_STATE_BYTES_MAX, CHUNKS_MAX, DATABASES_MAX, MARKS_MAX};
+use crate::bounds::{CHECKPOINT_STATE_BYTES_MAX, CHUNKS_MAX, DATABASES_MAX, MARKS_MAX, TOKENS_MAX};
 use crate::certify::{Certifier, Holder, WindowBounds};
 use crate::command::{Generation, Report};
 use crate::deliver::{Collecting, Database, Slot};
 use crate::member::{Attachment, Attachments};
 use crate::retention::{Mark, Retention};
 use crate::state::State;
+use crate::tokens::{Fate, Tokens, Use};
 
 const VERSION: u8 = 1;
 
@@ -124,6 +126,7 @@ fn put_database(out: &mut Vec<u8>, database: &Database) {
     }
     put_window(out, &database.certifier);
     put_retention(out, &database.retention);
+    put_tokens(out, &database.tokens);
 }
 
 fn read_database(reader: &mut Reader<'_>, bounds: WindowBounds) -> Result<Database, WireError> {
@@ -136,6 +139,7 @@ fn read_database(reader: &mut Reader<'_>, bounds: WindowBounds) -> Result<Databa
         list(reader, "slots", u64::MAX, |reader| Ok(((NodeId(reader.u64()?), SlotId(reader.u32()?)), read_slot(reader)?)))?;
     let certifier = read_window(reader, bounds)?;
     let retention = read_retention(reader)?;
+    let tokens = read_tokens(reader)?;
     Ok(Database {
         name,
         head,
@@ -143,6 +147,7 @@ fn read_database(reader: &mut Reader<'_>, bounds: WindowBounds) -> Result<Databa
         slots: slots.into_iter().collect(),
         certifier,
         retention,
+        tokens,
     })
 }
 
@@ -245,6 +250,36 @@ fn read_retention(reader: &mut Reader<'_>) -> Result<Retention, WireError> {
     let chunked =
         list(reader, "chunked writesets", u64::MAX, |reader| Ok((Position(reader.u64()?), LogIndex(reader.u64()?))))?;
     Ok(Retention { marks, last, chunked: chunked.into_iter().collect() })
+}
+
+fn put_tokens(out: &mut Vec<u8>, tokens: &Tokens) {
+    out.put_u64(tokens.floor().0);
+    out.put_varint(tokens.uses().len() as u64);
+    for (token, Use { position, fate }) in tokens.uses() {
+        out.extend_from_slice(&token.0);
+        out.put_u64(position.0);
+        out.put_u8(match fate {
+            Fate::Certified => 0,
+            Fate::Aborted => 1,
+            Fate::Fenced => 2,
+        });
+    }
+}
+
+fn read_tokens(reader: &mut Reader<'_>) -> Result<Tokens, WireError> {
+    let floor = Position(reader.u64()?);
+    let uses = list(reader, "tokens", TOKENS_MAX as u64, |reader| {
+        let token = Token(reader.array()?);
+        let position = Position(reader.u64()?);
+        let fate = match reader.u8()? {
+            0 => Fate::Certified,
+            1 => Fate::Aborted,
+            2 => Fate::Fenced,
+            value => return Err(WireError::Unknown { what: "fate of a token", value: u64::from(value) }),
+        };
+        Ok((token, Use { position, fate }))
+    })?;
+    Ok(Tokens::restore(floor, uses))
 }
 
 fn put_mark(out: &mut Vec<u8>, mark: Mark) {

@@ -8,6 +8,7 @@
 //!           | 4 chunk     tag, index u32, bytes (to the end)
 //!           | 5 abandon   tag
 //!           | 6 progress  node u64, incarnation u64, database u32, committed u64, flushed u64, oldest_base u64
+//!           | 7 ask       tag, token 16 bytes, fences u8, fence_after u64
 //! tag      := database u32, node u64, incarnation u64, slot u32, sequence u64
 //! ```
 //!
@@ -21,7 +22,7 @@
 use bytes::Bytes;
 use gcs_writeset::bounds::NAME_BYTES_MAX;
 use gcs_writeset::wire::{Put, Reader, WireError};
-use gcs_writeset::{DatabaseId, Incarnation, NodeId, Position, Sequence, SlotId, Tag};
+use gcs_writeset::{DatabaseId, Incarnation, NodeId, Position, Sequence, SlotId, Tag, Token};
 
 use crate::bounds::{COMMAND_BYTES_MAX, ENTRY_COMMANDS_MAX};
 
@@ -34,6 +35,7 @@ const SUBMIT: u8 = 3;
 const CHUNK: u8 = 4;
 const ABANDON: u8 = 5;
 const PROGRESS: u8 = 6;
+const ASK: u8 = 7;
 
 /// How many attaches and detaches of one node and database were ordered.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -61,6 +63,7 @@ pub enum Command {
     Chunk { tag: Tag, index: u32, bytes: Bytes },
     Abandon { tag: Tag },
     Progress { node: NodeId, incarnation: Incarnation, database: DatabaseId, report: Report },
+    Ask { tag: Tag, token: Token, fence_after: Option<Position> },
 }
 
 impl Command {
@@ -68,7 +71,10 @@ impl Command {
     pub fn node(&self) -> NodeId {
         match self {
             Command::Attach { node, .. } | Command::Detach { node, .. } | Command::Progress { node, .. } => *node,
-            Command::Submit { tag, .. } | Command::Chunk { tag, .. } | Command::Abandon { tag } => tag.node,
+            Command::Submit { tag, .. }
+            | Command::Chunk { tag, .. }
+            | Command::Abandon { tag }
+            | Command::Ask { tag, .. } => tag.node,
         }
     }
 
@@ -113,6 +119,13 @@ impl Command {
                 out.put_u64(report.committed.0);
                 out.put_u64(report.flushed.0);
                 out.put_u64(report.oldest_base.0);
+            }
+            Command::Ask { tag, token, fence_after } => {
+                out.put_u8(ASK);
+                put_tag(&mut out, *tag);
+                out.extend_from_slice(&token.0);
+                out.put_u8(u8::from(fence_after.is_some()));
+                out.put_u64(fence_after.unwrap_or_default().0);
             }
         }
         Bytes::from(out)
@@ -168,10 +181,23 @@ fn read(bytes: &[u8]) -> Result<Read<'_>, WireError> {
                 oldest_base: Position(reader.u64()?),
             },
         }),
+        ASK => Read::Small(read_ask(&mut reader)?),
         kind => return Err(WireError::Unknown { what: "command kind", value: u64::from(kind) }),
     };
     reader.finish("command")?;
     Ok(command)
+}
+
+fn read_ask(reader: &mut Reader<'_>) -> Result<Command, WireError> {
+    let tag = read_tag(reader)?;
+    let token = Token(reader.array()?);
+    let fences = match reader.u8()? {
+        0 => false,
+        1 => true,
+        value => return Err(WireError::Unknown { what: "fences", value: u64::from(value) }),
+    };
+    let after = Position(reader.u64()?);
+    Ok(Command::Ask { tag, token, fence_after: fences.then_some(after) })
 }
 
 /// One log entry of these encoded commands, of which there is at least one.
@@ -309,6 +335,9 @@ mod tests {
             (tag(), payload()).prop_map(|(tag, writeset)| Command::Submit { tag, writeset }),
             (tag(), any::<u32>(), payload()).prop_map(|(tag, index, bytes)| Command::Chunk { tag, index, bytes }),
             tag().prop_map(|tag| Command::Abandon { tag }),
+            (tag(), any::<[u8; 16]>(), prop::option::of(any::<u64>())).prop_map(|(tag, token, fence_after)| {
+                Command::Ask { tag, token: Token(token), fence_after: fence_after.map(Position) }
+            }),
             (any::<[u64; 5]>(), any::<u32>()).prop_map(|(n, database)| Command::Progress {
                 node: NodeId(n[0]),
                 incarnation: Incarnation(n[1]),

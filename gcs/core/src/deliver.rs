@@ -4,6 +4,8 @@
 //! tag, a later copy is dropped, and so is every command of a life of PostgreSQL that is not the current one. Since an attach
 //! is ordered too, everybody agrees on which life that is at each point of the log.
 //!
+//! A writeset whose commit token was used before never gets as far as certification ([`crate::tokens`]).
+//!
 //! Chunks are only collected as references into the log; a writeset must name how many it has, and all must be there.
 
 use std::collections::BTreeMap;
@@ -11,7 +13,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use gcs_writeset::link::{AbortCause, Verdict};
 use gcs_writeset::writeset::Envelope;
-use gcs_writeset::{Incarnation, NodeId, Position, Sequence, SlotId, Tag};
+use gcs_writeset::{CommitToken, Incarnation, NodeId, Position, Sequence, SlotId, Tag, Token, TokenOutcome};
 
 use crate::api::{LogIndex, LogRef, PositionOutcome};
 use crate::bounds::{CHUNKS_MAX, SLOTS_MAX};
@@ -19,6 +21,7 @@ use crate::certify::{Certifier, WindowBounds};
 use crate::command::{Generation, Report};
 use crate::member::Attachments;
 use crate::retention::Retention;
+use crate::tokens::Tokens;
 
 /// What the group knows of one backend's place on one node.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -44,6 +47,7 @@ pub struct Database {
     pub slots: BTreeMap<(NodeId, SlotId), Slot>,
     pub certifier: Certifier,
     pub retention: Retention,
+    pub tokens: Tokens,
 }
 
 impl Database {
@@ -55,6 +59,7 @@ impl Database {
             slots: BTreeMap::new(),
             certifier: Certifier::new(bounds),
             retention: Retention::default(),
+            tokens: Tokens::default(),
         }
     }
 
@@ -83,7 +88,7 @@ impl Database {
         let position = self.head.next();
         let (verdict, chunks): (_, Vec<LogRef>) = match Envelope::decode(writeset) {
             Ok((envelope, _)) if is_complete(&chunks, envelope.chunks) => {
-                let verdict = self.certifier.certify(position, tag.node, &envelope);
+                let verdict = self.judge(position, tag.node, &envelope);
                 self.attachments.report_oldest_base(tag.node, envelope.oldest_base, self.head);
                 (verdict, chunks.into_values().collect())
             }
@@ -91,10 +96,27 @@ impl Database {
         };
         self.head = position;
         self.raise_horizon();
+        self.tokens.forget(position);
         if let Some(first) = chunks.iter().map(|chunk| chunk.index).min() {
             self.retention.chunked(position, first);
         }
         Some(PositionOutcome { database: tag.database, position, ordinal: at.ordinal, verdict, chunks })
+    }
+
+    fn judge(&mut self, position: Position, node: NodeId, envelope: &Envelope) -> Verdict {
+        if let Some(cause) = envelope.token.and_then(|token| self.tokens.refuse(token)) {
+            return Verdict::Aborted(cause);
+        }
+        let verdict = self.certifier.certify(position, node, envelope);
+        if let Some(CommitToken { token, .. }) = envelope.token {
+            self.tokens.decided(token, position, matches!(verdict, Verdict::Certified { .. }));
+        }
+        verdict
+    }
+
+    /// What a commit token has come to; nothing if the question is of another life.
+    pub fn ask(&mut self, tag: Tag, token: Token, fence_after: Option<Position>) -> Option<TokenOutcome> {
+        self.counts(tag).then(|| self.tokens.ask(token, fence_after, self.head))
     }
 
     /// Keeps a chunk. Copies of it, and chunks of submissions that are over, change nothing.

@@ -38,6 +38,7 @@ enum Piece {
     Chunk(u32),
     Abandon,
     Writeset,
+    Question,
 }
 
 #[derive(Debug)]
@@ -121,6 +122,11 @@ impl Flow {
                 // Not worth an answer: what is not dropped now is when the slot's next submission is ordered.
                 if self.may_enter(tag, Piece::Abandon, 0, state, &mut Vec::new()) {
                     self.enter_tagged(tag, Piece::Abandon, Command::Abandon { tag }.encode());
+                }
+            }
+            Local::AskToken { tag, token, fence_after } => {
+                if self.may_enter(tag, Piece::Question, 0, state, replies) {
+                    self.enter_tagged(tag, Piece::Question, Command::Ask { tag, token, fence_after }.encode());
                 }
             }
             Local::Progress { database, committed, flushed, oldest_base } => {
@@ -210,6 +216,10 @@ impl Flow {
             Event::Ordered(ordered) => self.done(ordered.tag, Piece::Writeset),
             Event::Dropped { tag } => self.done(*tag, Piece::Writeset),
             Event::Abandoned { tag } => self.done(*tag, Piece::Abandon),
+            Event::Token { tag, outcome } if tag.node == self.me => {
+                let asked = self.remove_subject(&subject(*tag, Piece::Question));
+                replies.extend(asked.map(|_| LocalReply::Token { tag: *tag, outcome: *outcome }));
+            }
             Event::Chunk { tag, index } => self.chunk_done(*tag, *index, replies),
             Event::Attached { node, database, name, incarnation, serve_from } if *node == self.me => {
                 self.attached(*database, name, *incarnation, *serve_from, replies);

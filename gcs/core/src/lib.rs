@@ -14,6 +14,7 @@
 //! | [`state`] | the ordered state: a function of those entries |
 //! | [`deliver`] | per database: positions, each submission once, chunks |
 //! | [`certify`] | per database: verdicts |
+//! | [`tokens`] | per database: what became of commit tokens |
 //! | [`member`], [`retention`] | who takes part, how far each is, what of the log is still needed |
 //! | [`checkpoint`] | the ordered state as bytes |
 //! | [`quorum`], [`status`] | what to tell clients meanwhile |
@@ -37,6 +38,7 @@ pub mod quorum;
 pub mod retention;
 pub mod state;
 pub mod status;
+pub mod tokens;
 
 pub use crate::core::{Core, Limits};
 pub use api::*;

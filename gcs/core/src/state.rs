@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use gcs_writeset::{DatabaseId, Incarnation, NodeId, Position, Tag};
+use gcs_writeset::{DatabaseId, Incarnation, NodeId, Position, Tag, TokenOutcome};
 
 use crate::api::{EntryOutcome, LogIndex, LogRef, Member, Ordered, PositionOutcome};
 use crate::bounds::DATABASES_MAX;
@@ -41,6 +41,11 @@ pub enum Event {
     },
     Abandoned {
         tag: Tag,
+    },
+    /// What a commit token had come to when this question's turn came.
+    Token {
+        tag: Tag,
+        outcome: TokenOutcome,
     },
     Attached {
         node: NodeId,
@@ -156,6 +161,10 @@ impl State {
             Command::Abandon { tag } => {
                 self.databases.get_mut(&tag.database)?.abandon(tag);
                 Some(Event::Abandoned { tag })
+            }
+            Command::Ask { tag, token, fence_after } => {
+                let outcome = self.databases.get_mut(&tag.database)?.ask(tag, token, fence_after)?;
+                Some(Event::Token { tag, outcome })
             }
             Command::Progress { node, incarnation, database, report } => {
                 let database = self.databases.get_mut(&database)?;

@@ -14,7 +14,7 @@ use gcs_core::state::{Event, State};
 use gcs_core::{Local, LocalReply, LogIndex, Ordered, checkpoint};
 use gcs_writeset::link::{AbortCause, Verdict};
 use gcs_writeset::writeset::Envelope;
-use gcs_writeset::{DatabaseId, Incarnation, Key, KeyGroup, NodeId, Position};
+use gcs_writeset::{CommitToken, DatabaseId, Incarnation, Key, KeyGroup, NodeId, Position, Token, TokenOutcome};
 use goldenscript::{ArgumentConsumer, Runner};
 use support::{Cluster, node, tag};
 
@@ -68,7 +68,7 @@ where
     Ok(args.lookup(key).map(|argument| argument.value.parse()).transpose()?.unwrap_or(otherwise))
 }
 
-/// `base=2 x=1,2 s=3 c=4`, and a second group after `base2`.
+/// `base=2 x=1,2 s=3 c=4 token=7 since=1`, and a second group after `base2`.
 fn envelope(args: &mut ArgumentConsumer<'_>) -> Result<Envelope, Box<dyn Error>> {
     let mut groups = Vec::new();
     for suffix in ["", "2"] {
@@ -81,7 +81,29 @@ fn envelope(args: &mut ArgumentConsumer<'_>) -> Result<Envelope, Box<dyn Error>>
     }
     let oldest_base = Position(optional(args, "oldest", 0)?);
     let chunks = optional(args, "chunks", 0)?;
-    Ok(Envelope { oldest_base, chunks, groups, ..Envelope::default() })
+    let since = Position(optional(args, "since", 0)?);
+    let named = args.lookup("token").map(|argument| argument.value.parse::<u8>()).transpose()?;
+    let token = named.map(|number| CommitToken { token: token(number), since });
+    Ok(Envelope { oldest_base, chunks, groups, token, ..Envelope::default() })
+}
+
+fn token(number: u8) -> Token {
+    Token([number; 16])
+}
+
+fn outcome(outcome: TokenOutcome) -> String {
+    match outcome {
+        TokenOutcome::Unknown => "unknown".into(),
+        TokenOutcome::Committed { position } => format!("committed at {position}"),
+        TokenOutcome::Aborted { position } => format!("aborted at {position}"),
+        TokenOutcome::Fenced => "never committed".into(),
+    }
+}
+
+/// `token=7 fence_after=3`
+fn question(args: &mut ArgumentConsumer<'_>) -> Result<(Token, Option<Position>), Box<dyn Error>> {
+    let fence_after = args.lookup("fence_after").map(|argument| argument.value.parse()).transpose()?;
+    Ok((token(optional(args, "token", 0)?), fence_after.map(Position)))
 }
 
 fn verdict(verdict: Verdict) -> String {
@@ -92,6 +114,9 @@ fn verdict(verdict: Verdict) -> String {
         }
         Verdict::Aborted(AbortCause::BelowHorizon { horizon }) => format!("aborted: below the horizon {horizon}"),
         Verdict::Aborted(AbortCause::Malformed) => "aborted: malformed".into(),
+        Verdict::Aborted(AbortCause::TokenUsed { first }) => format!("aborted: its token is committed at {first}"),
+        Verdict::Aborted(AbortCause::TokenFenced) => "aborted: its token is fenced".into(),
+        Verdict::Aborted(AbortCause::TokenTooOld { floor }) => format!("aborted: its token is not younger than {floor}"),
     }
 }
 
@@ -146,6 +171,7 @@ fn event(event: &Event) -> String {
         Event::Dropped { tag } => format!("{}/{} dropped\n", name(tag.node), tag.sequence),
         Event::Chunk { tag, index } => format!("{}/{} chunk {index}\n", name(tag.node), tag.sequence),
         Event::Abandoned { tag } => format!("{}/{} abandoned\n", name(tag.node), tag.sequence),
+        Event::Token { tag, outcome: is } => format!("{}/{}: token {}\n", name(tag.node), tag.sequence, outcome(*is)),
         Event::Attached { node, database, name: db, serve_from, .. } => {
             format!("{} attached to {database} {db}, serves from {serve_from}\n", name(*node))
         }
@@ -191,6 +217,10 @@ impl Runner for Ledger {
                 self.order(Command::Chunk { tag, index, bytes: Bytes::from_static(b"chunk") })
             }
             "abandon" => self.order(Command::Abandon { tag }),
+            "ask" => {
+                let (token, fence_after) = question(&mut args)?;
+                self.order(Command::Ask { tag, token, fence_after })
+            }
             "progress" => {
                 let report = Report {
                     committed: Position(optional(&mut args, "committed", 0)?),
@@ -239,6 +269,7 @@ fn reply_text(reply: &LocalReply) -> String {
         }
         LocalReply::Detached { database } => format!("detached from {database}"),
         LocalReply::ChunkOrdered { tag, index } => format!("chunk {index} of {} ordered", tag.sequence),
+        LocalReply::Token { tag, outcome: is } => format!("{}: token {}", tag.sequence, outcome(*is)),
         LocalReply::Refused { tag, reason } => format!("{} refused: {reason:?}", tag.sequence),
         LocalReply::AttachRefused { database, reason, .. } => format!("attach to {database} refused: {reason:?}"),
     }
@@ -283,6 +314,10 @@ impl Runner for Group {
                         cluster.local(first, Local::Chunk { tag, index, bytes: Bytes::from_static(b"chunk") });
                     }
                     "abandon" => cluster.local(first, Local::Abandon { tag }),
+                    "ask" => {
+                        let (token, fence_after) = question(&mut args)?;
+                        cluster.local(first, Local::AskToken { tag, token, fence_after });
+                    }
                     "stop" => {
                         cluster.stop(first);
                     }
@@ -336,5 +371,6 @@ fn command_text(command: &Command) -> String {
         Command::Chunk { tag, index, .. } => format!("chunk {node}/{}.{index}", tag.sequence),
         Command::Abandon { tag } => format!("abandon {node}/{}", tag.sequence),
         Command::Progress { .. } => format!("progress {node}"),
+        Command::Ask { tag, .. } => format!("ask {node}/{}", tag.sequence),
     }
 }

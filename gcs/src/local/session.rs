@@ -223,7 +223,7 @@ async fn serve_manager(hub: &Hub, manager: &Rc<Manager>, requests: &mut Requests
                 manager.status(hub.status.borrow().clone());
                 manager.flush();
             }
-            Request::Submit { .. } | Request::Chunk { .. } | Request::Abandon { .. } => {
+            Request::Submit { .. } | Request::Chunk { .. } | Request::Abandon { .. } | Request::AskToken { .. } => {
                 submit(hub, manager.database_id(), manager.incarnation, request, payload).await?;
             }
             Request::Hello { .. } => return Err(SessionError::Failed("a second greeting")),
@@ -235,7 +235,7 @@ async fn serve_manager(hub: &Hub, manager: &Rc<Manager>, requests: &mut Requests
 async fn serve_backend(hub: &Hub, caller: &Caller, requests: &mut Requests) -> Result<(), SessionError> {
     while let Some((request, payload)) = requests.next().await? {
         match request {
-            Request::Submit { .. } | Request::Chunk { .. } | Request::Abandon { .. } => {
+            Request::Submit { .. } | Request::Chunk { .. } | Request::Abandon { .. } | Request::AskToken { .. } => {
                 let database = hub.databases.borrow().get(&caller.database).copied();
                 submit(hub, database, caller.incarnation, request, payload).await?;
             }
@@ -262,6 +262,9 @@ async fn submit(
         Request::Submit { slot, sequence } => Local::Submit { tag: tag(slot, sequence), writeset: bytes },
         Request::Chunk { slot, sequence, index } => Local::Chunk { tag: tag(slot, sequence), index, bytes },
         Request::Abandon { slot, sequence } => Local::Abandon { tag: tag(slot, sequence) },
+        Request::AskToken { slot, sequence, token, fence_after } => {
+            Local::AskToken { tag: tag(slot, sequence), token, fence_after }
+        }
         _ => return Ok(()),
     };
     hub.inbox.push(Input::Local(local));

@@ -254,6 +254,9 @@ const CERTIFIED: u8 = 0;
 const CONFLICT: u8 = 1;
 const BELOW_HORIZON: u8 = 2;
 const MALFORMED: u8 = 3;
+const TOKEN_USED: u8 = 4;
+const TOKEN_FENCED: u8 = 5;
+const TOKEN_TOO_OLD: u8 = 6;
 
 fn put_outcome(out: &mut Vec<u8>, outcome: &EntryOutcome) {
     out.put_varint(outcome.heads.len() as u64);
@@ -292,6 +295,15 @@ fn put_verdict(out: &mut Vec<u8>, verdict: &Verdict) {
             out.put_varint(horizon.0);
         }
         Verdict::Aborted(AbortCause::Malformed) => out.put_u8(MALFORMED),
+        Verdict::Aborted(AbortCause::TokenUsed { first }) => {
+            out.put_u8(TOKEN_USED);
+            out.put_varint(first.0);
+        }
+        Verdict::Aborted(AbortCause::TokenFenced) => out.put_u8(TOKEN_FENCED),
+        Verdict::Aborted(AbortCause::TokenTooOld { floor }) => {
+            out.put_u8(TOKEN_TOO_OLD);
+            out.put_varint(floor.0);
+        }
     }
 }
 
@@ -328,6 +340,9 @@ fn read_verdict(reader: &mut Reader<'_>) -> Result<Verdict, WireError> {
         }),
         BELOW_HORIZON => Verdict::Aborted(AbortCause::BelowHorizon { horizon: Position(reader.varint()?) }),
         MALFORMED => Verdict::Aborted(AbortCause::Malformed),
+        TOKEN_USED => Verdict::Aborted(AbortCause::TokenUsed { first: Position(reader.varint()?) }),
+        TOKEN_FENCED => Verdict::Aborted(AbortCause::TokenFenced),
+        TOKEN_TOO_OLD => Verdict::Aborted(AbortCause::TokenTooOld { floor: Position(reader.varint()?) }),
         kind => return Err(WireError::Unknown { what: "verdict", value: u64::from(kind) }),
     })
 }

@@ -5,6 +5,7 @@
 //!
 //! - [`id`]: newtypes for every number that crosses a module: positions, nodes, incarnations, tags.
 //! - [`key`]: certification keys (docs/certification.md): 64-bit hashes in namespaces, shared or exclusive.
+//! - [`token`]: commit tokens, by which an application asks what became of a transaction.
 //! - [`wire`]: little-endian readers and writers that never panic on input.
 //! - [`writeset`]: the envelope that the daemon reads (bases, keys) around a body that it does not.
 //! - [`body`]: row images and ordered statements, as the extension writes and applies them.
@@ -20,8 +21,10 @@ pub mod bounds;
 pub mod id;
 pub mod key;
 pub mod link;
+pub mod token;
 pub mod wire;
 pub mod writeset;
 
 pub use id::{DatabaseId, Incarnation, NodeId, Position, Sequence, SlotId, Tag};
 pub use key::{Key, KeyGroup, Mode, Namespace};
+pub use token::{CommitToken, Token, TokenOutcome};

@@ -15,10 +15,10 @@
 //!   gap, from disk first and then live; a manager that reads slowly falls back to the disk, and notices nothing of it. After
 //!   `Detach` the stream goes on until `Detached`.
 //!
-//!   *Parts.* Between an `Ordered` with `more` and its last `Body` only `Group`, `ChunkOrdered` and `Refused` can come. The `Body`
-//!   frames that answer a `Fetch` come in order, but other frames, also `Ordered`, may stand between them. Fetches are answered
-//!   one after the other, in the order in which they were asked.
-//! - **Backend**: only writes, `Submit` and `Chunk`; nothing but `Welcome` is ever sent to it.
+//!   *Parts.* Between an `Ordered` with `more` and its last `Body` only `Group`, `ChunkOrdered`, `TokenOutcome` and `Refused` can
+//!   come. The `Body` frames that answer a `Fetch` come in order, but other frames, also `Ordered`, may stand between them. Fetches
+//!   are answered one after the other, in the order in which they were asked.
+//! - **Backend**: only writes, `Submit`, `Chunk` and `AskToken`; nothing but `Welcome` is ever sent to it.
 //! - **Control**: `Status`, answered `Group`; used by people and by the playground.
 //!
 //! When the daemon goes away, the manager reconnects, attaches again after its own committed position, and the backends that
@@ -29,6 +29,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::bounds::LINK_FRAME_BYTES_MAX;
 use crate::id::{DatabaseId, Incarnation, NodeId, Position, Sequence, SlotId, Tag};
+use crate::token::{Token, TokenOutcome};
 use crate::wire::{Reader, WireError};
 
 /// Goes up when a message changes; both sides refuse another number with a clear error.
@@ -78,6 +79,14 @@ pub enum Request {
         flushed: Position,
         oldest_base: Position,
     },
+    /// Asks what a commit token has come to: answered `TokenOutcome` from the question's place in the order. With `fence_after`,
+    /// before which the token was not used, nothing with it will be committed from there on.
+    AskToken {
+        slot: SlotId,
+        sequence: Sequence,
+        token: Token,
+        fence_after: Option<Position>,
+    },
     /// Asks for the payload of a position that was delivered without (its backend is gone): answered `Body`.
     Fetch {
         position: Position,
@@ -120,7 +129,12 @@ pub enum Reply {
         sequence: Sequence,
         index: u32,
     },
-    /// The submission was never sent and never will be.
+    TokenOutcome {
+        slot: SlotId,
+        sequence: Sequence,
+        outcome: TokenOutcome,
+    },
+    /// The submission (or question) was never sent and never will be.
     Refused {
         slot: SlotId,
         sequence: Sequence,
@@ -150,6 +164,12 @@ pub enum AbortCause {
     BelowHorizon { horizon: Position },
     /// The writeset could not be decoded, or its chunks are incomplete.
     Malformed,
+    /// A transaction with the same commit token was certified before.
+    TokenUsed { first: Position },
+    /// Somebody who asked for the token's outcome was told that it will never be committed.
+    TokenFenced,
+    /// The token may have been used at or before a position up to which tokens are forgotten.
+    TokenTooOld { floor: Position },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -7,7 +7,7 @@
 //! oldest_base  u64   the oldest base that a transaction of this node may still use (the horizon, docs/certification.md)
 //! started_at   i64   transaction start, microseconds since 2000-01-01 UTC
 //! committed_at i64   when COMMIT was asked for, same unit
-//! token        16 bytes, if the flag says so
+//! token        16 bytes and since u64, if the flag says so: see [`crate::token`]
 //! application  varint length, then UTF-8: application_name of the session
 //! groups       varint, then each: base u64, exclusive varint, shared varint, checked varint, that many u64 keys in that order
 //! body         varint length, then the bytes
@@ -19,6 +19,7 @@
 use crate::bounds::{KEYS_MAX, NAME_BYTES_MAX};
 use crate::id::Position;
 use crate::key::{Key, KeyGroup, Mode};
+use crate::token::{CommitToken, Token};
 use crate::wire::{Put, Reader, WireError};
 
 pub const VERSION: u8 = 2;
@@ -33,7 +34,7 @@ pub struct Envelope {
     pub started_at: i64,
     pub committed_at: i64,
     /// By which the client can ask for the outcome; see `postgres_r.set_commit_token`.
-    pub token: Option<[u8; 16]>,
+    pub token: Option<CommitToken>,
     /// For whoever loses against this writeset.
     pub application: String,
     pub groups: Vec<KeyGroup>,
@@ -52,7 +53,8 @@ impl Envelope {
         out.put_i64(self.started_at);
         out.put_i64(self.committed_at);
         if let Some(token) = &self.token {
-            out.extend_from_slice(token);
+            out.extend_from_slice(&token.token.0);
+            out.put_u64(token.since.0);
         }
         out.put_str(&self.application);
         out.put_varint(self.groups.len() as u64);
@@ -95,7 +97,7 @@ impl Envelope {
             oldest_base: Position(reader.u64()?),
             started_at: reader.i64()?,
             committed_at: reader.i64()?,
-            token: (flags & FLAG_TOKEN != 0).then(|| reader.array()).transpose()?,
+            token: (flags & FLAG_TOKEN != 0).then(|| read_token(&mut reader)).transpose()?,
             application: reader.str("application name", NAME_BYTES_MAX)?.to_owned(),
             groups: Vec::new(),
         };
@@ -109,6 +111,17 @@ impl Envelope {
         Ok((envelope, body))
     }
 
+    /// The application name of an encoded writeset, without looking at the rest; `None` if it can't be read.
+    pub fn peek_application(bytes: &[u8]) -> Option<&str> {
+        let mut reader = Reader::new(bytes);
+        let (_version, flags) = (reader.u8().ok()?, reader.u8().ok()?);
+        reader.take(4 + 3 * 8).ok()?;
+        if flags & FLAG_TOKEN != 0 {
+            read_token(&mut reader).ok()?;
+        }
+        reader.str("application name", NAME_BYTES_MAX).ok()
+    }
+
     /// Every key with its base and mode, in index order.
     pub fn keys(&self) -> impl Iterator<Item = (Key, Mode, Position)> + '_ {
         self.groups.iter().flat_map(|group| {
@@ -117,6 +130,10 @@ impl Envelope {
             exclusive.chain(shared).chain(group.checked.iter().map(|&key| (key, Mode::Checked, group.base)))
         })
     }
+}
+
+fn read_token(reader: &mut Reader<'_>) -> Result<CommitToken, WireError> {
+    Ok(CommitToken { token: Token(reader.array()?), since: Position(reader.u64()?) })
 }
 
 fn decode_group(reader: &mut Reader<'_>, left: &mut u64) -> Result<KeyGroup, WireError> {
@@ -159,10 +176,12 @@ mod tests {
 
     fn envelope() -> impl Strategy<Value = Envelope> {
         let head = (any::<bool>(), any::<u32>(), any::<u64>(), any::<i64>(), any::<i64>());
-        let names = (any::<Option<[u8; 16]>>(), "[a-zé]{0,20}");
+        let token = prop::option::of((any::<[u8; 16]>(), any::<u64>()));
+        let names = (token, "[a-zé]{0,20}");
         (head, names, prop::collection::vec(group(), 0..4)).prop_map(|(head, (token, application), groups)| {
             let (has_statements, chunks, oldest_base, started_at, committed_at) = head;
             let oldest_base = Position(oldest_base);
+            let token = token.map(|(token, since)| CommitToken { token: Token(token), since: Position(since) });
             Envelope { has_statements, chunks, oldest_base, started_at, committed_at, token, application, groups }
         })
     }
@@ -171,6 +190,7 @@ mod tests {
         #[test]
         fn what_is_encoded_is_decoded(envelope in envelope(), body in prop::collection::vec(any::<u8>(), 0..64)) {
             let bytes = envelope.encode(&body);
+            prop_assert_eq!(Envelope::peek_application(&bytes), Some(&*envelope.application));
             prop_assert_eq!(Envelope::decode(&bytes), Ok((envelope, &body[..])));
         }
 
@@ -185,6 +205,7 @@ mod tests {
         #[test]
         fn garbage_is_refused_without_a_panic(bytes in prop::collection::vec(any::<u8>(), 0..128)) {
             prop_assert!(Envelope::decode(&bytes).is_err());
+            let _ = Envelope::peek_application(&bytes);
         }
     }
 }

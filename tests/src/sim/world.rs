@@ -346,6 +346,7 @@ impl World {
                     Verdict::Aborted(AbortCause::Conflict { .. }) => "a writeset lost",
                     Verdict::Aborted(AbortCause::BelowHorizon { .. }) => "a base was below the horizon",
                     Verdict::Aborted(AbortCause::Malformed) => "a writeset was malformed",
+                    Verdict::Aborted(_) => "a token was refused",
                 };
                 *corners.entry(corner).or_default() += 1;
                 return self.trace.line(self.now, format_args!("{} delivered {position} {tag} {verdict:?}", node.0));

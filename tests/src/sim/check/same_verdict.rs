@@ -112,6 +112,9 @@ impl SameVerdict {
                 let below = keys.iter().any(|(_, _, base)| *base < horizon);
                 if below && horizon < delivery.outcome.position { Ok(()) } else { Err("no base is below it".into()) }
             }
+            Verdict::Aborted(AbortCause::TokenUsed { .. } | AbortCause::TokenFenced | AbortCause::TokenTooOld { .. }) => {
+                Err("it has no token".into())
+            }
             Verdict::Aborted(AbortCause::Malformed) => Err("nothing was wrong with it".into()),
         }
     }

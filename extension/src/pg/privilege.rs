@@ -1,0 +1,38 @@
+//! What a role may see.
+
+use pgrx::pg_sys;
+
+use super::relation::Oid;
+
+/// Whether the role may see the values of these columns (indexes among all attributes) in every row, by the rule of PostgreSQL's
+/// own messages (BuildIndexValueDescription): not where row security applies to it, nor without SELECT.
+pub fn sees(role: Oid, relation: Oid, attributes: &[usize]) -> bool {
+    let granted = pg_sys::AclResult::ACLCHECK_OK;
+    let select = pg_sys::ACL_SELECT as pg_sys::AclMode;
+    let mut is_missing = false;
+    // SAFETY: catalog look-ups inside a transaction; with `is_missing` given, a relation that is gone is no error.
+    unsafe {
+        let of_table = pg_sys::pg_class_aclcheck_ext(relation, role, select, &mut is_missing);
+        if is_missing || pg_sys::check_enable_rls(relation, role, true) == ROW_SECURITY_APPLIES {
+            return false;
+        }
+        let column = |attribute: &usize| {
+            let mut is_missing = false;
+            let number = *attribute as pg_sys::AttrNumber + 1;
+            pg_sys::pg_attribute_aclcheck_ext(relation, number, role, select, &mut is_missing) == granted && !is_missing
+        };
+        of_table == granted || (!attributes.is_empty() && attributes.iter().all(column))
+    }
+}
+
+const ROW_SECURITY_APPLIES: std::ffi::c_int = pg_sys::CheckEnableRlsResult::RLS_ENABLED as std::ffi::c_int;
+
+/// Whether the current role may see what another's sessions did, as in pg_stat_activity.
+pub fn sees_activity_of(role: Oid) -> bool {
+    // SAFETY: catalog look-ups inside a transaction.
+    unsafe {
+        let me = pg_sys::GetUserId();
+        pg_sys::has_privs_of_role(me, pg_sys::Oid::from(pg_sys::ROLE_PG_READ_ALL_STATS))
+            || pg_sys::has_privs_of_role(me, role)
+    }
+}

@@ -1,0 +1,57 @@
+//! The applications behind recent positions, so that whoever loses can be told not only where the winner stands but who it was.
+//!
+//! Written by the manager as positions come by, read by anybody. Bound: [`RECENT`] positions; for older ones the name is not known.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use gcs_writeset::Position;
+
+use crate::pg::shmem::{Arena, Text, bytes_of};
+use crate::shmem::NAME;
+
+/// Positions whose application is remembered.
+const RECENT: usize = 4096;
+
+#[derive(Default)]
+struct Entry {
+    position: AtomicU64,
+    application: Text<NAME>,
+}
+
+pub struct Recent {
+    entries: &'static [Entry],
+}
+
+impl Recent {
+    pub fn bytes() -> usize {
+        bytes_of::<Entry>(RECENT)
+    }
+
+    pub fn lay_out(arena: &mut Arena) -> Recent {
+        Recent { entries: arena.slice::<Entry>(RECENT) }
+    }
+
+    fn entry(&self, position: Position) -> &Entry {
+        &self.entries[position.0 as usize % RECENT]
+    }
+
+    /// The manager's.
+    pub fn note(&self, position: Position, application: &str) {
+        let entry = self.entry(position);
+        entry.position.store(0, Ordering::SeqCst);
+        entry.application.set(application);
+        entry.position.store(position.0, Ordering::SeqCst);
+    }
+
+    /// The application of the writeset at this position; none if it is not remembered, or had no name.
+    pub fn application(&self, position: Position) -> Option<String> {
+        let entry = self.entry(position);
+        let is_there = || entry.position.load(Ordering::SeqCst) == position.0;
+        let name = is_there().then(|| entry.application.get())?;
+        (is_there() && !name.is_empty()).then_some(name)
+    }
+
+    pub fn clear(&self) {
+        self.entries.iter().for_each(|entry| entry.position.store(0, Ordering::SeqCst));
+    }
+}
