@@ -8,6 +8,7 @@
 //! committed first, we look again with a new snapshot: dependencies of this writeset were committed before we started, so
 //! that can only be somebody whose change does not matter to us, such as a row lock that turned into nothing.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::rc::Rc;
 
@@ -23,7 +24,7 @@ use crate::capture::KeyDescription;
 use crate::error::Error;
 use crate::pg::clock;
 use crate::pg::datum::TransmissionModes;
-use crate::pg::heap::{BadColumn, Doubt, Outcome, Patience, Target};
+use crate::pg::heap::{BadColumn, Doubt, Outcome, Patience, Place, Target};
 use crate::pg::memory::Context;
 use crate::pg::relation::{self, Lock, Open};
 use crate::pg::role::Acting;
@@ -95,6 +96,7 @@ pub fn apply(writeset: &Queued, mut progress: impl FnMut(u64, u64)) -> Result<Ap
         scratch: Context::in_transaction(c"postgres_r apply"),
         relations: Vec::new(),
         doubts: Vec::new(),
+        in_doubt: HashSet::new(),
         wrote: false,
         applied: Applied::default(),
     };
@@ -133,6 +135,8 @@ struct Writeset {
     modes: Option<TransmissionModes>,
     scratch: Context,
     doubts: Vec<(u32, Doubt)>,
+    /// Where the rows of `doubts` are: an update of every row may leave each in doubt, and then look for each.
+    in_doubt: HashSet<(u32, Place)>,
     /// Whether something was written that the snapshot does not show yet.
     wrote: bool,
     applied: Applied,
@@ -169,7 +173,7 @@ impl Writeset {
         let _owner = Acting::restricted(opened.known.table.owner);
         let doubts =
             opened.target.insert(&opened.known.table, new, &self.scratch).map_err(|bad| bad_value(&opened.known, bad))?;
-        self.doubts.extend(doubts.into_iter().map(|doubt| (relation, doubt)));
+        self.doubt(relation, doubts);
         Ok(())
     }
 
@@ -206,6 +210,14 @@ impl Writeset {
             .raise()
     }
 
+    /// Notes constraints that what was just written may break.
+    fn doubt(&mut self, relation: u32, doubts: Vec<Doubt>) {
+        for doubt in doubts {
+            self.in_doubt.insert((relation, doubt.place));
+            self.doubts.push((relation, doubt));
+        }
+    }
+
     /// The table and the row, in the words of a user.
     fn describe(&self, relation: u32, identity: Image<'_>) -> KeyDescription {
         let Some(Opened { known, .. }) = &self.relations[relation as usize].open else { return KeyDescription::default() };
@@ -224,13 +236,13 @@ impl Writeset {
             .target
             .update(&opened.known.table, new, patience, &self.scratch)
             .map_err(|bad| bad_value(&opened.known, bad))?;
-        self.doubts.extend(doubts.into_iter().map(|doubt| (relation, doubt)));
+        self.doubt(relation, doubts);
         Ok(outcome)
     }
 
     fn find(&mut self, relation: u32, action: Action, identity: Image<'_>) -> Result<(), Divergence> {
         let Some(Opened { target, known }) = &mut self.relations[relation as usize].open else { return Ok(()) };
-        let doubts = &self.doubts;
+        let in_doubt = &self.in_doubt;
         let found = match &known.identity {
             Identity::Index { index, columns } => {
                 let agrees = identity.datums().zip(columns).all(|(datum, &is_part)| is_part == (datum != Absent));
@@ -238,7 +250,7 @@ impl Writeset {
                     return Err(Divergence::Identity { table: full_name(known) });
                 }
                 let index = known.table.indexes[*index].oid;
-                let is_in_doubt = |place| doubts.iter().any(|(of, doubt)| *of == relation && doubt.place == place);
+                let is_in_doubt = |place| in_doubt.contains(&(relation, place));
                 target
                     .find_by_index(&known.table, index, identity, is_in_doubt, &self.scratch)
                     .map_err(|bad| bad_value(known, bad))?
@@ -282,6 +294,7 @@ impl Writeset {
     }
 
     fn settle(&mut self) -> Result<(), Divergence> {
+        self.in_doubt.clear();
         for (relation, doubt) in std::mem::take(&mut self.doubts) {
             let Some(Opened { target, known }) = &mut self.relations[relation as usize].open else { continue };
             let _owner = Acting::restricted(known.table.owner);

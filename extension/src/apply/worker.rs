@@ -3,7 +3,7 @@
 
 use std::cell::Cell;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use gcs_writeset::Position;
 use pgrx::prelude::*;
@@ -26,6 +26,9 @@ const RETRY_PAUSE_MAX: Duration = Duration::from_millis(100);
 
 /// After this many attempts at one position the log says so.
 const ATTEMPTS_REPORTED: u32 = 100;
+
+/// An idle remote backend reports what it counted after this.
+const STATISTICS_AFTER: Duration = Duration::from_secs(1);
 
 /// Memory kept from one job to the next.
 const BUFFER_BYTES_KEPT: usize = 1 << 20;
@@ -153,11 +156,16 @@ fn index_wanted() -> bool {
 
 fn sleep(area: &DatabaseArea, me: &Worker) {
     worker::report_activity(None);
-    worker::report_statistics();
+    // What is kept back must not stay so: autovacuum goes by it.
+    let report_after = (!worker::report_statistics(false)).then_some(STATISTICS_AFTER);
     me.set_doing(Doing::Idle);
     // Whoever queued something before we were idle did not call us.
     if area.gate.queued() == 0 && is_wanted_in(area) {
-        latch::wait(None);
+        let start = Instant::now();
+        latch::wait(report_after);
+        if report_after.is_some_and(|after| start.elapsed() >= after) {
+            worker::report_statistics(true);
+        }
     }
 }
 

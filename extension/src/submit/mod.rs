@@ -196,7 +196,8 @@ impl Submission<'_> {
     }
 
     /// Sends the front of a long body ahead, and returns how many chunks that were. Nothing is submitted yet. Chunks that nobody has
-    /// confirmed are kept: what was on its way when a connection was lost is sent again.
+    /// confirmed are kept: what was on its way when a connection was lost is sent again, and so is what was refused, for
+    /// `postgres_r.commit_timeout`.
     fn send_chunks(&mut self, captured: &mut Captured) -> Result<u32, Failure> {
         let total = captured.body.length();
         let count = total.saturating_sub(1) / CHUNK_BYTES_MAX as u64;
@@ -210,7 +211,15 @@ impl Submission<'_> {
         self.deadline = Instant::now() + CHUNK_TIMEOUT;
         let mut window = Window { first: 0, chunks: VecDeque::new(), sent: 0 };
         let mut attach = self.attaches();
+        let mut refused_since = None;
         while self.slot.chunks.count() < count {
+            // A leader that died, a daemon that has much to do: no reason yet to throw hours of work away.
+            let patient = refused_since.is_none_or(|since: Instant| since.elapsed() < guc::commit_timeout());
+            if patient && self.slot.reopen(self.sequence) {
+                refused_since.get_or_insert_with(Instant::now);
+                window.sent = 0;
+                latch::wait(Some(REFUSED_PAUSE));
+            }
             self.check_while_open()?;
             let attached = self.attaches();
             if attached != attach || !CONNECTION.with_borrow_mut(Connection::is_alive) {
@@ -219,6 +228,7 @@ impl Submission<'_> {
             }
             if window.confirmed(self.slot.chunks.count()) {
                 self.deadline = Instant::now() + CHUNK_TIMEOUT;
+                refused_since = None;
                 progress.done(u64::from(window.first) * CHUNK_BYTES_MAX as u64);
             }
             if window.sent == window.chunks.len() && window.has_room(count) {

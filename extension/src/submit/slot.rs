@@ -129,6 +129,11 @@ impl Slot {
         self.swap(sequence, State::Refused, State::Sent)
     }
 
+    /// A chunk was refused, to be sent again. False if none was.
+    pub fn reopen(&self, sequence: Sequence) -> bool {
+        self.swap(sequence, State::Refused, State::Open)
+    }
+
     /// Leaves without a verdict. False when there is one, or is about to be.
     pub fn give_up(&self, sequence: Sequence) -> bool {
         self.swap(sequence, State::Sent, State::GivenUp)
