@@ -15,6 +15,13 @@ COMMENT ON FUNCTION stop_replication(name) IS
 CREATE VIEW members AS SELECT * FROM member_list();
 COMMENT ON VIEW members IS 'the group''s members as seen from this node, for the current database';
 
+CREATE VIEW large_transactions AS
+    SELECT pid, node, phase, position, bytes_done, bytes_total, rows,
+           TIMESTAMPTZ '2000-01-01 00:00:00+00' + started_at * INTERVAL '1 microsecond' AS started_at
+    FROM large_transaction_list();
+COMMENT ON VIEW large_transactions IS
+    'transactions of the current database that are too large for memory, here where they come from and where they are applied';
+
 COMMENT ON FUNCTION set_commit_token(uuid) IS
     'names the current transaction, so that commit_status() can tell its outcome; gives the position after which it is used';
 COMMENT ON FUNCTION commit_status(uuid, bigint) IS
@@ -63,4 +70,4 @@ COMMENT ON VIEW pg_catalog.pg_stat_postgres_r IS 'what replication of the curren
 RESET allow_system_table_mods;
 
 GRANT USAGE ON SCHEMA postgres_r TO PUBLIC;
-GRANT SELECT ON members, conflicts, conflict_counts, pg_catalog.pg_stat_postgres_r TO PUBLIC;
+GRANT SELECT ON members, large_transactions, conflicts, conflict_counts, pg_catalog.pg_stat_postgres_r TO PUBLIC;

@@ -27,7 +27,7 @@ use crate::pg::{interrupt, latch, origin, role, xact};
 use crate::shmem::{self, DatabaseArea, Phase, Shared};
 use crate::submit::slot::{Slot, State, Winner};
 use crate::submit::{self, Failure};
-use crate::{apply, capture, gate, guc, retry, session, token};
+use crate::{apply, capture, gate, guc, progress, retry, session, token};
 
 /// A position this process is about to commit at.
 #[derive(Clone, Copy)]
@@ -133,17 +133,21 @@ fn decide(shared: &'static Shared) {
         return;
     }
     session::ensure_writable();
-    let captured = capture::take();
+    // Later, when the group has certified the transaction, it could no longer fail.
+    xact::check_serializable();
+    let mut captured = capture::take();
     // Decided early, it may yet be rolled back with a subtransaction, of which capture need not hear.
     capture::reset();
     // Without an id there would be no commit record to carry the position.
     xact::ensure_id();
-    let (position, committed_at) = match submit::submit(shared, database, slot, place, &captured) {
+    let (position, committed_at) = match submit::submit(shared, database, slot, place, &mut captured) {
         Ok(certified) => certified,
         Err(Failure::Definite(error)) | Err(Failure::Unknown(error)) => error.raise(),
         Err(Failure::Terminated(error)) => error.raise_fatal(),
     };
     drop(captured);
+    slot.progress.position(position);
+    slot.progress.phase(progress::Phase::Waiting);
     let turn = Turn { database, position, committed_at, local: true };
     ENDING.set(Some(Ending { turn, armed: None }));
 }
@@ -174,6 +178,8 @@ fn wait_for_turn_local(turn: Turn, slot: &Slot) -> Result<(), Failure> {
     let started = Instant::now();
     counters.gate_waits.one();
     let timeout = guc::commit_timeout();
+    // While something is being done about what goes first, the wait for it counts from then.
+    let mut progress = (started, turn.database.progress());
     while !gate.is_turn(turn.position) {
         if slot.state() == State::Yielded {
             counters.yielded.one();
@@ -185,7 +191,11 @@ fn wait_for_turn_local(turn: Turn, slot: &Slot) -> Result<(), Failure> {
             let why = "The session was ended.";
             return Err(Failure::Terminated(error::committed_elsewhere(turn.position, why)));
         }
-        let left = timeout.saturating_sub(started.elapsed());
+        let made = turn.database.progress();
+        if made != progress.1 {
+            progress = (Instant::now(), made);
+        }
+        let left = timeout.saturating_sub(progress.0.elapsed());
         if left.is_zero() {
             let why = "Earlier transactions of the group take too long to apply here.";
             return Err(Failure::Unknown(error::committed_elsewhere(turn.position, why)));
@@ -317,12 +327,13 @@ fn give_up(slot: &Slot) {
 
 fn clean_up() {
     capture::reset();
-    token::forget();
     retry::reset();
+    token::forget();
     process::forget_summons();
     if let Some((slot, _)) = shmem::get().and_then(|shared| shared.my_slot()) {
         slot.clear_victim();
         slot.clear_base();
+        slot.progress.clear();
     }
 }
 

@@ -126,14 +126,6 @@ pub fn not_attached() -> Error {
     .hint("Try again in a moment.")
 }
 
-pub fn serializable() -> Error {
-    Error::new(
-        PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
-        "cannot change data of a replicated database in a SERIALIZABLE transaction",
-    )
-    .hint("Use REPEATABLE READ.")
-}
-
 pub fn prepared() -> Error {
     Error::new(
         PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
@@ -142,15 +134,15 @@ pub fn prepared() -> Error {
     .hint("Use COMMIT.")
 }
 
-pub fn too_large(bytes: usize, limit: usize) -> Error {
+pub fn too_large(bytes: u64, limit: u64) -> Error {
     Error::new(PgSqlErrorCode::ERRCODE_PROGRAM_LIMIT_EXCEEDED, "transaction is too large to be replicated")
-        .detail(format!("Its changes take {bytes} bytes, the limit is {limit}."))
-        .hint("Raise postgres_r.max_writeset_size, or change less in one transaction.")
+        .detail(format!("Its changes take {bytes} bytes so far, postgres_r.max_writeset_size is {limit} bytes."))
+        .hint("Change less in one transaction, or have a superuser raise postgres_r.max_writeset_size.")
 }
 
-pub fn too_many_keys(keys: usize, limit: usize) -> Error {
+pub fn too_many_keys(limit: usize) -> Error {
     Error::new(PgSqlErrorCode::ERRCODE_PROGRAM_LIMIT_EXCEEDED, "transaction is too large to be replicated")
-        .detail(format!("Its changes have {keys} keys, the limit is {limit}."))
+        .detail(format!("Its changes have more than {limit} certification keys."))
         .hint("Change less in one transaction.")
 }
 

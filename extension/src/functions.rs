@@ -10,6 +10,7 @@ use crate::error;
 use crate::manager::request::{self, Wanted};
 use crate::manager::statement;
 use crate::pg::{privilege, role, xact};
+use crate::progress::Line;
 use crate::session;
 use crate::shmem::{self, DatabaseArea, Member, Phase};
 use crate::submit::ask;
@@ -189,6 +190,41 @@ fn conflict_count_list() -> TableIterator<
 #[pg_extern]
 fn committed_position() -> Option<i64> {
     session::database().map(|area| area.gate.committed().0 as i64)
+}
+
+type LargeRow = (i32, String, &'static str, Option<i64>, i64, Option<i64>, i64, i64);
+
+/// Large transactions under way in the current database on this node.
+#[pg_extern]
+#[allow(clippy::type_complexity)]
+fn large_transaction_list() -> TableIterator<
+    'static,
+    (
+        name!(pid, i32),
+        name!(node, String),
+        name!(phase, &'static str),
+        name!(position, Option<i64>),
+        name!(bytes_done, i64),
+        name!(bytes_total, Option<i64>),
+        name!(rows, i64),
+        name!(started_at, i64),
+    ),
+> {
+    let rows: Vec<LargeRow> = match (shmem::get(), session::database()) {
+        (Some(shared), Some(area)) => {
+            let lines = shared.slots.iter().filter_map(|slot| slot.progress.line(area));
+            lines.map(|line| large_row(area, &line)).collect()
+        }
+        _ => Vec::new(),
+    };
+    TableIterator::new(rows)
+}
+
+fn large_row(area: &DatabaseArea, line: &Line) -> LargeRow {
+    let position = line.position.map(|position| position.0 as i64);
+    let total = line.total.map(|total| total as i64);
+    let node = area.state.node_name(line.node);
+    (line.pid, node, line.phase, position, line.done as i64, total, line.rows as i64, line.started_at)
 }
 
 /// Without the library preloaded there is no shared memory, and nothing of this would work.

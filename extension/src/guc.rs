@@ -15,9 +15,12 @@ static COMMIT_TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(10_000);
 static GCS_SOCKET: GucSetting<Option<std::ffi::CString>> =
     GucSetting::<Option<std::ffi::CString>>::new(Some(DEFAULT_SOCKET));
 static MAX_DATABASES: GucSetting<i32> = GucSetting::<i32>::new(4);
-static MAX_WRITESET_SIZE: GucSetting<i32> = GucSetting::<i32>::new(1024 * 1024);
+static MAX_WRITESET_SIZE: GucSetting<i32> = GucSetting::<i32>::new(4 * 1024 * 1024);
 static READER_GRACE: GucSetting<i32> = GucSetting::<i32>::new(5_000);
 static RETRY_AUTOCOMMIT: GucSetting<i32> = GucSetting::<i32>::new(5);
+
+/// As many chunks as the group keeps of one writeset (`CHUNKS_MAX` of gcs_core), in kB.
+const MAX_WRITESET_KB: i32 = 64 << 20;
 
 const DEFAULT_SOCKET: &CStr = c"/run/gcs/gcs.sock";
 
@@ -84,10 +87,10 @@ pub fn define() {
     GucRegistry::define_int_guc(
         c"postgres_r.max_writeset_size",
         c"The largest transaction, as the size of its changes.",
-        c"A larger one fails with 54000 at commit.",
+        c"A larger one fails with 54000 as soon as it is.",
         &MAX_WRITESET_SIZE,
         1024,
-        i32::MAX,
+        MAX_WRITESET_KB,
         GucContext::Suset,
         GucFlags::UNIT_KB,
     );
@@ -137,8 +140,8 @@ pub fn max_databases() -> usize {
     MAX_DATABASES.get() as usize
 }
 
-pub fn max_writeset_bytes() -> usize {
-    MAX_WRITESET_SIZE.get() as usize * 1024
+pub fn max_writeset_bytes() -> u64 {
+    MAX_WRITESET_SIZE.get() as u64 * 1024
 }
 
 pub fn reader_grace() -> Duration {

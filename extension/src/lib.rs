@@ -17,6 +17,7 @@ pub mod gate;
 pub mod guc;
 pub mod manager;
 pub mod pg;
+pub mod progress;
 pub mod recent;
 pub mod relations;
 pub mod retry;

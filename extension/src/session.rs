@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use gcs_writeset::Position;
 
 use crate::error::Error;
-use crate::pg::{clock, process, xact};
+use crate::pg::{clock, process};
 use crate::shmem::{self, DatabaseArea, Phase};
 use crate::{capture, commit, error, guc};
 
@@ -87,10 +87,12 @@ pub fn ensure_writable() {
     if !state.serving.load(Ordering::Acquire) {
         error::catching_up().raise();
     }
-    if xact::is_serializable() {
-        error::serializable().raise();
-    }
-    if let Some((slot, _)) = shmem::get().and_then(|shared| shared.my_slot()) {
+    announce_base();
+}
+
+/// Keeps the horizon from passing the base of what the transaction has read or changed.
+pub fn announce_base() {
+    if let (Some(area), Some((slot, _))) = (database(), shmem::get().and_then(|shared| shared.my_slot())) {
         slot.announce_base(area.index, capture::base::current());
     }
 }

@@ -406,6 +406,16 @@ impl DatabaseArea {
         self.gate.committed() >= self.state.serve_from()
     }
 
+    /// Two numbers of which one changes whenever the position whose turn it is comes nearer to its commit.
+    pub fn progress(&self) -> (Position, u64) {
+        let next = self.gate.committed().next();
+        let slots = get().map(|shared| shared.slots).unwrap_or_default();
+        let doers = self.workers.iter().map(|worker| &worker.place).chain([&self.state.manager]);
+        let done =
+            doers.filter_map(|place| slots.get(place.get()?.0 as usize)).map(|slot| slot.progress.towards(self, next));
+        (next, done.sum())
+    }
+
     /// Makes the entry as new, for another database. The gate starts after `committed`.
     pub fn reset(&self, committed: Position) {
         let state = self.state;

@@ -1,32 +1,49 @@
-//! List-append on three nodes at REPEATABLE READ, judged by `postgres_r_tests::append`.
+//! List-append on three nodes by sessions that change nodes, judged by `postgres_r_tests::append`.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panic, its helpers too")]
 
-use postgres_r_tests::append;
+use std::time::Instant;
+
+use postgres::IsolationLevel;
 use postgres_r_tests::append::history::Outcome;
+use postgres_r_tests::append::{self, Isolation};
 use postgres_r_tests::harness::{self, node, workload_seconds};
-use postgres_r_tests::workload::lists;
+use postgres_r_tests::workload::lists::{self, Shape};
 
 #[test]
 fn three_nodes_at_repeatable_read_show_no_anomaly() {
-    let group = harness::shared();
-    lists::prepare(&group);
+    let shape = Shape { isolation: IsolationLevel::RepeatableRead, tables: 8 };
+    judge(shape, Isolation::Snapshot);
+}
 
-    let mut history = lists::run(&group, 4, workload_seconds());
+#[test]
+fn three_nodes_at_serializable_show_no_anomaly_and_no_write_skew() {
+    let shape = Shape { isolation: IsolationLevel::Serializable, tables: 8 };
+    judge(shape, Isolation::Serializable);
+}
+
+fn judge(shape: Shape, promised: Isolation) {
+    let group = harness::shared();
+    lists::prepare(&group, shape);
+
+    let start = Instant::now();
+    let mut history = lists::run(&group, shape, 4, workload_seconds());
+    let seconds = start.elapsed().as_secs_f64();
 
     harness::assert_equal(&group);
-    let last = lists::read_all(&mut group.connect(node(1)));
-    lists::add_final_read(&mut history, &last);
+    let last = lists::read_all(&mut group.connect(node(1)), shape);
     let count = |outcome| history.txns.iter().filter(|txn| txn.outcome == outcome).count();
+    let (committed, aborted, unknown) = (count(Outcome::Committed), count(Outcome::Aborted), count(Outcome::Unknown));
     println!(
-        "{} committed, {} aborted, {} unknown",
-        count(Outcome::Committed),
-        count(Outcome::Aborted),
-        count(Outcome::Unknown)
+        "{:?}: {committed} committed ({:.0} a second), {aborted} aborted ({:.0} %), {unknown} unknown",
+        shape.isolation,
+        committed as f64 / seconds,
+        100.0 * aborted as f64 / (committed + aborted) as f64
     );
-    assert!(count(Outcome::Committed) > 100, "too little happened to show anything");
-    assert_eq!(count(Outcome::Unknown), 0, "a healthy group knows the outcome of every commit");
-    let found = append::check(&history, Some(&last));
+    assert!(committed > 100, "too little happened to show anything");
+    assert_eq!(unknown, 0, "a healthy group knows the outcome of every commit");
+    lists::add_final_read(&mut history, &last);
+    let found = append::check(&history, promised, Some(&last));
     let texts: Vec<String> = found.iter().take(5).map(|anomaly| anomaly.explain(&history)).collect();
     assert!(found.is_empty(), "{} anomalies, the first:\n{}", found.len(), texts.join("\n"));
 }

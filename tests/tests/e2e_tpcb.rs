@@ -24,6 +24,34 @@ fn run_on_all(group: &Group, arguments: &[&str]) -> Vec<Report> {
     children.into_iter().enumerate().map(finish).collect()
 }
 
+/// pgbench's own invariants, and equal nodes, after `transactions`.
+fn check_sums(group: &Group, transactions: u64) {
+    group.settle();
+    for count in group.values("SELECT count(*) FROM pgbench_history") {
+        assert_eq!(count, transactions.to_string(), "history rows and reported transactions");
+    }
+    let sums = "SELECT array_agg(DISTINCT s) FROM (SELECT sum(abalance) FROM pgbench_accounts UNION ALL
+        SELECT sum(tbalance) FROM pgbench_tellers UNION ALL SELECT sum(bbalance) FROM pgbench_branches UNION ALL
+        SELECT sum(delta) FROM pgbench_history) x(s)";
+    for sum in group.values(sums) {
+        assert!(!sum.contains(','), "the four sums differ: {sum}");
+    }
+    let prints = harness::assert_equal(group);
+    assert_eq!(prints.keys().filter(|table| table.contains("pgbench_")).count(), 4);
+}
+
+/// No client saw anything but losses that it tried again; prints what each did.
+fn check_clients(reports: &[Report]) -> u64 {
+    for (index, report) in reports.iter().enumerate() {
+        let Report { transactions, retries, latency_ms, .. } = report;
+        println!("node {}: {transactions} transactions, {retries} retries, {latency_ms:.1} ms", index + 1);
+        assert_eq!(report.failed, 0, "node {}", index + 1);
+        assert_eq!(report.complaints, Vec::<String>::new(), "node {}", index + 1);
+        assert!(*transactions > 0, "node {} did nothing", index + 1);
+    }
+    reports.iter().map(|report| report.transactions).sum()
+}
+
 #[test]
 fn pgbench_tpcb_on_three_nodes_keeps_its_sums_and_the_nodes_equal() {
     let group = harness::shared();
@@ -32,32 +60,30 @@ fn pgbench_tpcb_on_three_nodes_keeps_its_sums_and_the_nodes_equal() {
 
     let reports = run_on_all(&group, &[]);
 
-    for (index, report) in reports.iter().enumerate() {
-        println!(
-            "node {}: {} transactions, {} retries, {:.1} ms",
-            index + 1,
-            report.transactions,
-            report.retries,
-            report.latency_ms
-        );
-        assert_eq!(report.failed, 0, "node {}", index + 1);
-        assert_eq!(report.complaints, Vec::<String>::new(), "node {}", index + 1);
-        assert!(report.transactions > 0, "node {} did nothing", index + 1);
-    }
+    let total = check_clients(&reports);
     let done = |report: &Report| report.transactions;
     let (least, most) = (reports.iter().map(done).min().unwrap(), reports.iter().map(done).max().unwrap());
     assert!(least * 20 > most, "a node starves: {least} transactions against {most}");
+    check_sums(&group, total);
+}
+
+/// Every transaction updates the one branch: the worst that TPC-B can ask for.
+#[test]
+fn ten_hot_rows_written_from_all_nodes_give_no_client_an_error() {
+    let group = harness::shared();
+    pgbench_of(&group, 1).initialize(1).unwrap();
     group.settle();
-    let total: u64 = reports.iter().map(|report| report.transactions).sum();
-    for count in group.values("SELECT count(*) FROM pgbench_history") {
-        assert_eq!(count, total.to_string(), "history rows and reported transactions");
-    }
-    let sums = "SELECT array_agg(DISTINCT s) FROM (SELECT sum(abalance) FROM pgbench_accounts UNION ALL
-        SELECT sum(tbalance) FROM pgbench_tellers UNION ALL SELECT sum(bbalance) FROM pgbench_branches UNION ALL
-        SELECT sum(delta) FROM pgbench_history) x(s)";
-    for sum in group.values(sums) {
-        assert!(!sum.contains(','), "the four sums differ: {sum}");
-    }
-    let prints = harness::assert_equal(&group);
-    assert_eq!(prints.keys().filter(|table| table.contains("pgbench_")).count(), 4);
+
+    let clients = 8 * group.numbers().len() as u32;
+    let alone = pgbench::finish(pgbench_of(&group, 1).spawn(clients, workload_seconds(), &[]).unwrap()).unwrap();
+    group.settle();
+    let reports = run_on_all(&group, &[]);
+
+    let total = check_clients(&reports);
+    check_sums(&group, total + alone.transactions);
+    let ratio = total as f64 / alone.transactions as f64;
+    println!(
+        "{clients} clients on one node: {} transactions, spread over all: {total}, ratio {ratio:.2}",
+        alone.transactions
+    );
 }

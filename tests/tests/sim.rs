@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use gcs_core::certify::PlantedBug;
 use postgres_r_tests::sim::plan::Plan;
+use postgres_r_tests::sim::postgres::Mistake;
 use postgres_r_tests::sim::{report, run, run_seeds, run_traced};
 
 /// What 200 seeds must have been through for their silence to mean something.
@@ -75,13 +76,31 @@ fn the_same_seed_gives_the_same_trace_byte_for_byte() {
 
 /// The harm itself must be noticed, not just that a verdict is not the reference's.
 fn finds(bug: PlantedBug, invariants: &[&str]) {
+    finds_planted(&format!("{bug:?}"), |plan| Plan { bug: Some(bug), ..plan }, invariants);
+}
+
+fn finds_mistake(mistake: Mistake) {
+    finds_planted(&format!("{mistake:?}"), |plan| Plan { mistake: Some(mistake), ..plan }, &["no lost update"]);
+}
+
+fn finds_planted(what: &str, plant: impl Fn(Plan) -> Plan, invariants: &[&str]) {
     let found = (1..=200).find_map(|seed| {
-        let plan = Plan { bug: Some(bug), reference_certifier: false, ..Plan::of_seed(seed) };
+        let plan = plant(Plan { reference_certifier: false, ..Plan::of_seed(seed) });
         run(&plan).err().map(|failure| (seed, failure))
     });
-    let (seed, failure) = found.unwrap_or_else(|| panic!("{bug:?} stays unnoticed for 200 seeds"));
-    println!("{bug:?}: {}", report(seed, &failure));
-    assert!(invariants.contains(&failure.invariant), "{bug:?} shows as {}", failure.invariant);
+    let (seed, failure) = found.unwrap_or_else(|| panic!("{what} stays unnoticed for 200 seeds"));
+    println!("{what}: {}", report(seed, &failure));
+    assert!(invariants.contains(&failure.invariant), "{what} shows as {}", failure.invariant);
+}
+
+#[test]
+fn a_server_that_compares_reads_with_what_comes_after_commit_is_found() {
+    finds_mistake(Mistake::ReadBaseAtSubmit);
+}
+
+#[test]
+fn a_server_that_treats_serializable_as_repeatable_read_is_found() {
+    finds_mistake(Mistake::ReadsNotChecked);
 }
 
 #[test]

@@ -9,5 +9,6 @@ pub mod queue;
 pub mod rows;
 pub mod spool;
 pub mod statement;
+pub mod stream;
 pub mod victim;
 pub mod worker;

@@ -3,7 +3,10 @@
 //! The ring is used in position order and freed in position order, as positions are committed. A writeset that was fetched
 //! comes out of order and always goes to a file.
 
-use std::io;
+use std::fs::File;
+use std::io::{self, Read};
+use std::ops::Range;
+use std::path::PathBuf;
 
 use gcs_writeset::wire::WireError;
 use gcs_writeset::writeset::Envelope;
@@ -39,25 +42,58 @@ pub enum ReadError {
     Damaged(#[from] WireError),
 }
 
-/// The envelope and the whole body of a queued writeset. `bytes` is reused from job to job.
-pub fn read(area: &DatabaseArea, job: &Job, bytes: &mut Vec<u8>) -> Result<(Envelope, std::ops::Range<usize>), ReadError> {
-    bytes.clear();
-    match job.storage {
-        Storage::Ring { offset, length, .. } => {
-            area.queue.read(offset, length, bytes);
-            let (envelope, body) = Envelope::decode(bytes)?;
-            let end = bytes.len() - 4;
-            Ok((envelope, end - body.len()..end))
-        }
-        Storage::File { chunks, length } => {
-            spool::read(area.state.oid(), job.position, bytes, length)?;
-            let chunks = usize::try_from(chunks).unwrap_or(usize::MAX).min(bytes.len());
-            let (envelope, rest) = Envelope::decode(&bytes[chunks..])?;
-            // Chunks first, then what came with the envelope: made contiguous in place.
-            let (start, rest) = (bytes.len() - 4 - rest.len(), rest.len());
-            bytes.copy_within(start..start + rest, chunks);
-            bytes.truncate(chunks + rest);
-            Ok((envelope, 0..chunks + rest))
-        }
+/// A queued writeset: its envelope, and where the body is.
+pub struct Queued {
+    pub envelope: Envelope,
+    /// As encoded; the end of the body is in it.
+    bytes: Vec<u8>,
+    rest: Range<usize>,
+    /// The file with the front of the body, and how much of it that is.
+    front: Option<(PathBuf, u64)>,
+}
+
+impl Queued {
+    /// `bytes` is memory to be used, from job to job.
+    pub fn read(area: &DatabaseArea, job: &Job, mut bytes: Vec<u8>) -> Result<Queued, ReadError> {
+        bytes.clear();
+        let front = match job.storage {
+            Storage::Ring { offset, length, .. } => {
+                area.queue.read(offset, length, &mut bytes);
+                None
+            }
+            Storage::File { chunks, length } => {
+                let path = spool::path(area.state.oid(), job.position);
+                spool::read(&path, chunks..length, &mut bytes)?;
+                (chunks > 0).then_some((path, chunks))
+            }
+        };
+        let (envelope, rest) = Envelope::decode(&bytes)?;
+        let end = bytes.len() - 4;
+        let rest = end - rest.len()..end;
+        Ok(Queued { envelope, bytes, rest, front })
+    }
+
+    /// Bytes of the body.
+    pub fn length(&self) -> u64 {
+        self.front.as_ref().map_or(0, |(_, chunks)| *chunks) + self.rest.len() as u64
+    }
+
+    /// Whether it came in chunks.
+    pub fn is_large(&self) -> bool {
+        self.front.is_some()
+    }
+
+    /// The body from its beginning.
+    pub fn body(&self) -> io::Result<Box<dyn Read + '_>> {
+        let rest = &self.bytes[self.rest.clone()];
+        Ok(match &self.front {
+            Some((path, chunks)) => Box::new(File::open(path)?.take(*chunks).chain(rest)),
+            None => Box::new(rest),
+        })
+    }
+
+    /// Its memory, for the next one.
+    pub fn into_bytes(self) -> Vec<u8> {
+        self.bytes
     }
 }

@@ -8,21 +8,23 @@
 //! committed first, we look again with a new snapshot: dependencies of this writeset were committed before we started, so
 //! that can only be somebody whose change does not matter to us, such as a row lock that turned into nothing.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::rc::Rc;
 
 use gcs_writeset::body::Datum::Absent;
-use gcs_writeset::body::{Image, Item, Items};
-use gcs_writeset::writeset::Envelope;
+use gcs_writeset::body::{Image, Item};
 use pgrx::PgSqlErrorCode;
 use thiserror::Error;
 
+use super::queue::Queued;
+use super::stream::{self, StreamError};
 use super::{statement, victim};
 use crate::capture::KeyDescription;
 use crate::error::Error;
 use crate::pg::clock;
 use crate::pg::datum::TransmissionModes;
-use crate::pg::heap::{BadColumn, Doubt, Outcome, Patience, Target};
+use crate::pg::heap::{BadColumn, Doubt, Outcome, Patience, Place, Target};
 use crate::pg::memory::Context;
 use crate::pg::relation::{self, Lock, Open};
 use crate::pg::role::Acting;
@@ -31,6 +33,9 @@ use crate::relations::{self, Identity, Known};
 
 /// How often a row may slip away under us before the writeset is given up and tried again as a whole.
 const ATTEMPTS_MAX: usize = 16;
+
+/// How often we say how far we are, and look whether we must give way.
+const REPORT_EVERY_ROWS: u64 = 512;
 
 /// What a writeset did here.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -53,7 +58,9 @@ pub enum Divergence {
     #[error("column {column} of relation \"{table}\" {error}")]
     Value { table: String, column: String, error: String },
     #[error("writeset cannot be read: {0}")]
-    Format(#[from] gcs_writeset::wire::WireError),
+    Body(#[from] StreamError),
+    #[error("statement cannot be read: {0}")]
+    Statement(#[from] gcs_writeset::wire::WireError),
     #[error("role \"{0}\" does not exist")]
     NoRole(String),
     #[error("setting \"{name}\" cannot be set to \"{value}\"")]
@@ -75,27 +82,36 @@ impl fmt::Display for Action {
     }
 }
 
-/// Applies a whole writeset. Needs an open transaction without an active snapshot of its own. PostgreSQL's own errors pass; what
+/// Applies a whole writeset; tells every now and then how many bytes and rows are done. Needs an open transaction without an active snapshot of its own. PostgreSQL's own errors pass; what
 /// is done must then be rolled back, as after `Err`.
-pub fn apply(envelope: &Envelope, body: &[u8]) -> Result<Applied, Divergence> {
+pub fn apply(writeset: &Queued, mut progress: impl FnMut(u64, u64)) -> Result<Applied, Divergence> {
+    let envelope = &writeset.envelope;
     if envelope.has_statements {
         // now() is what it was on the origin: a column's default is computed once for all rows that are there.
         clock::pretend_started_at(envelope.started_at);
     }
-    let mut writeset = Writeset {
+    let mut applying = Writeset {
         snapshot: Fresh::take(),
         modes: None,
         scratch: Context::in_transaction(c"postgres_r apply"),
         relations: Vec::new(),
         doubts: Vec::new(),
+        in_doubt: HashSet::new(),
         wrote: false,
         applied: Applied::default(),
     };
-    for item in Items::new(body) {
-        writeset.apply(item?)?;
-    }
-    writeset.settle()?;
-    Ok(writeset.applied)
+    let mut next_report = REPORT_EVERY_ROWS;
+    let body = writeset.body().map_err(StreamError::File)?;
+    stream::for_each(body, |item, bytes| {
+        applying.apply(item)?;
+        if applying.applied.rows >= next_report {
+            next_report += REPORT_EVERY_ROWS;
+            progress(bytes, applying.applied.rows);
+        }
+        Ok::<(), Divergence>(())
+    })?;
+    applying.settle()?;
+    Ok(applying.applied)
 }
 
 /// A relation that the writeset defined, opened when first needed.
@@ -119,6 +135,8 @@ struct Writeset {
     modes: Option<TransmissionModes>,
     scratch: Context,
     doubts: Vec<(u32, Doubt)>,
+    /// Where the rows of `doubts` are: an update of every row may leave each in doubt, and then look for each.
+    in_doubt: HashSet<(u32, Place)>,
     /// Whether something was written that the snapshot does not show yet.
     wrote: bool,
     applied: Applied,
@@ -155,7 +173,7 @@ impl Writeset {
         let _owner = Acting::restricted(opened.known.table.owner);
         let doubts =
             opened.target.insert(&opened.known.table, new, &self.scratch).map_err(|bad| bad_value(&opened.known, bad))?;
-        self.doubts.extend(doubts.into_iter().map(|doubt| (relation, doubt)));
+        self.doubt(relation, doubts);
         Ok(())
     }
 
@@ -192,6 +210,14 @@ impl Writeset {
             .raise()
     }
 
+    /// Notes constraints that what was just written may break.
+    fn doubt(&mut self, relation: u32, doubts: Vec<Doubt>) {
+        for doubt in doubts {
+            self.in_doubt.insert((relation, doubt.place));
+            self.doubts.push((relation, doubt));
+        }
+    }
+
     /// The table and the row, in the words of a user.
     fn describe(&self, relation: u32, identity: Image<'_>) -> KeyDescription {
         let Some(Opened { known, .. }) = &self.relations[relation as usize].open else { return KeyDescription::default() };
@@ -210,13 +236,13 @@ impl Writeset {
             .target
             .update(&opened.known.table, new, patience, &self.scratch)
             .map_err(|bad| bad_value(&opened.known, bad))?;
-        self.doubts.extend(doubts.into_iter().map(|doubt| (relation, doubt)));
+        self.doubt(relation, doubts);
         Ok(outcome)
     }
 
     fn find(&mut self, relation: u32, action: Action, identity: Image<'_>) -> Result<(), Divergence> {
         let Some(Opened { target, known }) = &mut self.relations[relation as usize].open else { return Ok(()) };
-        let doubts = &self.doubts;
+        let in_doubt = &self.in_doubt;
         let found = match &known.identity {
             Identity::Index { index, columns } => {
                 let agrees = identity.datums().zip(columns).all(|(datum, &is_part)| is_part == (datum != Absent));
@@ -224,7 +250,7 @@ impl Writeset {
                     return Err(Divergence::Identity { table: full_name(known) });
                 }
                 let index = known.table.indexes[*index].oid;
-                let is_in_doubt = |place| doubts.iter().any(|(of, doubt)| *of == relation && doubt.place == place);
+                let is_in_doubt = |place| in_doubt.contains(&(relation, place));
                 target
                     .find_by_index(&known.table, index, identity, is_in_doubt, &self.scratch)
                     .map_err(|bad| bad_value(known, bad))?
@@ -268,6 +294,7 @@ impl Writeset {
     }
 
     fn settle(&mut self) -> Result<(), Divergence> {
+        self.in_doubt.clear();
         for (relation, doubt) in std::mem::take(&mut self.doubts) {
             let Some(Opened { target, known }) = &mut self.relations[relation as usize].open else { continue };
             let _owner = Acting::restricted(known.table.owner);

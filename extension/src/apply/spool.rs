@@ -4,8 +4,9 @@
 //! the server starts.
 
 use std::fs::{self, File};
-use std::io::{self, Read, Write};
-use std::path::PathBuf;
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::ops::Range;
+use std::path::{Path, PathBuf};
 
 use gcs_writeset::Position;
 use pgrx::pg_sys;
@@ -13,7 +14,7 @@ use pgrx::pg_sys;
 /// Relative to the data directory, where every PostgreSQL process runs.
 const DIRECTORY: &str = "postgres_r";
 
-fn path(database: pg_sys::Oid, position: Position) -> PathBuf {
+pub fn path(database: pg_sys::Oid, position: Position) -> PathBuf {
     PathBuf::from(DIRECTORY).join(format!("{}.{position}", database.to_u32()))
 }
 
@@ -43,9 +44,12 @@ impl Writer {
     }
 }
 
-/// Appends the file to `bytes`; it must have `length` bytes.
-pub fn read(database: pg_sys::Oid, position: Position, bytes: &mut Vec<u8>, length: u64) -> io::Result<()> {
-    let read = File::open(path(database, position))?.take(length + 1).read_to_end(bytes)?;
+/// Appends that part of a file to `bytes`; nothing may follow it.
+pub fn read(path: &Path, part: Range<u64>, bytes: &mut Vec<u8>) -> io::Result<()> {
+    let length = part.end.saturating_sub(part.start);
+    let mut file = File::open(path)?;
+    file.seek(SeekFrom::Start(part.start))?;
+    let read = file.take(length + 1).read_to_end(bytes)?;
     if read as u64 == length { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
 }
 

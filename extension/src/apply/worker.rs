@@ -3,19 +3,20 @@
 
 use std::cell::Cell;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use gcs_writeset::Position;
-use gcs_writeset::writeset::Envelope;
 use pgrx::prelude::*;
 
-use crate::apply::{pool, queue, rows, spool, victim};
+use crate::apply::queue::Queued;
+use crate::apply::{pool, rows, spool, victim};
 use crate::commit::{self, Turn};
 use crate::error::{self, Error};
 use crate::gate::{Job, Storage};
 use crate::guc;
 use crate::pg::process::ProcNo;
 use crate::pg::{interrupt, latch, log, process, worker, xact};
+use crate::progress::{self, Phase as Stage};
 use crate::session;
 use crate::shmem::{self, DatabaseArea, Doing, Phase, Shared, Worker};
 
@@ -25,6 +26,9 @@ const RETRY_PAUSE_MAX: Duration = Duration::from_millis(100);
 
 /// After this many attempts at one position the log says so.
 const ATTEMPTS_REPORTED: u32 = 100;
+
+/// An idle remote backend reports what it counted after this.
+const STATISTICS_AFTER: Duration = Duration::from_secs(1);
 
 /// Memory kept from one job to the next.
 const BUFFER_BYTES_KEPT: usize = 1 << 20;
@@ -152,11 +156,16 @@ fn index_wanted() -> bool {
 
 fn sleep(area: &DatabaseArea, me: &Worker) {
     worker::report_activity(None);
-    worker::report_statistics();
+    // What is kept back must not stay so: autovacuum goes by it.
+    let report_after = (!worker::report_statistics(false)).then_some(STATISTICS_AFTER);
     me.set_doing(Doing::Idle);
     // Whoever queued something before we were idle did not call us.
     if area.gate.queued() == 0 && is_wanted_in(area) {
-        latch::wait(None);
+        let start = Instant::now();
+        latch::wait(report_after);
+        if report_after.is_some_and(|after| start.elapsed() >= after) {
+            worker::report_statistics(true);
+        }
     }
 }
 
@@ -189,15 +198,21 @@ fn process_job(area: &'static DatabaseArea, me: &Worker, job: &Job, bytes: &mut 
     if !wait_for_dependency(area, me, job.depends_on) {
         return false;
     }
-    let (envelope, body) = match queue::read(area, job, bytes) {
+    let writeset = match Queued::read(area, job, std::mem::take(bytes)) {
         Ok(found) => found,
         Err(error) => diverged(area, job, &error.to_string()),
     };
     worker::report_activity(Some(&format!("applying position {}", job.position)));
-    let body = &bytes[body];
+    let done = apply_until_done(area, job, &writeset);
+    progress::mine().clear();
+    *bytes = writeset.into_bytes();
+    done
+}
+
+fn apply_until_done(area: &'static DatabaseArea, job: &Job, writeset: &Queued) -> bool {
     let mut pause = RETRY_PAUSE_MIN;
     for attempt in 1u32.. {
-        match apply(area, job, &envelope, body) {
+        match apply(area, job, writeset) {
             Ok(()) => break,
             Err(error) => judge(area, job, &error),
         }
@@ -234,11 +249,22 @@ fn wait_for_dependency(area: &DatabaseArea, me: &Worker, depends_on: Position) -
     go_on
 }
 
-fn apply(area: &'static DatabaseArea, job: &Job, envelope: &Envelope, body: &[u8]) -> Result<(), xact::Failed> {
+fn apply(area: &'static DatabaseArea, job: &Job, writeset: &Queued) -> Result<(), xact::Failed> {
     victim::begin(job);
+    let progress = progress::mine();
+    if writeset.is_large() {
+        progress.applying(area, job.node, job.position, writeset.length());
+    }
+    let report = |bytes, rows| {
+        progress.done(bytes);
+        progress.rows(rows);
+        // A long one gives way in the middle too.
+        check_let_go();
+        interrupt::check();
+    };
     let mut diverges = None;
     let result = xact::transaction(|| {
-        if let Err(divergence) = rows::apply(envelope, body) {
+        if let Err(divergence) = rows::apply(writeset, report) {
             let why = divergence.to_string();
             diverges = Some(why.clone());
             // What was applied so far must not be committed.
@@ -246,10 +272,11 @@ fn apply(area: &'static DatabaseArea, job: &Job, envelope: &Envelope, body: &[u8
         }
         // Even if nothing was written: the position travels in the commit record.
         xact::ensure_id();
+        progress.phase(Stage::Waiting);
         commit::commit_at(Turn {
             database: area,
             position: job.position,
-            committed_at: envelope.committed_at,
+            committed_at: writeset.envelope.committed_at,
             local: false,
         });
     });

@@ -1,13 +1,14 @@
 //! What the current transaction has captured so far.
 //!
-//! Items are appended as they reach us, to one byte vector; keys to one vector beside it. Three things make it more than that:
+//! Items are appended as they reach us, to a spill file of which the end is in memory; keys to a vector beside it. Three things
+//! make it more than that:
 //!
 //! - **Order.** AFTER triggers of an outer statement fire after the statements nested in it, so items can arrive out of the
-//!   order in which they were made. Each carries the command id that made it; runs of equal ids are remembered, and only
-//!   if an id ever went down are the runs sorted by it when the body is taken (docs/adr/0005).
+//!   order in which they were made. Each carries the command id that made it; [`super::order`] sorts runs of them when the
+//!   body is read (docs/adr/0005).
 //! - **Savepoints.** Each subtransaction that captured something has a mark; its abort truncates everything to that.
-//! - **Bounds.** The body and the number of keys are bounded; beyond either the transaction fails with 54000. A relation with
-//!   very many keys gets one key for the whole relation instead.
+//! - **Bounds.** Memory holds [`MEMORY_BYTES`] of items, whatever a transaction changes. How much it may change is the caller's
+//!   to say; the number of keys is bounded here.
 //!
 //! Nothing here knows PostgreSQL, and nothing allocates per row once the vectors have grown.
 
@@ -18,8 +19,16 @@ use gcs_writeset::body::PutItem;
 use gcs_writeset::bounds::KEYS_MAX;
 use gcs_writeset::{Key, KeyGroup, Position};
 
-/// Bytes of items one transaction may capture.
-pub const BODY_BYTES_MAX: usize = 1 << 30;
+use super::body::Body;
+pub use super::order::Command;
+use super::order::Runs;
+use super::spill::{Disk, Spill};
+
+/// Items of a transaction that are kept in memory. More than that goes to disk.
+const MEMORY_BYTES: usize = 4 << 20;
+
+/// As much of the list of runs.
+const RUN_BYTES: usize = 1 << 20;
 
 /// Distinct bases of unguarded keys in one transaction; later ones share the last, which is older and so safe.
 const BASES_MAX: usize = 1024;
@@ -28,15 +37,14 @@ const BASES_MAX: usize = 1024;
 const KEPT_BYTES_MAX: usize = 1 << 20;
 const KEPT_KEYS_MAX: usize = 1 << 14;
 
-/// A command id: statements of one transaction count up.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Command(pub u32);
-
 /// What keeps others off a key until we commit (docs/certification.md).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Guard {
     /// A lock of PostgreSQL that this transaction holds.
     Locked,
+    /// The same, against all but those who only lock: what they do elsewhere takes no lock here. They may have committed after this
+    /// position, at which we had ours.
+    Held(Position),
     /// Nothing; whatever was ordered after `base` may conflict.
     Since(Position),
 }
@@ -55,36 +63,30 @@ pub struct Source(pub u32);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Definition(pub u32);
 
+/// There are more keys than a writeset may have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Full {
-    Body,
-    Keys,
-}
+pub struct TooManyKeys;
 
+/// A key, and where it came from.
 #[derive(Clone, Copy, Debug)]
-struct Run {
-    start: usize,
-    command: Command,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Entry {
+pub struct Entry {
     key: Key,
+    /// Where the item that brought the key starts, among items as they arrived.
+    pub item: u64,
+    pub source: Source,
     class: u16,
-    source: Source,
-    /// Where the item that brought the key starts.
-    item: u32,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Mark {
     level: i32,
-    body: usize,
-    runs: usize,
-    definitions: usize,
+    items: u64,
+    runs: u64,
+    definitions: u32,
     definition_bytes: usize,
     entries: usize,
-    statements: usize,
+    rows: u64,
+    statements: u64,
 }
 
 /// Keys are hashes already.
@@ -109,70 +111,92 @@ const LOCKED_EXCLUSIVE: u16 = 0;
 const LOCKED_SHARED: u16 = 1;
 const FIRST_UNGUARDED: u16 = 2;
 
-#[derive(Default)]
-pub struct Buffer {
-    body: Vec<u8>,
-    runs: Vec<Run>,
-    disorder: bool,
+pub struct Buffer<D> {
+    items: Spill<D>,
+    runs: Runs<D>,
     definitions: u32,
     definition_bytes: Vec<u8>,
     entries: Vec<Entry>,
     known: HashSet<u64, BuildHasherDefault<Through>>,
     bases: Vec<Position>,
     marks: Vec<Mark>,
-    statements: usize,
+    rows: u64,
+    statements: u64,
 }
 
 /// A transaction's keys and items, ready for the envelope.
-#[derive(Debug, Default)]
-pub struct Taken {
+pub struct Taken<D> {
     pub has_statements: bool,
     pub exclusive: Vec<Key>,
     pub shared: Vec<Key>,
     pub unguarded: Vec<KeyGroup>,
-    pub body: Vec<u8>,
+    pub body: Body<D>,
     /// In index order: where each key came from.
-    pub origins: Vec<Origin>,
-    /// The items as they arrived; `Origin::item` points into it.
-    pub definitions: Vec<u8>,
+    pub origins: Vec<Entry>,
+    pub rows: u64,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Origin {
-    pub source: Source,
-    /// Offset of the item in `Taken::body`.
-    pub item: usize,
+impl<D: Disk> Default for Buffer<D> {
+    fn default() -> Buffer<D> {
+        Buffer::with_memory(MEMORY_BYTES, RUN_BYTES)
+    }
 }
 
-impl Buffer {
-    pub fn is_empty(&self) -> bool {
-        self.body.is_empty() && self.entries.is_empty()
+impl<D: Disk> Buffer<D> {
+    pub fn with_memory(item_bytes: usize, run_bytes: usize) -> Buffer<D> {
+        Buffer {
+            items: Spill::new(item_bytes),
+            runs: Runs::new(run_bytes),
+            definitions: 0,
+            definition_bytes: Vec::new(),
+            entries: Vec::new(),
+            known: HashSet::default(),
+            bases: Vec::new(),
+            marks: Vec::new(),
+            rows: 0,
+            statements: 0,
+        }
     }
 
-    pub fn body_bytes(&self) -> usize {
-        self.body.len()
+    pub fn is_empty(&self) -> bool {
+        self.items.is_empty() && self.entries.is_empty()
+    }
+
+    /// Bytes of items so far; also where the next one starts.
+    pub fn item_bytes(&self) -> u64 {
+        self.items.len()
+    }
+
+    pub fn bytes_on_disk(&self) -> u64 {
+        self.items.on_disk()
+    }
+
+    pub fn rows(&self) -> u64 {
+        self.rows
+    }
+
+    pub fn key_count(&self) -> usize {
+        self.entries.len()
     }
 
     /// Forgets everything, keeping a little capacity for the next transaction.
     pub fn clear(&mut self) {
-        let body = std::mem::take(&mut self.body);
-        let entries = std::mem::take(&mut self.entries);
-        let known = std::mem::take(&mut self.known);
-        *self = Buffer {
-            body: if body.capacity() <= KEPT_BYTES_MAX { body } else { Vec::new() },
-            entries: if entries.capacity() <= KEPT_KEYS_MAX { entries } else { Vec::new() },
-            known: if known.capacity() <= KEPT_KEYS_MAX { known } else { HashSet::default() },
-            runs: std::mem::take(&mut self.runs),
-            marks: std::mem::take(&mut self.marks),
-            definition_bytes: std::mem::take(&mut self.definition_bytes),
-            ..Buffer::default()
-        };
-        self.body.clear();
-        self.entries.clear();
-        self.known.clear();
-        self.runs.clear();
-        self.marks.clear();
+        self.items.clear(KEPT_BYTES_MAX);
+        self.runs.clear(KEPT_BYTES_MAX);
+        self.definitions = 0;
         self.definition_bytes.clear();
+        if self.entries.capacity() > KEPT_KEYS_MAX {
+            self.entries = Vec::new();
+        }
+        self.entries.clear();
+        if self.known.capacity() > KEPT_KEYS_MAX {
+            self.known = HashSet::default();
+        }
+        self.known.clear();
+        self.bases.clear();
+        self.marks.clear();
+        self.rows = 0;
+        self.statements = 0;
     }
 
     /// To be called before anything is captured at subtransaction nesting `level` (1 is the transaction itself).
@@ -180,11 +204,12 @@ impl Buffer {
         if level > 1 && self.marks.last().is_none_or(|mark| mark.level < level) {
             self.marks.push(Mark {
                 level,
-                body: self.body.len(),
-                runs: self.runs.len(),
-                definitions: self.definitions as usize,
+                items: self.items.len(),
+                runs: self.runs.count(),
+                definitions: self.definitions,
                 definition_bytes: self.definition_bytes.len(),
                 entries: self.entries.len(),
+                rows: self.rows,
                 statements: self.statements,
             });
         }
@@ -211,10 +236,11 @@ impl Buffer {
                 break;
             }
             self.marks.pop();
-            self.body.truncate(mark.body);
+            self.items.truncate(mark.items);
             self.runs.truncate(mark.runs);
-            self.definitions = mark.definitions as u32;
+            self.definitions = mark.definitions;
             self.definition_bytes.truncate(mark.definition_bytes);
+            self.rows = mark.rows;
             self.statements = mark.statements;
             for entry in self.entries.drain(mark.entries..) {
                 self.known.remove(&fingerprint(entry.key, entry.class));
@@ -233,36 +259,37 @@ impl Buffer {
         self.definitions
     }
 
-    /// Appends one item; keys that follow belong to it.
-    pub fn append(&mut self, command: Command, item: &[u8]) -> Result<(), Full> {
-        if self.body.len() + item.len() > BODY_BYTES_MAX {
-            return Err(Full::Body);
-        }
-        match self.runs.last() {
-            Some(run) if run.command == command => {}
-            last => {
-                self.disorder |= last.is_some_and(|run| command < run.command);
-                self.runs.push(Run { start: self.body.len(), command });
-            }
-        }
-        self.body.extend_from_slice(item);
-        Ok(())
+    /// Appends one changed row; keys added just before belong to it.
+    pub fn append(&mut self, command: Command, item: &[u8]) {
+        self.put(command, item);
+        self.rows += 1;
     }
 
-    pub fn append_statement(&mut self, command: Command, item: &[u8]) -> Result<(), Full> {
-        self.append(command, item)?;
+    pub fn append_statement(&mut self, command: Command, item: &[u8]) {
+        self.put(command, item);
         self.statements += 1;
-        Ok(())
+    }
+
+    fn put(&mut self, command: Command, item: &[u8]) {
+        self.runs.note(command, self.items.len());
+        self.items.append(item);
     }
 
     /// Adds a key of the item that starts at `item`, unless it is there.
-    pub fn add_key(&mut self, key: Key, strength: Strength, guard: Guard, source: Source, item: usize) -> Result<(), Full> {
+    pub fn add_key(
+        &mut self,
+        key: Key,
+        strength: Strength,
+        guard: Guard,
+        source: Source,
+        item: u64,
+    ) -> Result<(), TooManyKeys> {
         let class = self.class(strength, guard);
         if self.known.insert(fingerprint(key, class)) {
             if self.entries.len() >= KEYS_MAX {
-                return Err(Full::Keys);
+                return Err(TooManyKeys);
             }
-            self.entries.push(Entry { key, class, source, item: item as u32 });
+            self.entries.push(Entry { key, item, source, class });
         }
         Ok(())
     }
@@ -273,7 +300,7 @@ impl Buffer {
     }
 
     fn class(&mut self, strength: Strength, guard: Guard) -> u16 {
-        let Guard::Since(base) = guard else {
+        let (Guard::Since(base) | Guard::Held(base)) = guard else {
             return if strength == Strength::Exclusive { LOCKED_EXCLUSIVE } else { LOCKED_SHARED };
         };
         let index = match self.bases.iter().rposition(|&known| known == base) {
@@ -288,30 +315,27 @@ impl Buffer {
         FIRST_UNGUARDED + 2 * index as u16 + u16::from(strength == Strength::Shared)
     }
 
-    /// Hands over what was captured, in the order of execution, and leaves the buffer empty.
-    pub fn take(&mut self) -> Taken {
-        let places = self.sort();
-        let mut taken = Taken { has_statements: self.statements > 0, ..Taken::default() };
-        taken.unguarded = self.bases.iter().map(|&base| KeyGroup { base, ..KeyGroup::default() }).collect();
-        let exclusive: HashSet<u64, BuildHasherDefault<Through>> =
-            self.entries.iter().filter(|e| e.class == LOCKED_EXCLUSIVE).map(|e| e.key.0).collect();
-        let classes = FIRST_UNGUARDED as usize + 2 * self.bases.len();
-        let mut by_class: Vec<Vec<Entry>> = vec![Vec::new(); classes];
-        for entry in self.entries.drain(..) {
-            // Exclusive says all that shared says.
-            if entry.class == LOCKED_SHARED && exclusive.contains(&entry.key.0) {
-                continue;
-            }
-            by_class[entry.class as usize].push(entry);
-        }
-        for (class, entries) in by_class.into_iter().enumerate() {
-            taken.origins.extend(
-                entries
-                    .iter()
-                    .map(|e| Origin { source: e.source, item: places.place(e.item as usize, self.definition_bytes.len()) }),
-            );
-            let keys = entries.iter().map(|e| e.key).collect();
-            match class as u16 {
+    /// Hands over what was captured and leaves the buffer empty.
+    pub fn take(&mut self) -> Taken<D> {
+        let known = std::mem::take(&mut self.known);
+        let mut entries = std::mem::take(&mut self.entries);
+        // Exclusive says all that shared says.
+        entries.retain(|entry| entry.class != LOCKED_SHARED || !known.contains(&fingerprint(entry.key, LOCKED_EXCLUSIVE)));
+        drop(known);
+        // By class, and within it as they came: items only grow, and one item's keys are few.
+        entries.sort_unstable_by_key(|entry| (entry.class, entry.item, entry.source.0, entry.key.0));
+        let mut taken = Taken {
+            has_statements: self.statements > 0,
+            exclusive: Vec::new(),
+            shared: Vec::new(),
+            unguarded: self.bases.iter().map(|&base| KeyGroup { base, ..KeyGroup::default() }).collect(),
+            body: Body::new(std::mem::take(&mut self.definition_bytes), self.items.take(), &self.runs),
+            origins: Vec::new(),
+            rows: self.rows,
+        };
+        for entries in entries.chunk_by(|a, b| a.class == b.class) {
+            let keys = entries.iter().map(|entry| entry.key).collect();
+            match entries[0].class {
                 LOCKED_EXCLUSIVE => taken.exclusive = keys,
                 LOCKED_SHARED => taken.shared = keys,
                 class => {
@@ -320,66 +344,9 @@ impl Buffer {
                 }
             }
         }
-        taken.definitions = self.definition_bytes.clone();
-        taken.body = Vec::with_capacity(self.definition_bytes.len() + self.body.len());
-        taken.body.extend_from_slice(&self.definition_bytes);
-        if self.disorder {
-            for piece in &places.pieces {
-                taken.body.extend_from_slice(&self.body[piece.from..piece.from + piece.len]);
-            }
-        } else {
-            taken.body.extend_from_slice(&self.body);
-        }
+        taken.origins = entries;
         self.clear();
         taken
-    }
-
-    /// The runs in the order of their commands; runs of one command stay as they came.
-    fn sort(&self) -> Places {
-        if !self.disorder {
-            return Places::default();
-        }
-        let ends = self.runs.iter().skip(1).map(|run| run.start).chain([self.body.len()]);
-        let mut runs: Vec<(Command, Piece)> = self
-            .runs
-            .iter()
-            .zip(ends)
-            .map(|(run, end)| (run.command, Piece { from: run.start, len: end - run.start, to: 0 }))
-            .collect();
-        runs.sort_by_key(|&(command, piece)| (command, piece.from));
-        let mut to = 0;
-        let mut pieces: Vec<Piece> = runs.into_iter().map(|(_, piece)| piece).collect();
-        for piece in &mut pieces {
-            piece.to = to;
-            to += piece.len;
-        }
-        let mut by_origin = pieces.clone();
-        by_origin.sort_by_key(|piece| piece.from);
-        Places { pieces, by_origin }
-    }
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Piece {
-    from: usize,
-    len: usize,
-    to: usize,
-}
-
-#[derive(Default)]
-struct Places {
-    pieces: Vec<Piece>,
-    by_origin: Vec<Piece>,
-}
-
-impl Places {
-    /// Where the item that arrived at `offset` stands in a body that starts with `before` bytes of definitions.
-    fn place(&self, offset: usize, before: usize) -> usize {
-        let at = self.by_origin.partition_point(|piece| piece.from <= offset);
-        match at.checked_sub(1).map(|i| self.by_origin[i]) {
-            Some(piece) => before + piece.to + (offset - piece.from),
-            None => before + offset,
-        }
     }
 }
 
@@ -389,85 +356,101 @@ fn fingerprint(key: Key, class: u16) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use super::super::spill::tests::Memory;
     use super::*;
     use gcs_writeset::Namespace;
+
+    /// Nearly everything is on disk, so that every test meets it.
+    fn small() -> Buffer<Memory> {
+        Buffer::with_memory(2, 30)
+    }
+
+    fn items(taken: &mut Taken<Memory>) -> Vec<u8> {
+        let mut out = Vec::new();
+        // In pieces that fit nothing.
+        while (out.len() as u64) < taken.body.length() {
+            taken.body.read(&mut out, 3);
+        }
+        out.split_off(taken.body.definitions().len())
+    }
 
     fn key(n: u64) -> Key {
         Key::new(Namespace::Row, n, n)
     }
 
-    fn exclusive(buffer: &mut Buffer, n: u64) {
-        let item = buffer.body_bytes();
+    fn exclusive(buffer: &mut Buffer<Memory>, n: u64) {
+        let item = buffer.item_bytes();
         buffer.add_key(key(n), Strength::Exclusive, Guard::Locked, Source(n as u32), item).unwrap();
     }
 
     #[test]
     fn items_that_arrive_in_order_stay_as_they_are() {
-        let mut buffer = Buffer::default();
-        buffer.append(Command(1), b"a").unwrap();
-        buffer.append(Command(1), b"b").unwrap();
-        buffer.append(Command(2), b"c").unwrap();
-        assert_eq!(buffer.take().body, b"abc");
+        let mut buffer = small();
+        buffer.append(Command(1), b"a");
+        buffer.append(Command(1), b"b");
+        buffer.append(Command(2), b"c");
+        assert_eq!(items(&mut buffer.take()), b"abc");
         assert!(buffer.is_empty());
     }
 
     #[test]
     fn items_of_nested_statements_go_behind_the_outer_one() {
-        let mut buffer = Buffer::default();
+        let mut buffer = small();
         for (command, item) in [(1, b"a"), (2, b"n"), (1, b"b"), (2, b"m"), (3, b"z")] {
             exclusive(&mut buffer, u64::from(item[0]));
-            buffer.append(Command(command), item).unwrap();
+            buffer.append(Command(command), item);
         }
-        let taken = buffer.take();
-        assert_eq!(taken.body, b"abnmz");
+        let mut taken = buffer.take();
+        assert_eq!(items(&mut taken), b"abnmz");
         for origin in &taken.origins {
-            assert_eq!(u32::from(taken.body[origin.item]), origin.source.0);
+            assert_eq!(u32::from(taken.body.item(origin.item, 1)[0]), origin.source.0);
         }
     }
 
     #[test]
     fn a_rolled_back_savepoint_leaves_nothing_behind() {
-        let mut buffer = Buffer::default();
+        let mut buffer = small();
         exclusive(&mut buffer, 1);
-        buffer.append(Command(1), b"a").unwrap();
+        buffer.append(Command(1), b"a");
         buffer.enter(2);
         buffer.define("public", "t", 1);
         exclusive(&mut buffer, 2);
-        buffer.append(Command(2), b"b").unwrap();
+        buffer.append(Command(2), b"b");
         buffer.enter(3);
         exclusive(&mut buffer, 3);
-        buffer.append(Command(3), b"c").unwrap();
+        buffer.append(Command(3), b"c");
         buffer.release(3);
         buffer.abort(2);
         assert_eq!(buffer.definitions(), 0);
         exclusive(&mut buffer, 2);
-        buffer.append(Command(4), b"d").unwrap();
-        let taken = buffer.take();
-        assert_eq!(taken.body, b"ad");
+        buffer.append(Command(4), b"d");
+        let mut taken = buffer.take();
+        assert_eq!(items(&mut taken), b"ad");
+        assert_eq!(taken.rows, 2);
         assert_eq!(taken.exclusive, [key(1), key(2)]);
     }
 
     #[test]
     fn a_released_savepoint_is_undone_with_its_parent_and_only_with_it() {
-        let mut buffer = Buffer::default();
+        let mut buffer = small();
         buffer.enter(2);
-        buffer.append(Command(1), b"a").unwrap();
+        buffer.append(Command(1), b"a");
         buffer.release(2);
         buffer.enter(2);
-        buffer.append(Command(2), b"b").unwrap();
+        buffer.append(Command(2), b"b");
         buffer.abort(2);
-        assert_eq!(buffer.take().body, b"a");
+        assert_eq!(items(&mut buffer.take()), b"a");
 
         buffer.enter(3);
-        buffer.append(Command(1), b"a").unwrap();
+        buffer.append(Command(1), b"a");
         buffer.release(3);
         buffer.abort(2);
-        assert!(buffer.take().body.is_empty());
+        assert!(items(&mut buffer.take()).is_empty());
     }
 
     #[test]
     fn a_key_counts_once_and_exclusive_covers_shared() {
-        let mut buffer = Buffer::default();
+        let mut buffer = small();
         for _ in 0..2 {
             buffer.add_key(key(1), Strength::Shared, Guard::Locked, Source(0), 0).unwrap();
             buffer.add_key(key(2), Strength::Shared, Guard::Locked, Source(0), 0).unwrap();

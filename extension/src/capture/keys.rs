@@ -6,6 +6,7 @@ use gcs_writeset::{Key, Namespace, Position};
 use super::buffer::{Guard, Strength};
 use crate::pg::index::{Coarse, ForeignKey, Index, IndexKey};
 use crate::pg::relation::Row;
+use crate::pg::rowlock;
 use crate::relations::{Identity, Known};
 
 /// Which key of a table this is, for messages: `RELATION`, `ROW`, then one for each of `Table::indexes` and one for each of
@@ -64,16 +65,17 @@ pub struct Images<'a> {
     pub new: &'a [u8],
 }
 
-/// Appends the keys of one change. `base` gives the base of unguarded keys.
+/// Appends the keys of one change, whose locks were held at `held`. `base` gives the base of unguarded keys.
 pub fn of_change(
     known: &Known,
     change: Change<'_>,
     images: Images<'_>,
     base: impl Fn() -> Position,
+    held: Position,
     keys: &mut Vec<RowKey>,
 ) {
-    let mut keys = Keys { known, base: &base, keys };
-    keys.push(known.relation_key, Strength::Shared, Guard::Locked, RELATION);
+    let mut keys = Keys { known, base: &base, held: Guard::Held(held), is_lock: false, keys };
+    keys.relation();
     match change {
         Change::Insert { new } => keys.insert(new, images.new),
         Change::Update { old, new } => keys.update(old, new, images),
@@ -81,15 +83,39 @@ pub fn of_change(
     }
 }
 
+/// Appends the keys of a row that SELECT FOR UPDATE or its kin locked, as of `held`: those that stand in the way of what the lock keeps
+/// others from doing to the row.
+pub fn of_lock(
+    known: &Known,
+    row: Row<'_>,
+    strength: rowlock::Strength,
+    image: &[u8],
+    held: Position,
+    keys: &mut Vec<RowKey>,
+) {
+    // Children come in elsewhere without a lock on the row, but we had seen those before ours.
+    let mut keys = Keys { known, base: &|| held, held: Guard::Held(held), is_lock: true, keys };
+    keys.relation();
+    keys.lock(row, strength, image);
+}
+
 struct Keys<'a> {
     known: &'a Known,
     base: &'a dyn Fn() -> Position,
+    /// Of keys that a row lock or a table lock of ours guards, and that those who only lock have, too.
+    held: Guard,
+    /// The row stays as it is.
+    is_lock: bool,
     keys: &'a mut Vec<RowKey>,
 }
 
 impl Keys<'_> {
     fn push(&mut self, key: Key, strength: Strength, guard: Guard, part: Part) {
         self.keys.push(RowKey { key, strength, guard, part });
+    }
+
+    fn relation(&mut self) {
+        self.push(self.known.relation_key, Strength::Shared, self.held, RELATION);
     }
 
     fn insert(&mut self, new: Row<'_>, image: &[u8]) {
@@ -151,6 +177,38 @@ impl Keys<'_> {
         self.whole_row(image, Strength::Exclusive);
     }
 
+    /// Others may still refer to a row that is locked FOR NO KEY UPDATE or FOR SHARE; one that is locked FOR KEY SHARE may be changed, but
+    /// for its keys.
+    fn lock(&mut self, row: Row<'_>, lock: rowlock::Strength, image: &[u8]) {
+        let known = self.known;
+        let excludes = matches!(lock, rowlock::Strength::Update | rowlock::Strength::NoKeyUpdate);
+        let strength = if excludes { Strength::Exclusive } else { Strength::Shared };
+        let is_about_keys = matches!(lock, rowlock::Strength::Update | rowlock::Strength::KeyShare);
+        let has_key = matches!(known.identity, Identity::Index { .. });
+        let is_about_row = lock != rowlock::Strength::KeyShare || !has_key;
+        for (at, index) in known.table.indexes.iter().enumerate() {
+            let is_identity = self.is_identity(at);
+            let may_be_referred_to =
+                is_about_keys && index.is_immediate && !index.is_exclusion && index.attributes.is_some();
+            if !is_identity && !may_be_referred_to {
+                continue;
+            }
+            let key = index.key(row);
+            if is_identity && is_about_row {
+                self.row(key, strength);
+            }
+            match key {
+                IndexKey::Hash(_) if may_be_referred_to && excludes => self.lose(at, index, key),
+                IndexKey::Hash(hash) if may_be_referred_to => {
+                    let key = Key::new(Namespace::Unique, index.key_name, hash);
+                    self.push(key, Strength::Shared, self.held, Part::of_index(at));
+                }
+                _ => {}
+            }
+        }
+        self.whole_row(image, strength);
+    }
+
     fn is_identity(&self, at: usize) -> bool {
         matches!(&self.known.identity, Identity::Index { index, .. } if *index == at)
     }
@@ -162,7 +220,9 @@ impl Keys<'_> {
             IndexKey::Hash(hash) => hash,
             IndexKey::None => 0,
         };
-        self.push(Key::new(Namespace::Row, self.known.name, value), strength, Guard::Locked, ROW);
+        // A new row nobody else can have locked.
+        let guard = if strength == Strength::Exclusive || self.is_lock { self.held } else { Guard::Locked };
+        self.push(Key::new(Namespace::Row, self.known.name, value), strength, guard, ROW);
     }
 
     fn whole_row(&mut self, image: &[u8], strength: Strength) {
@@ -180,7 +240,7 @@ impl Keys<'_> {
     /// A value leaves an index. Where foreign keys point, nothing keeps a remote backend from inserting a child meanwhile.
     fn lose(&mut self, at: usize, index: &Index, key: IndexKey) {
         let is_guarded = index.is_immediate && !self.known.table.is_referenced;
-        let guard = if is_guarded { Guard::Locked } else { Guard::Since((self.base)()) };
+        let guard = if is_guarded { self.held } else { Guard::Since((self.base)()) };
         self.unique(at, index, key, guard);
     }
 
@@ -198,8 +258,8 @@ impl Keys<'_> {
         match foreign.key(new) {
             Ok(IndexKey::None) => {}
             Ok(IndexKey::Hash(hash)) => {
-                self.push(parent, Strength::Shared, Guard::Locked, RELATION);
-                self.push(Key::new(Namespace::Unique, foreign.key_name, hash), Strength::Shared, Guard::Locked, part);
+                self.push(parent, Strength::Shared, self.held, RELATION);
+                self.push(Key::new(Namespace::Unique, foreign.key_name, hash), Strength::Shared, self.held, part);
             }
             Err(Coarse) => self.push(parent, Strength::Exclusive, Guard::Locked, RELATION),
         }

@@ -11,26 +11,37 @@
 //! It leaves out on purpose: temporary tables, catalogs, and whatever a remote backend writes.
 
 pub mod base;
+mod body;
 pub mod buffer;
 pub mod keys;
+mod locks;
+mod order;
+pub mod reads;
+mod spill;
 mod sql;
 pub mod statement;
 pub mod touched;
 pub mod transaction;
 pub mod trigger;
 
+use std::cell::Cell;
+
 use gcs_writeset::body::{Item, Items};
 use gcs_writeset::{Key, KeyGroup};
 
+use crate::pg::execution::{self, Execution};
 use crate::pg::relation::Oid;
-use crate::pg::{execution, privilege, subtransaction};
+use crate::pg::tempfile::TempFile;
+use crate::pg::{privilege, rowlock, subtransaction};
 use crate::relations::{self, Identity};
 use crate::session;
-use buffer::Origin;
+use buffer::Entry;
 use transaction::Sources;
 
+/// An item that is longer is not read for the sake of a message.
+const SHOWN_ITEM_BYTES_MAX: usize = 64 << 10;
+
 /// A transaction's writeset, but for what only the commit path knows.
-#[derive(Default)]
 pub struct Captured {
     pub has_statements: bool,
     /// Guarded keys: their base is the committed position at submit.
@@ -39,10 +50,12 @@ pub struct Captured {
     /// Keys with bases of their own.
     pub unguarded: Vec<KeyGroup>,
     /// Items in the order of execution.
-    pub body: Vec<u8>,
-    origins: Vec<Origin>,
-    definitions: usize,
+    pub body: body::Body<TempFile>,
+    pub rows: u64,
+    origins: Vec<Entry>,
     sources: Sources,
+    /// The relations of the last of the unguarded groups, if the transaction is SERIALIZABLE.
+    read: Vec<String>,
 }
 
 /// A key in the words of a user.
@@ -69,13 +82,23 @@ impl KeyDescription {
     }
 }
 
+thread_local! {
+    /// The query that a foreign key's trigger runs now, of its own accord: what it reads and locks, keys of the foreign key say. What
+    /// it sets off is a user's again. One that failed stays here to the end of the transaction; then too much counts as a user's.
+    static FOREIGN_KEY_QUERY: Cell<Option<Execution>> = const { Cell::new(None) };
+}
+
 /// Registers every hook of capture; from `_PG_init`.
 pub fn init() {
     relations::init();
     subtransaction::on_end(|level, end| match end {
-        subtransaction::End::Released => transaction::subtransaction_released(level),
+        subtransaction::End::Released => {
+            transaction::subtransaction_released(level);
+            reads::subtransaction_released(level);
+        }
         subtransaction::End::Aborted => {
             transaction::subtransaction_aborted(level);
+            reads::subtransaction_aborted(level);
             touched::subtransaction_aborted(level);
         }
     });
@@ -85,18 +108,32 @@ pub fn init() {
                 base::before_snapshot();
             }
         },
-        starts: |written| {
+        starts: |plan| {
             if is_wanted() {
                 base::execution_starts();
-                written().into_iter().for_each(statement::require_capture);
+                plan.written().into_iter().for_each(statement::require_capture);
+                if plan.is_in_foreign_key_trigger() && FOREIGN_KEY_QUERY.get().is_none() {
+                    FOREIGN_KEY_QUERY.set(Some(plan.execution()));
+                } else {
+                    reads::on_start(plan);
+                }
             }
         },
-        ends: || {
+        started: |plan| {
+            if is_wanted() && FOREIGN_KEY_QUERY.get() != Some(plan.execution()) {
+                plan.watch_row_locks();
+            }
+        },
+        ends: |execution| {
             if is_wanted() {
                 base::execution_ends();
+                if FOREIGN_KEY_QUERY.get() == Some(execution) {
+                    FOREIGN_KEY_QUERY.set(None);
+                }
             }
         },
     });
+    rowlock::on_lock(locks::on_lock);
     statement::init();
 }
 
@@ -113,16 +150,21 @@ pub fn has_writes() -> bool {
 /// Hands over the writeset; the buffer is empty afterwards. To be called when nothing more will be captured: at PRE_COMMIT, after
 /// deferred triggers.
 pub fn take() -> Captured {
-    let (taken, sources) = transaction::take();
+    let (mut taken, sources) = transaction::take();
+    let read = reads::take().map(|(group, names)| {
+        taken.unguarded.push(group);
+        names
+    });
     Captured {
         has_statements: taken.has_statements,
         exclusive: taken.exclusive,
         shared: taken.shared,
         unguarded: taken.unguarded,
         body: taken.body,
+        rows: taken.rows,
         origins: taken.origins,
-        definitions: taken.definitions.len(),
         sources,
+        read: read.unwrap_or_default(),
     }
 }
 
@@ -130,6 +172,9 @@ pub fn take() -> Captured {
 pub fn reset() {
     transaction::reset();
     statement::reset();
+    reads::reset();
+    locks::reset();
+    FOREIGN_KEY_QUERY.set(None);
     if session::replicated() {
         base::reset();
     }
@@ -139,6 +184,9 @@ impl Captured {
     /// What the key at this index stands for; indexes count through the guarded group, then the unguarded ones. Needs a
     /// transaction in which catalogs can be read.
     pub fn describe(&self, key_index: u32) -> Option<KeyDescription> {
+        if let Some(index) = (key_index as usize).checked_sub(self.origins.len()) {
+            return self.read.get(index).map(|table| KeyDescription { table: table.clone(), ..KeyDescription::default() });
+        }
         let origin = self.origins.get(key_index as usize)?;
         let (known, part) = self.sources.find(origin.source)?;
         let table = format!("{}.{}", known.table.schema, known.table.name);
@@ -167,10 +215,11 @@ impl Captured {
     }
 
     /// `(a, b)=(1, 2)` from the row image that brought the key.
-    fn key_text(&self, origin: &Origin, table: &crate::pg::relation::Table, attributes: &[usize]) -> Option<String> {
-        let mut items = Items::new(&self.body[..self.definitions]);
+    fn key_text(&self, origin: &Entry, table: &crate::pg::relation::Table, attributes: &[usize]) -> Option<String> {
+        let mut items = Items::new(self.body.definitions());
         while items.next().is_some() {}
-        let image = match items.resume_at(self.body.get(origin.item..)?).next()?.ok()? {
+        let item = self.body.item(origin.item, SHOWN_ITEM_BYTES_MAX);
+        let image = match items.resume_at(&item).next()?.ok()? {
             Item::Insert { new, .. } => new,
             Item::Update { identity, .. } | Item::Delete { identity, .. } => identity,
             Item::Relation { .. } | Item::Statement { .. } => return None,

@@ -17,13 +17,13 @@ use gcs_writeset::{Key, Namespace};
 
 use super::buffer::{Command, Guard, Strength};
 use super::touched::{self, Touched};
-use super::{base, transaction};
+use super::{base, reads, transaction};
 use crate::error::Error;
 use crate::pg::access;
 use crate::pg::relation::{self, Lock, Oid, Open, Persistence, RelationKind};
-use crate::pg::statement::{Class, Ordered, Refusal};
+use crate::pg::statement::{Class, Ordered, Refusal, TableLock};
 use crate::pg::utility::{self, Stage, Utility};
-use crate::pg::{role, sequence, setting, subtransaction, trigger};
+use crate::pg::{role, sequence, setting, subtransaction, trigger, xact};
 use crate::{relations, session};
 
 /// Settings that change what a statement means.
@@ -67,6 +67,8 @@ struct Watched {
 }
 
 thread_local! {
+    /// What the LOCK TABLE that runs now locks.
+    static LOCKING: RefCell<Option<(Vec<Oid>, TableLock)>> = const { RefCell::new(None) };
     static WATCHED: RefCell<Option<Watched>> = const { RefCell::new(None) };
     /// Relations known to be captured (or to need no capture), as of a count of `relations::changes`.
     static CAPTURED: RefCell<(u64, HashSet<u32>)> = RefCell::default();
@@ -81,6 +83,7 @@ pub fn init() {
 pub fn reset() {
     touched::forget();
     WATCHED.set(None);
+    LOCKING.set(None);
 }
 
 /// Every writeset holds this shared; statements that change how types read hold it exclusively.
@@ -97,6 +100,8 @@ fn before(utility: &mut Utility) {
     if !session::replicated() {
         return;
     }
+    // One that failed left this behind.
+    LOCKING.set(None);
     let is_whole = !utility.is_subcommand() && touched::start(subtransaction::level());
     if !is_whole {
         utility.stage = Stage::Part;
@@ -116,6 +121,9 @@ fn before(utility: &mut Utility) {
 
 fn after(utility: &mut Utility) {
     utility.finish_sequence(session::ordinal());
+    if let Some((relations, lock)) = LOCKING.take() {
+        lock_keys(&relations, lock);
+    }
     if utility.stage == Stage::Whole {
         let touched = touched::finish();
         if let Some(watched) = WATCHED.take() {
@@ -147,9 +155,24 @@ fn watch(utility: &mut Utility) {
             touched::forget();
             require_capture(table);
         }
-        Class::Lock(relations) => {
+        Class::CopyOut(table) => {
             touched::forget();
-            lock_keys(&relations);
+            reads::add(table);
+        }
+        Class::Lock(relations, lock) => {
+            touched::forget();
+            refuse_views(&relations, lock);
+            LOCKING.set(Some((relations, lock)));
+            utility.stage = Stage::Part;
+        }
+        Class::ImportSnapshot => {
+            touched::forget();
+            if xact::is_serializable() && !xact::is_read_only() {
+                refuse(&Refusal {
+                    what: "SET TRANSACTION SNAPSHOT in a SERIALIZABLE transaction that may write".to_owned(),
+                    hint: "Nobody knows which position of the group an imported snapshot shows. Make the transaction READ ONLY.",
+                });
+            }
         }
     }
 }
@@ -168,13 +191,23 @@ fn is_permanent(relation: Oid) -> bool {
     relation::entry(relation).is_some_and(|entry| entry.persistence == Persistence::Permanent)
 }
 
-/// LOCK TABLE that keeps writers out does so in the group, if the transaction writes. Asked for before the lock is there: a lock not
-/// granted is an error, or a wait that ends with the transaction.
-fn lock_keys(relations: &[Oid]) {
+fn refuse_views(relations: &[Oid], lock: TableLock) {
+    let entries = relations.iter().filter_map(|&relation| relation::entry(relation));
+    for entry in entries.filter(|entry| entry.kind == RelationKind::View && lock != TableLock::AsARow) {
+        refuse(&Refusal { what: format!("LOCK of view \"{}\"", entry.name), hint: "Lock the tables that it shows." });
+    }
+}
+
+/// LOCK TABLE holds in the group, if the transaction writes. The locks are granted: who had them before has ended, and is seen.
+fn lock_keys(relations: &[Oid], lock: TableLock) {
+    let held = Guard::Held(session::committed());
     for &relation in relations.iter().filter(|&&relation| is_permanent(relation)) {
-        if let Some(entry) = relation::entry(relation) {
-            let name = name_hash(&[&entry.schema, &entry.name]);
-            transaction::add_key(Key::new(Namespace::Relation, name, 0), Strength::Exclusive, Guard::Since(base::current()));
+        let Some(entry) = relation::entry(relation) else { continue };
+        let name = name_hash(&[&entry.schema, &entry.name]);
+        let strength = if lock == TableLock::AgainstWriters { Strength::Exclusive } else { Strength::Shared };
+        transaction::add_key(Key::new(Namespace::Relation, name, 0), strength, held);
+        if lock == TableLock::AgainstItself {
+            transaction::add_key(Key::new(Namespace::Relation, name, 1), Strength::Exclusive, held);
         }
     }
 }

@@ -1,25 +1,54 @@
 //! The current transaction's buffer, and what its numbers mean.
+//!
+//! What a transaction changes spills to one of PostgreSQL's temporary files; how much that may be is
+//! `postgres_r.max_writeset_size`, looked at with each row, so that nobody waits an hour to be told at COMMIT.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use gcs_writeset::Key;
 use gcs_writeset::bounds::KEYS_MAX;
-use pgrx::PgSqlErrorCode;
 
-use super::buffer::{BODY_BYTES_MAX, Buffer, Command, Full, Guard, Source, Strength, Taken};
+use super::buffer::{Buffer, Command, Guard, Source, Strength, TooManyKeys};
 use super::keys::{self, Part, RowKey};
-use crate::error::Error;
+use super::spill::Disk;
+use crate::error;
+use crate::pg::tempfile::TempFile;
 use crate::pg::{relation, subtransaction};
+use crate::progress;
 use crate::relations::{InTransaction, Known};
-use crate::session;
+use crate::{guc, session};
 
-/// Keys of single rows that one table may add to a transaction; then one key stands for all of the table.
-const ROW_KEYS_MAX: u32 = 1 << 20;
+/// Keys of single rows that one table may add to a transaction; then one key stands for all of the table. All keys travel with
+/// the writeset itself and are certified in one go, while everybody else waits: so few that this takes a fraction of a second.
+const ROW_KEYS_MAX: u32 = 1 << 18;
+
+/// Keys of a transaction from which on one key stands for all rows of each table it changes further.
+const ALL_ROW_KEYS_MAX: usize = 1 << 19;
+
+pub type Taken = super::buffer::Taken<TempFile>;
+
+impl Disk for TempFile {
+    fn create() -> TempFile {
+        TempFile::create()
+    }
+    fn write(&mut self, offset: u64, bytes: &[u8]) {
+        TempFile::write(self, offset, bytes);
+    }
+    fn read(&self, offset: u64, bytes: &mut [u8]) {
+        TempFile::read(self, offset, bytes);
+    }
+    fn truncate(&mut self, length: u64) {
+        TempFile::truncate(self, length);
+    }
+}
+
+/// The place of a key that no item brought; there is nothing there.
+const NO_ITEM: u64 = u64::MAX;
 
 #[derive(Default)]
 struct State {
-    buffer: Buffer,
+    buffer: Buffer<TempFile>,
     /// By source: the first number of each table's parts, ascending, and the table.
     sources: Vec<(u32, Rc<Known>)>,
     source_count: u32,
@@ -57,21 +86,41 @@ pub fn append(known: &Rc<Known>, command: Command, item: &[u8], row_keys: &[RowK
     // Functions called in between may have rolled back a savepoint, but then this row's statement is gone too.
     let numbers = known.in_transaction.get();
     let result = STATE.with_borrow_mut(|state| {
+        state.check_size(item.len());
         state.buffer.enter(subtransaction::level());
-        let at = state.buffer.body_bytes();
+        let at = state.buffer.item_bytes();
         state.add_keys(known, numbers.source, row_keys, at)?;
-        state.buffer.append(command, item)
+        let on_disk = state.buffer.bytes_on_disk();
+        state.buffer.append(command, item);
+        if state.buffer.bytes_on_disk() != on_disk {
+            progress::mine().captured(state.buffer.item_bytes(), state.buffer.rows());
+        }
+        Ok(())
     });
     check(result);
 }
 
-/// Adds one ordered statement; its keys come by `add_key`.
-pub fn append_statement(command: Command, item: &[u8]) {
+/// Adds keys of a row that was locked and not changed. `source` is what `source` gave for the table.
+pub fn append_lock(known: &Known, source: u32, row_keys: &[RowKey]) {
     let result = STATE.with_borrow_mut(|state| {
         state.buffer.enter(subtransaction::level());
-        state.buffer.append_statement(command, item)
+        state.add_keys(known, source, row_keys, NO_ITEM)
     });
     check(result);
+}
+
+/// The number by which keys name a table to which nothing was done yet. It holds until the end of the transaction.
+pub fn source(known: &Rc<Known>) -> u32 {
+    STATE.with_borrow_mut(|state| state.source_of(known))
+}
+
+/// Adds one ordered statement; its keys come by `add_key`.
+pub fn append_statement(command: Command, item: &[u8]) {
+    STATE.with_borrow_mut(|state| {
+        state.check_size(item.len());
+        state.buffer.enter(subtransaction::level());
+        state.buffer.append_statement(command, item);
+    });
 }
 
 /// Asks, at a transaction's first write, whether the node may write.
@@ -88,14 +137,14 @@ pub fn ensure_writable() {
 pub fn add_key(key: Key, strength: Strength, guard: Guard) {
     let result = STATE.with_borrow_mut(|state| {
         state.buffer.enter(subtransaction::level());
-        let at = state.buffer.body_bytes();
+        let at = state.buffer.item_bytes();
         state.buffer.add_key(key, strength, guard, Source(u32::MAX), at)
     });
     check(result);
 }
 
 pub fn has_writes() -> bool {
-    STATE.with_borrow(|state| state.buffer.body_bytes() > 0)
+    STATE.with_borrow(|state| state.buffer.item_bytes() > 0)
 }
 
 /// Everything captured, and the tables by source for messages.
@@ -138,6 +187,14 @@ pub fn subtransaction_aborted(level: i32) {
 }
 
 impl State {
+    /// Raises before anything is noted.
+    fn check_size(&self, more: usize) {
+        let (bytes, limit) = (self.buffer.item_bytes() + more as u64, guc::max_writeset_bytes());
+        if bytes > limit {
+            error::too_large(bytes, limit).raise();
+        }
+    }
+
     fn source_of(&mut self, known: &Rc<Known>) -> u32 {
         let source = self.source_count;
         self.sources.push((source, Rc::clone(known)));
@@ -146,18 +203,18 @@ impl State {
         source
     }
 
-    fn add_keys(&mut self, known: &Known, source: u32, row_keys: &[RowKey], at: usize) -> Result<(), Full> {
+    fn add_keys(&mut self, known: &Known, source: u32, row_keys: &[RowKey], at: u64) -> Result<(), TooManyKeys> {
         let slot = self.sources.partition_point(|&(first, _)| first <= source) - 1;
         let has_whole = self.buffer.holds_exclusive(known.relation_key);
         for row_key in row_keys {
             // One key for all of the table says what keys of its rows would; what it refers to, and what no lock of ours guards, it
             // does not say.
             let is_of_row = row_key.part != keys::RELATION && !row_key.part.is_foreign(known);
-            if is_of_row && row_key.guard == Guard::Locked {
+            if is_of_row && !matches!(row_key.guard, Guard::Since(_)) {
                 if has_whole {
                     continue;
                 }
-                if self.key_counts[slot] >= ROW_KEYS_MAX {
+                if self.key_counts[slot] >= ROW_KEYS_MAX || self.buffer.key_count() >= ALL_ROW_KEYS_MAX {
                     let whole = Source(source + keys::RELATION.0);
                     self.buffer.add_key(known.relation_key, Strength::Exclusive, Guard::Locked, whole, at)?;
                     continue;
@@ -185,14 +242,8 @@ impl Sources {
     }
 }
 
-fn check(result: Result<(), Full>) {
-    let (what, limit) = match result {
-        Ok(()) => return,
-        Err(Full::Body) => ("much", format!("A writeset holds at most {BODY_BYTES_MAX} bytes of changed rows.")),
-        Err(Full::Keys) => ("many rows", format!("A writeset holds at most {KEYS_MAX} certification keys.")),
-    };
-    Error::new(PgSqlErrorCode::ERRCODE_PROGRAM_LIMIT_EXCEEDED, format!("transaction changes too {what} for one writeset"))
-        .detail(limit)
-        .hint("Split the transaction into smaller ones.")
-        .raise()
+fn check(result: Result<(), TooManyKeys>) {
+    if result.is_err() {
+        error::too_many_keys(KEYS_MAX).raise();
+    }
 }

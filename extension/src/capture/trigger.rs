@@ -5,6 +5,7 @@
 
 use std::cell::RefCell;
 
+use gcs_writeset::Position;
 use gcs_writeset::body::PutItem;
 
 use super::buffer::Command;
@@ -36,11 +37,12 @@ pub fn on_row(event: &RowEvent<'_>) {
     scratch.keys.clear();
 
     let definition = transaction::define(&known);
+    let held = base::held(event.command);
     let modes = known.table.depends_on_settings.then(TransmissionModes::enter);
     match (event.old, event.new) {
-        (None, Some(new)) => insert(&known, definition, new, &mut scratch),
-        (Some(old), Some(new)) => update(&known, definition, old, new, &mut scratch),
-        (Some(old), None) => delete(&known, definition, old, &mut scratch),
+        (None, Some(new)) => insert(&known, definition, held, new, &mut scratch),
+        (Some(old), Some(new)) => update(&known, definition, held, old, new, &mut scratch),
+        (Some(old), None) => delete(&known, definition, held, old, &mut scratch),
         (None, None) => {}
     }
     drop(modes);
@@ -51,28 +53,28 @@ pub fn on_row(event: &RowEvent<'_>) {
     }
 }
 
-fn insert(known: &Known, definition: u32, new: Row<'_>, scratch: &mut Scratch) {
+fn insert(known: &Known, definition: u32, held: Position, new: Row<'_>, scratch: &mut Scratch) {
     scratch.item.put_insert(definition);
     let start = scratch.item.len();
     known.table.put_row(new, None, |_| true, &mut scratch.item);
     let images = Images { new: &scratch.item[start..], ..Images::default() };
-    keys::of_change(known, Change::Insert { new }, images, base::current, &mut scratch.keys);
+    keys::of_change(known, Change::Insert { new }, images, base::current, held, &mut scratch.keys);
 }
 
-fn update(known: &Known, definition: u32, old: Row<'_>, new: Row<'_>, scratch: &mut Scratch) {
+fn update(known: &Known, definition: u32, held: Position, old: Row<'_>, new: Row<'_>, scratch: &mut Scratch) {
     scratch.item.put_update(definition);
     let identity = put_identity(known, old, scratch);
     let start = scratch.item.len();
     known.table.put_row(new, Some(old), |column| known.identity.has_column(column), &mut scratch.item);
     let images = Images { old: &scratch.item[identity], new: &scratch.item[start..] };
-    keys::of_change(known, Change::Update { old, new }, images, base::current, &mut scratch.keys);
+    keys::of_change(known, Change::Update { old, new }, images, base::current, held, &mut scratch.keys);
 }
 
-fn delete(known: &Known, definition: u32, old: Row<'_>, scratch: &mut Scratch) {
+fn delete(known: &Known, definition: u32, held: Position, old: Row<'_>, scratch: &mut Scratch) {
     scratch.item.put_delete(definition);
     let identity = put_identity(known, old, scratch);
     let images = Images { old: &scratch.item[identity], ..Images::default() };
-    keys::of_change(known, Change::Delete { old }, images, base::current, &mut scratch.keys);
+    keys::of_change(known, Change::Delete { old }, images, base::current, held, &mut scratch.keys);
 }
 
 fn put_identity(known: &Known, old: Row<'_>, scratch: &mut Scratch) -> std::ops::Range<usize> {

@@ -8,6 +8,7 @@ use pgrx::pg_sys;
 
 use crate::apply::spool::Writer;
 use crate::gate::Storage;
+use crate::progress;
 
 pub struct Assembly {
     pub depends_on: Position,
@@ -37,7 +38,9 @@ impl Assembly {
             Some(file) => file,
             None => self.file.insert(Writer::create(database, position)?),
         };
-        file.append(part)
+        file.append(part)?;
+        progress::mine().done(file.length);
+        Ok(())
     }
 
     /// Everything is there: where it can be read.

@@ -14,6 +14,7 @@ use crate::manager::assembly::Assembly;
 use crate::manager::link::{Frame, LinkError};
 use crate::pg::latch;
 use crate::pg::process::ProcNo;
+use crate::progress;
 use crate::shmem::{DatabaseArea, Shared};
 use crate::submit::slot::{Slot, State};
 
@@ -44,6 +45,7 @@ impl Dispatch {
 
     /// The link is gone; what was half here will come again.
     pub fn link_lost(&mut self) {
+        progress::mine().clear();
         for (_, assembly) in std::mem::take(&mut self.assemblies) {
             assembly.discard();
         }
@@ -175,6 +177,7 @@ impl Dispatch {
             self.area.recent.note(position, application);
         }
         if more {
+            progress::mine().receiving(self.area, node, position);
             self.assemblies.insert(position, Assembly::streamed(depends_on, node, payload));
             return Ok(Outcome::Done);
         }
@@ -204,6 +207,7 @@ impl Dispatch {
             return Ok(());
         }
         let Some(assembly) = self.assemblies.remove(&position) else { return Ok(()) };
+        progress::mine().clear();
         let (depends_on, node, fetched) = (assembly.depends_on, assembly.node, assembly.fetched);
         let storage = assembly.finish(oid, position)?;
         self.area.state.counters.spooled.one();

@@ -95,6 +95,8 @@ impl Codec {
                 std::slice::from_raw_parts(datum.cast_mut_ptr::<u8>(), self.typlen as usize)
             })),
             // SAFETY: typlen -1 says varlena.
+            Form::Physical if unsafe { put_in_slices(datum, out) } => {}
+            // SAFETY: as before.
             Form::Physical => unsafe { with_varlena(datum, |bytes| out.put_datum(Wire::Physical(bytes))) },
             // SAFETY: an output function of the type, given a value of the type; it returns a palloc'd C string.
             Form::Text(text) => unsafe {
@@ -219,6 +221,37 @@ unsafe fn stored_length(start: *const u8, typlen: i16) -> usize {
             (-2, _) => std::ffi::CStr::from_ptr(start.cast()).to_bytes().len(),
             (length, _) => length as usize,
         }
+    }
+}
+
+/// A long value that is stored out of line and plain is read piece by piece, so that it is in memory once, not twice. False if it
+/// is not such a one.
+///
+/// # Safety
+/// `datum` must be a varlena datum.
+unsafe fn put_in_slices(datum: pg_sys::Datum, out: &mut Vec<u8>) -> bool {
+    const SLICE_BYTES: usize = 1 << 20;
+    const ON_DISK: u8 = 18;
+    // SAFETY: an external datum starts with 0x01 and its tag; an on-disk one goes on with its raw size, header included, and its
+    // stored size in the low 30 bits of a word; they differ by the header where nothing is compressed.
+    unsafe {
+        let start = datum.cast_mut_ptr::<u8>();
+        if *start != 1 || *start.add(1) != ON_DISK {
+            return false;
+        }
+        let length = (start.add(2).cast::<i32>().read_unaligned() as usize).saturating_sub(4);
+        let stored = (start.add(6).cast::<u32>().read_unaligned() & 0x3fff_ffff) as usize;
+        if length <= SLICE_BYTES || stored != length {
+            return false;
+        }
+        out.put_physical_header(length);
+        out.reserve_exact(length);
+        for offset in (0..length).step_by(SLICE_BYTES) {
+            let slice = pg_sys::detoast_attr_slice(start.cast(), offset as i32, SLICE_BYTES as i32).cast::<u8>();
+            out.extend_from_slice(plain(slice));
+            pg_sys::pfree(slice.cast());
+        }
+        true
     }
 }
 

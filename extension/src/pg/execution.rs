@@ -1,18 +1,23 @@
-//! Being told of statements: analysed, started, ended. Other extensions' hooks stay in the chain.
+//! Being told of statements: analysed, started, ended, and what their plans read, write and lock. Other extensions' hooks stay in
+//! the chain.
 
 use std::sync::OnceLock;
 
 use pgrx::pg_sys;
 
+use super::list;
 use super::relation::Oid;
+use super::rowlock;
 
 #[derive(Clone, Copy)]
 pub struct Listener {
     /// A statement was parsed and analysed; it may run soon, with a snapshot not yet taken.
     pub analysed: fn(),
-    /// A plan starts; the snapshot it sees by is active. It writes to these relations.
-    pub starts: fn(&dyn Fn() -> Vec<Oid>),
-    pub ends: fn(),
+    /// A plan starts; the snapshot it sees by is active.
+    pub starts: fn(&Plan),
+    /// Its nodes are there, none has run.
+    pub started: fn(&Plan),
+    pub ends: fn(Execution),
 }
 
 struct Hooks {
@@ -39,6 +44,119 @@ pub fn on_execution(listener: Listener) {
             pg_sys::ExecutorStart_hook = Some(start);
             pg_sys::ExecutorEnd_hook = Some(end);
         }
+    }
+}
+
+/// Tells one execution from others that are open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Execution(usize);
+
+/// A plan that is about to run.
+pub struct Plan {
+    query: *mut pg_sys::QueryDesc,
+}
+
+impl Plan {
+    pub fn execution(&self) -> Execution {
+        Execution(self.query as usize)
+    }
+
+    /// The relations that it writes to.
+    pub fn written(&self) -> Vec<Oid> {
+        // SAFETY: the hooks are given a query with its plan.
+        unsafe { super::utility::written_by(self.query) }
+    }
+
+    /// Whether it comes from inside a foreign key's trigger, or from what such a trigger's own query set off.
+    pub fn is_in_foreign_key_trigger(&self) -> bool {
+        let (mut user, mut context) = (pg_sys::InvalidOid, 0);
+        // SAFETY: writes to two variables of ours.
+        unsafe { pg_sys::GetUserIdAndSecContext(&mut user, &mut context) };
+        context as u32 & pg_sys::SECURITY_NOFORCE_RLS != 0
+    }
+
+    /// What it looks at in relations: which it reads, and which it only inserts into.
+    pub fn reads(&self) -> Reads {
+        // SAFETY: by the hooks' contract; a range table is counted from 1.
+        unsafe {
+            let plan = (*self.query).plannedstmt;
+            let table = list::pointers::<pg_sys::RangeTblEntry>((*plan).rtable);
+            let inserts = inserts(plan);
+            let mut reads = Reads::default();
+            for (index, &entry) in (1..).zip(&table) {
+                // The pseudo-relation EXCLUDED of ON CONFLICT has the kind of a row type.
+                let is_relation = (*entry).rtekind == pg_sys::RTEKind::RTE_RELATION
+                    && (*entry).relkind as u8 != pg_sys::RELKIND_COMPOSITE_TYPE;
+                if !is_relation {
+                    continue;
+                }
+                match inserts.iter().find(|insert| insert.targets.contains(&index)) {
+                    Some(insert) if insert.looks_for_conflicts => reads.looked_up.push((*entry).relid),
+                    Some(_) => reads.inserted.push((*entry).relid),
+                    None => reads.scanned.push((*entry).relid),
+                }
+            }
+            reads
+        }
+    }
+
+    /// Keeps the plan from using other processes, in which nobody would see what functions read.
+    pub fn stay_in_this_process(&self) {
+        // SAFETY: the plan may be shared with other executions, so a copy of its top is changed. It is allocated where the query
+        // descriptor was, and what it points to lives as long as the original.
+        unsafe {
+            if (*(*self.query).plannedstmt).parallelModeNeeded {
+                let copy: *mut pg_sys::PlannedStmt = pg_sys::palloc(size_of::<pg_sys::PlannedStmt>()).cast();
+                copy.copy_from_nonoverlapping((*self.query).plannedstmt, 1);
+                (*copy).parallelModeNeeded = false;
+                (*self.query).plannedstmt = copy;
+            }
+        }
+    }
+
+    /// Has every row that SELECT FOR UPDATE and its kin lock shown to the listener of [`rowlock`].
+    pub fn watch_row_locks(&self) {
+        // SAFETY: by the hooks' contract; the nodes are there.
+        unsafe {
+            if !(*(*self.query).plannedstmt).rowMarks.is_null() {
+                rowlock::watch((*self.query).planstate);
+            }
+        }
+    }
+}
+
+/// Relations by what a plan does with their rows.
+#[derive(Debug, Default)]
+pub struct Reads {
+    pub scanned: Vec<Oid>,
+    /// By INSERT ... ON CONFLICT.
+    pub looked_up: Vec<Oid>,
+    /// By INSERT, which looks for equal keys and fails if there are any.
+    pub inserted: Vec<Oid>,
+}
+
+struct Insert {
+    /// Places in the range table.
+    targets: Vec<i32>,
+    looks_for_conflicts: bool,
+}
+
+/// # Safety
+/// `plan` must be a plan. Nodes that insert are at the top of it or of a common table expression.
+unsafe fn inserts(plan: *mut pg_sys::PlannedStmt) -> Vec<Insert> {
+    // SAFETY: by contract.
+    unsafe {
+        let tops = std::iter::once((*plan).planTree).chain(list::pointers::<pg_sys::Plan>((*plan).subplans));
+        tops.filter(|&top| !top.is_null() && (*top).type_ == pg_sys::NodeTag::T_ModifyTable)
+            .map(|top| &*top.cast::<pg_sys::ModifyTable>())
+            .filter(|node| node.operation == pg_sys::CmdType::CMD_INSERT)
+            .map(|node| {
+                let mut targets = list::integers(node.resultRelations);
+                targets.extend([node.rootRelation as i32, node.nominalRelation as i32]);
+                let looks_for_conflicts = node.onConflictAction != pg_sys::OnConflictAction::ONCONFLICT_NONE;
+                Insert { targets, looks_for_conflicts }
+            })
+            .collect()
     }
 }
 
@@ -71,6 +189,7 @@ unsafe extern "C-unwind" fn start(query: *mut pg_sys::QueryDesc, flags: std::ffi
     unsafe {
         tell_start(query);
         HOOKS.get().and_then(|hooks| hooks.start).unwrap_or(start_by_postgres)(query, flags);
+        tell_started(query);
     }
 }
 
@@ -78,7 +197,7 @@ unsafe extern "C-unwind" fn end(query: *mut pg_sys::QueryDesc) {
     // SAFETY: passes on what we were given.
     unsafe {
         HOOKS.get().and_then(|hooks| hooks.end).unwrap_or(end_by_postgres)(query);
-        tell_end();
+        tell_end(query);
     }
 }
 
@@ -94,14 +213,23 @@ unsafe extern "C-unwind" fn tell_analysed() {
 #[pgrx::pg_guard]
 unsafe extern "C-unwind" fn tell_start(query: *mut pg_sys::QueryDesc) {
     if let Some(hooks) = HOOKS.get() {
-        // SAFETY: by contract.
-        (hooks.listener.starts)(&|| unsafe { super::utility::written_by(query) });
+        (hooks.listener.starts)(&Plan { query });
     }
 }
 
+/// # Safety
+/// `query` must be what the executor has started.
 #[pgrx::pg_guard]
-unsafe extern "C-unwind" fn tell_end() {
+unsafe extern "C-unwind" fn tell_started(query: *mut pg_sys::QueryDesc) {
     if let Some(hooks) = HOOKS.get() {
-        (hooks.listener.ends)();
+        (hooks.listener.started)(&Plan { query });
+    }
+}
+
+/// Its descriptor is only a name by now.
+#[pgrx::pg_guard]
+unsafe extern "C-unwind" fn tell_end(query: *mut pg_sys::QueryDesc) {
+    if let Some(hooks) = HOOKS.get() {
+        (hooks.listener.ends)(Execution(query as usize));
     }
 }

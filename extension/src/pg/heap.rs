@@ -19,14 +19,25 @@ use super::relation::{Oid, Open, Row, Table};
 #[derive(Clone, Copy, Debug)]
 pub struct Place(pg_sys::ItemPointerData);
 
+impl Place {
+    fn parts(&self) -> (u16, u16, u16) {
+        (self.0.ip_blkid.bi_hi, self.0.ip_blkid.bi_lo, self.0.ip_posid)
+    }
+}
+
 impl PartialEq for Place {
     fn eq(&self, other: &Place) -> bool {
-        let parts = |place: &Place| (place.0.ip_blkid.bi_hi, place.0.ip_blkid.bi_lo, place.0.ip_posid);
-        parts(self) == parts(other)
+        self.parts() == other.parts()
     }
 }
 
 impl Eq for Place {}
+
+impl std::hash::Hash for Place {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        self.parts().hash(state);
+    }
+}
 
 pub use pg_sys::TransactionId;
 

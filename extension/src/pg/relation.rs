@@ -187,6 +187,27 @@ pub fn user_tables() -> Vec<Oid> {
     tables
 }
 
+unsafe extern "C-unwind" {
+    /// Of catalog/pg_inherits.h, which pgrx does not bind.
+    fn find_all_inheritors(parent: Oid, lock: pg_sys::LOCKMODE, parents: *mut *mut pg_sys::List) -> *mut pg_sys::List;
+}
+
+/// A relation and all below it, partitions and tables that inherit, as the catalogs show them now.
+pub fn with_children(oid: Oid) -> Vec<Oid> {
+    // SAFETY: catalog look-ups; the list is palloc'd and read at once.
+    unsafe {
+        let none = std::ptr::null_mut();
+        list::oids(pg_sys::ffi::pg_guard_ffi_boundary(|| find_all_inheritors(oid, pg_sys::NoLock as i32, none)))
+    }
+}
+
+/// A relation and, if it is partitioned, its partitions: where rows inserted into it may go.
+pub fn with_partitions(oid: Oid) -> Vec<Oid> {
+    // SAFETY: a syscache look-up.
+    let kind = unsafe { pg_sys::get_rel_relkind(oid) };
+    if kind as u8 == pg_sys::RELKIND_PARTITIONED_TABLE { with_children(oid) } else { vec![oid] }
+}
+
 /// Schema and name of a relation.
 pub fn qualified_name(oid: Oid) -> Option<(String, String)> {
     // SAFETY: syscache look-ups giving palloc'd copies or null.

@@ -1,8 +1,131 @@
-//! Who holds a row.
+//! Row locks: who holds one, and being shown each that SELECT FOR UPDATE and its kin take.
+
+use std::ffi::c_void;
+use std::sync::OnceLock;
 
 use pgrx::pg_sys;
 
 use super::heap::TransactionId;
+use super::list;
+use super::relation::{Oid, Row, Table};
+
+/// What FOR ... says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Strength {
+    KeyShare,
+    Share,
+    NoKeyUpdate,
+    Update,
+}
+
+/// A row that was locked just now.
+pub struct Locked<'a> {
+    relation: pg_sys::Relation,
+    pub strength: Strength,
+    pub row: Row<'a>,
+}
+
+impl Locked<'_> {
+    pub fn table(&self) -> Oid {
+        // SAFETY: the executor holds the relation open.
+        unsafe { (*self.relation).rd_id }
+    }
+
+    pub fn describe(&self) -> Table {
+        Table::describe_raw(self.relation)
+    }
+}
+
+struct Hook {
+    listener: fn(&Locked<'_>),
+}
+
+static HOOK: OnceLock<Hook> = OnceLock::new();
+/// What the executor itself calls for a node that locks rows.
+static LOCK_ROWS: OnceLock<unsafe extern "C-unwind" fn(*mut pg_sys::PlanState) -> *mut pg_sys::TupleTableSlot> =
+    OnceLock::new();
+
+/// Calls `listener` for each row locked by a plan that is watched. Once, while libraries are preloaded.
+pub fn on_lock(listener: fn(&Locked<'_>)) {
+    let _ = HOOK.set(Hook { listener });
+}
+
+unsafe extern "C-unwind" {
+    /// Of nodes/nodeFuncs.h, which pgrx does not bind.
+    fn planstate_tree_walker(
+        state: *mut pg_sys::PlanState,
+        walker: unsafe extern "C-unwind" fn(*mut pg_sys::PlanState, *mut c_void) -> bool,
+        context: *mut c_void,
+    ) -> bool;
+}
+
+/// Puts itself in front of every node of this plan that locks rows.
+///
+/// # Safety
+/// `state` must be the top of a plan that was initialised and has not run.
+pub(super) unsafe fn watch(state: *mut pg_sys::PlanState) {
+    if !state.is_null() {
+        // SAFETY: by contract.
+        unsafe { visit(state, std::ptr::null_mut()) };
+    }
+}
+
+/// # Safety
+/// Called by `planstate_tree_walker` with the nodes of a plan. Nothing in this frame needs a `Drop`.
+unsafe extern "C-unwind" fn visit(state: *mut pg_sys::PlanState, context: *mut c_void) -> bool {
+    // SAFETY: by contract. The first call of a node goes through PostgreSQL's own wrapper, which then uses `ExecProcNodeReal`.
+    unsafe {
+        if (*state).type_ == pg_sys::NodeTag::T_LockRowsState
+            && let Some(real) = (*state).ExecProcNodeReal
+            && std::ptr::fn_addr_eq(*LOCK_ROWS.get_or_init(|| real), real)
+        {
+            (*state).ExecProcNodeReal = Some(lock_rows);
+        }
+        planstate_tree_walker(state, visit, context)
+    }
+}
+
+/// # Safety
+/// Called by the executor. Not guarded: an ERROR passes through this frame, in which nothing needs a `Drop`.
+unsafe extern "C-unwind" fn lock_rows(state: *mut pg_sys::PlanState) -> *mut pg_sys::TupleTableSlot {
+    // SAFETY: only nodes that were watched come here.
+    unsafe {
+        let Some(real) = LOCK_ROWS.get() else { return std::ptr::null_mut() };
+        let slot = real(state);
+        if !slot.is_null() && u32::from((*slot).tts_flags) & pg_sys::TTS_FLAG_EMPTY == 0 {
+            tell(state.cast());
+        }
+        slot
+    }
+}
+
+/// # Safety
+/// `node` must have just given a row.
+#[pgrx::pg_guard]
+unsafe extern "C-unwind" fn tell(node: *mut pg_sys::LockRowsState) {
+    let Some(hook) = HOOK.get() else { return };
+    // SAFETY: by contract: every active mark has its row, as it was locked, in the slot kept for a recheck.
+    unsafe {
+        let slots = (*node).lr_epqstate.relsubs_slot;
+        if slots.is_null() {
+            return;
+        }
+        for mark in list::pointers::<pg_sys::ExecAuxRowMark>((*node).lr_arowMarks) {
+            let mark = &*(*mark).rowmark;
+            let strength = match mark.markType {
+                pg_sys::RowMarkType::ROW_MARK_EXCLUSIVE => Strength::Update,
+                pg_sys::RowMarkType::ROW_MARK_NOKEYEXCLUSIVE => Strength::NoKeyUpdate,
+                pg_sys::RowMarkType::ROW_MARK_SHARE => Strength::Share,
+                pg_sys::RowMarkType::ROW_MARK_KEYSHARE => Strength::KeyShare,
+                _ => continue,
+            };
+            let slot = *slots.add(mark.rti as usize - 1);
+            if mark.ermActive && !slot.is_null() && u32::from((*slot).tts_flags) & pg_sys::TTS_FLAG_EMPTY == 0 {
+                (hook.listener)(&Locked { relation: mark.relation, strength, row: Row::of_slot(slot) });
+            }
+        }
+    }
+}
 
 /// The transactions that hold the row in a mode that conflicts with changing it in mode `wanted`. Read without a lock on the
 /// page: whoever comes or goes at this very moment may be missed, and is then waited for in the usual way.

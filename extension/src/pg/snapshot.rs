@@ -8,16 +8,31 @@ pub fn is_kept_for_transaction() -> bool {
     unsafe { pg_sys::XactIsoLevel as u32 >= pg_sys::XACT_REPEATABLE_READ }
 }
 
+/// Whether the current transaction has taken its first snapshot.
+pub fn is_taken() -> bool {
+    // SAFETY: a variable of this process.
+    unsafe { pg_sys::FirstSnapshotSet }
+}
+
 /// Whether nothing has become visible since the active snapshot was taken: a new one would see the same.
 pub fn active_is_current() -> bool {
     // SAFETY: both snapshots stay valid while we compare; nothing in between takes another.
+    unsafe { !pg_sys::ActiveSnapshotSet() || is_current(&*pg_sys::GetActiveSnapshot()) }
+}
+
+/// The same of the one snapshot that the transaction keeps, once it is taken.
+pub fn of_transaction_is_current() -> bool {
+    // SAFETY: gives the snapshot that is there already.
+    unsafe { pg_sys::FirstSnapshotSet && is_current(&*pg_sys::GetTransactionSnapshot()) }
+}
+
+/// # Safety
+/// `snapshot` must be an MVCC snapshot, valid while another is taken.
+unsafe fn is_current(snapshot: &pg_sys::SnapshotData) -> bool {
+    // SAFETY: by contract.
     unsafe {
-        if !pg_sys::ActiveSnapshotSet() {
-            return true;
-        }
-        let active = &*pg_sys::GetActiveSnapshot();
         let latest = &*pg_sys::GetLatestSnapshot();
-        active.xmin == latest.xmin && active.xmax == latest.xmax && running(active) == running(latest)
+        snapshot.xmin == latest.xmin && snapshot.xmax == latest.xmax && running(snapshot) == running(latest)
     }
 }
 

@@ -9,7 +9,7 @@ use pgrx::pg_sys::NodeTag as Tag;
 use pgrx::pg_sys::ObjectType;
 
 use super::list;
-use super::relation::Oid;
+use super::relation::{self, Oid};
 
 pub enum Class {
     /// Changes nothing that other nodes must know of.
@@ -18,8 +18,11 @@ pub enum Class {
     Refused(Refusal),
     /// COPY into this relation; its rows are captured.
     CopyIn(Oid),
+    /// Runs here, and reads this table.
+    CopyOut(Oid),
     /// LOCK TABLE in a mode that keeps writers out.
-    Lock(Vec<Oid>),
+    Lock(Vec<Oid>, TableLock),
+    ImportSnapshot,
 }
 
 /// A statement that travels as its text.
@@ -57,6 +60,17 @@ unsafe extern "C-unwind" {
     ) -> bool;
 }
 
+/// What LOCK TABLE keeps others from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TableLock {
+    /// What changing or locking a row keeps them from.
+    AsARow,
+    /// The same, and the same lock: SHARE UPDATE EXCLUSIVE.
+    AgainstItself,
+    /// Writing: SHARE and above.
+    AgainstWriters,
+}
+
 /// The statement's name as in a command tag, such as `CREATE TABLE`.
 ///
 /// # Safety
@@ -82,6 +96,7 @@ pub(super) unsafe fn classify(node: *mut pg_sys::Node) -> Class {
                 }
                 _ => Class::Local,
             },
+            Tag::T_VariableSetStmt if imports_snapshot(&*node.cast()) => Class::ImportSnapshot,
             Tag::T_VariableSetStmt
             | Tag::T_VariableShowStmt
             | Tag::T_DiscardStmt
@@ -228,17 +243,33 @@ unsafe fn find_all(relations: *mut pg_sys::List) -> Vec<Oid> {
 }
 
 unsafe fn lock(statement: &pg_sys::LockStmt) -> Class {
-    if statement.mode < pg_sys::ShareLock as i32 {
-        return Class::Local;
-    }
+    let mode = match statement.mode as u32 {
+        pg_sys::AccessShareLock | pg_sys::RowShareLock | pg_sys::RowExclusiveLock => TableLock::AsARow,
+        pg_sys::ShareUpdateExclusiveLock => TableLock::AgainstItself,
+        _ => TableLock::AgainstWriters,
+    };
     // SAFETY: of a parse tree.
-    Class::Lock(unsafe { find_all(statement.relations) })
+    let named = unsafe { list::pointers::<pg_sys::RangeVar>(statement.relations) };
+    let relations = named.into_iter().flat_map(|name| {
+        // SAFETY: as above.
+        let (found, with_children) = unsafe { (find(name), (*name).inh) };
+        found.into_iter().flat_map(move |oid| if with_children { relation::with_children(oid) } else { vec![oid] })
+    });
+    Class::Lock(relations.collect(), mode)
+}
+
+/// SET TRANSACTION SNAPSHOT.
+unsafe fn imports_snapshot(statement: &pg_sys::VariableSetStmt) -> bool {
+    // SAFETY: of a parse tree, where names are C strings.
+    statement.kind == pg_sys::VariableSetKind::VAR_SET_MULTI
+        && unsafe { CStr::from_ptr(statement.name) } == c"TRANSACTION SNAPSHOT"
 }
 
 unsafe fn copy(statement: &pg_sys::CopyStmt) -> Class {
     // SAFETY: of a parse tree.
     match unsafe { find(statement.relation) } {
         Some(relation) if statement.is_from => Class::CopyIn(relation),
+        Some(relation) => Class::CopyOut(relation),
         _ => Class::Local,
     }
 }

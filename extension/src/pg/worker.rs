@@ -161,10 +161,11 @@ pub fn report_activity(activity: Option<&str>) {
     unsafe { pg_sys::pgstat_report_activity(state, text) };
 }
 
-/// Hands the statistics that this process gathered to the cumulative statistics.
-pub fn report_statistics() {
+/// Hands the statistics that this process gathered to the cumulative statistics; without `now`, only if it did not do so a moment
+/// ago. False when some are kept back.
+pub fn report_statistics(now: bool) -> bool {
     // SAFETY: outside of a transaction.
-    unsafe { pg_sys::pgstat_report_stat(false) };
+    unsafe { pg_sys::pgstat_report_stat(now) == 0 }
 }
 
 /// Ends this process; nothing starts it again.

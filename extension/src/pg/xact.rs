@@ -111,6 +111,26 @@ pub fn is_serializable() -> bool {
     unsafe { pg_sys::XactIsoLevel == pg_sys::XACT_SERIALIZABLE as i32 }
 }
 
+/// Whether the transaction is READ ONLY; after its first statement it stays so.
+pub fn is_read_only() -> bool {
+    // SAFETY: a variable of this process.
+    unsafe { pg_sys::XactReadOnly }
+}
+
+unsafe extern "C-unwind" {
+    /// Of storage/predicate.h, which pgrx does not bind.
+    fn PreCommit_CheckForSerializationFailure();
+}
+
+/// PostgreSQL's own check of SERIALIZABLE transactions against each other, on this server, ahead of its time; it raises an ERROR
+/// if this one must give way. Having passed it once, the transaction counts as committing: others give way to it.
+pub fn check_serializable() {
+    if is_serializable() {
+        // SAFETY: in a transaction; does nothing if it is not tracked.
+        unsafe { pg_sys::ffi::pg_guard_ffi_boundary(|| PreCommit_CheckForSerializationFailure()) }
+    }
+}
+
 /// Microseconds since 2000-01-01 UTC: when the transaction started, and now.
 pub fn times() -> (i64, i64) {
     // SAFETY: reads the clock and this process's state.

@@ -10,10 +10,12 @@
 //! therefore no answer.
 
 pub mod ask;
+pub mod chunks;
 pub mod connection;
 pub mod slot;
 
 use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use gcs_writeset::bounds::{CHUNK_BYTES_MAX, CHUNKS_IN_FLIGHT_MAX, KEYS_MAX};
@@ -26,6 +28,7 @@ use crate::conflicts::{Conflict, Kind};
 use crate::error::{self, Error};
 use crate::pg::process::ProcNo;
 use crate::pg::{interrupt, latch, role, setting, xact};
+use crate::progress::Phase;
 use crate::shmem::{DatabaseArea, Shared};
 use crate::{guc, retry, token};
 
@@ -74,9 +77,9 @@ pub fn submit(
     database: &DatabaseArea,
     slot: &'static Slot,
     place: ProcNo,
-    captured: &Captured,
+    captured: &mut Captured,
 ) -> Result<(Position, i64), Failure> {
-    check_size(captured)?;
+    check_keys(captured)?;
     let sequence = slot.open(database.index);
     let mut submission =
         Submission { shared, database, slot, place, sequence, deadline: Instant::now() + guc::commit_timeout() };
@@ -86,26 +89,47 @@ pub fn submit(
     result
 }
 
-fn check_size(captured: &Captured) -> Result<(), Failure> {
-    let limit = guc::max_writeset_bytes();
-    if captured.body.len() > limit {
-        return Err(Failure::Definite(error::too_large(captured.body.len(), limit)));
-    }
-    let groups = captured.unguarded.iter().map(|group| group.len());
+fn check_keys(captured: &Captured) -> Result<(), Failure> {
+    let groups = captured.unguarded.iter().map(KeyGroup::len);
     let keys = captured.exclusive.len() + captured.shared.len() + groups.sum::<usize>();
-    if keys > KEYS_MAX {
-        return Err(Failure::Definite(error::too_many_keys(keys, KEYS_MAX)));
+    if keys > KEYS_MAX { Err(Failure::Definite(error::too_many_keys(KEYS_MAX))) } else { Ok(()) }
+}
+
+/// Chunks on their way.
+struct Window {
+    /// The index of the first of them: all before are ordered.
+    first: u32,
+    chunks: VecDeque<Vec<u8>>,
+    /// How many of them were sent on the present connection.
+    sent: usize,
+}
+
+impl Window {
+    /// Lets go of the chunks below `count`. False if there is none.
+    fn confirmed(&mut self, count: u32) -> bool {
+        let news = count.saturating_sub(self.first) as usize;
+        self.chunks.drain(..news.min(self.chunks.len()));
+        self.sent = self.sent.saturating_sub(news);
+        self.first += news as u32;
+        news > 0
     }
-    Ok(())
+
+    fn has_room(&self, count: u32) -> bool {
+        self.chunks.len() < CHUNKS_IN_FLIGHT_MAX as usize && self.first + (self.chunks.len() as u32) < count
+    }
 }
 
 impl Submission<'_> {
-    fn run(&mut self, captured: &Captured) -> Result<(Position, i64), Failure> {
+    fn run(&mut self, captured: &mut Captured) -> Result<(Position, i64), Failure> {
         self.wait_for_room()?;
-        let (chunks, rest) = self.send_chunks(&captured.body)?;
+        let chunks = self.send_chunks(captured)?;
+        let mut rest = Vec::new();
+        captured.body.read(&mut rest, CHUNK_BYTES_MAX);
         let (envelope, committed_at) = self.envelope(captured, chunks);
         let frame =
-            self.frame(&Request::Submit { slot: self.slot_id(), sequence: self.sequence }, &envelope.encode(rest))?;
+            self.frame(&Request::Submit { slot: self.slot_id(), sequence: self.sequence }, &envelope.encode(&rest))?;
+        drop((envelope, rest));
+        self.slot.progress.phase(Phase::Ordering);
         // The time it takes to send a large body is not the group's.
         self.deadline = Instant::now() + guc::commit_timeout();
         let attach = self.send_submit(&frame)?;
@@ -142,17 +166,17 @@ impl Submission<'_> {
     }
 
     /// Guarded keys have the committed position of now as their base: whoever else had them was blocked by our locks.
-    fn envelope(&self, captured: &Captured, chunks: u32) -> (Envelope, i64) {
+    fn envelope(&self, captured: &mut Captured, chunks: u32) -> (Envelope, i64) {
         self.slot.announce_base(self.database.index, self.database.gate.committed());
         let base = self.database.gate.committed();
         let (started_at, committed_at) = xact::times();
         let mut groups = vec![KeyGroup {
             base,
-            exclusive: captured.exclusive.clone(),
-            shared: captured.shared.clone(),
+            exclusive: std::mem::take(&mut captured.exclusive),
+            shared: std::mem::take(&mut captured.shared),
             ..KeyGroup::default()
         }];
-        groups.extend(captured.unguarded.iter().cloned());
+        groups.append(&mut captured.unguarded);
         let oldest_base = self.database.gate.oldest_base().min(base);
         let has_statements = captured.has_statements;
         let (token, application) = (token::current(), setting::application_name());
@@ -166,43 +190,64 @@ impl Submission<'_> {
         let mut frame = Vec::with_capacity(payload.len() + 64);
         match put_frame(&mut frame, request, payload) {
             Ok(()) => Ok(frame),
-            Err(_) => Err(Failure::Definite(error::too_large(payload.len(), gcs_writeset::bounds::LINK_FRAME_BYTES_MAX))),
+            // A chunk has its bound; all that can make a writeset longer than a frame is keys.
+            Err(_) => Err(Failure::Definite(error::too_many_keys(KEYS_MAX))),
         }
     }
 
-    /// Sends the front of a long body ahead; returns how many chunks that were and what is left. Nothing is submitted yet.
-    fn send_chunks<'b>(&mut self, body: &'b [u8]) -> Result<(u32, &'b [u8]), Failure> {
-        if body.len() <= CHUNK_BYTES_MAX {
-            return Ok((0, body));
+    /// Sends the front of a long body ahead, and returns how many chunks that were. Nothing is submitted yet. Chunks that nobody has
+    /// confirmed are kept: what was on its way when a connection was lost is sent again, and so is what was refused, for
+    /// `postgres_r.commit_timeout`.
+    fn send_chunks(&mut self, captured: &mut Captured) -> Result<u32, Failure> {
+        let total = captured.body.length();
+        let count = total.saturating_sub(1) / CHUNK_BYTES_MAX as u64;
+        let count =
+            u32::try_from(count).map_err(|_| Failure::Definite(error::too_large(total, guc::max_writeset_bytes())))?;
+        if count == 0 {
+            return Ok(0);
         }
-        let parts: Vec<&[u8]> = body.chunks(CHUNK_BYTES_MAX).collect();
-        let (rest, chunks) = parts.split_last().map(|(last, front)| (*last, front)).unwrap_or((body, &[]));
-        let mut next = 0;
+        let progress = &self.slot.progress;
+        progress.sending(self.database, total, captured.rows);
+        self.deadline = Instant::now() + CHUNK_TIMEOUT;
+        let mut window = Window { first: 0, chunks: VecDeque::new(), sent: 0 };
         let mut attach = self.attaches();
-        while self.slot.chunks_ordered() < chunks.len() as u32 {
+        let mut refused_since = None;
+        while self.slot.chunks.count() < count {
+            // A leader that died, a daemon that has much to do: no reason yet to throw hours of work away.
+            let patient = refused_since.is_none_or(|since: Instant| since.elapsed() < guc::commit_timeout());
+            if patient && self.slot.reopen(self.sequence) {
+                refused_since.get_or_insert_with(Instant::now);
+                window.sent = 0;
+                latch::wait(Some(REFUSED_PAUSE));
+            }
             self.check_while_open()?;
-            if self.attaches() != attach {
-                // What was on its way may be lost: again from the first that nobody confirmed.
-                attach = self.attaches();
-                next = self.slot.chunks_ordered();
+            let attached = self.attaches();
+            if attached != attach || !CONNECTION.with_borrow_mut(Connection::is_alive) {
+                attach = attached;
+                window.sent = 0;
             }
-            let window = self.slot.chunks_ordered() + CHUNKS_IN_FLIGHT_MAX;
-            if next < window.min(chunks.len() as u32) && self.is_attached() {
-                if self.send_chunk(next, chunks[next as usize])? {
-                    next += 1;
-                    self.deadline = Instant::now() + CHUNK_TIMEOUT;
-                }
-                continue;
-            }
-            let before = self.slot.chunks_ordered();
-            latch::wait(Some(LOOK_AROUND));
-            if self.slot.chunks_ordered() != before {
+            if window.confirmed(self.slot.chunks.count()) {
                 self.deadline = Instant::now() + CHUNK_TIMEOUT;
+                refused_since = None;
+                progress.done(u64::from(window.first) * CHUNK_BYTES_MAX as u64);
+            }
+            if window.sent == window.chunks.len() && window.has_room(count) {
+                let mut chunk = Vec::new();
+                captured.body.read(&mut chunk, CHUNK_BYTES_MAX);
+                window.chunks.push_back(chunk);
+            }
+            let next = window.chunks.get(window.sent).filter(|_| self.is_attached());
+            match next {
+                Some(chunk) if self.send_chunk(window.first + window.sent as u32, chunk)? => window.sent += 1,
+                Some(_) => latch::wait(Some(REFUSED_PAUSE)),
+                None => latch::wait(Some(LOOK_AROUND)),
             }
         }
-        Ok((chunks.len() as u32, rest))
+        progress.done(u64::from(count) * CHUNK_BYTES_MAX as u64);
+        Ok(count)
     }
 
+    /// False if it did not get away as a whole.
     fn send_chunk(&self, index: u32, bytes: &[u8]) -> Result<bool, Failure> {
         let frame = self.frame(&Request::Chunk { slot: self.slot_id(), sequence: self.sequence, index }, bytes)?;
         let sent = CONNECTION.with_borrow_mut(|connection| {
@@ -276,6 +321,9 @@ impl Submission<'_> {
     fn wait_for_verdict(&self, frame: &[u8], mut attach: u64, captured: &Captured) -> Result<Position, Failure> {
         // Copies of the submission that may yet be ordered. A refusal takes one back.
         let mut copies = 1u32;
+        // While a large writeset comes in, our verdict stands behind it: the wait counts from the last word of that.
+        let mut deadline = self.deadline;
+        let mut progress = self.database.progress();
         loop {
             let state = self.slot.state();
             match state {
@@ -294,7 +342,12 @@ impl Submission<'_> {
                 }
                 _ => {}
             }
-            let left = self.deadline.saturating_duration_since(Instant::now());
+            let made = self.database.progress();
+            if made != progress {
+                progress = made;
+                deadline = deadline.max(Instant::now() + guc::commit_timeout());
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
             if (left.is_zero() || interrupt::die_pending()) && self.slot.give_up(self.sequence) {
                 return Err(if copies == 0 { self.never_sent() } else { self.gave_up(left) });
             }

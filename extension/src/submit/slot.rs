@@ -12,7 +12,9 @@ use pgrx::pg_sys;
 
 use crate::pg::process::LocalXid;
 use crate::pg::shmem::Text;
+use crate::progress::Progress;
 use crate::shmem::NAME;
+use crate::submit::chunks::Chunks;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -57,7 +59,7 @@ pub struct Slot {
     database: AtomicU32,
     /// The oldest base that the transaction may submit with plus one; 0 when it has not written.
     base: AtomicU64,
-    chunks_ordered: AtomicU32,
+    pub chunks: Chunks,
     /// The verdict.
     position: AtomicU64,
     winner: AtomicU64,
@@ -76,6 +78,8 @@ pub struct Slot {
     victim_key: Text<128>,
     /// The position that a remote backend in this place works on; 0 for everybody else.
     remote: AtomicU64,
+    /// Of a large transaction that the process is busy with.
+    pub progress: Progress,
     /// The session's role as of its last statement, whose error must not show more than it may see.
     role: AtomicU32,
     /// What the submission's session calls itself.
@@ -104,7 +108,7 @@ impl Slot {
     pub fn open(&self, database: usize) -> Sequence {
         let sequence = Sequence((self.word.load(Ordering::SeqCst) >> 8) + 1);
         self.database.store(database as u32, Ordering::SeqCst);
-        self.chunks_ordered.store(0, Ordering::SeqCst);
+        self.chunks.start(sequence);
         self.word.store(word(sequence, State::Open), Ordering::SeqCst);
         sequence
     }
@@ -123,6 +127,11 @@ impl Slot {
     /// Sends again what was refused.
     pub fn send_again(&self, sequence: Sequence) -> bool {
         self.swap(sequence, State::Refused, State::Sent)
+    }
+
+    /// A chunk was refused, to be sent again. False if none was.
+    pub fn reopen(&self, sequence: Sequence) -> bool {
+        self.swap(sequence, State::Refused, State::Open)
     }
 
     /// Leaves without a verdict. False when there is one, or is about to be.
@@ -168,10 +177,6 @@ impl Slot {
 
     pub fn sequence(&self) -> Sequence {
         Sequence(self.word.load(Ordering::SeqCst) >> 8)
-    }
-
-    pub fn chunks_ordered(&self) -> u32 {
-        self.chunks_ordered.load(Ordering::SeqCst)
     }
 
     /// Announces a base that this transaction may submit with, so that the horizon does not pass it. An older one that was
@@ -310,7 +315,7 @@ impl Slot {
     pub fn chunk_ordered(&self, sequence: Sequence, index: u32) -> bool {
         let current = self.sequence() == sequence && self.state() == State::Open;
         if current {
-            self.chunks_ordered.fetch_max(index + 1, Ordering::SeqCst);
+            self.chunks.ordered(sequence, index);
         }
         current
     }

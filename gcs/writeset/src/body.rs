@@ -89,6 +89,8 @@ pub trait PutItem {
     fn put_delete(&mut self, relation: u32);
     fn put_statement(&mut self, role: &str, settings: &[(&str, &str)], text: &str);
     fn put_datum(&mut self, datum: Datum<'_>);
+    /// Opens a physical datum of that length; its bytes follow.
+    fn put_physical_header(&mut self, length: usize);
 }
 
 impl PutItem for Vec<u8> {
@@ -131,6 +133,9 @@ impl PutItem for Vec<u8> {
         self.put_varint((bytes.len() as u64) << 3 | kind);
         self.extend_from_slice(bytes);
     }
+    fn put_physical_header(&mut self, length: usize) {
+        self.put_varint((length as u64) << 3 | 1);
+    }
 }
 
 /// Reads a whole body, item by item.
@@ -147,8 +152,13 @@ impl<'a> Items<'a> {
     }
 
     /// Goes on with other bytes, keeping the relations defined so far.
-    pub fn resume_at(self, body: &'a [u8]) -> Items<'a> {
+    pub fn resume_at<'b>(self, body: &'b [u8]) -> Items<'b> {
         Items { reader: Reader::new(body), columns: self.columns }
+    }
+
+    /// Bytes behind the last item.
+    pub fn remaining(&self) -> usize {
+        self.reader.remaining()
     }
 
     fn read(&mut self) -> Result<Item<'a>, WireError> {

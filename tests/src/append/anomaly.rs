@@ -32,6 +32,8 @@ pub enum Kind {
     /// A cycle with anti-dependencies of which no two follow each other: two snapshots that disagree on the order of two
     /// transactions (the long fork). Snapshot isolation forbids it, too.
     GNonadjacent,
+    /// Any other cycle with anti-dependencies: write skew, and the snapshot that shows it. Only serializability forbids it.
+    G2,
 }
 
 /// One finding with the transactions that show it.

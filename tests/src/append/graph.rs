@@ -6,10 +6,12 @@
 //!
 //! Snapshot isolation allows exactly the cycles that have two rw edges in a row (write skew). So: any cycle without rw is G0 or G1c, with
 //! one rw G-single, and one with several of which no two are neighbours is the long fork. All of them are cycles in the graph
-//! of *spots*, (transaction, whether we came by rw), in which no rw edge leaves a spot that was reached by one.
+//! of *spots*, (transaction, whether we came by rw), in which no rw edge leaves a spot that was reached by one. Serializability
+//! allows no cycle at all: what is left then is G2.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
+use super::Isolation;
 use super::anomaly::{Anomaly, Kind};
 use super::history::{Element, History, Key, Op, TxnId};
 use super::versions::Versions;
@@ -27,9 +29,17 @@ type Spot = (TxnId, bool);
 /// A cycle as (transaction, the edge that leaves it).
 type Cycle = Vec<(TxnId, Edge)>;
 
-const OVERWRITES: &[Edge] = &[Edge::Ww];
-const INFORMATION: &[Edge] = &[Edge::Ww, Edge::Wr, Edge::Session];
-const ALL: &[Edge] = &[Edge::Ww, Edge::Wr, Edge::Session, Edge::Rw];
+/// Which paths are followed: edges of these kinds, and whether an rw edge may follow another.
+#[derive(Clone, Copy, Debug)]
+struct Paths {
+    edges: &'static [Edge],
+    rw_after_rw: bool,
+}
+
+const OVERWRITES: Paths = Paths { edges: &[Edge::Ww], rw_after_rw: false };
+const INFORMATION: Paths = Paths { edges: &[Edge::Ww, Edge::Wr, Edge::Session], rw_after_rw: false };
+const SNAPSHOTS: Paths = Paths { edges: &[Edge::Ww, Edge::Wr, Edge::Session, Edge::Rw], rw_after_rw: false };
+const ALL: Paths = Paths { rw_after_rw: true, ..SNAPSHOTS };
 /// In a knot of many cycles, so many places are tried for the shortest one to show.
 const STARTS_MAX: usize = 64;
 
@@ -76,17 +86,22 @@ impl Graph {
         }
     }
 
-    /// Where one can go on to from a spot, by edges of the allowed kinds.
-    fn steps(&self, (txn, by_rw): Spot, allowed: &[Edge]) -> impl Iterator<Item = (Edge, Spot)> {
+    /// Where one can go on to from a spot, by allowed paths.
+    fn steps(&self, (txn, by_rw): Spot, allowed: Paths) -> impl Iterator<Item = (Edge, Spot)> {
         let edges = self.out.get(&txn).into_iter().flatten();
-        let may_follow = move |edge: Edge| allowed.contains(&edge) && !(by_rw && edge == Edge::Rw);
-        edges.filter(move |(edge, _)| may_follow(*edge)).map(|&(edge, to)| (edge, (to, edge == Edge::Rw)))
+        let may_follow = move |edge: Edge| allowed.edges.contains(&edge) && !(by_rw && edge == Edge::Rw);
+        let by_rw = move |edge: Edge| edge == Edge::Rw && !allowed.rw_after_rw;
+        edges.filter(move |(edge, _)| may_follow(*edge)).map(move |&(edge, to)| (edge, (to, by_rw(edge))))
     }
 
     /// One finding for each knot of cycles; the simplest kinds first, and no transaction is explained twice.
-    pub fn find_cycles(&self, history: &History, found: &mut Vec<Anomaly>) {
+    pub fn find_cycles(&self, history: &History, isolation: Isolation, found: &mut Vec<Anomaly>) {
         let mut explained: BTreeSet<TxnId> = BTreeSet::new();
-        for allowed in [OVERWRITES, INFORMATION, ALL] {
+        let forbidden: &[Paths] = match isolation {
+            Isolation::Snapshot => &[OVERWRITES, INFORMATION, SNAPSHOTS],
+            Isolation::Serializable => &[OVERWRITES, INFORMATION, SNAPSHOTS, ALL],
+        };
+        for &allowed in forbidden {
             for knot in Tarjan::knots(self, allowed) {
                 if knot.iter().any(|(txn, _)| explained.contains(txn)) {
                     continue;
@@ -99,13 +114,13 @@ impl Graph {
         }
     }
 
-    fn shortest_cycle(&self, knot: &BTreeSet<Spot>, allowed: &[Edge]) -> Option<Cycle> {
+    fn shortest_cycle(&self, knot: &BTreeSet<Spot>, allowed: Paths) -> Option<Cycle> {
         let cycles = knot.iter().take(STARTS_MAX).filter_map(|&start| self.cycle_through(start, knot, allowed));
         cycles.min_by_key(Vec::len)
     }
 
     /// Breadth first from a spot back to it, within its knot.
-    fn cycle_through(&self, start: Spot, knot: &BTreeSet<Spot>, allowed: &[Edge]) -> Option<Cycle> {
+    fn cycle_through(&self, start: Spot, knot: &BTreeSet<Spot>, allowed: Paths) -> Option<Cycle> {
         let mut came_from: HashMap<Spot, (Spot, Edge)> = HashMap::new();
         let mut queue = VecDeque::from([start]);
         while let Some(spot) = queue.pop_front() {
@@ -141,8 +156,14 @@ fn classify(history: &History, cycle: &Cycle) -> Kind {
         0 => Kind::G1c,
         1 if is_lost_update(history, cycle) => Kind::LostUpdate,
         1 => Kind::GSingle,
+        _ if has_adjacent_rw(cycle) => Kind::G2,
         _ => Kind::GNonadjacent,
     }
+}
+
+fn has_adjacent_rw(cycle: &Cycle) -> bool {
+    let next = cycle.iter().cycle().skip(1);
+    cycle.iter().zip(next).any(|((_, edge), (_, next))| *edge == Edge::Rw && *next == Edge::Rw)
 }
 
 /// The one that read a list and did not see the other's append appended to that list itself.
@@ -178,7 +199,7 @@ struct Tarjan {
 
 impl Tarjan {
     /// The components of more than one spot.
-    fn knots(graph: &Graph, allowed: &[Edge]) -> Vec<BTreeSet<Spot>> {
+    fn knots(graph: &Graph, allowed: Paths) -> Vec<BTreeSet<Spot>> {
         let mut tarjan = Tarjan::default();
         for &txn in graph.out.keys() {
             if !tarjan.index.contains_key(&(txn, false)) {
@@ -188,7 +209,7 @@ impl Tarjan {
         tarjan.knots
     }
 
-    fn visit(&mut self, graph: &Graph, allowed: &[Edge], root: Spot) {
+    fn visit(&mut self, graph: &Graph, allowed: Paths, root: Spot) {
         let targets = |spot| -> VecDeque<Spot> { graph.steps(spot, allowed).map(|(_, to)| to).collect() };
         self.enter(root);
         let mut work = vec![(root, targets(root))];

@@ -9,6 +9,7 @@
 
 pub mod fingerprint;
 mod group;
+pub mod memory;
 mod programs;
 pub mod stopped;
 pub mod wait;

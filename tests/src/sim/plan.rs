@@ -3,6 +3,7 @@
 use gcs_core::Limits;
 use gcs_core::certify::{PlantedBug, WindowBounds};
 
+use super::postgres::Mistake;
 use super::time::{Span, ms};
 use crate::rng::Rng;
 
@@ -27,6 +28,7 @@ pub struct Plan {
     pub trouble: Span,
     pub limits: Limits,
     pub bug: Option<PlantedBug>,
+    pub mistake: Option<Mistake>,
     /// Whether verdicts are compared with those of a certifier that keeps all of history.
     pub reference_certifier: bool,
 }
@@ -57,6 +59,7 @@ impl Plan {
             trouble: ms(rng.between(8_000, 20_000)),
             limits: Limits { window, checkpoint_entries_max: rng.between(15, 150), checkpoint_bytes_max: 1 << 20 },
             bug: None,
+            mistake: None,
             reference_certifier: true,
         }
     }

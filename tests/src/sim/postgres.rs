@@ -59,6 +59,15 @@ pub enum PgEvent {
     Attach,
 }
 
+/// Deliberate mistakes of the server, to be found like those of the certifier.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mistake {
+    /// What was read is compared with what was ordered after COMMIT was asked for, not after the snapshot.
+    ReadBaseAtSubmit,
+    /// A SERIALIZABLE transaction is treated as a REPEATABLE READ one.
+    ReadsNotChecked,
+}
+
 /// From the daemon.
 #[derive(Clone, Debug)]
 pub enum Down {
@@ -127,6 +136,7 @@ pub struct Postgres {
     node: NodeId,
     clients: u32,
     rows: u32,
+    mistake: Option<Mistake>,
     pub up: bool,
     incarnation: Incarnation,
     // Durable but for what the last flush did not cover.
@@ -161,12 +171,13 @@ pub struct Postgres {
 }
 
 impl Postgres {
-    pub fn new(n: N, node: NodeId, clients: u32, rows: u32) -> Postgres {
+    pub fn new(n: N, node: NodeId, clients: u32, rows: u32, mistake: Option<Mistake>) -> Postgres {
         Postgres {
             n,
             node,
             clients,
             rows,
+            mistake,
             up: false,
             incarnation: Incarnation(0),
             table: Table::new(rows),

@@ -365,7 +365,7 @@ fn new_node(plan: &Plan, n: N, rng: &mut Rng) -> Node {
         disk: SimLog::default(),
         daemon: None,
         daemon_life: 0,
-        postgres: Postgres::new(n, id, plan.clients_per_node, plan.rows),
+        postgres: Postgres::new(n, id, plan.clients_per_node, plan.rows, plan.mistake),
         postgres_life: 0,
         link: 0,
         witness: plan.witness && n.0 + 1 == plan.nodes,

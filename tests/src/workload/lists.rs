@@ -1,4 +1,8 @@
 //! Clients on all nodes append to lists and read them, and keep a history for [`crate::append`].
+//!
+//! Lists are spread over a few tables, since SERIALIZABLE compares reads and writes by table. A client changes nodes now and then.
+//! Its session goes with it: it waits on the new node until that one has committed all that the old one had, so it must go on
+//! seeing its own past.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -10,7 +14,7 @@ use postgres::{Client, IsolationLevel, Transaction};
 
 use super::client::{Failure, classify};
 use crate::append::history::{Element, History, Key, Op, Outcome, Session, Txn};
-use crate::harness::Group;
+use crate::harness::{Group, wait};
 use crate::rng::Rng;
 
 /// Lists that are in use at the same time; few, so that transactions meet.
@@ -20,9 +24,21 @@ const APPENDS_A_LIST: u64 = 60;
 const LISTS: u32 = 4000;
 const OPS_MAX: u64 = 4;
 /// A client leaves its node for another after so many transactions on average.
-const STAY: u64 = 50;
+const STAY: u64 = 20;
+const FOLLOW_MAX: Duration = Duration::from_secs(30);
 
-pub const TABLE: &str = "CREATE TABLE lists (key int PRIMARY KEY, elements text NOT NULL)";
+/// How the lists are kept and read.
+#[derive(Clone, Copy, Debug)]
+pub struct Shape {
+    pub isolation: IsolationLevel,
+    pub tables: u32,
+}
+
+impl Shape {
+    fn table(self, key: Key) -> String {
+        format!("lists_{}", key.0 % self.tables)
+    }
+}
 
 /// What all clients share.
 struct Board {
@@ -31,21 +47,35 @@ struct Board {
 }
 
 impl Board {
+    fn new_session(&self) -> Session {
+        Session(self.next_session.fetch_add(1, Ordering::Relaxed))
+    }
+
     fn key(&self, rng: &mut Rng) -> Key {
         let turn = self.next_element.load(Ordering::Relaxed) / (APPENDS_A_LIST * u64::from(LISTS_ACTIVE));
         Key(((turn as u32 * LISTS_ACTIVE) + rng.below(u64::from(LISTS_ACTIVE)) as u32) % LISTS)
     }
 }
 
-pub fn prepare(group: &Group) {
-    let fill = format!("INSERT INTO lists SELECT key, '' FROM generate_series(0, {}) key", LISTS - 1);
-    group.execute(group.numbers()[0], TABLE);
-    group.execute(group.numbers()[0], &fill);
+/// Empty lists, whatever was there.
+pub fn prepare(group: &Group, shape: Shape) {
+    for table in 0..shape.tables {
+        let name = shape.table(Key(table));
+        group.execute(
+            group.numbers()[0],
+            &format!(
+                "DROP TABLE IF EXISTS {name}; CREATE TABLE {name} (key int PRIMARY KEY, elements text NOT NULL);
+                 INSERT INTO {name} SELECT key, '' FROM generate_series(0, {}) key WHERE key % {} = {table}",
+                LISTS - 1,
+                shape.tables
+            ),
+        );
+    }
     group.settle();
 }
 
-/// Runs `clients` on each node at REPEATABLE READ, some of which move to another node now and then.
-pub fn run(group: &Group, clients: usize, time: Duration) -> History {
+/// Runs `clients` on each node, which move to another node now and then.
+pub fn run(group: &Group, shape: Shape, clients: usize, time: Duration) -> History {
     let end = Instant::now() + time;
     let board = Board { next_element: AtomicU64::new(1), next_session: AtomicU32::new(0) };
     let board = &board;
@@ -55,7 +85,7 @@ pub fn run(group: &Group, clients: usize, time: Duration) -> History {
         for number in group.numbers() {
             for client in 0..clients {
                 let seed = (number.0 * 1000 + client) as u64;
-                threads.push(scope.spawn(move || one_client(group, number, board, seed, end)));
+                threads.push(scope.spawn(move || one_client(group, shape, number, board, seed, end)));
             }
         }
         for thread in threads {
@@ -68,28 +98,47 @@ pub fn run(group: &Group, clients: usize, time: Duration) -> History {
     history
 }
 
-/// Each connection is a session of its own: what it promised about order does not follow a client to another node.
-fn one_client(group: &Group, home: NodeNumber, board: &Board, seed: u64, end: Instant) -> Vec<Txn> {
+fn one_client(group: &Group, shape: Shape, home: NodeNumber, board: &Board, seed: u64, end: Instant) -> Vec<Txn> {
     let mut rng = Rng::new(seed);
     let mut txns = Vec::new();
     let mut number = home;
+    let mut session = board.new_session();
+    let mut past = None;
     while Instant::now() < end {
         let Ok(mut client) = group.try_connect(number) else { continue };
-        let session = Session(board.next_session.fetch_add(1, Ordering::Relaxed));
+        let follows = past.take().is_some_and(|past| follow(&mut client, past).is_ok());
+        if !follows {
+            session = board.new_session();
+        }
         while Instant::now() < end && !client.is_closed() && rng.below(STAY) != 0 {
-            txns.push(one_txn(&mut client, session, board, &mut rng));
+            txns.push(one_txn(&mut client, shape, session, board, &mut rng));
             if txns.last().is_some_and(|txn| txn.outcome == Outcome::Unknown) {
                 break;
             }
         }
+        past = committed_position(&mut client).ok();
         number = group.numbers()[rng.below(group.numbers().len() as u64) as usize];
     }
     txns
 }
 
-fn one_txn(client: &mut Client, session: Session, board: &Board, rng: &mut Rng) -> Txn {
+fn committed_position(client: &mut Client) -> Result<i64, postgres::Error> {
+    client.query_one("SELECT postgres_r.committed_position()", &[]).map(|row| row.get(0))
+}
+
+/// Until this node has committed everything up to `past`.
+fn follow(client: &mut Client, past: i64) -> Result<(), postgres::Error> {
+    let (reached, _) = wait::until("a node to catch up with a session", FOLLOW_MAX, || match committed_position(client) {
+        Ok(position) if position < past => Err(format!("{position} of {past}")),
+        Ok(_) => Ok(Ok(())),
+        Err(error) => Ok(Err(error)),
+    });
+    reached
+}
+
+fn one_txn(client: &mut Client, shape: Shape, session: Session, board: &Board, rng: &mut Rng) -> Txn {
     let mut ops = Vec::new();
-    let outcome = match attempt(client, board, rng, &mut ops) {
+    let outcome = match attempt(client, shape, board, rng, &mut ops) {
         Ok(()) => Outcome::Committed,
         Err(Stage::Before(_)) => Outcome::Aborted,
         Err(Stage::Commit(error)) => match classify(&error) {
@@ -106,8 +155,8 @@ enum Stage {
     Commit(postgres::Error),
 }
 
-fn attempt(client: &mut Client, board: &Board, rng: &mut Rng, ops: &mut Vec<Op>) -> Result<(), Stage> {
-    let builder = client.build_transaction().isolation_level(IsolationLevel::RepeatableRead);
+fn attempt(client: &mut Client, shape: Shape, board: &Board, rng: &mut Rng, ops: &mut Vec<Op>) -> Result<(), Stage> {
+    let builder = client.build_transaction().isolation_level(shape.isolation);
     let mut transaction = builder.start().map_err(Stage::Before)?;
     for _ in 0..=rng.below(OPS_MAX) {
         let key = board.key(rng);
@@ -115,22 +164,23 @@ fn attempt(client: &mut Client, board: &Board, rng: &mut Rng, ops: &mut Vec<Op>)
             let element = Element(board.next_element.fetch_add(1, Ordering::Relaxed));
             // Written down first: if it fails, the history must know whose element this was.
             ops.push(Op::Append(key, element));
-            append(&mut transaction, key, element).map_err(Stage::Before)?;
+            append(&mut transaction, shape, key, element).map_err(Stage::Before)?;
         } else {
-            let list = read(&mut transaction, key).map_err(Stage::Before)?;
+            let list = read(&mut transaction, shape, key).map_err(Stage::Before)?;
             ops.push(Op::Read(key, list));
         }
     }
     transaction.commit().map_err(Stage::Commit)
 }
 
-fn append(transaction: &mut Transaction<'_>, key: Key, element: Element) -> Result<(), postgres::Error> {
-    let update = "UPDATE lists SET elements = elements || ' ' || $2 WHERE key = $1";
-    transaction.execute(update, &[&(key.0 as i32), &element.0.to_string()]).map(drop)
+fn append(transaction: &mut Transaction<'_>, shape: Shape, key: Key, element: Element) -> Result<(), postgres::Error> {
+    let update = format!("UPDATE {} SET elements = elements || ' ' || $2 WHERE key = $1", shape.table(key));
+    transaction.execute(&update, &[&(key.0 as i32), &element.0.to_string()]).map(drop)
 }
 
-fn read(transaction: &mut Transaction<'_>, key: Key) -> Result<Vec<Element>, postgres::Error> {
-    let row = transaction.query_one("SELECT elements FROM lists WHERE key = $1", &[&(key.0 as i32)])?;
+fn read(transaction: &mut Transaction<'_>, shape: Shape, key: Key) -> Result<Vec<Element>, postgres::Error> {
+    let query = format!("SELECT elements FROM {} WHERE key = $1", shape.table(key));
+    let row = transaction.query_one(&query, &[&(key.0 as i32)])?;
     Ok(parse(row.get(0)))
 }
 
@@ -139,10 +189,12 @@ fn parse(elements: &str) -> Vec<Element> {
 }
 
 /// All lists as a node shows them, once it is quiet.
-pub fn read_all(client: &mut Client) -> BTreeMap<Key, Vec<Element>> {
-    let rows = client.query("SELECT key, elements FROM lists WHERE elements <> ''", &[]);
-    let rows = rows.unwrap_or_else(|error| panic!("{error}"));
-    rows.iter().map(|row| (Key(row.get::<_, i32>(0) as u32), parse(row.get(1)))).collect()
+pub fn read_all(client: &mut Client, shape: Shape) -> BTreeMap<Key, Vec<Element>> {
+    let tables = (0..shape.tables).map(|table| {
+        let query = format!("SELECT key, elements FROM {} WHERE elements <> ''", shape.table(Key(table)));
+        client.query(&query, &[]).unwrap_or_else(|error| panic!("{error}"))
+    });
+    tables.flatten().map(|row| (Key(row.get::<_, i32>(0) as u32), parse(row.get(1)))).collect()
 }
 
 /// The last state as one more transaction of a session of its own, so that the checker knows every list to its end.

@@ -1,6 +1,8 @@
 //! What clients do in a group under test, and what they remember of it.
 
 pub mod client;
+pub mod customers;
+pub mod fan;
 pub mod ledger;
 pub mod lists;
 pub mod pessoas;

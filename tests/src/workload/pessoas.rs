@@ -1,12 +1,12 @@
 //! The workload of the 2008 study of Postgres-R: one table, clients on every node that insert, update, delete and read.
 
 use std::collections::BTreeSet;
-use std::thread;
 use std::time::{Duration, Instant};
 
 use postgres::Client;
 
 use super::client::{Failure, classify};
+use super::fan;
 use crate::harness::Group;
 use crate::rng::Rng;
 
@@ -46,21 +46,9 @@ impl Summary {
 pub fn run(group: &Group, clients: usize, time: Duration) -> Summary {
     let end = Instant::now() + time;
     let mut summary = Summary::default();
-    thread::scope(|scope| {
-        let mut threads = Vec::new();
-        for number in group.numbers() {
-            for client in 0..clients {
-                let seed = (number.0 * 1000 + client) as u64;
-                threads.push(scope.spawn(move || one_client(&mut group.connect(number), seed, end)));
-            }
-        }
-        for thread in threads {
-            match thread.join() {
-                Ok(done) => summary.absorb(done),
-                Err(panic) => std::panic::resume_unwind(panic),
-            }
-        }
-    });
+    for done in fan::on_all_nodes(group, clients, |client, seed| one_client(client, seed, end)) {
+        summary.absorb(done);
+    }
     summary
 }
 

@@ -1,6 +1,6 @@
 //! No lost update, no write skew where reads were checked, no child without its parent: certified writesets, one after another
-//! in position order, must be a history that one server could have had. Each replaces exactly the version before it, each
-//! checked read still sees what it saw, and no parent goes while it has children.
+//! in position order, must be a history that one server could have had. Each replaces exactly the version before it, what a
+//! SERIALIZABLE transaction read (rows, and how many there are) is still so, and no parent goes while it has children.
 
 use std::collections::BTreeMap;
 
@@ -46,6 +46,12 @@ impl NoLostUpdate {
             let is = version(&self.rows, *row);
             if is != *seen {
                 return Err(format!("read row {} as of {seen}, but it is of {is}", row.0));
+            }
+        }
+        for (parent, seen) in &body.counts {
+            let is = self.children.get(parent).copied().unwrap_or_default();
+            if is != *seen {
+                return Err(format!("counted {seen} children of row {}, but there are {is}", parent.0));
             }
         }
         for change in &body.changes {

@@ -88,10 +88,11 @@ impl SameVerdict {
                 if let Some((other, _, _)) = (0..keys.len()).find_map(|index| conflicts(index, None).next()) {
                     return Err(format!("conflicts with position {other}"));
                 }
+                let changed = || keys.iter().filter(|(_, mode, _)| *mode != Mode::Checked);
                 let holders = self
                     .history
                     .iter()
-                    .filter(|(_, _, held)| keys.iter().any(|(key, mode, _)| holds_against(held, *key, *mode)));
+                    .filter(|(_, _, held)| changed().any(|(key, mode, _)| holds_against(held, *key, *mode)));
                 let last = holders.map(|(position, _, _)| *position).max().unwrap_or_default();
                 if depends_on < last || depends_on >= delivery.outcome.position {
                     return Err(format!("must wait for position {last}"));

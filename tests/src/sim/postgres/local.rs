@@ -10,14 +10,15 @@ use gcs_writeset::{KeyGroup, Position, Sequence, SlotId, Tag};
 
 use super::locks::{LockMode, Owner};
 use super::model::{Body, Change, ChangeKind, Row, TxnId};
-use super::{Ctx, Known, Payload, PgEvent, Postgres};
+use super::{Ctx, Known, Mistake, Payload, PgEvent, Postgres};
 use crate::sim::fact::Fact;
 use crate::sim::time::{Span, ms, us};
 
 #[derive(Clone, Copy, Debug)]
 pub enum Op {
-    /// A read that must still hold when the transaction is ordered (as a SERIALIZABLE one's must).
-    CheckedRead(Row),
+    Read(Row),
+    /// Reads how many rows refer to this one.
+    Count(Row),
     Append(Row),
     Insert(Row),
     Delete(Row),
@@ -25,6 +26,14 @@ pub enum Op {
     Refer(Row),
     /// Deletes the rows that refer to this one.
     Unrefer(Row),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Isolation {
+    ReadCommitted,
+    RepeatableRead,
+    /// What it reads must still hold where it is ordered.
+    Serializable,
 }
 
 #[derive(Debug)]
@@ -48,15 +57,16 @@ pub enum Stage {
 pub struct Txn {
     pub id: TxnId,
     pub sequence: Sequence,
-    repeatable: bool,
+    isolation: Isolation,
     snapshot: Position,
     /// The committed position before the transaction's snapshot was taken.
     pub oldest_base: Position,
     ops: VecDeque<Op>,
     pub stage: Stage,
     changes: BTreeMap<Row, Change>,
-    /// Checked reads: the versions they saw.
+    /// What a SERIALIZABLE transaction read: the versions of rows, and how many rows referred to a parent.
     reads: BTreeMap<Row, Position>,
+    counts: BTreeMap<Row, usize>,
     /// Parents of rows inserted.
     referred: Vec<Row>,
     /// Rows deleted, and the committed position before the statement that deleted them.
@@ -98,21 +108,27 @@ impl Postgres {
         *ctx.txns += 1;
         let sequence = self.sequences.entry(slot).or_default();
         sequence.0 += 1;
-        let ops = (0..ctx.rng.between(1, 4)).map(|_| random_op(ctx, self.rows)).collect();
+        let isolation = match ctx.rng.below(100) {
+            0..35 => Isolation::Serializable,
+            35..60 => Isolation::RepeatableRead,
+            _ => Isolation::ReadCommitted,
+        };
+        let ops = (0..ctx.rng.between(1, 4)).map(|_| random_op(ctx, self.rows, isolation)).collect();
         let id = TxnId(*ctx.txns);
         let txn = Txn {
             id,
             sequence: *sequence,
-            repeatable: ctx.rng.permille(500),
+            isolation,
             snapshot: self.visible,
             oldest_base: self.committed,
             ops,
             stage: Stage::Open,
             changes: BTreeMap::new(),
             reads: BTreeMap::new(),
+            counts: BTreeMap::new(),
             referred: Vec::new(),
             deleted: Vec::new(),
-            body: Rc::new(Body { txn: id, changes: Vec::new(), reads: Vec::new() }),
+            body: Rc::new(Body { txn: id, changes: Vec::new(), reads: Vec::new(), counts: Vec::new() }),
             payload: Payload::default(),
             resubmitted: false,
         };
@@ -122,7 +138,8 @@ impl Postgres {
 
     fn statement(&mut self, ctx: &mut Ctx<'_>, slot: SlotId, op: Op) {
         let step = match op {
-            Op::CheckedRead(row) => self.checked_read(slot, row),
+            Op::Read(row) => self.read(slot, row),
+            Op::Count(row) => self.count(slot, row),
             Op::Append(row) => self.change(slot, row, ChangeKind::Append),
             Op::Insert(row) => self.change(slot, row, ChangeKind::Insert),
             Op::Delete(row) => self.change(slot, row, ChangeKind::Delete),
@@ -145,12 +162,26 @@ impl Postgres {
         }
     }
 
-    fn checked_read(&mut self, slot: SlotId, row: Row) -> Step {
-        if let Some(txn) = self.txns.get_mut(&slot) {
-            let (seen, _) = self.table.read(row, txn.snapshot);
-            txn.reads.entry(row).or_insert(seen);
+    fn read(&mut self, slot: SlotId, row: Row) -> Step {
+        if let Some(txn) = self.serializable(slot) {
+            let snapshot = txn.snapshot;
+            let (seen, _) = self.table.read(row, snapshot);
+            self.serializable(slot).map(|txn| *txn.reads.entry(row).or_insert(seen));
         }
         Step::Done
+    }
+
+    fn count(&mut self, slot: SlotId, parent: Row) -> Step {
+        if let Some(txn) = self.serializable(slot) {
+            let snapshot = txn.snapshot;
+            let seen = self.table.children(parent, snapshot).len();
+            self.serializable(slot).map(|txn| *txn.counts.entry(parent).or_insert(seen));
+        }
+        Step::Done
+    }
+
+    fn serializable(&mut self, slot: SlotId) -> Option<&mut Txn> {
+        self.txns.get_mut(&slot).filter(|txn| txn.isolation == Isolation::Serializable)
     }
 
     fn change(&mut self, slot: SlotId, row: Row, kind: ChangeKind) -> Step {
@@ -165,7 +196,7 @@ impl Postgres {
         }
         self.locks.take(row, mode, me);
         let (seen, old) = self.table.latest(row);
-        if txn.repeatable && seen > txn.snapshot {
+        if txn.isolation != Isolation::ReadCommitted && seen > txn.snapshot {
             return Step::Fail("could not serialize access due to concurrent update");
         }
         let value = match (kind, old) {
@@ -226,7 +257,7 @@ impl Postgres {
 
     /// COMMIT: encode, submit, wait for the word of the manager.
     fn commit(&mut self, ctx: &mut Ctx<'_>, slot: SlotId) {
-        let (base, oldest_base) = (self.committed, self.oldest_base());
+        let (base, oldest_base, mistake) = (self.committed, self.oldest_base(), self.mistake);
         let Some(txn) = self.txns.get_mut(&slot) else { return };
         if txn.changes.is_empty() {
             return self.end(ctx, slot);
@@ -235,8 +266,9 @@ impl Postgres {
             return self.fail(ctx, slot, "no quorum");
         }
         let reads = txn.reads.iter().map(|(row, seen)| (*row, *seen)).collect();
-        let body = Body { txn: txn.id, changes: txn.changes.values().cloned().collect(), reads };
-        txn.payload = encode(ctx, &body, &groups(txn, base), oldest_base);
+        let counts = txn.counts.iter().map(|(row, seen)| (*row, *seen)).collect();
+        let body = Body { txn: txn.id, changes: txn.changes.values().cloned().collect(), reads, counts };
+        txn.payload = encode(ctx, &body, &groups(txn, base, mistake), oldest_base);
         txn.body = Rc::new(body);
         let unordered: Vec<u32> = (0..txn.payload.chunks.len() as u32).collect();
         txn.stage = if unordered.is_empty() { Stage::Sent } else { Stage::Sending { unordered } };
@@ -404,22 +436,25 @@ impl Postgres {
     }
 }
 
-fn random_op(ctx: &mut Ctx<'_>, rows: u32) -> Op {
+fn random_op(ctx: &mut Ctx<'_>, rows: u32, isolation: Isolation) -> Op {
     let row = Row(ctx.rng.below(u64::from(rows)) as u32);
-    match ctx.rng.below(100) {
-        0..50 => Op::Append(row),
-        50..60 => Op::Insert(row),
-        60..72 => Op::Delete(row),
-        72..82 => Op::Refer(row),
-        82..90 => Op::Unrefer(row),
-        _ => Op::CheckedRead(row),
+    let reads = if isolation == Isolation::Serializable { 45 } else { 0 };
+    match ctx.rng.below(100 + reads) {
+        0..54 => Op::Append(row),
+        54..66 => Op::Insert(row),
+        66..80 => Op::Delete(row),
+        80..91 => Op::Refer(row),
+        91..100 => Op::Unrefer(row),
+        100..125 => Op::Read(row),
+        _ => Op::Count(row),
     }
 }
 
 /// Keys by their bases: guarded ones go with the committed position at submit.
-fn groups(txn: &Txn, base: Position) -> Vec<KeyGroup> {
+fn groups(txn: &Txn, base: Position, mistake: Option<Mistake>) -> Vec<KeyGroup> {
     let mut guarded = KeyGroup { base, ..KeyGroup::default() };
     for change in txn.changes.values() {
+        guarded.shared.extend(change.row.parent().map(Row::children_key));
         match change.kind {
             ChangeKind::Append | ChangeKind::Delete => guarded.exclusive.push(change.row.key()),
             // The row's own key, too: whoever changes the row next has to wait for it, and has no other key in common.
@@ -434,9 +469,12 @@ fn groups(txn: &Txn, base: Position) -> Vec<KeyGroup> {
     for (row, base) in &txn.deleted {
         groups.push(KeyGroup { base: *base, exclusive: vec![row.unique_key()], ..KeyGroup::default() });
     }
-    if !txn.reads.is_empty() {
-        let shared = txn.reads.keys().flat_map(|row| [row.key(), row.unique_key()]).collect();
-        groups.push(KeyGroup { base: txn.oldest_base, shared, ..KeyGroup::default() });
+    let rows = txn.reads.keys().flat_map(|row| [row.key(), row.unique_key()]);
+    let checked = rows.chain(txn.counts.keys().map(|row| row.children_key())).collect();
+    match mistake {
+        None => groups.push(KeyGroup { base: txn.oldest_base, checked, ..KeyGroup::default() }),
+        Some(Mistake::ReadBaseAtSubmit) => groups.push(KeyGroup { base, checked, ..KeyGroup::default() }),
+        Some(Mistake::ReadsNotChecked) => {}
     }
     groups
 }

@@ -35,6 +35,11 @@ impl Row {
         Key::new(Namespace::Row, 1, u64::from(self.0))
     }
 
+    /// Stands for all rows that refer to this one, as a key of a relation does for its rows.
+    pub fn children_key(self) -> Key {
+        Key::new(Namespace::Relation, 1, u64::from(self.0))
+    }
+
     pub fn unique_key(self) -> Key {
         Key::new(Namespace::Unique, 1, u64::from(self.0))
     }
@@ -64,6 +69,8 @@ pub struct Body {
     pub changes: Vec<Change>,
     /// Reads that must still hold where the transaction is ordered, and the versions they saw.
     pub reads: Vec<(Row, Position)>,
+    /// The same for how many rows refer to a parent.
+    pub counts: Vec<(Row, usize)>,
 }
 
 impl Body {
@@ -84,6 +91,11 @@ impl Body {
         for (row, seen) in &self.reads {
             out.put_u32(row.0);
             out.put_u64(seen.0);
+        }
+        out.put_varint(self.counts.len() as u64);
+        for (row, seen) in &self.counts {
+            out.put_u32(row.0);
+            out.put_varint(*seen as u64);
         }
         out
     }
@@ -109,8 +121,12 @@ impl Body {
         for _ in 0..reader.varint()? {
             reads.push((Row(reader.u32()?), Position(reader.u64()?)));
         }
+        let mut counts = Vec::new();
+        for _ in 0..reader.varint()? {
+            counts.push((Row(reader.u32()?), reader.varint()? as usize));
+        }
         reader.finish("body of a simulated writeset")?;
-        Ok(Body { txn, changes, reads })
+        Ok(Body { txn, changes, reads, counts })
     }
 }
 

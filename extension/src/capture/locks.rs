@@ -1,0 +1,76 @@
+//! Rows that SELECT FOR UPDATE, NO KEY UPDATE, SHARE and KEY SHARE locked, as certification keys: in a transaction that also
+//! writes, such a lock holds in the whole group.
+//!
+//! The lock itself is of this node only. What it would have kept another node's transaction from doing has a key in common with
+//! it, so whichever is ordered later loses. A transaction that only locks is not submitted: it holds its locks for as long as it
+//! lasts, and whoever needs them has it give way.
+//!
+//! Locks that foreign key triggers take are left out; the foreign key's own keys say the same.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
+
+use super::keys::{self, RowKey};
+use super::transaction;
+use crate::pg::datum::TransmissionModes;
+use crate::pg::relation::{self, Persistence, RelationKind};
+use crate::pg::rowlock::Locked;
+use crate::relations::{self, Identity, Known};
+use crate::session;
+
+/// A table and its number in the transaction; none if its rows need no keys.
+type Found = Option<(Rc<Known>, u32)>;
+
+#[derive(Default)]
+struct Tables {
+    /// As of this count of `relations::changes`.
+    as_of: u64,
+    by_oid: HashMap<u32, Found>,
+}
+
+thread_local! {
+    static TABLES: RefCell<Tables> = RefCell::default();
+}
+
+/// A row was locked.
+pub fn on_lock(locked: &Locked<'_>) {
+    let Some((known, source)) = known(locked) else { return };
+    let mut image = Vec::new();
+    if known.identity == Identity::WholeRow {
+        let modes = known.table.depends_on_settings.then(TransmissionModes::enter);
+        known.table.put_identity(locked.row, |_| true, &mut image);
+        drop(modes);
+    }
+    let mut keys: Vec<RowKey> = Vec::new();
+    keys::of_lock(&known, locked.row, locked.strength, &image, session::committed(), &mut keys);
+    transaction::append_lock(&known, source, &keys);
+}
+
+fn known(locked: &Locked<'_>) -> Found {
+    let table = locked.table();
+    let found = TABLES.with_borrow_mut(|tables| {
+        if tables.as_of != relations::changes() {
+            *tables = Tables { as_of: relations::changes(), ..Tables::default() };
+        }
+        tables.by_oid.get(&table.to_u32()).cloned()
+    });
+    if let Some(known) = found {
+        return known;
+    }
+    let has_keys = relation::entry(table).is_some_and(|entry| {
+        entry.kind == RelationKind::Table && entry.persistence == Persistence::Permanent && !entry.is_internal
+    });
+    let known = has_keys.then(|| {
+        let known = relations::known(table, || locked.describe());
+        let source = transaction::source(&known);
+        (known, source)
+    });
+    TABLES.with_borrow_mut(|tables| tables.by_oid.insert(table.to_u32(), known.clone()));
+    known
+}
+
+/// The end of every transaction.
+pub fn reset() {
+    TABLES.with_borrow_mut(|tables| tables.by_oid.clear());
+}

@@ -1,0 +1,253 @@
+//! SERIALIZABLE on several nodes: what each transaction read is, where it is ordered, still what it read. In each test the other
+//! transaction's change reaches a node where no lock of the reader's is in its way: only the reads' keys can tell.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panic, its helpers too")]
+
+use postgres::{Client, Error};
+use postgres_r_tests::harness::{self, Group, node};
+
+const SERIALIZABLE: &str = "BEGIN ISOLATION LEVEL SERIALIZABLE";
+
+fn prepare(group: &Group, sql: &str) {
+    group.execute(node(1), sql);
+    group.settle();
+}
+
+fn begin(group: &Group, number: usize, statements: &str) -> Client {
+    let mut client = group.connect(node(number));
+    client.batch_execute(&format!("{SERIALIZABLE}; {statements}")).unwrap_or_else(|error| panic!("{statements}: {error:?}"));
+    client
+}
+
+fn commit(mut client: Client) -> Result<(), Error> {
+    client.batch_execute("COMMIT")
+}
+
+fn assert_lost(result: Result<(), Error>, table: &str) {
+    let error = result.expect_err("it must lose");
+    let error = error.as_db_error().unwrap_or_else(|| panic!("{error}"));
+    assert_eq!(error.code().code(), "40001", "{}", error.message());
+    let detail = error.detail().unwrap_or_default();
+    for part in [table, "node", "position"] {
+        assert!(detail.contains(part), "{part} is missing in: {detail}");
+    }
+}
+
+#[test]
+fn of_two_doctors_who_go_off_call_because_the_other_stays_one_loses() {
+    let group = harness::shared();
+    prepare(
+        &group,
+        "CREATE TABLE doctors (name text PRIMARY KEY, on_call bool); INSERT INTO doctors VALUES ('ann', true), ('bob', true)",
+    );
+    let off = |name| {
+        format!("SELECT count(*) FROM doctors WHERE on_call; UPDATE doctors SET on_call = false WHERE name = '{name}'")
+    };
+    let first = begin(&group, 1, &off("ann"));
+    let second = begin(&group, 2, &off("bob"));
+    commit(first).unwrap();
+    assert_lost(commit(second), "public.doctors");
+    group.settle();
+    assert_eq!(group.values("SELECT count(*) FROM doctors WHERE on_call"), ["1"; 3]);
+    harness::assert_equal(&group);
+}
+
+#[test]
+fn of_two_that_count_the_rows_before_each_adds_one_one_loses() {
+    let group = harness::shared();
+    prepare(&group, "CREATE TABLE seats (id serial PRIMARY KEY, flight int, who text)");
+    let book =
+        |who| format!("SELECT count(*) FROM seats WHERE flight = 7; INSERT INTO seats (flight, who) VALUES (7, '{who}')");
+    let first = begin(&group, 1, &book("ann"));
+    let second = begin(&group, 3, &book("bob"));
+    commit(first).unwrap();
+    assert_lost(commit(second), "public.seats");
+    group.settle();
+    assert_eq!(group.values("SELECT count(*) FROM seats"), ["1"; 3]);
+}
+
+/// Fekete, O'Neil, O'Neil, *A Read-Only Transaction Anomaly Under Snapshot Isolation*, in the words of PostgreSQL's wiki.
+#[test]
+fn no_receipt_comes_into_a_batch_that_was_reported_as_closed() {
+    let group = harness::shared();
+    prepare(
+        &group,
+        "CREATE TABLE control (batch int); INSERT INTO control VALUES (1);
+         CREATE TABLE receipts (id serial PRIMARY KEY, batch int)",
+    );
+    let receipt = begin(&group, 1, "INSERT INTO receipts (batch) SELECT batch FROM control");
+    let close = begin(&group, 2, "UPDATE control SET batch = batch + 1");
+    commit(close).unwrap();
+    group.settle();
+    let mut report = group.connect(node(3));
+    report.batch_execute("BEGIN ISOLATION LEVEL SERIALIZABLE READ ONLY").unwrap();
+    let closed: i32 = report.query_one("SELECT batch - 1 FROM control", &[]).unwrap().get(0);
+    let receipts = |client: &mut Client| -> i64 {
+        client.query_one("SELECT count(*) FROM receipts WHERE batch = $1", &[&closed]).unwrap().get(0)
+    };
+    let reported = receipts(&mut report);
+    commit(report).unwrap();
+    assert_lost(commit(receipt), "public.control");
+    group.settle();
+    assert_eq!(receipts(&mut group.connect(node(3))), reported);
+}
+
+#[test]
+fn a_transaction_that_only_reads_is_not_submitted_and_never_loses() {
+    let group = harness::shared();
+    prepare(&group, "CREATE TABLE calm (id int PRIMARY KEY, x int); INSERT INTO calm VALUES (1, 0)");
+    let reader = begin(&group, 2, "SELECT * FROM calm");
+    let declared = {
+        let mut client = group.connect(node(2));
+        client.batch_execute("BEGIN ISOLATION LEVEL SERIALIZABLE READ ONLY; SELECT * FROM calm").unwrap();
+        client
+    };
+    group.execute(node(1), "UPDATE calm SET x = 1");
+    group.settle();
+    let before = group.value(node(2), "postgres_r.committed_position()");
+    commit(reader).unwrap();
+    commit(declared).unwrap();
+    assert_eq!(group.value(node(2), "postgres_r.committed_position()"), before);
+}
+
+/// The tables of the two tests below.
+const SHAPES: &str = "
+    CREATE TABLE {s}.plain (id int PRIMARY KEY, x int); INSERT INTO {s}.plain SELECT n, 0 FROM generate_series(1, 5) n;
+    CREATE TABLE {s}.log (id serial PRIMARY KEY, what text);
+    CREATE VIEW {s}.shown AS SELECT * FROM {s}.plain;
+    CREATE FUNCTION {s}.total() RETURNS bigint LANGUAGE sql STABLE PARALLEL SAFE AS 'SELECT sum(x) FROM {s}.plain';
+    CREATE FUNCTION {s}.total_by_plpgsql() RETURNS bigint LANGUAGE plpgsql PARALLEL SAFE
+        AS 'BEGIN RETURN (SELECT sum(x) FROM {s}.plain); END';
+    CREATE TABLE {s}.parted (id int, x int) PARTITION BY LIST (id);
+    CREATE TABLE {s}.parted_1 PARTITION OF {s}.parted FOR VALUES IN (1);
+    CREATE TABLE {s}.parted_2 PARTITION OF {s}.parted FOR VALUES IN (2);
+    INSERT INTO {s}.parted VALUES (1, 0), (2, 0);
+    CREATE TABLE {s}.above (x int); CREATE TABLE {s}.below () INHERITS ({s}.above); INSERT INTO {s}.below VALUES (1);
+    CREATE TABLE {s}.parent (id int PRIMARY KEY, x int); INSERT INTO {s}.parent VALUES (1, 0), (2, 0);
+    CREATE TABLE {s}.child (id serial PRIMARY KEY, parent int REFERENCES {s}.parent ON DELETE CASCADE);
+    CREATE TABLE {s}.checked (x int);
+    CREATE FUNCTION {s}.look() RETURNS trigger LANGUAGE plpgsql
+        AS 'BEGIN PERFORM count(*) FROM {s}.plain; RETURN coalesce(NEW, OLD); END';
+    CREATE TRIGGER look BEFORE INSERT ON {s}.checked FOR EACH ROW EXECUTE FUNCTION {s}.look();
+    CREATE TRIGGER look BEFORE DELETE ON {s}.child FOR EACH ROW EXECUTE FUNCTION {s}.look();
+    INSERT INTO {s}.child (parent) VALUES (2);
+";
+
+/// What the reader does on node 1, besides writing its log; what comes from node 2 meanwhile; the table that both know.
+type Meeting = (&'static str, &'static str, &'static str);
+
+const READS: [Meeting; 20] = [
+    ("SELECT FROM plain WHERE x > 100", "UPDATE plain SET x = 1 WHERE id = 1", "plain"),
+    ("SELECT 1 FROM log WHERE EXISTS (SELECT FROM plain)", "DELETE FROM plain WHERE id = 2", "plain"),
+    ("WITH found AS (SELECT * FROM plain) SELECT count(*) FROM found", "INSERT INTO plain VALUES (10)", "plain"),
+    ("SELECT * FROM shown", "INSERT INTO plain VALUES (11)", "plain"),
+    ("SELECT total()", "UPDATE plain SET x = 2", "plain"),
+    ("SELECT total_by_plpgsql()", "UPDATE plain SET x = 3", "plain"),
+    ("DO $$ DECLARE n int; BEGIN SELECT count(*) INTO n FROM plain; END $$", "UPDATE plain SET x = 4", "plain"),
+    ("COPY plain TO '/dev/null'", "UPDATE plain SET x = 5", "plain"),
+    ("COPY (SELECT * FROM plain) TO '/dev/null'", "UPDATE plain SET x = 6", "plain"),
+    ("DECLARE c CURSOR FOR SELECT * FROM plain; FETCH 1 FROM c", "UPDATE plain SET x = 7", "plain"),
+    ("PREPARE p AS SELECT * FROM plain; EXECUTE p; DEALLOCATE p", "UPDATE plain SET x = 8", "plain"),
+    ("INSERT INTO log (what) SELECT x FROM plain", "UPDATE plain SET x = 9", "plain"),
+    ("UPDATE plain SET x = 0 WHERE id = 1000", "INSERT INTO plain VALUES (12)", "plain"),
+    ("DELETE FROM plain WHERE x = 1000", "INSERT INTO plain VALUES (13)", "plain"),
+    ("INSERT INTO plain VALUES (1) ON CONFLICT DO NOTHING", "DELETE FROM plain WHERE id = 1", "plain"),
+    ("SELECT count(*) FROM parted WHERE id = 1", "UPDATE parted SET x = 1 WHERE id = 1", "parted_1"),
+    ("SELECT count(*) FROM above", "UPDATE below SET x = 2", "below"),
+    ("INSERT INTO checked VALUES (1)", "UPDATE plain SET x = 10", "plain"),
+    ("DELETE FROM parent WHERE id = 2", "UPDATE plain SET x = 11", "plain"),
+    // An INSERT that failed over what is there, and a transaction that goes on knowing it.
+    (
+        "SAVEPOINT s; DO $$ BEGIN INSERT INTO plain VALUES (3); EXCEPTION WHEN unique_violation THEN NULL; END $$",
+        "DELETE FROM plain WHERE id = 3",
+        "plain",
+    ),
+];
+
+#[test]
+fn every_way_of_reading_a_table_counts() {
+    let group = harness::shared();
+    prepare(&group, &format!("CREATE SCHEMA reads; {}", SHAPES.replace("{s}", "reads")));
+    for (read, change, table) in READS {
+        println!("{read} | {change}");
+        let setup = format!("SET search_path = reads; {SERIALIZABLE}; {read}; INSERT INTO log (what) VALUES ('read')");
+        let mut reader = group.connect(node(1));
+        reader.batch_execute(&setup).unwrap_or_else(|error| panic!("{read}: {error:?}"));
+        group.execute(node(2), &format!("SET search_path = reads; {change}"));
+        assert_lost(commit(reader), &format!("reads.{table}"));
+        group.settle();
+    }
+    harness::assert_equal(&group);
+}
+
+const NO_READS: [(&str, &str); 9] = [
+    ("INSERT INTO plain VALUES (20, 0) RETURNING id", "INSERT INTO plain VALUES (21, 0)"),
+    ("INSERT INTO child (parent) VALUES (1)", "INSERT INTO parent VALUES (3, 0)"),
+    ("INSERT INTO child (parent) VALUES (1)", "UPDATE parent SET x = 1 WHERE id = 2"),
+    ("SAVEPOINT s; INSERT INTO plain VALUES (22, 0); RELEASE s", "INSERT INTO plain VALUES (23, 0)"),
+    ("SELECT count(*) FROM parted WHERE id = 1", "UPDATE parted SET x = 1 WHERE id = 2"),
+    (
+        "CREATE TEMP TABLE mine (x int); INSERT INTO mine VALUES (1); SELECT * FROM mine; DROP TABLE mine",
+        "UPDATE plain SET x = 1",
+    ),
+    ("SELECT count(*) FROM pg_class", "UPDATE plain SET x = 2"),
+    ("SELECT last_value FROM log_id_seq", "INSERT INTO log (what) VALUES ('other')"),
+    ("COPY checked FROM '/dev/null'", "UPDATE plain SET x = 3"),
+];
+
+#[test]
+fn what_is_not_read_disturbs_nobody() {
+    let group = harness::shared();
+    prepare(&group, &format!("CREATE SCHEMA no_reads; {}", SHAPES.replace("{s}", "no_reads")));
+    for (statement, change) in NO_READS {
+        println!("{statement} | {change}");
+        let setup = format!("SET search_path = no_reads; {SERIALIZABLE}; {statement}; INSERT INTO log (what) VALUES ('x')");
+        let mut client = group.connect(node(1));
+        client.batch_execute(&setup).unwrap_or_else(|error| panic!("{statement}: {error:?}"));
+        group.execute(node(2), &format!("SET search_path = no_reads; {change}"));
+        commit(client).unwrap_or_else(|error| panic!("{statement} | {change}: {error:?}"));
+        group.settle();
+    }
+    harness::assert_equal(&group);
+}
+
+#[test]
+fn what_was_committed_before_the_snapshot_disturbs_nobody() {
+    let group = harness::shared();
+    prepare(&group, "CREATE TABLE settled (id int PRIMARY KEY, x int); INSERT INTO settled VALUES (1, 0)");
+    let mut client = group.connect(node(1));
+    // The snapshot is that of the first statement, not of BEGIN.
+    client.batch_execute(SERIALIZABLE).unwrap();
+    for x in 1..=20 {
+        group.execute(node(2), &format!("UPDATE settled SET x = {x}"));
+    }
+    group.settle();
+    client.batch_execute("SELECT * FROM settled; INSERT INTO settled VALUES (2, 0)").unwrap();
+    commit(client).unwrap();
+}
+
+#[test]
+fn two_sessions_of_one_node_are_told_apart_as_on_a_plain_server() {
+    let group = harness::shared();
+    prepare(&group, "CREATE TABLE local (id int PRIMARY KEY, x int); INSERT INTO local VALUES (1, 0), (2, 0)");
+    let first = begin(&group, 1, "SELECT sum(x) FROM local; UPDATE local SET x = 1 WHERE id = 1");
+    let mut second = begin(&group, 1, "SELECT sum(x) FROM local; UPDATE local SET x = 1 WHERE id = 2");
+    commit(first).unwrap();
+    let error = second.batch_execute("COMMIT").unwrap_err();
+    assert_eq!(error.code().unwrap().code(), "40001", "{error}");
+    harness::assert_equal(&group);
+}
+
+#[test]
+fn a_snapshot_of_another_session_cannot_be_written_by() {
+    let group = harness::shared();
+    let mut exporter = begin(&group, 1, "SELECT 1");
+    let snapshot: String = exporter.query_one("SELECT pg_export_snapshot()", &[]).unwrap().get(0);
+    let import = format!("SET TRANSACTION SNAPSHOT '{snapshot}'");
+    let mut client = group.connect(node(1));
+    let error = client.batch_execute(&format!("{SERIALIZABLE}; {import}")).unwrap_err();
+    assert_eq!(error.code().unwrap().code(), "0A000", "{error}");
+    client.batch_execute("ROLLBACK").unwrap();
+    client.batch_execute(&format!("BEGIN ISOLATION LEVEL SERIALIZABLE READ ONLY; {import}; SELECT 1; COMMIT")).unwrap();
+    client.batch_execute(&format!("BEGIN ISOLATION LEVEL REPEATABLE READ; {import}; COMMIT")).unwrap();
+}
