@@ -60,7 +60,7 @@ isolation-postgres: install
 	@tools/isolation-postgres.sh
 
 campaign: install
-	WORKLOAD_SECONDS=60 $(MAKE) e2e
+	WORKLOAD_SECONDS=60 LARGE=full $(MAKE) e2e
 
 bench: install
 	cargo bench --locked -p postgres_r_benches
