@@ -55,7 +55,7 @@ e2e:
 	cargo test $(PROFILE) --locked -p postgres_r_tests --test 'e2e_*' -- --test-threads=1
 
 campaign: install
-	WORKLOAD_SECONDS=60 $(MAKE) e2e
+	WORKLOAD_SECONDS=60 LARGE=full $(MAKE) e2e
 
 bench: install
 	cargo bench --locked -p postgres_r_benches

@@ -238,6 +238,38 @@ fn two_sessions_of_one_node_are_told_apart_as_on_a_plain_server() {
     harness::assert_equal(&group);
 }
 
+/// Single statements by themselves, as text and prepared: PostgreSQL takes their snapshot before anybody hears of them.
+#[test]
+fn of_statements_on_all_nodes_that_each_insert_how_many_there_are_no_two_count_the_same() {
+    const EACH: usize = 12;
+    let group = harness::shared();
+    prepare(&group, "CREATE TABLE counted (n bigint NOT NULL)");
+    std::thread::scope(|scope| {
+        for (number, is_prepared) in [(1, true), (2, true), (3, true), (1, false), (2, false), (3, false)] {
+            let group = &group;
+            scope.spawn(move || (0..EACH).for_each(|_| insert_count(&mut group.connect(node(number)), is_prepared)));
+        }
+    });
+    group.settle();
+    let counted = "SELECT count(*) || ' ' || count(DISTINCT n) || ' ' || max(n) FROM counted";
+    assert_eq!(group.values(counted), ["72 72 71"; 3]);
+}
+
+fn insert_count(client: &mut Client, is_prepared: bool) {
+    const INSERT: &str = "INSERT INTO counted SELECT count(*) FROM counted";
+    client
+        .batch_execute("SET default_transaction_isolation = serializable; SET plan_cache_mode = force_generic_plan")
+        .unwrap();
+    let prepared = client.prepare(INSERT).unwrap();
+    loop {
+        let done = if is_prepared { client.execute(&prepared, &[]).map(drop) } else { client.batch_execute(INSERT) };
+        match done {
+            Ok(()) => return,
+            Err(error) => assert_eq!(error.code().map(|code| code.code()), Some("40001"), "{error:?}"),
+        }
+    }
+}
+
 #[test]
 fn a_snapshot_of_another_session_cannot_be_written_by() {
     let group = harness::shared();
