@@ -120,6 +120,11 @@ impl Index {
         }
     }
 
+    /// Whether a foreign key could point to it: PostgreSQL takes its columns for the row's key.
+    pub fn may_be_referenced(&self) -> bool {
+        self.is_immediate && !self.is_exclusion && self.attributes.is_some()
+    }
+
     /// Whether an update surely leaves the key as it is: all its columns have the same bytes.
     pub fn is_unchanged(&self, old: Row<'_>, new: Row<'_>) -> bool {
         match &self.attributes {
