@@ -51,8 +51,6 @@ thread_local! {
     /// Set by a remote backend before it commits.
     static REMOTE_TURN: Cell<Option<Turn>> = const { Cell::new(None) };
     static ENDING: RefCell<Option<Ending>> = const { RefCell::new(None) };
-    /// Cancels are held off until the end of the transaction. An ERROR lets them go by itself.
-    static CANCEL_HELD: Cell<bool> = const { Cell::new(false) };
 }
 
 /// Called while libraries are preloaded.
@@ -92,11 +90,6 @@ fn pre_commit() {
 pub fn decide_early() {
     if let Some(shared) = shmem::get() {
         decide(shared);
-        if ending().is_some() {
-            // The statement is done and committed in the group: a cancel comes too late for it.
-            interrupt::hold_cancel();
-            CANCEL_HELD.set(true);
-        }
     }
 }
 
@@ -243,9 +236,6 @@ fn arm(turn: Turn) {
 
 /// Past the commit record: only atomics, a lock and latches.
 fn committed() {
-    if CANCEL_HELD.take() {
-        interrupt::resume_cancel();
-    }
     if let Some(ending) = ENDING.take() {
         if let Some(setting) = ending.armed {
             interrupt::resume();
@@ -289,7 +279,6 @@ pub fn announce(area: &DatabaseArea, moved: gate::Moved) {
 
 fn aborted() {
     REMOTE_TURN.set(None);
-    CANCEL_HELD.set(false);
     if let Some(ending) = ENDING.take() {
         if let Some(setting) = ending.armed {
             // The ERROR has already set the count of held interrupts back.

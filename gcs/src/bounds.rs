@@ -7,11 +7,14 @@ use gcs_writeset::bounds::LINK_FRAME_BYTES_MAX;
 /// One tick of the core.
 pub const TICK: Duration = Duration::from_millis(100);
 
+/// A write of so many bytes is long: before the next one, what came meanwhile is read, so that it goes along.
+pub const LONG_WRITE_BYTES: usize = 256 << 10;
+
 /// Bytes of inputs that wait for the next step. Whoever brings more stops reading its socket until the step has taken them.
-pub const INBOX_BYTES_MAX: usize = 64 << 20;
+pub const INBOX_BYTES_MAX: usize = 32 << 20;
 
 /// Bytes that wait for a peer's socket. At the bound its messages are dropped until there is room; raft sends again.
-pub const PEER_QUEUE_BYTES_MAX: usize = 64 << 20;
+pub const PEER_QUEUE_BYTES_MAX: usize = 32 << 20;
 
 /// Bytes that wait for a manager's socket. At the bound the live stream stops, and goes on from disk when it has drained.
 pub const MANAGER_QUEUE_BYTES_MAX: usize = 8 << 20;

@@ -12,7 +12,7 @@ use gcs_core::{Core, CoreConfig, CoreError, Effects, Input, Recovered, Tick};
 use thiserror::Error;
 use tokio::time::{MissedTickBehavior, interval};
 
-use crate::bounds::TICK;
+use crate::bounds::{LONG_WRITE_BYTES, TICK};
 use crate::inbox::Inbox;
 use crate::local::Hub;
 use crate::log::{Log, LogError, LogReader};
@@ -44,20 +44,26 @@ impl Driver {
     pub async fn run(&mut self, peers: &Peers, hub: &Hub) -> DriverError {
         loop {
             let inputs = self.inbox.take().await;
-            if let Err(error) = self.step(inputs, peers, hub) {
+            if let Err(error) = self.step(inputs, peers, hub).await {
                 return error;
             }
         }
     }
 
-    fn step(&mut self, inputs: Vec<Input>, peers: &Peers, hub: &Hub) -> Result<(), DriverError> {
-        let now = Tick((self.started.elapsed().as_millis() / TICK.as_millis()) as u64);
+    /// Steps until nothing is to be written any more. A large transaction makes that take long: whoever comes meanwhile is heard
+    /// after each long write.
+    async fn step(&mut self, inputs: Vec<Input>, peers: &Peers, hub: &Hub) -> Result<(), DriverError> {
         let mut inputs = inputs;
         loop {
+            let now = Tick((self.started.elapsed().as_millis() / TICK.as_millis()) as u64);
             let effects = self.core.step(now, inputs)?;
-            match self.carry_out(effects, peers, hub)? {
-                Some(written) => inputs = vec![Input::Written(written)],
-                None => return Ok(()),
+            let entries = effects.write.iter().flat_map(|write| &write.entries);
+            let is_long = entries.map(|entry| entry.data.len()).sum::<usize>() >= LONG_WRITE_BYTES;
+            let Some(written) = self.carry_out(effects, peers, hub)? else { return Ok(()) };
+            inputs = vec![Input::Written(written)];
+            if is_long {
+                tokio::task::yield_now().await;
+                inputs.extend(self.inbox.take_now());
             }
         }
     }

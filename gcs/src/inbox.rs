@@ -34,6 +34,11 @@ impl Inbox {
         while self.inputs.borrow().is_empty() {
             self.filled.notified().await;
         }
+        self.take_now()
+    }
+
+    /// What waits now, if anything.
+    pub fn take_now(&self) -> Vec<Input> {
         self.bytes.set(0);
         self.emptied.notify_waiters();
         self.inputs.take()

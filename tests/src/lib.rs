@@ -2,6 +2,7 @@
 //!
 //! - [`sim`]: whole groups in one thread, from a seed.
 //! - [`harness`]: real groups on this machine.
+//! - [`isolation`]: specs of interleaved steps in sessions on different nodes.
 //! - [`workload`]: what clients do in them.
 //! - [`append`]: the checker for list-append histories.
 //! - [`pgbench`]: runs it and reads its report.
@@ -12,6 +13,7 @@
 
 pub mod append;
 pub mod harness;
+pub mod isolation;
 pub mod pgbench;
 pub mod rng;
 pub mod sim;

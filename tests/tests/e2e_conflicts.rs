@@ -66,24 +66,32 @@ fn who_loses_is_told_over_what_and_to_whom() {
     harness::assert_equal(&group);
 }
 
-#[test]
-fn a_victim_is_told_over_what_and_to_whom() {
-    let group = harness::shared();
-    make_table(&group, "victims", "");
-    let mut victim = session(&group, node(2), "the loser", None);
+/// A transaction of node 2 that holds row 3 while one of node 1 changes it; its error's detail.
+fn fall_victim(group: &Group, table: &str, role: Option<&str>, touch: &str) -> String {
+    let mut victim = session(group, node(2), "the loser", role);
     let error =
         thread::scope(|scope| {
-            let losing = scope.spawn(|| {
-                victim.batch_execute("BEGIN; UPDATE victims SET x = 2 WHERE id = 3; SELECT pg_sleep(30)").unwrap_err()
-            });
+            let losing = scope.spawn(|| victim.batch_execute(&format!("BEGIN; {touch}; SELECT pg_sleep(30)")).unwrap_err());
             let sleeps = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'";
             wait::until("it holds the row", SOON, || {
                 if group.value(node(2), sleeps) == "1" { Ok(()) } else { Err("no".into()) }
             });
-            session(&group, node(1), "the winner", None).batch_execute("UPDATE victims SET x = 1 WHERE id = 3").unwrap();
+            session(group, node(1), "the winner", None)
+                .batch_execute(&format!("UPDATE {table} SET x = 1 WHERE id = 3"))
+                .unwrap();
             losing.join().unwrap()
         });
-    let detail = error.as_db_error().unwrap_or_else(|| panic!("{error}")).detail().unwrap().to_owned();
+    println!("{}", describe(&error));
+    let error = error.as_db_error().unwrap_or_else(|| panic!("{error}"));
+    assert_eq!(error.code().code(), "40001");
+    error.detail().unwrap().to_owned()
+}
+
+#[test]
+fn a_victim_is_told_over_what_and_to_whom() {
+    let group = harness::shared();
+    make_table(&group, "victims", "");
+    let detail = fall_victim(&group, "victims", None, "UPDATE victims SET x = 2 WHERE id = 3");
     for part in ["\"public.victims\"", "(id)=(3)", "node \"node1\"", "position ", "application \"the winner\""] {
         assert!(detail.contains(part), "{part} is missing in: {detail}");
     }
@@ -144,12 +152,15 @@ fn values_of_keys_are_not_shown_to_whom_may_not_see_them() {
     let error = blind.batch_execute("COMMIT").unwrap_err();
     drop(stopped);
     let detail = error.as_db_error().unwrap().detail().unwrap().to_owned();
-    assert!(detail.contains("\"public.unseen\"") && !detail.contains("=(3)"), "{detail}");
+    let as_victim = fall_victim(&group, "unseen", Some("blind"), "SELECT touch_unseen()");
+    for detail in [detail, as_victim] {
+        assert!(detail.contains("\"public.unseen\"") && !detail.contains("=(3)"), "{detail}");
+    }
 
     // What was not told is not kept either, and others' conflicts are nobody's business.
     let kept = "SELECT count(*) || ' ' || count(*) FILTER (WHERE key LIKE '%=(3)')
                 FROM postgres_r.conflicts WHERE table_name = 'public.unseen'";
-    assert_eq!(group.value(node(2), kept), "1 0");
+    assert_eq!(group.value(node(2), kept), "2 0");
     let mut blind = session(&group, node(2), "the loser", Some("blind"));
     blind.batch_execute("ROLLBACK").unwrap();
     let own = blind.query("SELECT DISTINCT usename::text FROM postgres_r.conflicts", &[]).unwrap();

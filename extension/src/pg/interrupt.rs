@@ -51,17 +51,6 @@ pub fn resume() {
     unsafe { pg_sys::InterruptHoldoffCount = pg_sys::InterruptHoldoffCount.saturating_sub(1) };
 }
 
-/// As HOLD_CANCEL_INTERRUPTS: only cancels wait. An ERROR sets this count back to zero too.
-pub fn hold_cancel() {
-    // SAFETY: a counter of this process.
-    unsafe { pg_sys::QueryCancelHoldoffCount += 1 };
-}
-
-pub fn resume_cancel() {
-    // SAFETY: a counter of this process.
-    unsafe { pg_sys::QueryCancelHoldoffCount = pg_sys::QueryCancelHoldoffCount.saturating_sub(1) };
-}
-
 /// Reads the configuration again if SIGHUP asked for it.
 pub fn reload_config() {
     // SAFETY: a flag of this process; the context is the one background workers use.

@@ -7,7 +7,11 @@
 pub const PENDING_COUNT_MAX: usize = 16_384;
 
 /// Bytes of those commands; likewise.
-pub const PENDING_BYTES_MAX: usize = 256 << 20;
+pub const PENDING_BYTES_MAX: usize = 128 << 20;
+
+/// Chunks of large writesets that leave in one step, unless a single one is already longer; the rest leaves with the next ones. So
+/// long, as bytes on their way to the disk, others wait for somebody's large transaction while it is sent.
+pub const CHUNK_BYTES_PER_STEP_MAX: usize = 2 << 20;
 
 /// One command, encoded. Longer ones are refused at the door, and dropped when a peer forwards them.
 pub const COMMAND_BYTES_MAX: usize = (64 << 20) + 256;

@@ -8,6 +8,9 @@
 //! of it will ever happen. Sent, even once: only the order knows, and it stays pending however long there is no quorum.
 //!
 //! A writeset leaves after all of its chunks were ordered, since copies may overtake each other on the way.
+//!
+//! **Nobody waits for somebody else's large transaction.** Chunks leave behind everything else, and only so many of them in one
+//! step: whatever comes meanwhile is ordered with the next step, behind one step's chunks and not behind all that wait.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -60,6 +63,12 @@ struct Pending {
     bytes: usize,
 }
 
+impl Pending {
+    fn is_chunk(&self) -> bool {
+        matches!(self.subject, Subject::Piece(_, _, _, Piece::Chunk(_)))
+    }
+}
+
 #[derive(Debug)]
 struct Progress {
     latest: Report,
@@ -76,6 +85,10 @@ pub struct Flow {
     by_subject: BTreeMap<Subject, Ticket>,
     /// Those to be sent to the present leader; may hold tickets that are no longer pending.
     unsent: BTreeSet<Ticket>,
+    /// The chunks among them.
+    unsent_chunks: BTreeSet<Ticket>,
+    /// Bytes of chunks that may still leave in this step.
+    chunk_bytes: usize,
     progress: BTreeMap<DatabaseId, Progress>,
     /// The leader, and its term, that everything was last sent to.
     sent_to: Option<(NodeId, u64)>,
@@ -91,6 +104,8 @@ impl Flow {
             pending: BTreeMap::new(),
             by_subject: BTreeMap::new(),
             unsent: BTreeSet::new(),
+            unsent_chunks: BTreeSet::new(),
+            chunk_bytes: CHUNK_BYTES_PER_STEP_MAX,
             progress: BTreeMap::new(),
             sent_to: None,
         }
@@ -155,11 +170,14 @@ impl Flow {
         }
     }
 
-    /// Who leads now. Another leader, or the same one again, may never have seen what was sent: everything goes again.
+    /// A step begins under this leader. Another one, or the same one again, may never have seen what was sent: everything goes
+    /// again.
     pub fn set_leader(&mut self, leader: Option<(NodeId, u64)>) {
+        self.chunk_bytes = CHUNK_BYTES_PER_STEP_MAX;
         if leader.is_some() && leader != self.sent_to {
             self.sent_to = leader;
-            self.unsent = self.pending.keys().copied().collect();
+            let all: Vec<Ticket> = self.pending.keys().copied().collect();
+            all.into_iter().for_each(|ticket| self.enlist(ticket));
         }
     }
 
@@ -168,7 +186,9 @@ impl Flow {
     pub fn tick(&mut self, now: Tick) {
         let overdue = |pending: &Pending| pending.sent.is_some_and(|sent| now.0.saturating_sub(sent.0) >= RESEND_TICKS);
         if self.sent_to.is_some_and(|(leader, _)| leader != self.me) && self.pending.values().any(overdue) {
-            self.unsent = self.pending.iter().filter(|(_, p)| p.sent.is_none() || overdue(p)).map(|(t, _)| *t).collect();
+            let late = self.pending.iter().filter(|(_, p)| p.sent.is_none() || overdue(p));
+            let late: Vec<Ticket> = late.map(|(ticket, _)| *ticket).collect();
+            late.into_iter().for_each(|ticket| self.enlist(ticket));
         }
     }
 
@@ -179,7 +199,20 @@ impl Flow {
                 return Some((ticket, self.encode(pending, state)));
             }
         }
+        while self.chunk_bytes > 0
+            && let Some(ticket) = self.unsent_chunks.pop_first()
+        {
+            if let Some(pending) = self.pending.get(&ticket) {
+                self.chunk_bytes = self.chunk_bytes.saturating_sub(pending.bytes);
+                return Some((ticket, self.encode(pending, state)));
+            }
+        }
         None
+    }
+
+    fn enlist(&mut self, ticket: Ticket) {
+        let is_chunk = self.pending.get(&ticket).is_some_and(Pending::is_chunk);
+        (if is_chunk { &mut self.unsent_chunks } else { &mut self.unsent }).insert(ticket);
     }
 
     pub fn sent(&mut self, ticket: Ticket, now: Tick) {
@@ -190,7 +223,7 @@ impl Flow {
 
     /// It could not be sent after all.
     pub fn put_back(&mut self, ticket: Ticket) {
-        self.unsent.insert(ticket);
+        self.enlist(ticket);
     }
 
     /// Reports that are due: what PostgreSQL last said, if the group does not know it yet. A lost one is made up for by the
@@ -321,7 +354,7 @@ impl Flow {
         self.bytes += bytes;
         self.by_subject.insert(subject.clone(), ticket);
         self.pending.insert(ticket, Pending { subject, body, sent: None, bytes });
-        self.unsent.insert(ticket);
+        self.enlist(ticket);
     }
 
     fn remove(&mut self, ticket: Ticket) -> Option<Pending> {

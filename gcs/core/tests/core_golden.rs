@@ -311,7 +311,8 @@ impl Runner for Group {
                     }
                     "chunk" => {
                         let index = optional(&mut args, "index", 0)?;
-                        cluster.local(first, Local::Chunk { tag, index, bytes: Bytes::from_static(b"chunk") });
+                        let bytes = Bytes::from(vec![b'c'; optional(&mut args, "kb", 1)? << 10]);
+                        cluster.local(first, Local::Chunk { tag, index, bytes });
                     }
                     "abandon" => cluster.local(first, Local::Abandon { tag }),
                     "ask" => {
