@@ -239,7 +239,7 @@ impl Keys<'_> {
 
     /// A value leaves an index. Where foreign keys point, nothing keeps a remote backend from inserting a child meanwhile.
     fn lose(&mut self, at: usize, index: &Index, key: IndexKey) {
-        let is_guarded = index.is_immediate && !self.known.table.is_referenced;
+        let is_guarded = index.is_immediate && !index.is_referenced;
         let guard = if is_guarded { self.held } else { Guard::Since((self.base)()) };
         self.unique(at, index, key, guard);
     }
