@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use gcs::playground::Part;
 use gcs::playground::group::describe;
-use gcs::playground::process::Signal;
+use gcs::playground::process::{Process, Signal};
 use postgres::{Client, Error};
 use postgres_r_tests::harness::stopped::{self, Stopped};
 use postgres_r_tests::harness::{self, Group, node, wait};
@@ -551,4 +551,28 @@ fn a_node_without_a_majority_says_that_it_cannot_know() {
         group.start_node(node(number));
     }
     group.settle();
+}
+
+/// The rows of RETURNING may be more than the network takes, and the client may not care to read them.
+#[test]
+fn a_client_that_does_not_read_its_rows_holds_nobody_up() {
+    let group = harness::shared();
+    group.execute(node(HERE), "CREATE TABLE unread (id int PRIMARY KEY)");
+    group.settle();
+    let script = "INSERT INTO unread SELECT g FROM generate_series(1, 100000) g RETURNING repeat('x', 500) /* unread */";
+    let mut client = psql(&group, script);
+    let running = "SELECT count(*) = 1 FROM pg_stat_activity WHERE query LIKE '%/* unread */' AND state = 'active'";
+    wait::until("the statement", REACHED_WITHIN, || if sees(&group, running) { Ok(()) } else { Err("not there".into()) });
+    let reader = Process::find(client.id() as i32, &std::env::current_dir().unwrap()).unwrap();
+    assert!(reader.signal(Signal::STOP));
+    let writing =
+        "SELECT count(*) = 1 FROM pg_stat_activity WHERE query LIKE '%/* unread */' AND wait_event = 'ClientWrite'";
+    wait::until("a full socket", REACHED_WITHIN, || if sees(&group, writing) { Ok(()) } else { Err("not there".into()) });
+    group.execute(node(THERE), "INSERT INTO unread VALUES (0)");
+    wait::until("what others wrote", REACHED_WITHIN, || {
+        if sees(&group, "SELECT count(*) = 1 FROM unread WHERE id = 0") { Ok(()) } else { Err("not there".into()) }
+    });
+    client.kill().unwrap();
+    client.wait().unwrap();
+    harness::assert_equal(&group);
 }
