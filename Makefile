@@ -17,7 +17,7 @@ CRATES = --workspace --exclude postgres_r
 # One profile for programs and tests, so that no dependency is compiled twice.
 PROFILE = --release
 
-.PHONY: help setup build install demo test unit e2e campaign bench sim lint deny clean
+.PHONY: help setup build install demo test unit e2e isolation-postgres campaign bench sim lint deny clean
 
 help:
 	@echo 'make setup      installs what is missing: Debian packages, cargo-pgrx'
@@ -27,6 +27,7 @@ help:
 	@echo 'make test       everything that CI runs: lint, unit, simulator, end to end'
 	@echo 'make campaign   the end-to-end workloads at full length'
 	@echo 'make bench      one plain server against a group; ratio, and target/bench/*.json'
+	@echo 'make isolation-postgres   PostgreSQL'"'"'s own isolation suite, on one server and on a node of a group'
 	@echo 'make sim SEEDS=n'
 	@echo 'make lint | deny | clean'
 
@@ -53,6 +54,10 @@ unit: setup
 # One after the other: each end-to-end file has a group of its own, and two of them would share the processors.
 e2e:
 	cargo test $(PROFILE) --locked -p postgres_r_tests --test 'e2e_*' -- --test-threads=1
+
+# POSTGRES_SOURCE is PostgreSQL's source; without it Debian's source package is fetched.
+isolation-postgres: install
+	@tools/isolation-postgres.sh
 
 campaign: install
 	WORKLOAD_SECONDS=60 LARGE=full $(MAKE) e2e

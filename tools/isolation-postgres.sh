@@ -32,15 +32,34 @@ fetch_source() {
     scratch=$OUT/apt
     mkdir -p "$scratch/lists/partial" "$scratch/cache/archives/partial" "$scratch/parts"
     for file in /etc/apt/sources.list /etc/apt/sources.list.d/*; do
-        [ -f "$file" ] || continue
+        # Those that are of sources alone would be there twice.
+        grep -qs -e '^Types:.*deb\( \|$\)' -e '^deb ' "$file" || continue
         sed -e 's/^Types:.*/Types: deb-src/' -e 's/^deb /deb-src /' "$file" > "$scratch/parts/$(basename "$file")"
     done
     set -- -qq -o Dir::Etc::SourceList=/dev/null -o "Dir::Etc::SourceParts=$scratch/parts" \
         -o "Dir::State::Lists=$scratch/lists" -o "Dir::Cache=$scratch/cache" -o APT::Sandbox::User=root
     apt-get "$@" update || die "apt-get update failed; give PostgreSQL's source in POSTGRES_SOURCE"
-    (cd "$scratch" && apt-get "$@" source --download-only postgresql-15) || die "apt-get source postgresql-15 failed"
+    # The newest that the mirror has: any 15 will do.
+    for version in $(apt-cache "$@" showsrc --only-source postgresql-15 | sed -n 's/^Version: //p' | sort -Vru); do
+        (cd "$scratch" && apt-get "$@" source --download-only "postgresql-15=$version") && break
+        rm -f "$scratch"/postgresql-15_*
+    done
+    [ -n "$(ls "$scratch"/postgresql-15_*.orig.tar.* 2>/dev/null)" ] || die "apt-get source postgresql-15 failed"
     mkdir -p "$OUT/source"
     tar -xf "$scratch"/postgresql-15_*.orig.tar.* -C "$OUT/source" --strip-components=1 --wildcards '*/src/test/isolation/*'
+}
+
+# A refused PREPARE TRANSACTION leaves the session in a failed transaction, with which isolationtester can't go on to the next
+# permutation: in the spec of statistics, where it is a side show, those permutations are left out.
+adapt() { # spec
+    sed -f "$root/tests/isolation/postgres/adapt.sed" "$suite/specs/$1.spec" | if [ "$1" = stats ]; then
+        awk '/^permutation/ { flush(); held = 1 } /^[^ \t]/ && !/^permutation/ { flush() }
+             { if (held) text = text $0 "\n"; else print }
+             function flush() { if (text !~ /prepare/) printf "%s", text; text = ""; held = 0 }
+             END { flush() }'
+    else
+        cat
+    fi > "$OUT/specs/$1.spec"
 }
 
 run_specs() { # directory of outputs, port, specs
@@ -82,7 +101,7 @@ suite=$POSTGRES_SOURCE/src/test/isolation
 rm -rf "$OUT/specs" "$OUT/plain" "$OUT/group" "$OUT/diff"
 mkdir -p "$OUT/specs" "$OUT/plain" "$OUT/group" "$OUT/diff"
 for spec; do
-    sed -f "$root/tests/isolation/postgres/adapt.sed" "$suite/specs/$spec.spec" > "$OUT/specs/$spec.spec"
+    adapt "$spec"
 done
 
 work=$(mktemp -d /tmp/isolation-postgres.XXXXXX)
@@ -115,12 +134,24 @@ plain_run=$!
 run_specs "$OUT/group" "$base_port" "$@"
 wait $plain_run
 
+# Permutations of a spec in which the plain server reports more errors than the group does: the one place where the group could have
+# let something through.
+let_through() { # spec
+    awk '/^starting permutation:/ { permutation = $0 }
+         / ERROR:|^ERROR:/ { errors[FILENAME == ARGV[1], permutation]++; if (FILENAME == ARGV[1]) plain[permutation] }
+         END { for (p in plain) if (errors[1, p] > errors[0, p]) print p }' "$OUT/plain/$1.out" "$OUT/group/$1.out"
+}
+
 failures=0
 for spec; do
     listed=$(sed -n "s/^$spec[[:space:]][[:space:]]*//p" "$root/tests/isolation/postgres/differences.txt")
     if diff -U 3 "$OUT/plain/$spec.out" "$OUT/group/$spec.out" > "$OUT/diff/$spec.diff"; then
         rm "$OUT/diff/$spec.diff"
         [ -z "$listed" ] || { say "$spec: listed as different ($listed), but it is the same"; failures=$((failures + 1)); }
+    elif [ -n "$listed" ] && [ "${listed#refused}" = "$listed" ] && [ -n "$(let_through "$spec")" ]; then
+        say "$spec: the plain server reports errors that the group does not, see $OUT/diff/$spec.diff"
+        let_through "$spec"
+        failures=$((failures + 1))
     elif [ -n "$listed" ]; then
         say "$spec: differs as listed: $listed"
     else

@@ -224,8 +224,10 @@ impl Watched {
         }
         transaction::ensure_writable();
         settle(touched, &self.ordered);
+        // Its locks are held by now. Rows and tables that others only lock, on other nodes, do not meet them.
+        let held = Guard::Held(session::committed());
         for &name in &touched.names {
-            transaction::add_key(Key::new(Namespace::Relation, name, 0), Strength::Exclusive, Guard::Locked);
+            transaction::add_key(Key::new(Namespace::Relation, name, 0), Strength::Exclusive, held);
         }
         let strength = if self.ordered.is_truncate { Strength::Shared } else { Strength::Exclusive };
         transaction::add_key(ddl_key(), strength, Guard::Since(base::current()));

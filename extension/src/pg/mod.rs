@@ -20,6 +20,7 @@ pub mod latch;
 mod list;
 pub mod lock;
 pub mod log;
+pub mod lookup;
 pub mod memory;
 pub mod origin;
 pub mod privilege;
