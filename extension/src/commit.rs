@@ -154,6 +154,7 @@ fn decide(shared: &'static Shared) {
 
 /// The group has committed the transaction; what is left is to do so here, in its turn.
 fn commit_local(turn: Turn, slot: &'static Slot) {
+    slot.arrive_at_gate();
     if let Err(failure) = wait_for_turn_local(turn, slot) {
         match failure {
             Failure::Terminated(error) => error.raise_fatal(),

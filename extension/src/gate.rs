@@ -229,6 +229,15 @@ impl Gate {
         self.committed().next() == position
     }
 
+    /// The next position and its backend, where that is one of this node's own.
+    pub fn next_local(&self) -> Option<(Position, ProcNo)> {
+        self.lock.shared(|| {
+            let next = self.committed().next();
+            let entry = self.live(next).filter(|entry| entry.kind() == Kind::Local)?;
+            Some((next, ProcNo(entry.owner.load(Ordering::Relaxed))))
+        })
+    }
+
     /// Positions known ahead.
     pub fn ahead(&self) -> u64 {
         self.known().0.saturating_sub(self.committed().0)

@@ -6,13 +6,13 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panic, its helpers too")]
 
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
 use gcs::playground::Part;
 use gcs::playground::group::describe;
-use gcs::playground::process::Signal;
+use gcs::playground::process::{Process, Signal};
 use postgres::{Client, Error};
 use postgres_r_tests::harness::stopped::{self, Stopped};
 use postgres_r_tests::harness::{self, Group, node, wait};
@@ -270,7 +270,7 @@ fn before_it_is_sent_a_commit_can_be_taken_back() {
 fn once_it_is_sent_only_the_log_says_what_became_of_a_commit() {
     let group = harness::shared();
     make_table(&group, "sent");
-    for what in ["nothing", "cancel", "statement_timeout", "terminate", "commit_timeout", "kill"] {
+    for what in ["nothing", "cancel", "statement_timeout", "terminate", "commit_timeout", "manager", "daemon", "kill"] {
         println!("--- {what}");
         let mut watcher = group.connect(node(HERE));
         let set_up = match what {
@@ -288,6 +288,16 @@ fn once_it_is_sent_only_the_log_says_what_became_of_a_commit() {
                 is_no_longer_active(&group, pid);
             }
             "kill" => kill(&group, pid),
+            // What it was sent with is lost; it is sent again.
+            "daemon" => {
+                group.kill(node(HERE), Part::Gcs);
+                group.start_node(node(HERE));
+            }
+            "manager" => {
+                let manager = "SELECT pid FROM pg_stat_activity WHERE backend_type LIKE 'postgres_r%manager%'";
+                let manager: i32 = watcher.query_one(manager, &[]).unwrap().get(0);
+                terminate(&mut watcher, manager);
+            }
             "statement_timeout" => thread::sleep(Duration::from_millis(600)),
             "commit_timeout" => is_no_longer_active(&group, pid),
             _ => {}
@@ -297,7 +307,7 @@ fn once_it_is_sent_only_the_log_says_what_became_of_a_commit() {
         attempt.assert_true(&group, &told);
         match what {
             // The daemon may refuse what it finds when it goes on without a majority; nothing else may be said.
-            "nothing" | "cancel" | "statement_timeout" => {
+            "nothing" | "cancel" | "statement_timeout" | "manager" | "daemon" => {
                 assert!(matches!(&told, Told::Committed) || told == Told::RolledBack("25006".into()), "{what}: {told:?}");
             }
             _ => assert!(matches!(told, Told::Nothing(_)), "{what}: {told:?}"),
@@ -373,6 +383,40 @@ fn a_fence_makes_the_answer_final_while_the_commit_is_on_its_way() {
     assert!(told == Told::RolledBack("57014".into()) || told == Told::RolledBack("25006".into()), "{told:?}");
 }
 
+fn psql(group: &Group, script: &str) -> Child {
+    Command::new(group.playground.state.postgres_bin.join("psql"))
+        .args([&group.playground.uri(node(HERE)), "-c", script])
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap()
+}
+
+#[test]
+fn a_session_that_is_ended_at_the_gate_is_told_that_it_is_committed() {
+    let group = harness::shared();
+    make_table(&group, "ended");
+    let stopped = Stopped::remote_backends(&group, node(HERE));
+    let waits = "SELECT gate_waits FROM pg_stat_postgres_r";
+    let before = group.value(node(HERE), waits);
+    group.execute(node(THERE), "INSERT INTO ended VALUES (gen_random_uuid())");
+    let id = "00000000-0000-4000-8000-000000000006";
+    let client = psql(&group, &format!("BEGIN; INSERT INTO ended VALUES ('{id}'); COMMIT /* ended */"));
+    wait::until("the gate", REACHED_WITHIN, || {
+        if group.value(node(HERE), waits) != before { Ok(()) } else { Err("not there".into()) }
+    });
+    group.execute(
+        node(HERE),
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE '%/* ended */' AND pid <> pg_backend_pid()",
+    );
+    let output = client.wait_with_output().unwrap();
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(told.contains("FATAL:  the transaction is committed, but this session could not finish it"), "{told}");
+    drop(stopped);
+    group.settle();
+    assert_eq!(group.values(&format!("SELECT count(*) FROM ended WHERE id = '{id}'")), ["1", "1", "1"]);
+}
+
 /// A client that hears nothing because it is gone.
 #[test]
 fn the_commit_of_a_client_that_is_gone_goes_on() {
@@ -383,12 +427,9 @@ fn the_commit_of_a_client_that_is_gone_goes_on() {
         "BEGIN; SELECT postgres_r.set_commit_token('{token}'); INSERT INTO gone VALUES ('{token}'); COMMIT /* gone */"
     );
     let stopped = Stopped::daemon(&group, node(HERE));
-    let mut client = Command::new(group.playground.state.postgres_bin.join("psql"))
-        .args([&group.playground.uri(node(HERE)), "-c", &script])
-        .stdout(Stdio::null())
-        .spawn()
-        .unwrap();
-    let waiting = "SELECT count(*) = 1 FROM pg_stat_activity WHERE query LIKE '%/* gone */' AND wait_event_type = 'Extension' AND state = 'active'";
+    let mut client = psql(&group, &script);
+    let waiting = "SELECT count(*) = 1 FROM pg_stat_activity
+                   WHERE query LIKE '%/* gone */' AND wait_event_type = 'Extension' AND state = 'active'";
     wait::until("the step", REACHED_WITHIN, || if sees(&group, waiting) { Ok(()) } else { Err("not there".into()) });
     client.kill().unwrap();
     client.wait().unwrap();
@@ -429,7 +470,9 @@ fn once_it_is_certified_a_commit_is_committed() {
         assert!(attempt.assert_true(&group, &told), "{what}: {told:?}");
         match what {
             "nothing" | "cancel" => assert_eq!(told, Told::Committed, "{what}"),
-            "terminate" | "commit_timeout" => assert_eq!(told, Told::CommittedElsewhere, "{what}"),
+            "commit_timeout" => assert_eq!(told, Told::CommittedElsewhere, "{what}"),
+            // The client library may see the end of the connection first; psql does not, below.
+            "terminate" => assert!(matches!(told, Told::CommittedElsewhere | Told::Nothing(_)), "{what}: {told:?}"),
             _ => assert!(matches!(told, Told::Nothing(_)), "{what}: {told:?}"),
         }
     }
@@ -518,4 +561,28 @@ fn a_node_without_a_majority_says_that_it_cannot_know() {
         group.start_node(node(number));
     }
     group.settle();
+}
+
+/// The rows of RETURNING may be more than the network takes, and the client may not care to read them.
+#[test]
+fn a_client_that_does_not_read_its_rows_holds_nobody_up() {
+    let group = harness::shared();
+    group.execute(node(HERE), "CREATE TABLE unread (id int PRIMARY KEY)");
+    group.settle();
+    let script = "INSERT INTO unread SELECT g FROM generate_series(1, 100000) g RETURNING repeat('x', 500) /* unread */";
+    let mut client = psql(&group, script);
+    let running = "SELECT count(*) = 1 FROM pg_stat_activity WHERE query LIKE '%/* unread */' AND state = 'active'";
+    wait::until("the statement", REACHED_WITHIN, || if sees(&group, running) { Ok(()) } else { Err("not there".into()) });
+    let reader = Process::find(client.id() as i32, &std::env::current_dir().unwrap()).unwrap();
+    assert!(reader.signal(Signal::STOP));
+    let writing =
+        "SELECT count(*) = 1 FROM pg_stat_activity WHERE query LIKE '%/* unread */' AND wait_event = 'ClientWrite'";
+    wait::until("a full socket", REACHED_WITHIN, || if sees(&group, writing) { Ok(()) } else { Err("not there".into()) });
+    group.execute(node(THERE), "INSERT INTO unread VALUES (0)");
+    wait::until("what others wrote", REACHED_WITHIN, || {
+        if sees(&group, "SELECT count(*) = 1 FROM unread WHERE id = 0") { Ok(()) } else { Err("not there".into()) }
+    });
+    client.kill().unwrap();
+    client.wait().unwrap();
+    harness::assert_equal(&group);
 }

@@ -41,6 +41,11 @@ pub fn start(level: i32) -> bool {
     })
 }
 
+/// Whether a statement is being watched.
+pub fn is_watching() -> bool {
+    CURRENT.with_borrow(Option::is_some)
+}
+
 /// The statement succeeded.
 pub fn finish() -> Touched {
     let mut touched = CURRENT.take().unwrap_or_default();
@@ -141,6 +146,14 @@ impl Touched {
             Persistence::Temporary => self.is_temporary = true,
             Persistence::Permanent | Persistence::Unlogged => self.is_permanent = true,
         }
+        self.name(entry);
+        if matches!(entry.kind, RelationKind::Table | RelationKind::PartitionedTable) {
+            // Writers name the table that holds the row; what binds it may have been said of one above it.
+            relation::with_children(oid).into_iter().filter_map(relation::entry).for_each(|entry| self.name(&entry));
+        }
+    }
+
+    fn name(&mut self, entry: &Entry) {
         let name = name_hash(&[&entry.schema, &entry.name]);
         if !self.names.contains(&name) {
             self.names.push(name);

@@ -21,6 +21,7 @@ pub mod statement;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use gcs_writeset::Position;
 use gcs_writeset::link::{Failure, PROTOCOL, Request, Role};
 
 use crate::apply;
@@ -43,6 +44,9 @@ const RECONNECT_MAX: Duration = Duration::from_secs(1);
 
 /// Between attempts to start a remote backend.
 const START_WORKER_AGAIN: Duration = Duration::from_secs(1);
+
+/// How long a backend whose turn it is may be busy with something else.
+const OVERDUE: Duration = Duration::from_millis(500);
 
 /// What is read before other duties get their turn.
 const READ_BYTES_A_ROUND: usize = 4 << 20;
@@ -111,6 +115,8 @@ struct Manager {
     /// What was last logged about the link, so that it is said once.
     complaint: Option<String>,
     workers_started: Vec<Option<Instant>>,
+    /// The next position, since when it is a backend's that does not come to commit it.
+    overdue: Option<(Position, Instant)>,
 }
 
 impl Manager {
@@ -129,6 +135,7 @@ impl Manager {
             refusal: None,
             complaint: None,
             workers_started: vec![None; area.workers.len()],
+            overdue: None,
         }
     }
 
@@ -155,6 +162,7 @@ impl Manager {
             self.link_lost(&error.to_string());
         }
         self.open_to_clients();
+        self.end_who_never_comes();
         let worker_missing = self.keep_workers();
         let timeout = self.timeout(worker_missing);
         let (read, write) = match &self.connection {
@@ -380,6 +388,30 @@ impl Manager {
             worker.place.wake();
         }
         missing
+    }
+
+    /// A statement by itself is decided before its rows are sent, and a client that does not read them would keep everybody
+    /// behind it waiting. Its session is ended, the position applied from the log.
+    fn end_who_never_comes(&mut self) {
+        let found = self
+            .area
+            .gate
+            .next_local()
+            .filter(|(position, process)| self.shared.slot_of(*process).is_some_and(|slot| slot.is_overdue(*position)));
+        let Some((position, process)) = found else {
+            self.overdue = None;
+            return;
+        };
+        let since = match self.overdue {
+            Some((known, since)) if known == position => since,
+            _ => Instant::now(),
+        };
+        self.overdue = Some((position, since));
+        if since.elapsed() >= OVERDUE {
+            self.area.state.counters.sessions_ended.one();
+            process::terminate(process);
+            self.overdue = None;
+        }
     }
 
     fn complain(&mut self, what: &str) {

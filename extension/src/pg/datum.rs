@@ -6,8 +6,11 @@
 
 use gcs_writeset::body::{Datum as Wire, PutItem};
 use pgrx::pg_sys;
+use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::{PgLogLevel, PgSqlErrorCode};
 
 use super::memory::Context;
+use super::relation::{self, Persistence};
 use super::setting::Scope;
 
 /// The first OID that initdb or a user may assign; below it every node has the same.
@@ -35,6 +38,8 @@ struct TextForm {
     typmod: i32,
     /// Whether settings such as DateStyle can show in the text.
     depends_on_settings: bool,
+    /// Whether values name relations or types, which may be temporary.
+    names_objects: bool,
 }
 
 /// Why a value of the wire can't become one of this column.
@@ -62,12 +67,15 @@ impl Codec {
             io_param: pg_sys::InvalidOid,
             typmod,
             depends_on_settings: type_kind(typid) != Kind::Enum,
+            names_objects: NAME_RELATIONS.contains(&base_and_element(typid).1),
         });
         let (mut output, mut input, mut varlena) = (pg_sys::InvalidOid, pg_sys::InvalidOid, false);
         // SAFETY: plain catalog look-ups into locals; the FmgrInfo lives in the box, its memory in `context`.
         unsafe {
-            pg_sys::getTypeOutputInfo(typid, &mut output, &mut varlena);
-            pg_sys::getTypeInputInfo(typid, &mut input, &mut form.io_param);
+            // A domain's checks are not run again: rows older than a check may break it.
+            let base = pg_sys::getBaseTypeAndTypmod(typid, &mut form.typmod);
+            pg_sys::getTypeOutputInfo(base, &mut output, &mut varlena);
+            pg_sys::getTypeInputInfo(base, &mut input, &mut form.io_param);
             pg_sys::fmgr_info_cxt(output, &mut form.output, context.raw());
             pg_sys::fmgr_info_cxt(input, &mut form.input, context.raw());
         }
@@ -100,6 +108,9 @@ impl Codec {
             Form::Physical => unsafe { with_varlena(datum, |bytes| out.put_datum(Wire::Physical(bytes))) },
             // SAFETY: an output function of the type, given a value of the type; it returns a palloc'd C string.
             Form::Text(text) => unsafe {
+                if text.names_objects {
+                    refuse_temporary(self.typid, datum);
+                }
                 let output = std::ptr::from_ref(&text.output).cast_mut();
                 let string = pg_sys::OutputFunctionCall(output, datum);
                 out.put_datum(Wire::Text(std::ffi::CStr::from_ptr(string).to_bytes()));
@@ -122,7 +133,7 @@ impl Codec {
         // SAFETY: the output function of the type, given a value of the type.
         unsafe {
             pg_sys::getTypeOutputInfo(self.typid, &mut output, &mut varlena);
-            super::relation::owned(pg_sys::OidOutputFunctionCall(output, datum))
+            relation::owned(pg_sys::OidOutputFunctionCall(output, datum))
         }
     }
 
@@ -311,13 +322,16 @@ pub(super) fn type_kind(typid: pg_sys::Oid) -> Kind {
 
 /// Whether the in-memory bytes of a type mean the same on every node.
 pub(super) fn is_physical(typid: pg_sys::Oid) -> bool {
-    // SAFETY: syscache look-ups.
-    let (base, element) = unsafe {
-        let base = pg_sys::getBaseType(typid);
-        (base, pg_sys::get_element_type(base))
-    };
-    let looked_at = if element == pg_sys::InvalidOid { base } else { element };
-    let holds_oids = [
+    let (base, looked_at) = base_and_element(typid);
+    base.to_u32() < FIRST_UNPINNED_OID
+        && looked_at.to_u32() < FIRST_UNPINNED_OID
+        && matches!(type_kind(looked_at), Kind::Base | Kind::Range)
+        && !holds_oids(typid)
+}
+
+/// Whether a type's values, or the elements of its arrays, stand for objects of this node by their OIDs.
+fn holds_oids(typid: pg_sys::Oid) -> bool {
+    [
         pg_sys::REGPROCOID,
         pg_sys::REGPROCEDUREOID,
         pg_sys::REGOPEROID,
@@ -330,14 +344,59 @@ pub(super) fn is_physical(typid: pg_sys::Oid) -> bool {
         pg_sys::REGROLEOID,
         pg_sys::REGCOLLATIONOID,
         pg_sys::ACLITEMOID,
-    ];
-    base.to_u32() < FIRST_UNPINNED_OID
-        && looked_at.to_u32() < FIRST_UNPINNED_OID
-        && matches!(type_kind(looked_at), Kind::Base | Kind::Range)
-        && !holds_oids.contains(&looked_at)
+    ]
+    .contains(&base_and_element(typid).1)
 }
 
-/// Settings under which a value's text means the same everywhere: dates in ISO order, floats exact, names qualified.
+/// The type without domains, and what it is an array of, else itself.
+fn base_and_element(typid: pg_sys::Oid) -> (pg_sys::Oid, pg_sys::Oid) {
+    // SAFETY: syscache look-ups.
+    let (base, element) = unsafe {
+        let base = pg_sys::getBaseType(typid);
+        (base, pg_sys::get_element_type(base))
+    };
+    (base, if element == pg_sys::InvalidOid { base } else { element })
+}
+
+const NAME_RELATIONS: [pg_sys::Oid; 2] = [pg_sys::REGCLASSOID, pg_sys::REGTYPEOID];
+
+/// A temporary table, or its row type, has no namesake on other nodes.
+///
+/// # Safety
+/// `datum` must be a value of a type that holds relations or types, or an array or a domain of it.
+unsafe fn refuse_temporary(typid: pg_sys::Oid, datum: pg_sys::Datum) {
+    let (base, element) = base_and_element(typid);
+    // SAFETY: by contract; elements are OIDs by value.
+    let is_temporary = unsafe {
+        let values = if base == element { vec![datum] } else { elements(datum, element) };
+        values.into_iter().any(|value| {
+            let oid = pg_sys::Oid::from(value.value() as u32);
+            let relation = if element == pg_sys::REGCLASSOID { oid } else { pg_sys::get_typ_typrelid(oid) };
+            relation::entry(relation).is_some_and(|entry| entry.persistence == Persistence::Temporary)
+        })
+    };
+    if is_temporary {
+        let message = "storing a reference to a temporary object is not supported in a replicated database";
+        ErrorReport::new(PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED, message, "postgres_r")
+            .set_hint("It exists in this session only; store its name as text.")
+            .report(PgLogLevel::ERROR);
+    }
+}
+
+/// # Safety
+/// `array` must be an array of a type of the size of an OID.
+unsafe fn elements(array: pg_sys::Datum, element: pg_sys::Oid) -> Vec<pg_sys::Datum> {
+    // SAFETY: by contract; both arrays are palloc'd, nulls come as zero, which names nothing.
+    unsafe {
+        let flat = pg_sys::pg_detoast_datum(array.cast_mut_ptr());
+        let (mut values, mut nulls, mut count) = (std::ptr::null_mut(), std::ptr::null_mut(), 0);
+        pg_sys::deconstruct_array(flat.cast(), element, 4, true, b'i' as _, &mut values, &mut nulls, &mut count);
+        std::slice::from_raw_parts(values, usize::try_from(count).unwrap_or(0)).to_vec()
+    }
+}
+
+/// Settings under which a value has one text, the same everywhere and read alike: dates in ISO order, times in UTC, floats exact, names
+/// qualified. A row without a key is found by that text, and its certification key is a hash of it.
 pub struct TransmissionModes(#[expect(dead_code, reason = "held for its Drop")] Scope);
 
 impl TransmissionModes {
@@ -349,6 +408,11 @@ impl TransmissionModes {
             ("extra_float_digits", "3"),
             ("search_path", "pg_catalog"),
             ("bytea_output", "hex"),
+            ("TimeZone", "UTC"),
+            ("lc_monetary", "C"),
+            ("quote_all_identifiers", "off"),
+            ("array_nulls", "on"),
+            ("xmloption", "content"),
         ] {
             scope.set(name, value);
         }

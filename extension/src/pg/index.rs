@@ -8,6 +8,9 @@
 //! 3. the class's equality is that of the type's default hash class (numeric, float8, citext, non-deterministic text, ...): the
 //!    extended hash function is called;
 //! 4. else all values count as equal: *coarse*. It costs needless aborts, never a missed conflict.
+//!
+//! bpchar goes by its hash function whatever its class says (older minor releases say yes): a char(5) that refers to a char(10) is
+//! equal to it with fewer blanks.
 
 use gcs_writeset::key::{bytes_hash, mix, name_hash};
 use pgrx::pg_sys;
@@ -41,6 +44,10 @@ pub struct Index {
     pub name: String,
     /// Hash of the names that the index's keys go by: those of the topmost partitioned index above it.
     pub key_name: u64,
+    /// Relations whose change makes this description stale.
+    pub depends_on: Vec<Oid>,
+    /// Whether foreign keys rely on it.
+    pub is_referenced: bool,
     pub is_primary: bool,
     pub is_exclusion: bool,
     /// Checked at once, not at the end of the transaction.
@@ -55,13 +62,13 @@ pub struct Index {
 
 impl Index {
     /// None for indexes that constrain nothing. Memory goes to `context`.
-    pub(super) fn describe(oid: Oid, context: &Context) -> Option<Index> {
+    pub(super) fn describe(oid: Oid, is_referenced: bool, context: &Context) -> Option<Index> {
         // SAFETY: its table is open and locked, so its index can be opened; what is kept is copied into `context`.
         unsafe {
             let relation = pg_sys::index_open(oid, pg_sys::AccessShareLock as i32);
             let form = &*(*relation).rd_index;
             let constrains = (form.indisunique || form.indisexclusion) && form.indislive && form.indisready;
-            let index = constrains.then(|| Index::describe_open(relation, context));
+            let index = constrains.then(|| Index { is_referenced, ..Index::describe_open(relation, context) });
             pg_sys::index_close(relation, pg_sys::NoLock as i32);
             index
         }
@@ -83,10 +90,13 @@ impl Index {
             } else {
                 (0..keys).map(|i| Hasher::for_index_column(relation, i, context)).collect()
             };
+            let names = Names::of_index(oid);
             Index {
                 oid,
                 name: name_of(&(*(*relation).rd_rel).relname),
-                key_name: key_name(oid),
+                key_name: names.hash,
+                depends_on: names.depends_on,
+                is_referenced: false,
                 is_primary: form.indisprimary,
                 is_exclusion: form.indisexclusion,
                 is_immediate: form.indimmediate,
@@ -108,6 +118,41 @@ impl Index {
             Some(attributes) => self.hash(attributes.iter().map(|&attribute| row.get(attribute))),
             None => self.evaluate(row),
         }
+    }
+
+    /// Whether a foreign key could point to it: PostgreSQL takes its columns for the row's key.
+    pub fn may_be_referenced(&self) -> bool {
+        self.is_immediate && !self.is_exclusion && self.attributes.is_some()
+    }
+
+    pub fn column_count(&self) -> usize {
+        self.hashers.len()
+    }
+
+    /// Whether a value of type `subtype` that is looked for in a column can be hashed like the column's own.
+    ///
+    /// # Safety
+    /// `index` must be this one, open, and have a key column `at`.
+    pub(super) unsafe fn can_look_up(&self, index: pg_sys::Relation, at: usize, subtype: Oid) -> bool {
+        // SAFETY: by contract.
+        let (class_type, actual) = unsafe { (*(*index).rd_opcintype.add(at), pg_sys::getBaseType(parent_type(index, at))) };
+        match &self.hashers[at] {
+            Hasher::Coarse => false,
+            Hasher::Integer(_) if is_integer(actual) => is_integer(subtype),
+            // Stored values are padded alike, others need not be.
+            _ => subtype == class_type && ![class_type, actual].contains(&pg_sys::BPCHAROID),
+        }
+    }
+
+    /// The key of a row with these values, each of the type given; see `can_look_up`.
+    pub(super) fn key_of_values(&self, values: &[(pg_sys::Datum, Oid)]) -> IndexKey {
+        let own = values.iter().map(|&(datum, subtype)| match subtype {
+            // As wide as it came, to be hashed as wide as it is kept.
+            pg_sys::INT2OID => Some(pg_sys::Datum::from(sign_extended(datum, 2))),
+            pg_sys::INT4OID => Some(pg_sys::Datum::from(sign_extended(datum, 4))),
+            _ => Some(datum),
+        });
+        self.hash(own)
     }
 
     /// Whether an update surely leaves the key as it is: all its columns have the same bytes.
@@ -159,7 +204,7 @@ pub struct ForeignKey {
     pub key_name: u64,
     /// Hash of the parent's names.
     pub parent_name: u64,
-    pub depends_on: [Oid; 2],
+    pub depends_on: Vec<Oid>,
     /// The referencing columns in the order of the parent's index, as indexes among all attributes.
     pub attributes: Vec<usize>,
     /// None where a value can't be turned into the parent's type here.
@@ -196,7 +241,7 @@ impl ForeignKey {
                 .map(|(attribute, hasher, target)| {
                     let (target, source) = (pg_sys::getBaseType(target), pg_sys::getBaseType(types[attribute].atttypid));
                     match (&hasher, cast(source, target, context)) {
-                        (Hasher::Integer(_), _) if is_integer(source) => {
+                        (Hasher::Integer(_), _) if is_integer(source) && is_integer(target) => {
                             Some((None, Hasher::Integer(types[attribute].attlen)))
                         }
                         (Hasher::Coarse, _) => Some((None, hasher)),
@@ -207,13 +252,9 @@ impl ForeignKey {
                 })
                 .collect();
             let (schema, name) = qualified_name(key.confrelid)?;
-            Some(ForeignKey {
-                key_name: key_name(oid),
-                parent_name: name_hash(&[&schema, &name]),
-                depends_on: [key.confrelid, oid],
-                attributes,
-                columns,
-            })
+            let Names { hash: key_name, mut depends_on } = Names::of_index(oid);
+            depends_on.push(key.confrelid);
+            Some(ForeignKey { key_name, parent_name: name_hash(&[&schema, &name]), depends_on, attributes, columns })
         }
     }
 
@@ -304,7 +345,10 @@ impl Hasher {
                 pg_sys::getTypeOutputInfo(actual, &mut output, &mut varlena);
                 return Hasher::Label(function(output, context));
             }
-            if type_kind(class_type) == Kind::Base && has_equal_images(family, class_type, collation) && is_physical(actual)
+            if type_kind(class_type) == Kind::Base
+                && class_type != pg_sys::BPCHAROID
+                && has_equal_images(family, class_type, collation)
+                && is_physical(actual)
             {
                 let (mut length, mut byval) = (0, false);
                 pg_sys::get_typlenbyval(actual, &mut length, &mut byval);
@@ -430,22 +474,27 @@ fn cast(source: Oid, target: Oid, context: &Context) -> Cast {
     }
 }
 
-/// The hash of the names of the topmost index above this one, so that partitions agree with their parent.
-fn key_name(index: Oid) -> u64 {
-    // SAFETY: catalog look-ups; the list is palloc'd and read at once.
-    unsafe {
-        let is_partition = pg_sys::get_rel_relispartition(index);
-        let top = if is_partition {
-            list::oids(pg_sys::ffi::pg_guard_ffi_boundary(|| get_partition_ancestors(index)))
-                .last()
-                .copied()
-                .unwrap_or(index)
-        } else {
-            index
-        };
-        let table = pg_sys::IndexGetRelation(top, false);
-        let (schema, table) = qualified_name(table).unwrap_or_default();
-        let name = owned(pg_sys::get_rel_name(top)).unwrap_or_default();
-        name_hash(&[&schema, &table, &name])
+/// What the keys of an index go by.
+struct Names {
+    /// Of the topmost index above it, so that partitions agree with their parent.
+    hash: u64,
+    depends_on: Vec<Oid>,
+}
+
+impl Names {
+    fn of_index(index: Oid) -> Names {
+        // SAFETY: catalog look-ups; the list is palloc'd and read at once.
+        unsafe {
+            let mut depends_on = vec![index];
+            if pg_sys::get_rel_relispartition(index) {
+                depends_on.extend(list::oids(pg_sys::ffi::pg_guard_ffi_boundary(|| get_partition_ancestors(index))));
+            }
+            let top = depends_on.last().copied().unwrap_or(index);
+            let table = pg_sys::IndexGetRelation(top, false);
+            depends_on.push(table);
+            let (schema, table) = qualified_name(table).unwrap_or_default();
+            let name = owned(pg_sys::get_rel_name(top)).unwrap_or_default();
+            Names { hash: name_hash(&[&schema, &table, &name]), depends_on }
+        }
     }
 }

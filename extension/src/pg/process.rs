@@ -136,6 +136,16 @@ pub fn dislodge(holder: &Holder) {
     }
 }
 
+/// Ends the process, as pg_terminate_backend does.
+pub fn terminate(process: ProcNo) {
+    // SAFETY: see `place`; the pid is read once, and 0 when the place is free.
+    let pid = place(process).map_or(0, |process| unsafe { (*process).pid });
+    if pid != 0 {
+        // SAFETY: a plain system call.
+        unsafe { libc::kill(pid, libc::SIGTERM) };
+    }
+}
+
 /// Runs `visit` for every process of the database, under ProcArrayLock.
 fn each_in(database: pg_sys::Oid, mut visit: impl FnMut(&pg_sys::PGPROC)) {
     // SAFETY: ProcArrayLock keeps entries in place while we look; callers hold no LWLocks.

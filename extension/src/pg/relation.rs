@@ -260,8 +260,6 @@ pub struct Table {
     /// Unique indexes and exclusion constraints that rows are entered into, by name.
     pub indexes: Vec<Index>,
     pub foreign_keys: Vec<ForeignKey>,
-    /// Whether foreign keys point here.
-    pub is_referenced: bool,
     /// Whether any value's text depends on settings.
     pub depends_on_settings: bool,
     /// Other relations whose change makes this description stale.
@@ -299,9 +297,15 @@ impl Table {
                     ),
                 })
                 .collect();
+            let references: Vec<Oid> = triggers(relation)
+                .iter()
+                .filter(|trigger| pg_sys::RI_FKey_trigger_type(trigger.tgfoid) == pg_sys::RI_TRIGGER_PK as i32)
+                .map(|trigger| trigger.tgconstrindid)
+                .collect();
+            let is_referenced = |index| references.contains(&index) || references.contains(&pg_sys::InvalidOid);
             let mut indexes: Vec<Index> = list::oids(pg_sys::RelationGetIndexList(relation))
                 .into_iter()
-                .filter_map(|index| Index::describe(index, &context))
+                .filter_map(|index| Index::describe(index, is_referenced(index), &context))
                 .collect();
             indexes.sort_by(|a, b| a.name.cmp(&b.name));
             let foreign_keys: Vec<ForeignKey> =
@@ -309,9 +313,8 @@ impl Table {
                     .into_iter()
                     .filter_map(|key| ForeignKey::describe(&*key, relation, &context))
                     .collect();
-            let depends_on =
-                indexes.iter().map(|index| index.oid).chain(foreign_keys.iter().flat_map(|key| key.depends_on)).collect();
-            let triggers = triggers(relation);
+            let mut depends_on: Vec<Oid> = indexes.iter().flat_map(|index| index.depends_on.iter().copied()).collect();
+            depends_on.extend(foreign_keys.iter().flat_map(|key| key.depends_on.iter().copied()));
             Table {
                 oid,
                 schema: owned(pg_sys::get_namespace_name(class.relnamespace)).unwrap_or_default(),
@@ -322,9 +325,6 @@ impl Table {
                 columns,
                 indexes,
                 foreign_keys,
-                is_referenced: triggers
-                    .iter()
-                    .any(|trigger| pg_sys::RI_FKey_trigger_type(trigger.tgfoid) == pg_sys::RI_TRIGGER_PK as i32),
                 depends_on,
                 _context: context,
             }

@@ -60,6 +60,8 @@ pub struct Slot {
     /// The oldest base that the transaction may submit with plus one; 0 when it has not written.
     base: AtomicU64,
     pub chunks: Chunks,
+    /// The backend has come as far as waiting for its turn.
+    at_gate: AtomicBool,
     /// The verdict.
     position: AtomicU64,
     winner: AtomicU64,
@@ -109,6 +111,7 @@ impl Slot {
         let sequence = Sequence((self.word.load(Ordering::SeqCst) >> 8) + 1);
         self.database.store(database as u32, Ordering::SeqCst);
         self.chunks.start(sequence);
+        self.at_gate.store(false, Ordering::SeqCst);
         self.word.store(word(sequence, State::Open), Ordering::SeqCst);
         sequence
     }
@@ -156,6 +159,11 @@ impl Slot {
             2 => TokenOutcome::Aborted { position },
             _ => TokenOutcome::Fenced,
         })
+    }
+
+    /// The certified submission's backend waits for its turn, or commits.
+    pub fn arrive_at_gate(&self) {
+        self.at_gate.store(true, Ordering::SeqCst);
     }
 
     pub fn set_application(&self, application: &str) {
@@ -235,6 +243,11 @@ impl Slot {
     pub fn base_in(&self, database: usize) -> Option<Position> {
         let base = self.base.load(Ordering::SeqCst);
         (base != 0 && self.database.load(Ordering::SeqCst) == database as u32).then(|| Position(base - 1))
+    }
+
+    /// Whether the submission certified at `position` has a backend that does something else than to commit it.
+    pub fn is_overdue(&self, position: Position) -> bool {
+        !self.at_gate.load(Ordering::SeqCst) && self.state() == State::Certified && self.position() == position
     }
 
     /// Whether what is under way in this slot concerns that database.

@@ -177,7 +177,7 @@ impl Flow {
         if leader.is_some() && leader != self.sent_to {
             self.sent_to = leader;
             let all: Vec<Ticket> = self.pending.keys().copied().collect();
-            all.into_iter().for_each(|ticket| self.to_send(ticket));
+            all.into_iter().for_each(|ticket| self.enlist(ticket));
         }
     }
 
@@ -188,7 +188,7 @@ impl Flow {
         if self.sent_to.is_some_and(|(leader, _)| leader != self.me) && self.pending.values().any(overdue) {
             let late = self.pending.iter().filter(|(_, p)| p.sent.is_none() || overdue(p));
             let late: Vec<Ticket> = late.map(|(ticket, _)| *ticket).collect();
-            late.into_iter().for_each(|ticket| self.to_send(ticket));
+            late.into_iter().for_each(|ticket| self.enlist(ticket));
         }
     }
 
@@ -210,7 +210,7 @@ impl Flow {
         None
     }
 
-    fn to_send(&mut self, ticket: Ticket) {
+    fn enlist(&mut self, ticket: Ticket) {
         let is_chunk = self.pending.get(&ticket).is_some_and(Pending::is_chunk);
         (if is_chunk { &mut self.unsent_chunks } else { &mut self.unsent }).insert(ticket);
     }
@@ -223,7 +223,7 @@ impl Flow {
 
     /// It could not be sent after all.
     pub fn put_back(&mut self, ticket: Ticket) {
-        self.to_send(ticket);
+        self.enlist(ticket);
     }
 
     /// Reports that are due: what PostgreSQL last said, if the group does not know it yet. A lost one is made up for by the
@@ -354,7 +354,7 @@ impl Flow {
         self.bytes += bytes;
         self.by_subject.insert(subject.clone(), ticket);
         self.pending.insert(ticket, Pending { subject, body, sent: None, bytes });
-        self.to_send(ticket);
+        self.enlist(ticket);
     }
 
     fn remove(&mut self, ticket: Ticket) -> Option<Pending> {

@@ -11,6 +11,7 @@ pub mod fingerprint;
 mod group;
 pub mod memory;
 mod programs;
+pub mod race;
 pub mod stopped;
 pub mod wait;
 
