@@ -270,7 +270,7 @@ fn before_it_is_sent_a_commit_can_be_taken_back() {
 fn once_it_is_sent_only_the_log_says_what_became_of_a_commit() {
     let group = harness::shared();
     make_table(&group, "sent");
-    for what in ["nothing", "cancel", "statement_timeout", "terminate", "commit_timeout", "kill"] {
+    for what in ["nothing", "cancel", "statement_timeout", "terminate", "commit_timeout", "manager", "daemon", "kill"] {
         println!("--- {what}");
         let mut watcher = group.connect(node(HERE));
         let set_up = match what {
@@ -288,6 +288,16 @@ fn once_it_is_sent_only_the_log_says_what_became_of_a_commit() {
                 is_no_longer_active(&group, pid);
             }
             "kill" => kill(&group, pid),
+            // What it was sent with is lost; it is sent again.
+            "daemon" => {
+                group.kill(node(HERE), Part::Gcs);
+                group.start_node(node(HERE));
+            }
+            "manager" => {
+                let manager = "SELECT pid FROM pg_stat_activity WHERE backend_type LIKE 'postgres_r%manager%'";
+                let manager: i32 = watcher.query_one(manager, &[]).unwrap().get(0);
+                terminate(&mut watcher, manager);
+            }
             "statement_timeout" => thread::sleep(Duration::from_millis(600)),
             "commit_timeout" => is_no_longer_active(&group, pid),
             _ => {}
@@ -297,7 +307,7 @@ fn once_it_is_sent_only_the_log_says_what_became_of_a_commit() {
         attempt.assert_true(&group, &told);
         match what {
             // The daemon may refuse what it finds when it goes on without a majority; nothing else may be said.
-            "nothing" | "cancel" | "statement_timeout" => {
+            "nothing" | "cancel" | "statement_timeout" | "manager" | "daemon" => {
                 assert!(matches!(&told, Told::Committed) || told == Told::RolledBack("25006".into()), "{what}: {told:?}");
             }
             _ => assert!(matches!(told, Told::Nothing(_)), "{what}: {told:?}"),

@@ -144,6 +144,11 @@ pub fn is_wanted() -> bool {
     session::replicated() && !session::is_remote_backend()
 }
 
+/// Whether what is analysed now is to run, here and captured: it is no part of a statement that travels as its text.
+pub fn runs_queries_of_users() -> bool {
+    is_wanted() && !touched::is_watching()
+}
+
 /// Whether the current transaction carries anything.
 pub fn has_writes() -> bool {
     transaction::has_writes()

@@ -186,6 +186,7 @@ unsafe extern "C-unwind" fn analyse(
     // SAFETY: passes on what we were given.
     unsafe {
         tell_analysed();
+        super::setval::redirect(query);
         if let Some(previous) = HOOKS.get().and_then(|hooks| hooks.analyse) {
             previous(state, query, jumble);
         }
