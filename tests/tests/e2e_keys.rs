@@ -176,6 +176,8 @@ fn a_foreign_key_keeps_child_and_parent_together() {
                 ("DELETE FROM parent WHERE id = 4", "UPDATE child SET parent = 4 WHERE parent = 3"),
                 ("UPDATE parent SET id = 105 WHERE id = 5", "INSERT INTO child (parent) VALUES (5)"),
                 ("INSERT INTO child (parent) VALUES (6)", "UPDATE parent SET id = 106 WHERE id = 6"),
+                // Nothing is wrong with the child; but PostgreSQL's lock on its parent would be in the update's way.
+                ("UPDATE parent SET a = -30 WHERE id = 30", "INSERT INTO child (parent) VALUES (30)"),
                 ("INSERT INTO child_two (a, b) VALUES (7, 7)", "DELETE FROM parent WHERE id = 7"),
                 ("UPDATE parent SET b = -8 WHERE id = 8", "INSERT INTO child_two (a, b) VALUES (8, 8)"),
                 ("INSERT INTO child_full (a, b) VALUES (9, 9)", "UPDATE parent SET a = -9 WHERE id = 9"),

@@ -149,7 +149,7 @@ const READS: [Meeting; 20] = [
     ("DECLARE c CURSOR FOR SELECT * FROM plain; FETCH 1 FROM c", "UPDATE plain SET x = 7", "plain"),
     ("PREPARE p AS SELECT * FROM plain; EXECUTE p; DEALLOCATE p", "UPDATE plain SET x = 8", "plain"),
     ("INSERT INTO log (what) SELECT x FROM plain", "UPDATE plain SET x = 9", "plain"),
-    ("UPDATE plain SET x = 0 WHERE id = 1000", "INSERT INTO plain VALUES (12)", "plain"),
+    ("UPDATE plain SET x = 0 WHERE id + 0 = 1000", "INSERT INTO plain VALUES (12)", "plain"),
     ("DELETE FROM plain WHERE x = 1000", "INSERT INTO plain VALUES (13)", "plain"),
     ("INSERT INTO plain VALUES (1) ON CONFLICT DO NOTHING", "DELETE FROM plain WHERE id = 1", "plain"),
     ("SELECT count(*) FROM parted WHERE id = 1", "UPDATE parted SET x = 1 WHERE id = 1", "parted_1"),
@@ -175,6 +175,97 @@ fn every_way_of_reading_a_table_counts() {
         reader.batch_execute(&setup).unwrap_or_else(|error| panic!("{read}: {error:?}"));
         group.execute(node(2), &format!("SET search_path = reads; {change}"));
         assert_lost(commit(reader), &format!("reads.{table}"));
+        group.settle();
+    }
+    harness::assert_equal(&group);
+}
+
+/// Tables that are looked into by primary key.
+const LOOKED_INTO: &str = "
+    CREATE TABLE {s}.one (id bigint PRIMARY KEY, x int); INSERT INTO {s}.one SELECT n, 0 FROM generate_series(1, 20) n;
+    CREATE TABLE {s}.two (a int, b text, x int, PRIMARY KEY (b, a)); INSERT INTO {s}.two VALUES (1, 'one', 0), (2, 'two', 0);
+    CREATE TABLE {s}.amounts (n numeric PRIMARY KEY, x int); INSERT INTO {s}.amounts VALUES (1.0, 0), (2.0, 0);
+    CREATE TABLE {s}.padded (c char(5) PRIMARY KEY, x int); INSERT INTO {s}.padded VALUES ('a', 0), ('b', 0);
+    CREATE TABLE {s}.parted (id int PRIMARY KEY, x int) PARTITION BY HASH (id);
+    CREATE TABLE {s}.parted_0 PARTITION OF {s}.parted FOR VALUES WITH (MODULUS 1, REMAINDER 0);
+    INSERT INTO {s}.parted VALUES (1, 0), (2, 0);
+    CREATE TABLE {s}.outer_one (id int); INSERT INTO {s}.outer_one VALUES (7), (8);
+    CREATE TABLE {s}.log (id serial PRIMARY KEY, what text);
+";
+
+/// Statements may find the reader's lock before the reader finds them: then it is not the table that is named.
+const LOOKUPS: [Meeting; 18] = [
+    ("SELECT x FROM one WHERE id = 1", "UPDATE one SET x = 1 WHERE id = 1", "one"),
+    ("SELECT FROM one WHERE id = 1", "UPDATE one SET x = 1 WHERE id = 1", "one"),
+    ("SELECT x FROM one WHERE id = 1::int2 AND x > 100", "UPDATE one SET x = 2 WHERE id = 1", "one"),
+    ("UPDATE one SET x = 0 WHERE id = 2", "UPDATE one SET x = 3 WHERE id IN (1, 2)", "one"),
+    ("UPDATE one SET x = 0 WHERE id = 100", "INSERT INTO one VALUES (100, 0)", "one"),
+    ("SELECT FROM one WHERE id = 101", "UPDATE one SET id = 101 WHERE id = 20", "one"),
+    ("SELECT FROM one WHERE id = 3", "DELETE FROM one WHERE id = 3", "one"),
+    ("SELECT FROM one WHERE id = 4", "TRUNCATE one; INSERT INTO one SELECT n, 0 FROM generate_series(1, 20) n", ""),
+    ("SELECT FROM one WHERE id = 4", "ALTER TABLE one ADD y int", ""),
+    ("SELECT FROM outer_one o JOIN one ON one.id = o.id", "UPDATE one SET x = 4 WHERE id = 8", "one"),
+    (
+        "SELECT FROM outer_one o, LATERAL (SELECT x FROM one WHERE id = o.id + 50 LIMIT 1) l",
+        "INSERT INTO one VALUES (57, 0)",
+        "one",
+    ),
+    ("SELECT (SELECT x FROM one WHERE id = 5)", "UPDATE one SET x = 5 WHERE id = 5", "one"),
+    ("EXECUTE look(6)", "UPDATE one SET x = 6 WHERE id = 6", "one"),
+    ("DO $$ BEGIN PERFORM x FROM one WHERE id = 9; END $$", "UPDATE one SET x = 7 WHERE id = 9", "one"),
+    ("SELECT FROM two WHERE a = 1 AND b = 'one'", "UPDATE two SET x = 1 WHERE a = 1", "two"),
+    ("SELECT FROM amounts WHERE n = 1.000", "UPDATE amounts SET x = 1 WHERE n = 1", "amounts"),
+    ("SELECT FROM padded WHERE c = 'a '", "UPDATE padded SET x = 1 WHERE c = 'a'", "padded"),
+    ("SELECT FROM parted WHERE id = 1", "UPDATE parted SET x = 1 WHERE id = 1", "parted_0"),
+];
+
+const OTHER_ROWS: [(&str, &str); 9] = [
+    ("SELECT x FROM one WHERE id = 1", "UPDATE one SET x = 1 WHERE id = 2"),
+    ("SELECT x FROM one WHERE id = 1::int2", "INSERT INTO one VALUES (300, 0)"),
+    ("UPDATE one SET x = 1 WHERE id = 3", "UPDATE one SET x = 1 WHERE id = 4"),
+    ("DELETE FROM one WHERE id = 5", "DELETE FROM one WHERE id = 6"),
+    ("SELECT FROM one WHERE id = 400", "INSERT INTO one VALUES (401, 0)"),
+    ("SELECT FROM outer_one o JOIN one ON one.id = o.id", "UPDATE one SET x = 4 WHERE id = 9"),
+    ("SELECT FROM two WHERE a = 1 AND b = 'one'", "UPDATE two SET x = 1 WHERE a = 2"),
+    ("SELECT FROM amounts WHERE n = 1.000", "UPDATE amounts SET x = 1 WHERE n = 2"),
+    ("SELECT FROM parted WHERE id = 1", "UPDATE parted SET x = 1 WHERE id = 2"),
+];
+
+const BY_INDEX: &str =
+    "SET enable_seqscan = off; SET enable_bitmapscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off";
+
+#[test]
+fn who_looks_for_a_row_by_its_key_minds_what_happens_to_that_row() {
+    let group = harness::shared();
+    prepare(&group, &format!("CREATE SCHEMA lookups; {}", LOOKED_INTO.replace("{s}", "lookups")));
+    let look = "PREPARE look(bigint) AS SELECT x FROM one WHERE id = $1";
+    for (read, change, table) in LOOKUPS {
+        println!("{read} | {change}");
+        let settings = format!("SET search_path = lookups; {BY_INDEX}");
+        let setup = format!("{SERIALIZABLE}; {read}; INSERT INTO log (what) VALUES ('x')");
+        let mut reader = group.connect(node(1));
+        reader.batch_execute(&settings).unwrap();
+        reader.batch_execute(look).unwrap();
+        reader.batch_execute(&setup).unwrap_or_else(|error| panic!("{read}: {error:?}"));
+        group.execute(node(2), &format!("SET search_path = lookups; {change}"));
+        assert_lost(commit(reader), table);
+        group.settle();
+    }
+    harness::assert_equal(&group);
+}
+
+#[test]
+fn who_looks_for_a_row_by_its_key_minds_no_other_row() {
+    let group = harness::shared();
+    prepare(&group, &format!("CREATE SCHEMA other_rows; {}", LOOKED_INTO.replace("{s}", "other_rows")));
+    for (read, change) in OTHER_ROWS {
+        println!("{read} | {change}");
+        let setup =
+            format!("SET search_path = other_rows; {BY_INDEX}; {SERIALIZABLE}; {read}; INSERT INTO log (what) VALUES ('x')");
+        let mut reader = group.connect(node(1));
+        reader.batch_execute(&setup).unwrap_or_else(|error| panic!("{read}: {error:?}"));
+        group.execute(node(2), &format!("SET search_path = other_rows; {change}"));
+        commit(reader).unwrap_or_else(|error| panic!("{read} | {change}: {error:?}"));
         group.settle();
     }
     harness::assert_equal(&group);

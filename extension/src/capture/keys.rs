@@ -151,6 +151,7 @@ impl Keys<'_> {
                 self.gain(at, index, after);
             }
         }
+        self.shut_out_children(old, new);
         self.whole_row(images.old, Strength::Exclusive);
         self.whole_row(images.new, Strength::Shared);
         for (at, foreign) in self.known.table.foreign_keys.iter().enumerate() {
@@ -237,11 +238,28 @@ impl Keys<'_> {
         self.unique(at, index, key, guard);
     }
 
-    /// A value leaves an index. Where foreign keys point, nothing keeps a remote backend from inserting a child meanwhile.
+    /// A value leaves an index. Where foreign keys point, nothing keeps a remote backend from inserting a child meanwhile; a
+    /// child whose key can't be told says so by the key of our whole table.
     fn lose(&mut self, at: usize, index: &Index, key: IndexKey) {
         let is_guarded = index.is_immediate && !index.is_referenced;
         let guard = if is_guarded { self.held } else { Guard::Since((self.base)()) };
+        if index.is_referenced {
+            self.push(self.known.relation_key, Strength::Shared, guard, RELATION);
+        }
         self.unique(at, index, key, guard);
+    }
+
+    /// PostgreSQL locks a row against its children's key share while any value changes that foreign keys might point to, and not only
+    /// those that do. Without a key for that, a child that is certified behind such an update would hold the lock that it needs.
+    fn shut_out_children(&mut self, old: Row<'_>, new: Row<'_>) {
+        let indexes = &self.known.table.indexes;
+        if indexes.iter().any(|index| index.may_be_referenced() && !index.is_unchanged(old, new)) {
+            for (at, index) in indexes.iter().enumerate().filter(|(_, index)| index.is_referenced) {
+                if index.is_unchanged(old, new) {
+                    self.unique(at, index, index.key(old), self.held);
+                }
+            }
+        }
     }
 
     fn unique(&mut self, at: usize, index: &Index, key: IndexKey, guard: Guard) {

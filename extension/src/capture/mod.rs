@@ -32,7 +32,7 @@ use gcs_writeset::{Key, KeyGroup};
 use crate::pg::execution::{self, Execution};
 use crate::pg::relation::Oid;
 use crate::pg::tempfile::TempFile;
-use crate::pg::{privilege, rowlock, subtransaction};
+use crate::pg::{lookup, privilege, rowlock, subtransaction};
 use crate::relations::{self, Identity};
 use crate::session;
 use buffer::Entry;
@@ -121,6 +121,7 @@ pub fn init() {
         },
         started: |plan| {
             if is_wanted() && FOREIGN_KEY_QUERY.get() != Some(plan.execution()) {
+                reads::on_started(plan);
                 plan.watch_row_locks();
             }
         },
@@ -134,12 +135,18 @@ pub fn init() {
         },
     });
     rowlock::on_lock(locks::on_lock);
+    lookup::on_lookup(reads::on_lookup);
     statement::init();
 }
 
 /// Whether this process's changes are to be captured.
 pub fn is_wanted() -> bool {
     session::replicated() && !session::is_remote_backend()
+}
+
+/// Whether what is analysed now is to run, here and captured: it is no part of a statement that travels as its text.
+pub fn runs_queries_of_users() -> bool {
+    is_wanted() && !touched::is_watching()
 }
 
 /// Whether the current transaction carries anything.

@@ -23,7 +23,7 @@ use crate::pg::access;
 use crate::pg::relation::{self, Lock, Oid, Open, Persistence, RelationKind};
 use crate::pg::statement::{Class, Ordered, Refusal, TableLock};
 use crate::pg::utility::{self, Stage, Utility};
-use crate::pg::{role, sequence, setting, subtransaction, trigger, xact};
+use crate::pg::{definition, heap, role, sequence, setting, subtransaction, trigger, xact};
 use crate::{relations, session};
 
 /// Settings that change what a statement means.
@@ -105,6 +105,7 @@ fn before(utility: &mut Utility) {
     let is_whole = !utility.is_subcommand() && touched::start(subtransaction::level());
     if !is_whole {
         utility.stage = Stage::Part;
+        refuse_ddl_while_filling(utility);
     } else if session::is_remote_backend() {
         watch_remote(utility);
     } else {
@@ -187,6 +188,15 @@ fn watch_remote(utility: &mut Utility) {
     WATCHED.set(Some(Watched { ordered, origin: None }));
 }
 
+/// The query of a CREATE TABLE AS may call functions that run statements; what they are part of does not travel as text.
+fn refuse_ddl_while_filling(utility: &Utility) {
+    let is_filling = WATCHED
+        .with_borrow(|watched| watched.as_ref().is_some_and(|watched| watched.ordered.fills && watched.origin.is_some()));
+    if is_filling && matches!(utility.class(), Class::Ordered(_)) {
+        refuse(&Refusal { what: format!("{} in the query of CREATE TABLE AS", utility.tag()), hint: "Run it before." });
+    }
+}
+
 fn is_permanent(relation: Oid) -> bool {
     relation::entry(relation).is_some_and(|entry| entry.persistence == Persistence::Permanent)
 }
@@ -234,8 +244,20 @@ impl Watched {
         if self.ordered.changes_types {
             transaction::add_key(types_key(), Strength::Exclusive, Guard::Locked);
         }
-        transaction::append_statement(command, &item);
+        if self.ordered.fills {
+            touched.tables().for_each(|table| fill(command, table));
+        } else {
+            transaction::append_statement(command, &item);
+        }
     }
+}
+
+/// CREATE TABLE AS would give other rows elsewhere: it travels as the table that it made, and the rows.
+fn fill(command: Command, table: Oid) {
+    let Some(table) = Open::by_oid(table, Lock::AccessShare) else { return };
+    transaction::append_statement(command, &item_of(&definition::create_table(&table)));
+    let command = trigger::current_command();
+    heap::for_each_new_row(&table, |row| super::trigger::on_new_row(&table, command, row));
 }
 
 /// After the statement, on every node: capture triggers and places of sequences.
@@ -275,12 +297,16 @@ fn item(utility: &Utility) -> Vec<u8> {
         refuse(&Refusal { what: "a statement that is not UTF-8".to_owned(), hint: "Use a database with encoding UTF8." });
         return Vec::new();
     };
+    item_of(&text)
+}
+
+fn item_of(text: &str) -> Vec<u8> {
     let role = role::current_name().unwrap_or_default();
     let settings: Vec<(&str, String)> =
         SETTINGS.iter().filter_map(|name| Some((name.to_str().ok()?, setting::get(name)?))).collect();
     let settings: Vec<(&str, &str)> = settings.iter().map(|(name, value)| (*name, value.as_str())).collect();
     let mut item = Vec::with_capacity(text.len() + 512);
-    item.put_statement(&role, &settings, &text);
+    item.put_statement(&role, &settings, text);
     item
 }
 
@@ -293,7 +319,8 @@ fn on_function(function: Oid) {
     let Some((_, name)) = REFUSED_FUNCTIONS.iter().find(|&&(oid, _)| oid == function.to_u32()) else { return };
     if super::is_wanted() {
         let hint = if *name == "setval" {
-            "Use ALTER SEQUENCE ... RESTART WITH."
+            // Where a parse tree was made before replication, or is stored.
+            "Prepare the statement again, or use ALTER SEQUENCE ... RESTART WITH."
         } else {
             "Large objects are not replicated; use a bytea column."
         };

@@ -41,6 +41,11 @@ pub fn start(level: i32) -> bool {
     })
 }
 
+/// Whether a statement is being watched.
+pub fn is_watching() -> bool {
+    CURRENT.with_borrow(Option::is_some)
+}
+
 /// The statement succeeded.
 pub fn finish() -> Touched {
     let mut touched = CURRENT.take().unwrap_or_default();

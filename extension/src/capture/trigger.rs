@@ -4,6 +4,7 @@
 //! again) happens on scratch space first; the buffer is only touched afterwards, in one go.
 
 use std::cell::RefCell;
+use std::rc::Rc;
 
 use gcs_writeset::Position;
 use gcs_writeset::body::PutItem;
@@ -12,7 +13,7 @@ use super::buffer::Command;
 use super::keys::{self, Change, Images, RowKey};
 use super::{base, transaction};
 use crate::pg::datum::TransmissionModes;
-use crate::pg::relation::Row;
+use crate::pg::relation::{Open, Row};
 use crate::pg::trigger::RowEvent;
 use crate::relations::{self, Known};
 
@@ -32,21 +33,30 @@ thread_local! {
 /// A row was inserted, updated or deleted.
 pub fn on_row(event: &RowEvent<'_>) {
     let known = relations::known(event.table(), || event.describe());
+    on_change(&known, event.command, event.old, event.new);
+}
+
+/// A row is there without a trigger having seen it come.
+pub fn on_new_row(table: &Open, command: u32, row: Row<'_>) {
+    on_change(&relations::known_open(table), command, None, Some(row));
+}
+
+fn on_change(known: &Rc<Known>, command: u32, old: Option<Row<'_>>, new: Option<Row<'_>>) {
     let mut scratch = SCRATCH.take().unwrap_or_default();
     scratch.item.clear();
     scratch.keys.clear();
 
-    let definition = transaction::define(&known);
-    let held = base::held(event.command);
+    let definition = transaction::define(known);
+    let held = base::held(command);
     let modes = known.table.depends_on_settings.then(TransmissionModes::enter);
-    match (event.old, event.new) {
-        (None, Some(new)) => insert(&known, definition, held, new, &mut scratch),
-        (Some(old), Some(new)) => update(&known, definition, held, old, new, &mut scratch),
-        (Some(old), None) => delete(&known, definition, held, old, &mut scratch),
+    match (old, new) {
+        (None, Some(new)) => insert(known, definition, held, new, &mut scratch),
+        (Some(old), Some(new)) => update(known, definition, held, old, new, &mut scratch),
+        (Some(old), None) => delete(known, definition, held, old, &mut scratch),
         (None, None) => {}
     }
     drop(modes);
-    transaction::append(&known, Command(event.command), &scratch.item, &scratch.keys);
+    transaction::append(known, Command(command), &scratch.item, &scratch.keys);
 
     if scratch.item.capacity() <= KEPT_BYTES_MAX {
         SCRATCH.set(Some(scratch));

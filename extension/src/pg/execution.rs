@@ -7,7 +7,7 @@ use pgrx::pg_sys;
 
 use super::list;
 use super::relation::Oid;
-use super::rowlock;
+use super::{lookup, rowlock};
 
 #[derive(Clone, Copy)]
 pub struct Listener {
@@ -93,7 +93,7 @@ impl Plan {
                 match inserts.iter().find(|insert| insert.targets.contains(&index)) {
                     Some(insert) if insert.looks_for_conflicts => reads.looked_up.push((*entry).relid),
                     Some(_) => reads.inserted.push((*entry).relid),
-                    None => reads.scanned.push((*entry).relid),
+                    None => reads.scanned.push((index as u32, (*entry).relid)),
                 }
             }
             reads
@@ -114,6 +114,13 @@ impl Plan {
         }
     }
 
+    /// Has those index scans by equality that `wanted` says shown to the listener of [`lookup`], value by value; gives the places of
+    /// their relations.
+    pub fn watch_lookups(&self, wanted: &dyn Fn(&lookup::Lookup<'_>) -> bool) -> Vec<u32> {
+        // SAFETY: by the hooks' contract; the nodes are there.
+        unsafe { lookup::watch((*self.query).planstate, wanted) }
+    }
+
     /// Has every row that SELECT FOR UPDATE and its kin lock shown to the listener of [`rowlock`].
     pub fn watch_row_locks(&self) {
         // SAFETY: by the hooks' contract; the nodes are there.
@@ -128,7 +135,8 @@ impl Plan {
 /// Relations by what a plan does with their rows.
 #[derive(Debug, Default)]
 pub struct Reads {
-    pub scanned: Vec<Oid>,
+    /// With their places in the range table.
+    pub scanned: Vec<(u32, Oid)>,
     /// By INSERT ... ON CONFLICT.
     pub looked_up: Vec<Oid>,
     /// By INSERT, which looks for equal keys and fails if there are any.
@@ -178,6 +186,7 @@ unsafe extern "C-unwind" fn analyse(
     // SAFETY: passes on what we were given.
     unsafe {
         tell_analysed();
+        super::setval::redirect(query);
         if let Some(previous) = HOOKS.get().and_then(|hooks| hooks.analyse) {
             previous(state, query, jumble);
         }

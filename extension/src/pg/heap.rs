@@ -482,6 +482,25 @@ impl Drop for Target {
     }
 }
 
+/// Calls `f` with every row of a table that this transaction has made, itself included.
+pub fn for_each_new_row(table: &Open, mut f: impl FnMut(Row<'_>)) {
+    let mut scratch = Context::in_transaction(c"postgres_r new rows");
+    // SAFETY: a plain sequential scan that sees what this transaction did last; the slot is of this relation.
+    unsafe {
+        let slot = pg_sys::table_slot_create(table.raw(), std::ptr::null_mut());
+        let snapshot = std::ptr::addr_of_mut!(pg_sys::SnapshotSelfData);
+        let scan = pg_sys::table_beginscan(table.raw(), snapshot, 0, std::ptr::null_mut());
+        while pg_sys::heap_getnextslot(scan, pg_sys::ScanDirection::ForwardScanDirection, slot) {
+            super::interrupt::check();
+            let row = Row::of_slot(slot);
+            scratch.with(|| f(row));
+            scratch.reset();
+        }
+        pg_sys::table_endscan(scan);
+        pg_sys::ExecDropSingleTupleTableSlot(slot);
+    }
+}
+
 fn index_values() -> ([pg_sys::Datum; 32], [bool; 32]) {
     ([pg_sys::Datum::null(); pg_sys::INDEX_MAX_KEYS as usize], [true; pg_sys::INDEX_MAX_KEYS as usize])
 }

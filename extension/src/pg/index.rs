@@ -120,6 +120,41 @@ impl Index {
         }
     }
 
+    /// Whether a foreign key could point to it: PostgreSQL takes its columns for the row's key.
+    pub fn may_be_referenced(&self) -> bool {
+        self.is_immediate && !self.is_exclusion && self.attributes.is_some()
+    }
+
+    pub fn column_count(&self) -> usize {
+        self.hashers.len()
+    }
+
+    /// Whether a value of type `subtype` that is looked for in a column can be hashed like the column's own.
+    ///
+    /// # Safety
+    /// `index` must be this one, open, and have a key column `at`.
+    pub(super) unsafe fn can_look_up(&self, index: pg_sys::Relation, at: usize, subtype: Oid) -> bool {
+        // SAFETY: by contract.
+        let (class_type, actual) = unsafe { (*(*index).rd_opcintype.add(at), pg_sys::getBaseType(parent_type(index, at))) };
+        match &self.hashers[at] {
+            Hasher::Coarse => false,
+            Hasher::Integer(_) if is_integer(actual) => is_integer(subtype),
+            // Stored values are padded alike, others need not be.
+            _ => subtype == class_type && ![class_type, actual].contains(&pg_sys::BPCHAROID),
+        }
+    }
+
+    /// The key of a row with these values, each of the type given; see `can_look_up`.
+    pub(super) fn key_of_values(&self, values: &[(pg_sys::Datum, Oid)]) -> IndexKey {
+        let own = values.iter().map(|&(datum, subtype)| match subtype {
+            // As wide as it came, to be hashed as wide as it is kept.
+            pg_sys::INT2OID => Some(pg_sys::Datum::from(sign_extended(datum, 2))),
+            pg_sys::INT4OID => Some(pg_sys::Datum::from(sign_extended(datum, 4))),
+            _ => Some(datum),
+        });
+        self.hash(own)
+    }
+
     /// Whether an update surely leaves the key as it is: all its columns have the same bytes.
     pub fn is_unchanged(&self, old: Row<'_>, new: Row<'_>) -> bool {
         match &self.attributes {

@@ -106,18 +106,52 @@ pub fn restart_owned(table: Oid, ordinal: u16) {
     }
 }
 
+/// What a sequence can give, as it was declared.
+pub struct Range {
+    pub min: i64,
+    pub max: i64,
+    pub increment: i64,
+    pub owner: Oid,
+}
+
+/// None if there is no such sequence.
+pub(super) fn range(sequence: Oid) -> Option<Range> {
+    let parameters = parameters(sequence)?;
+    // SAFETY: a catalog look-up.
+    let owner = unsafe {
+        let cache = pg_sys::SysCacheIdentifier::RELOID as i32;
+        let tuple = pg_sys::SearchSysCache1(cache, pg_sys::Datum::from(sequence));
+        if tuple.is_null() {
+            return None;
+        }
+        let owner = (*pg_sys::heap_tuple_get_struct::<pg_sys::FormData_pg_class>(tuple)).relowner;
+        pg_sys::ReleaseSysCache(tuple);
+        owner
+    };
+    let Parameters { seqmin: min, seqmax: max, seqincrement, .. } = parameters;
+    Some(Range { min, max, increment: seqincrement / STRIDE, owner })
+}
+
+fn parameters(sequence: Oid) -> Option<Parameters> {
+    // SAFETY: a syscache look-up, its tuple released after it was copied.
+    unsafe {
+        let cache = pg_sys::SysCacheIdentifier::SEQRELID as i32;
+        let tuple = pg_sys::SearchSysCache1(cache, pg_sys::Datum::from(sequence));
+        if tuple.is_null() {
+            return None;
+        }
+        let parameters = *pg_sys::heap_tuple_get_struct::<Parameters>(tuple);
+        pg_sys::ReleaseSysCache(tuple);
+        Some(parameters)
+    }
+}
+
 /// A sequence that stands at a value which all nodes have gets this node's own.
 fn move_to_place(sequence: Oid, ordinal: u16) {
     // SAFETY: reads the sequence's parameters and its one row; sets it by PostgreSQL's own setval.
     unsafe {
         pg_sys::CommandCounterIncrement();
-        let cache = pg_sys::SysCacheIdentifier::SEQRELID as i32;
-        let tuple = pg_sys::SearchSysCache1(cache, pg_sys::Datum::from(sequence));
-        if tuple.is_null() {
-            return;
-        }
-        let parameters = *pg_sys::heap_tuple_get_struct::<Parameters>(tuple);
-        pg_sys::ReleaseSysCache(tuple);
+        let Some(parameters) = parameters(sequence) else { return };
         let declared = parameters.seqincrement / STRIDE;
         let here = last_value(sequence).checked_add(declared.saturating_mul(i64::from(ordinal)));
         let (value, is_called) = match here {

@@ -38,6 +38,8 @@ pub struct Ordered {
     pub needs_relation: bool,
     /// Adds a column: if that rewrites the table, the values differ between nodes.
     pub adds_column: bool,
+    /// Makes a table with rows of a query (CREATE TABLE AS): travels as the table and its rows.
+    pub fills: bool,
 }
 
 pub struct Refusal {
@@ -123,7 +125,7 @@ pub(super) unsafe fn classify(node: *mut pg_sys::Node) -> Class {
             Tag::T_LockStmt => lock(&*node.cast()),
             Tag::T_CopyStmt => copy(&*node.cast()),
             Tag::T_ExplainStmt => explain(&*node.cast()),
-            Tag::T_CreateTableAsStmt => create_table_as(&*node.cast()).unwrap_or_else(|| refuse(CREATE_THEN_INSERT)),
+            Tag::T_CreateTableAsStmt => create_table_as(&*node.cast()),
             Tag::T_RefreshMatViewStmt => refuse(NOT_YET),
 
             Tag::T_CreateStmt => create_table(&*node.cast()),
@@ -280,9 +282,8 @@ unsafe fn explain(statement: &pg_sys::ExplainStmt) -> Class {
         let query = statement.query.cast::<pg_sys::Query>();
         if !query.is_null() && (*query).type_ == Tag::T_Query && !(*query).utilityStmt.is_null() {
             let inner = (*query).utilityStmt;
-            if (*inner).type_ == Tag::T_CreateTableAsStmt {
-                return create_table_as(&*inner.cast())
-                    .unwrap_or_else(|| refused("EXPLAIN of CREATE TABLE AS", "Explain its query instead."));
+            if (*inner).type_ == Tag::T_CreateTableAsStmt && !matches!(create_table_as(&*inner.cast()), Class::Local) {
+                return refused("EXPLAIN of CREATE TABLE AS", "Explain its query instead.");
             }
         }
     }
@@ -290,14 +291,24 @@ unsafe fn explain(statement: &pg_sys::ExplainStmt) -> Class {
 }
 
 /// Local if it makes a temporary table.
-unsafe fn create_table_as(statement: &pg_sys::CreateTableAsStmt) -> Option<Class> {
+unsafe fn create_table_as(statement: &pg_sys::CreateTableAsStmt) -> Class {
     // SAFETY: of a parse tree.
-    let is_temporary = unsafe {
-        let relation = (*statement.into).rel;
-        (*relation).relpersistence as u8 == b't'
-            || (!(*relation).schemaname.is_null() && CStr::from_ptr((*relation).schemaname) == c"pg_temp")
-    };
-    is_temporary.then_some(Class::Local)
+    unsafe {
+        let into = &*statement.into;
+        let relation = into.rel;
+        let is_temporary = (*relation).relpersistence as u8 == b't'
+            || (!(*relation).schemaname.is_null() && CStr::from_ptr((*relation).schemaname) == c"pg_temp");
+        if is_temporary {
+            return Class::Local;
+        }
+        if statement.objtype != ObjectType::OBJECT_TABLE {
+            return refused("CREATE MATERIALIZED VIEW", CREATE_THEN_INSERT);
+        }
+        if !into.accessMethod.is_null() || !into.tableSpaceName.is_null() || !into.options.is_null() {
+            return refused("CREATE TABLE AS with USING, WITH or TABLESPACE", CREATE_THEN_INSERT);
+        }
+        persistent(relation, Ordered { fills: true, needs_relation: true, ..Ordered::default() })
+    }
 }
 
 unsafe fn create_table(statement: &pg_sys::CreateStmt) -> Class {
