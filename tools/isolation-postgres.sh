@@ -8,7 +8,7 @@
 #   PG_CONFIG         the pg_config of the PostgreSQL with the extension (default: Debian's PostgreSQL 15)
 #   GCS               the daemon's program (default: $CARGO_TARGET_DIR/release/gcs)
 #   POSTGRES_SOURCE   PostgreSQL's source; without it, Debian's source package is fetched, into OUT
-#   OUT               where output goes (default: target/isolation-postgres): plain/, group/ and diff/, by spec
+#   OUT               where output goes (default: target/isolation-postgres): plain/, group/ and diff/, by spec; logs/, by node
 #
 # Everything runs on loopback, under a scratch directory, and ends with this program.
 
@@ -78,6 +78,10 @@ query() { "$bin/psql" -h 127.0.0.1 -p "$1" -U postgres -d "$2" -qX -v ON_ERROR_S
 as_server() { if [ "$(id -u)" -eq 0 ]; then runuser -u postgres -- "$@"; else "$@"; fi; }
 
 stop_all() {
+    for node in node1 node2 node3; do
+        mkdir -p "$OUT/logs"
+        cp "$work/group/$node/postgres.log" "$OUT/logs/$node.log" 2> /dev/null || true
+    done
     "$GCS" playground stop --dir "$work/group" > /dev/null 2>&1 || true
     as_server "$bin/pg_ctl" -D "$work/plain" -m fast -w stop > /dev/null 2>&1 || true
     rm -rf "${work:?}"
@@ -133,6 +137,11 @@ run_specs "$OUT/plain" "$plain_port" "$@" &
 plain_run=$!
 run_specs "$OUT/group" "$base_port" "$@"
 wait $plain_run
+# A node on which something could not be applied goes out of service.
+for port in "$base_port" $((base_port + 1)) $((base_port + 2)); do
+    query "$port" "$DATABASE" "DO \$\$ BEGIN ASSERT (SELECT state FROM postgres_r.members WHERE is_self) = 'online', 'not online'; END \$\$" ||
+        die "the node on port $port is not online any more"
+done
 
 # Permutations of a spec in which the plain server reports more errors than the group does: the one place where the group could have
 # let something through.

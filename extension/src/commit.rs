@@ -244,6 +244,8 @@ fn committed() {
             xact::restore(setting);
         }
         let area = ending.turn.database;
+        // Whoever waits for this position may go by the catalogs as it left them.
+        xact::send_invalidations();
         advance(area, ending.turn.position, xact::last_commit_lsn());
         let counters = &area.state.counters;
         if ending.turn.local {

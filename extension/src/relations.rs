@@ -54,12 +54,28 @@ impl Identity {
     }
 }
 
+/// Exclusive for DDL and TRUNCATE, shared for whoever changes or locks rows: their locks meet on every node.
+pub fn relation_key(name: u64) -> Key {
+    Key::new(Namespace::Relation, name, 0)
+}
+
+/// LOCK TABLE in SHARE UPDATE EXCLUSIVE mode excludes itself.
+pub fn weak_table_lock_key(name: u64) -> Key {
+    Key::new(Namespace::Relation, name, 1)
+}
+
+/// Exclusive for LOCK TABLE that keeps writers out, shared for writers: what it locks on its node is met nowhere else.
+pub fn table_lock_key(name: u64) -> Key {
+    Key::new(Namespace::Relation, name, 2)
+}
+
 pub struct Known {
     pub table: Table,
     pub identity: Identity,
     /// Hash of schema and name.
     pub name: u64,
     pub relation_key: Key,
+    pub lock_key: Key,
     /// What the current transaction calls it; belongs to capture.
     pub in_transaction: Cell<InTransaction>,
 }
@@ -97,8 +113,8 @@ pub fn known(oid: Oid, describe: impl FnOnce() -> Table) -> Rc<Known> {
     let table = describe();
     let identity = Identity::of(&table);
     let name = name_hash(&[&table.schema, &table.name]);
-    let relation_key = Key::new(Namespace::Relation, name, 0);
-    let known = Rc::new(Known { table, identity, name, relation_key, in_transaction: Cell::default() });
+    let (relation_key, lock_key) = (relation_key(name), table_lock_key(name));
+    let known = Rc::new(Known { table, identity, name, relation_key, lock_key, in_transaction: Cell::default() });
     if CHANGES.get() == before {
         let full = TABLES.with_borrow(|tables| tables.len() >= TABLES_MAX);
         let forgotten = if full { TABLES.take() } else { HashMap::new() };

@@ -7,7 +7,7 @@ use super::buffer::{Guard, Strength};
 use crate::pg::index::{Coarse, ForeignKey, Index, IndexKey};
 use crate::pg::relation::Row;
 use crate::pg::rowlock;
-use crate::relations::{Identity, Known};
+use crate::relations::{self, Identity, Known};
 
 /// Which key of a table this is, for messages: `RELATION`, `ROW`, then one for each of `Table::indexes` and one for each of
 /// `Table::foreign_keys`.
@@ -115,7 +115,8 @@ impl Keys<'_> {
     }
 
     fn relation(&mut self) {
-        self.push(self.known.relation_key, Strength::Shared, self.held, RELATION);
+        self.push(self.known.relation_key, Strength::Shared, Guard::Locked, RELATION);
+        self.push(self.known.lock_key, Strength::Shared, self.held, RELATION);
     }
 
     fn insert(&mut self, new: Row<'_>, image: &[u8]) {
@@ -272,11 +273,12 @@ impl Keys<'_> {
     /// A child needs its parent to stay. Our key-share lock on the parent guards that.
     fn refer(&mut self, at: usize, foreign: &ForeignKey, new: Row<'_>) {
         let part = Part::of_foreign_key(self.known, at);
-        let parent = Key::new(Namespace::Relation, foreign.parent_name, 0);
+        let parent = relations::relation_key(foreign.parent_name);
         match foreign.key(new) {
             Ok(IndexKey::None) => {}
             Ok(IndexKey::Hash(hash)) => {
-                self.push(parent, Strength::Shared, self.held, RELATION);
+                self.push(parent, Strength::Shared, Guard::Locked, RELATION);
+                self.push(relations::table_lock_key(foreign.parent_name), Strength::Shared, self.held, RELATION);
                 self.push(Key::new(Namespace::Unique, foreign.key_name, hash), Strength::Shared, self.held, part);
             }
             Err(Coarse) => self.push(parent, Strength::Exclusive, Guard::Locked, RELATION),

@@ -215,9 +215,10 @@ fn lock_keys(relations: &[Oid], lock: TableLock) {
         let Some(entry) = relation::entry(relation) else { continue };
         let name = name_hash(&[&entry.schema, &entry.name]);
         let strength = if lock == TableLock::AgainstWriters { Strength::Exclusive } else { Strength::Shared };
-        transaction::add_key(Key::new(Namespace::Relation, name, 0), strength, held);
+        transaction::add_key(relations::relation_key(name), Strength::Shared, held);
+        transaction::add_key(relations::table_lock_key(name), strength, held);
         if lock == TableLock::AgainstItself {
-            transaction::add_key(Key::new(Namespace::Relation, name, 1), Strength::Exclusive, held);
+            transaction::add_key(relations::weak_table_lock_key(name), Strength::Exclusive, held);
         }
     }
 }
@@ -237,7 +238,7 @@ impl Watched {
         // Its locks are held by now. Rows and tables that others only lock, on other nodes, do not meet them.
         let held = Guard::Held(session::committed());
         for &name in &touched.names {
-            transaction::add_key(Key::new(Namespace::Relation, name, 0), Strength::Exclusive, held);
+            transaction::add_whole(relations::relation_key(name), held);
         }
         let strength = if self.ordered.is_truncate { Strength::Shared } else { Strength::Exclusive };
         transaction::add_key(ddl_key(), strength, Guard::Since(base::current()));

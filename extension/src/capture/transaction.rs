@@ -143,6 +143,12 @@ pub fn add_key(key: Key, strength: Strength, guard: Guard) {
     check(result);
 }
 
+/// Adds the key of a whole relation, as of `held`; and as of the submit, by which later rows know that they need none of their own.
+pub fn add_whole(key: Key, held: Guard) {
+    add_key(key, Strength::Exclusive, held);
+    add_key(key, Strength::Exclusive, Guard::Locked);
+}
+
 pub fn has_writes() -> bool {
     STATE.with_borrow(|state| state.buffer.item_bytes() > 0)
 }
@@ -216,6 +222,9 @@ impl State {
                 }
                 if self.key_counts[slot] >= ROW_KEYS_MAX || self.buffer.key_count() >= ALL_ROW_KEYS_MAX {
                     let whole = Source(source + keys::RELATION.0);
+                    // As of now, as the rows' own would be: it must meet those who only lock rows.
+                    let held = Guard::Held(session::committed());
+                    self.buffer.add_key(known.relation_key, Strength::Exclusive, held, whole, at)?;
                     self.buffer.add_key(known.relation_key, Strength::Exclusive, Guard::Locked, whole, at)?;
                     continue;
                 }

@@ -42,6 +42,9 @@ impl Caught<'_> {
     }
 }
 
+/// Of a connection; PostgreSQL flushes it when it is full.
+const SEND_BUFFER_BYTES: u64 = 8192;
+
 struct Hook {
     policy: Policy,
     previous: pg_sys::ExecutorRun_hook_type,
@@ -243,7 +246,9 @@ unsafe fn attempt(
         let raised = call_with_sigsetjmp(false, |here| {
             pg_sys::PG_exception_stack = std::ptr::from_ref(here).cast_mut().cast();
             execute(query, direction, processed);
-            decide();
+            if fits_the_send_buffer(query, *processed) {
+                decide();
+            }
             0
         });
         pg_sys::PG_exception_stack = catchers;
@@ -261,6 +266,20 @@ unsafe fn attempt(
         pg_sys::MemoryContextSwitchTo(context);
         pg_sys::CurrentResourceOwner = owner;
         error
+    }
+}
+
+/// Whether the rows that the client gets before COMMIT can be sent without its reading them. If not, COMMIT asks for the verdict as
+/// ever: a certified transaction whose client takes its time would hold up all later positions.
+///
+/// # Safety
+/// As `attempt`.
+unsafe fn fits_the_send_buffer(query: *mut pg_sys::QueryDesc, rows: u64) -> bool {
+    // SAFETY: by contract.
+    unsafe {
+        let width = u64::try_from((*(*(*query).plannedstmt).planTree).plan_width).unwrap_or(0);
+        (*pg_sys::ActivePortal).strategy == pg_sys::PortalStrategy::PORTAL_MULTI_QUERY
+            || rows.saturating_mul(width) <= SEND_BUFFER_BYTES
     }
 }
 

@@ -131,6 +131,14 @@ pub fn check_serializable() {
     }
 }
 
+/// Tells all processes which catalog entries the transaction made stale, ahead of time. PostgreSQL does it a moment after
+/// XACT_EVENT_COMMIT, still under the transaction's locks; having been done, it is not done again.
+pub fn send_invalidations() {
+    // SAFETY: called once, past the commit record and outside of any command: no message can be added any more. Sending reads no
+    // catalog and leaves this process's own caches alone.
+    unsafe { pg_sys::AtEOXact_Inval(true) }
+}
+
 /// Microseconds since 2000-01-01 UTC: when the transaction started, and now.
 pub fn times() -> (i64, i64) {
     // SAFETY: reads the clock and this process's state.

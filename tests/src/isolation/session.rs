@@ -95,8 +95,3 @@ impl Session {
         notices.concat()
     }
 }
-
-/// The same outcome for everybody who compares: the SQLSTATE, or none when it worked.
-pub fn code(reply: &Reply) -> Option<&str> {
-    reply.as_ref().err().map(|failure| failure.code.as_str())
-}
