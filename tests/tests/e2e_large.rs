@@ -380,3 +380,17 @@ fn a_node_that_is_killed_while_it_applies_a_large_transaction_applies_it_again()
     assert_all_have(&group, "again", wide_rows());
     drop_table(&group, "again");
 }
+
+/// A large table is read by parallel workers, in which no newer snapshot may be taken.
+#[test]
+fn a_query_of_a_replicated_table_runs_in_parallel() {
+    let group = harness::shared();
+    group.execute(node(1), "CREATE TABLE read (n int PRIMARY KEY); INSERT INTO read SELECT generate_series(1, 1000)");
+    group.settle();
+    for number in group.numbers() {
+        let mut client = group.connect(number);
+        client.batch_execute("SET force_parallel_mode = on").unwrap();
+        let count: i64 = client.query_one("SELECT count(*) FROM read", &[]).unwrap().get(0);
+        assert_eq!(count, 1000);
+    }
+}

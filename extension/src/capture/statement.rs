@@ -136,6 +136,7 @@ fn after(utility: &mut Utility) {
 fn watch(utility: &mut Utility) {
     match utility.class() {
         Class::Ordered(ordered) => {
+            refuse_toast(&ordered.targets);
             let item = item(utility);
             if ordered.changes_types {
                 relation::keep_writers_off_types();
@@ -199,6 +200,14 @@ fn refuse_ddl_while_filling(utility: &Utility) {
 
 fn is_permanent(relation: Oid) -> bool {
     relation::entry(relation).is_some_and(|entry| entry.persistence == Persistence::Permanent)
+}
+
+/// TOAST tables are named after OIDs, which differ between nodes.
+fn refuse_toast(targets: &[Oid]) {
+    let entries = targets.iter().filter_map(|&target| relation::entry(target));
+    for entry in entries.filter(|entry| entry.schema == "pg_toast") {
+        refuse(&Refusal { what: format!("DDL on \"{}\"", entry.name), hint: "Its name is another one on other nodes." });
+    }
 }
 
 fn refuse_views(relations: &[Oid], lock: TableLock) {

@@ -31,6 +31,10 @@ pub fn of_transaction_is_current() -> bool {
 unsafe fn is_current(snapshot: &pg_sys::SnapshotData) -> bool {
     // SAFETY: by contract.
     unsafe {
+        // No other may be taken while a query runs in parallel; nothing is written then, so that nobody needs to know.
+        if pg_sys::IsInParallelMode() {
+            return false;
+        }
         let latest = &*pg_sys::GetLatestSnapshot();
         snapshot.xmin == latest.xmin && snapshot.xmax == latest.xmax && running(snapshot) == running(latest)
     }
