@@ -27,6 +27,11 @@ const REFUSED: &[(&str, &str)] = &[
     ("ALTER TABLE held ENABLE REPLICA TRIGGER nothing", "ENABLE ALWAYS or REPLICA TRIGGER"),
     ("CLUSTER held USING held_pkey", "CLUSTER"),
     ("ALTER SEQUENCE draw INCREMENT 5", "INCREMENT without RESTART"),
+    (
+        "CREATE TEMP TABLE lent (i int); CREATE FUNCTION of_lent(lent) RETURNS int LANGUAGE sql AS 'SELECT 1'",
+        "a permanent object that depends on a temporary one",
+    ),
+    ("CREATE TEMP TABLE lent (i int); CREATE TABLE of_lent (id int PRIMARY KEY, l lent)", "depends on a temporary one"),
     ("CREATE EXTENSION pgcrypto", "CREATE EXTENSION"),
     ("DROP EXTENSION plpgsql", "DROP EXTENSION"),
     ("ALTER EXTENSION plpgsql UPDATE", "ALTER EXTENSION"),
@@ -119,4 +124,27 @@ fn a_refusal_ends_the_transaction_it_is_in() {
         .unwrap();
     harness::assert_equal(&group);
     assert_eq!(group.values("SELECT count(*) FROM before_it"), ["1", "1", "1"]);
+}
+
+#[test]
+fn what_is_temporary_stays_in_its_session() {
+    let group = harness::shared();
+    group.execute(node(1), "CREATE TABLE lasting (id int PRIMARY KEY)");
+    group.settle();
+    let mut client = group.connect(node(1));
+    client
+        .batch_execute(
+            "CREATE TEMP TABLE draft (id serial PRIMARY KEY, t text); CREATE INDEX ON draft (t);
+             CREATE VIEW of_draft AS SELECT * FROM draft;
+             CREATE FUNCTION pg_temp.twice(n int) RETURNS int LANGUAGE sql AS 'SELECT 2 * n';
+             CREATE TYPE pg_temp.mood AS ENUM ('glad', 'sad');
+             INSERT INTO draft (t) VALUES ('a'), ('b'); ALTER TABLE draft ADD COLUMN m pg_temp.mood;
+             INSERT INTO lasting SELECT pg_temp.twice(id) FROM of_draft;
+             DROP FUNCTION pg_temp.twice(int); DROP VIEW of_draft; DROP TABLE draft; DROP TYPE pg_temp.mood",
+        )
+        .unwrap();
+    harness::assert_equal(&group);
+    assert_eq!(group.values("SELECT string_agg(id::text, ' ' ORDER BY id) FROM lasting"), ["2 4"; 3]);
+    let left = "SELECT count(*) FROM pg_proc WHERE proname = 'twice'";
+    assert_eq!(group.values(left), ["0"; 3]);
 }

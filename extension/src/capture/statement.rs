@@ -288,6 +288,8 @@ fn settle(touched: &Touched, ordered: &Ordered) {
 fn refuse_uneven(utility: &Utility, ordered: &Ordered, touched: &Touched) {
     let what = if touched.is_temporary {
         format!("{} of temporary and permanent relations at once", utility.tag())
+    } else if touched.on_loan {
+        format!("{} of a permanent object that depends on a temporary one", utility.tag())
     } else if let Some(entry) = &touched.uncapturable {
         format!("{} of relation \"{}\", whose rows are not captured,", utility.tag(), entry.name)
     } else if ordered.adds_column && touched.has_rewritten() {

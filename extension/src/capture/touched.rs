@@ -2,10 +2,12 @@
 //! needs, and the tables that need a capture trigger afterwards.
 
 use std::cell::RefCell;
+use std::collections::HashSet;
 
 use gcs_writeset::key::name_hash;
 
 use crate::pg::access::{self, Happened, Object};
+use crate::pg::dependency::{self, Lifetime};
 use crate::pg::relation::{self, Entry, Lock, Oid, Open, Persistence, RelationKind};
 
 thread_local! {
@@ -18,6 +20,8 @@ pub struct Touched {
     relations: Vec<Oid>,
     /// Triggers made or altered; their tables are found at the end.
     triggers: Vec<Oid>,
+    /// Everything made or altered, by its catalog.
+    objects: HashSet<(u32, u32)>,
     pub truncated: Vec<Oid>,
     /// Hashes of the names, old and new, of relations that rows or other statements may use.
     pub names: Vec<u64>,
@@ -25,6 +29,8 @@ pub struct Touched {
     pub is_permanent: bool,
     /// A relation whose rows can't be captured, made by this statement.
     pub uncapturable: Option<Entry>,
+    /// It made something that other nodes cannot have: it is made from something temporary.
+    pub on_loan: bool,
     /// Tables that held rows, and their files, as first seen.
     files: Vec<(Oid, Oid)>,
 }
@@ -85,6 +91,7 @@ pub fn add(relations: &[Oid]) {
 
 impl Touched {
     fn object(&mut self, happened: Happened, object: Object) {
+        self.remember(happened, object);
         match (happened, object) {
             (Happened::Truncated, Object::Relation(oid)) => {
                 self.truncated.push(oid);
@@ -97,7 +104,30 @@ impl Touched {
                 }
             }
             (_, Object::Trigger(oid)) => self.triggers.push(oid),
-            (_, Object::Type(_)) => {}
+            (_, Object::Type(_) | Object::Other { .. }) => {}
+        }
+    }
+
+    fn remember(&mut self, happened: Happened, object: Object) {
+        let (class, oid) = object.address();
+        match happened {
+            Happened::Created | Happened::Altered => {
+                self.objects.insert((class.to_u32(), oid.to_u32()));
+            }
+            // It is gone when the statement has ended.
+            Happened::Dropped => self.is_temporary |= dependency::lifetime(class, oid) == Lifetime::Temporary,
+            Happened::Truncated => {}
+        }
+    }
+
+    /// Whether what was made is temporary, or made from what is.
+    fn judge(&mut self) {
+        for (class, oid) in std::mem::take(&mut self.objects) {
+            match dependency::lifetime(Oid::from(class), Oid::from(oid)) {
+                Lifetime::Permanent => {}
+                Lifetime::Temporary => self.is_temporary = true,
+                Lifetime::OnLoan => self.on_loan = true,
+            }
         }
     }
 
@@ -113,6 +143,8 @@ impl Touched {
 
     /// Everything again as it is now: new relations are visible, renamed ones have their new names.
     fn resolve(&mut self) {
+        dependency::see_own_changes();
+        self.judge();
         for trigger in std::mem::take(&mut self.triggers) {
             if let Some(table) = access::table_of_trigger(trigger) {
                 self.relation(table);

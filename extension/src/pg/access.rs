@@ -21,6 +21,23 @@ pub enum Object {
     Relation(Oid),
     Trigger(Oid),
     Type(Oid),
+    /// Of the catalog `class`.
+    Other {
+        class: Oid,
+        oid: Oid,
+    },
+}
+
+impl Object {
+    /// The catalog that it is in, and its oid.
+    pub fn address(self) -> (Oid, Oid) {
+        match self {
+            Object::Relation(oid) => (pg_sys::RelationRelationId, oid),
+            Object::Trigger(oid) => (pg_sys::TriggerRelationId, oid),
+            Object::Type(oid) => (pg_sys::TypeRelationId, oid),
+            Object::Other { class, oid } => (class, oid),
+        }
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -89,7 +106,7 @@ unsafe extern "C-unwind" fn tell(
         pg_sys::RelationRelationId => (hook.listener.object)(happened, Object::Relation(object)),
         pg_sys::TriggerRelationId => (hook.listener.object)(happened, Object::Trigger(object)),
         pg_sys::TypeRelationId => (hook.listener.object)(happened, Object::Type(object)),
-        _ => {}
+        _ => (hook.listener.object)(happened, Object::Other { class, oid: object }),
     }
 }
 

@@ -11,6 +11,7 @@ pub mod catalog;
 pub mod clock;
 pub mod datum;
 pub mod definition;
+pub mod dependency;
 pub mod execution;
 pub mod executor;
 pub mod heap;
