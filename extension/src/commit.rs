@@ -23,7 +23,7 @@ use crate::error::{self, Error};
 use crate::pg::log::{Level, Report};
 use crate::pg::process::{self, Summons};
 use crate::pg::xact::{Event, SynchronousCommit};
-use crate::pg::{interrupt, latch, origin, role, xact};
+use crate::pg::{clock, interrupt, latch, origin, role, xact};
 use crate::shmem::{self, DatabaseArea, Phase, Shared};
 use crate::submit::slot::{Slot, State, Winner};
 use crate::submit::{self, Failure};
@@ -51,6 +51,8 @@ thread_local! {
     /// Set by a remote backend before it commits.
     static REMOTE_TURN: Cell<Option<Turn>> = const { Cell::new(None) };
     static ENDING: RefCell<Option<Ending>> = const { RefCell::new(None) };
+    /// When the last transaction that lost between two statements had started, and what it was told.
+    static UNHEARD: RefCell<Option<(i64, Error)>> = const { RefCell::new(None) };
 }
 
 /// Called while libraries are preloaded.
@@ -358,6 +360,9 @@ pub fn on_report(report: &mut Report) {
 }
 
 fn truth_about(report: &Report) -> Option<Error> {
+    if report.is(PgSqlErrorCode::ERRCODE_IN_FAILED_SQL_TRANSACTION) {
+        return unheard();
+    }
     let certified = ENDING.with(|ending| {
         let ending = ending.try_borrow().ok()?;
         ending.as_ref().filter(|ending| ending.turn.local).map(|ending| ending.turn.position)
@@ -385,8 +390,19 @@ fn truth_about(report: &Report) -> Option<Error> {
         if by_end {
             database.state.counters.sessions_ended.one();
         }
-        lost_to(database, winner)
+        let error = lost_to(database, winner);
+        if !process::is_in_statement() {
+            UNHEARD.set(Some((clock::transaction_started_at(), error.clone())));
+        }
+        error
     })
+}
+
+/// A summons can be heard between statements, while the client lets go of a prepared one, say. Drivers do not look at the answer to
+/// that. So what comes next in the failed transaction is told the same, and not just that it has failed.
+fn unheard() -> Option<Error> {
+    let now = clock::transaction_started_at();
+    UNHEARD.with_borrow(|told| told.as_ref().filter(|(started, _)| *started == now).map(|(_, error)| error.clone()))
 }
 
 /// From here on this process can be told to give way.

@@ -259,6 +259,12 @@ pub fn was_ended() -> bool {
     ENDED.load(Ordering::Acquire)
 }
 
+/// Whether a statement of the client's is being dealt with: its text is at hand.
+pub fn is_in_statement() -> bool {
+    // SAFETY: a variable of this process.
+    unsafe { !pg_sys::debug_query_string.is_null() }
+}
+
 /// This transaction heard a summons.
 pub fn was_summoned() -> bool {
     SUMMONED.load(Ordering::Acquire)
