@@ -23,7 +23,7 @@ use crate::error::{self, Error};
 use crate::pg::log::{Level, Report};
 use crate::pg::process::{self, Summons};
 use crate::pg::xact::{Event, SynchronousCommit};
-use crate::pg::{clock, interrupt, latch, origin, role, xact};
+use crate::pg::{interrupt, latch, origin, role, xact};
 use crate::shmem::{self, DatabaseArea, Phase, Shared};
 use crate::submit::slot::{Slot, State, Winner};
 use crate::submit::{self, Failure};
@@ -51,8 +51,6 @@ thread_local! {
     /// Set by a remote backend before it commits.
     static REMOTE_TURN: Cell<Option<Turn>> = const { Cell::new(None) };
     static ENDING: RefCell<Option<Ending>> = const { RefCell::new(None) };
-    /// When the last transaction that lost between two statements had started, and what it was told.
-    static UNHEARD: RefCell<Option<(i64, Error)>> = const { RefCell::new(None) };
 }
 
 /// Called while libraries are preloaded.
@@ -331,6 +329,7 @@ fn give_up(slot: &Slot) {
 }
 
 fn clean_up() {
+    session::transaction_ends();
     capture::reset();
     retry::reset();
     token::forget();
@@ -360,9 +359,6 @@ pub fn on_report(report: &mut Report) {
 }
 
 fn truth_about(report: &Report) -> Option<Error> {
-    if report.is(PgSqlErrorCode::ERRCODE_IN_FAILED_SQL_TRANSACTION) {
-        return unheard();
-    }
     let certified = ENDING.with(|ending| {
         let ending = ending.try_borrow().ok()?;
         ending.as_ref().filter(|ending| ending.turn.local).map(|ending| ending.turn.position)
@@ -390,19 +386,30 @@ fn truth_about(report: &Report) -> Option<Error> {
         if by_end {
             database.state.counters.sessions_ended.one();
         }
-        let error = lost_to(database, winner);
-        if !process::is_in_statement() {
-            UNHEARD.set(Some((clock::transaction_started_at(), error.clone())));
+        if report.level() == Level::Error {
+            end_with_commit();
         }
-        error
+        lost_to(database, winner)
     })
 }
 
-/// A summons can be heard between statements, while the client lets go of a prepared one, say. Drivers do not look at the answer to
-/// that. So what comes next in the failed transaction is told the same, and not just that it has failed.
-fn unheard() -> Option<Error> {
-    let now = clock::transaction_started_at();
-    UNHEARD.with_borrow(|told| told.as_ref().filter(|(started, _)| *started == now).map(|(_, error)| error.clone()))
+/// A client whose COMMIT fails takes its transaction to be over, and PostgreSQL's COMMIT makes it so. But a summons can be heard
+/// when the message was read and the command has yet to run: then the session would be left in a failed transaction.
+fn end_with_commit() {
+    let has_yet_to_run = !session::commit_runs() && process::statement().is_some_and(|text| is_commit(&text));
+    if has_yet_to_run && xact::in_block() {
+        xact::end_block();
+    }
+}
+
+fn is_commit(text: &str) -> bool {
+    let words: Vec<&str> = text.trim().trim_end_matches(';').split_whitespace().collect();
+    let is = |word: &str, keywords: &[&str]| keywords.iter().any(|keyword| word.eq_ignore_ascii_case(keyword));
+    match words.as_slice() {
+        [first] => is(first, &["commit", "end"]),
+        [first, second] => is(first, &["commit", "end"]) && is(second, &["work", "transaction"]),
+        _ => false,
+    }
 }
 
 /// From here on this process can be told to give way.

@@ -259,10 +259,13 @@ pub fn was_ended() -> bool {
     ENDED.load(Ordering::Acquire)
 }
 
-/// Whether a statement of the client's is being dealt with: its text is at hand.
-pub fn is_in_statement() -> bool {
-    // SAFETY: a variable of this process.
-    unsafe { !pg_sys::debug_query_string.is_null() }
+/// The text of what the client has sent, while it is being dealt with.
+pub fn statement() -> Option<String> {
+    // SAFETY: a variable of this process: null, or a string that lives as long as the message.
+    unsafe {
+        let text = pg_sys::debug_query_string;
+        (!text.is_null()).then(|| std::ffi::CStr::from_ptr(text).to_string_lossy().into_owned())
+    }
 }
 
 /// This transaction heard a summons.

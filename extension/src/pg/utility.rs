@@ -118,6 +118,16 @@ unsafe extern "C-unwind" fn after(utility: *mut Utility) {
 }
 
 impl Utility {
+    /// Whether it is COMMIT, by any of its names.
+    pub fn is_commit(&self) -> bool {
+        // SAFETY: a utility statement's own node; its tag says what it is.
+        unsafe {
+            let node = (*self.statement).utilityStmt;
+            (*node).type_ == pg_sys::NodeTag::T_TransactionStmt
+                && (*node.cast::<pg_sys::TransactionStmt>()).kind == pg_sys::TransactionStmtKind::TRANS_STMT_COMMIT
+        }
+    }
+
     fn node(&self) -> *mut pg_sys::Node {
         // SAFETY: the hook is only called with utility statements.
         unsafe { (*self.statement).utilityStmt }
