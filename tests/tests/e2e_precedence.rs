@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use gcs::playground::NodeNumber;
 use postgres::{Client, Error};
+use postgres_r_tests::harness::stopped::Stopped;
 use postgres_r_tests::harness::{self, Group, node, wait};
 
 /// Design: a deadlock between the gate and a lock is resolved within this.
@@ -124,6 +125,32 @@ fn a_transaction_that_swallows_the_error_cannot_commit() {
         assert_lost(&swallower.join().unwrap(), &["node1", "position"]);
     });
     harness::assert_equal(&group);
+}
+
+/// Clients take a failed COMMIT for the end of the transaction, and send BEGIN.
+#[test]
+fn a_commit_that_loses_before_it_runs_ends_its_block() {
+    let group = harness::shared();
+    make_table(&group, "committing");
+    let mut client = holder(&group, "BEGIN; UPDATE committing SET x = 1 WHERE id = 3; SAVEPOINT s; SELECT 1");
+    let pid: i32 = client.query_one("SELECT pg_backend_pid()", &[]).unwrap().get(0);
+    let stopped = Stopped::remote_backends(&group, node(2));
+    group.execute(node(1), "UPDATE committing SET x = 2 WHERE id = 3");
+    // It takes a while to read, so that the summons comes when the message is there and its command has yet to run.
+    let slow_to_parse = format!("{}COMMIT", " ".repeat(300 << 20));
+    let error = thread::scope(|scope| {
+        let committing = scope.spawn(|| client.batch_execute(&slow_to_parse).unwrap_err());
+        wait::until("the message was read", Duration::from_secs(20), || {
+            let active = format!("SELECT count(*) FROM pg_stat_activity WHERE pid = {pid} AND state = 'active'");
+            if group.value(node(2), &active) == "1" { Ok(()) } else { Err("not yet".to_owned()) }
+        });
+        drop(stopped);
+        committing.join().unwrap()
+    });
+    assert_lost(&error, &["node1", "position"]);
+    client.batch_execute("BEGIN; UPDATE committing SET x = x + 1 WHERE id = 3; COMMIT").unwrap();
+    group.settle();
+    assert_eq!(group.values("SELECT x FROM committing WHERE id = 3"), ["3", "3", "3"]);
 }
 
 #[test]
