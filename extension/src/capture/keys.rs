@@ -239,11 +239,14 @@ impl Keys<'_> {
         self.unique(at, index, key, guard);
     }
 
-    /// A value leaves an index. Where foreign keys point, nothing keeps a remote backend from inserting a child meanwhile. (A child
-    /// whose key can't be told meets our relation key, which is as old as our look for children.)
+    /// A value leaves an index. Where foreign keys point, nothing keeps a remote backend from inserting a child meanwhile; a
+    /// child whose key can't be told says so by the key of our whole table.
     fn lose(&mut self, at: usize, index: &Index, key: IndexKey) {
         let is_guarded = index.is_immediate && !index.is_referenced;
         let guard = if is_guarded { self.held } else { Guard::Since((self.base)()) };
+        if index.is_referenced {
+            self.push(self.known.relation_key, Strength::Shared, guard, RELATION);
+        }
         self.unique(at, index, key, guard);
     }
 
