@@ -26,7 +26,8 @@ impl Open {
     pub fn by_oid(oid: Oid, lock: Lock) -> Option<Open> {
         // SAFETY: takes the lock first, then looks; gives null where nothing is there.
         let raw = unsafe { pg_sys::try_relation_open(oid, lock as pg_sys::LOCKMODE) };
-        (!raw.is_null()).then_some(Open(raw))
+        // An `Open` of null must not even be made: it would be closed.
+        (!raw.is_null()).then(|| Open(raw))
     }
 
     pub fn oid(&self) -> Oid {
