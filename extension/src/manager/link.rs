@@ -53,7 +53,7 @@ impl Link {
     }
 
     pub fn watch_by(&self, set: &mut WaitSet) {
-        set.watch(Some(&self.socket));
+        set.watch(0, Some(&self.socket));
     }
 
     pub fn wants_to_write(&self) -> bool {

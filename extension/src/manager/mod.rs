@@ -28,7 +28,7 @@ use crate::apply;
 use crate::commit;
 use crate::error;
 use crate::guc;
-use crate::pg::latch::WaitSet;
+use crate::pg::latch::{Interest, SOCKETS, WaitSet};
 use crate::pg::worker::{self, Kind};
 use crate::pg::{interrupt, log, process};
 use crate::session;
@@ -171,7 +171,8 @@ impl Manager {
                 (!self.stalled, link.wants_to_write())
             }
         };
-        let happened = self.wait.wait(read, write, timeout);
+        let wanted = Interest { readable: read, writable: write };
+        let [happened, _] = self.wait.wait([wanted, Interest::NOTHING], timeout);
         self.unread |= happened.readable;
     }
 
@@ -225,7 +226,7 @@ impl Manager {
     fn drop_link(&mut self) {
         let was_up = matches!(self.connection, Connection::Up(_));
         self.area.state.set_writable(false, false);
-        self.wait.watch(None);
+        self.wait.watch(0, None);
         self.dispatch.link_lost();
         self.stalled = false;
         self.unread = false;
@@ -438,7 +439,7 @@ impl Manager {
             }
             state.serving_changed.broadcast();
         }
-        self.wait.wait(false, false, None);
+        self.wait.wait([Interest::NOTHING; SOCKETS], None);
     }
 }
 

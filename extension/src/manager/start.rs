@@ -15,6 +15,7 @@ use super::link::LinkError;
 use super::{Connection, Manager, launcher};
 use crate::error::{self, Error};
 use crate::guc;
+use crate::pg::latch::{Interest, SOCKETS};
 use crate::pg::{catalog, interrupt, log, origin, process, query, xact};
 use crate::shmem::Phase;
 
@@ -69,7 +70,8 @@ impl Manager {
             if quorum_seen.elapsed() >= QUORUM_TIMEOUT || started.elapsed() >= ORDER_TIMEOUT {
                 return Err(error::no_quorum());
             }
-            let happened = self.wait.wait(!self.stalled, false, Some(Duration::from_millis(100)));
+            let wanted = if self.stalled { Interest::NOTHING } else { Interest::READABLE };
+            let [happened, _] = self.wait.wait([wanted, Interest::NOTHING], Some(Duration::from_millis(100)));
             self.unread |= happened.readable;
         }
         Ok(())
@@ -145,7 +147,8 @@ impl Manager {
             }
             self.keep_workers();
             let readable = !matches!(self.connection, Connection::Down { .. }) && !self.stalled;
-            let happened = self.wait.wait(readable, false, Some(Duration::from_millis(100)));
+            let wanted = if readable { Interest::READABLE } else { Interest::NOTHING };
+            let [happened, _] = self.wait.wait([wanted, Interest::NOTHING], Some(Duration::from_millis(100)));
             self.unread |= happened.readable;
         }
         self.drop_link();
@@ -159,7 +162,7 @@ impl Manager {
             interrupt::check();
             self.area.gate.want_room(true);
             if self.area.gate.ahead() > 0 {
-                self.wait.wait(false, false, Some(Duration::from_millis(100)));
+                self.wait.wait([Interest::NOTHING; SOCKETS], Some(Duration::from_millis(100)));
             }
         }
     }

@@ -1,6 +1,6 @@
 //! Waiting and waking.
 
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, RawFd};
 use std::time::Duration;
 
 use pgrx::pg_sys;
@@ -52,77 +52,129 @@ fn timeout_ms(timeout: Duration) -> i64 {
     timeout.as_micros().div_ceil(1000).min(i32::MAX as u128) as i64
 }
 
-/// The latch, the postmaster's death and one socket, watched together. The manager waits on nothing else.
+/// How many sockets a [`WaitSet`] can watch.
+pub const SOCKETS: usize = 2;
+
+/// Which combinations of sockets there are: a bit for each socket.
+const COMBINATIONS: usize = 1 << SOCKETS;
+
+/// This process's latch, the postmaster's death and up to two sockets, watched together. The manager waits on nothing else.
+///
+/// PostgreSQL's event sets cannot forget a descriptor, and report a hang-up on each one they hold, wanted or not. So there is an
+/// event set for each combination of sockets, and a wait uses the one with those of which anything is wanted.
 pub struct WaitSet {
-    without_socket: *mut pg_sys::WaitEventSet,
-    with_socket: Option<(*mut pg_sys::WaitEventSet, i32)>,
+    sockets: [Option<RawFd>; SOCKETS],
+    /// By combination. Sockets that are not there are in none.
+    sets: [EventSet; COMBINATIONS],
 }
 
-#[derive(Clone, Copy, Debug, Default)]
+impl Default for WaitSet {
+    fn default() -> Self {
+        let sockets = [None; SOCKETS];
+        WaitSet { sockets, sets: std::array::from_fn(|combination| EventSet::create(sockets, combination)) }
+    }
+}
+
+/// What to wait for on a socket.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Interest {
+    pub readable: bool,
+    pub writable: bool,
+}
+
+/// What a wait found on a socket.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Happened {
     pub readable: bool,
     pub writable: bool,
 }
 
-impl Default for WaitSet {
-    fn default() -> Self {
-        WaitSet { without_socket: create(None).0, with_socket: None }
-    }
+impl Interest {
+    pub const NOTHING: Interest = Interest { readable: false, writable: false };
+    pub const READABLE: Interest = Interest { readable: true, writable: false };
 }
 
 impl WaitSet {
-    /// Watches another socket, or none. An event set cannot forget a descriptor, so this makes a new one.
-    pub fn watch(&mut self, socket: Option<&Socket>) {
-        if let Some((set, _)) = self.with_socket.take() {
-            // SAFETY: made by `create`, freed once.
-            unsafe { pg_sys::FreeWaitEventSet(set) };
+    /// Watches `socket`, or none, as the socket number `index` from now on. No wait may come after the socket was closed, unless
+    /// `watch` has replaced it.
+    pub fn watch(&mut self, index: usize, socket: Option<&Socket>) {
+        self.sockets[index] = socket.map(AsRawFd::as_raw_fd);
+        for (combination, set) in self.sets.iter_mut().enumerate().filter(|(combination, _)| has(*combination, index)) {
+            std::mem::replace(set, EventSet::create(self.sockets, combination)).free();
         }
-        self.with_socket = socket.map(|socket| create(Some(socket)));
     }
 
-    /// Waits for the latch, the socket to be readable, or writable, if so wanted. The latch is reset.
-    pub fn wait(&self, want_readable: bool, want_writable: bool, timeout: Option<Duration>) -> Happened {
-        // Not watched when nothing is wanted: a hang-up would be reported over and over.
-        let set = match self.with_socket {
-            Some((set, position)) if want_readable || want_writable => {
-                let readable = if want_readable { pg_sys::WL_SOCKET_READABLE } else { 0 };
-                let writable = if want_writable { pg_sys::WL_SOCKET_WRITEABLE } else { 0 };
-                // SAFETY: `position` came from AddWaitEventToSet on this set.
-                unsafe { pg_sys::ModifyWaitEvent(set, position, readable | writable, std::ptr::null_mut()) };
-                set
-            }
-            _ => self.without_socket,
-        };
-        // SAFETY: zeroes are valid for this plain struct, which WaitEventSetWait fills.
-        let mut events: [pg_sys::WaitEvent; 4] = unsafe { std::mem::zeroed() };
-        let timeout = timeout.map_or(-1, timeout_ms);
-        // SAFETY: the set is ours; `events` has as many entries as we say; MyLatch is valid in a background worker.
-        let count = unsafe {
-            let count =
-                pg_sys::WaitEventSetWait(set, timeout, events.as_mut_ptr(), events.len() as i32, pg_sys::PG_WAIT_EXTENSION);
-            pg_sys::ResetLatch(pg_sys::MyLatch);
-            count
-        };
-        let mut happened = Happened::default();
-        for event in &events[..count as usize] {
-            happened.readable |= event.events & pg_sys::WL_SOCKET_READABLE != 0;
-            happened.writable |= event.events & pg_sys::WL_SOCKET_WRITEABLE != 0;
-        }
-        happened
+    /// Waits for the latch, and for each socket to be what is wanted of it. Resets the latch. Interrupts are not served here.
+    pub fn wait(&self, wanted: [Interest; SOCKETS], timeout: Option<Duration>) -> [Happened; SOCKETS] {
+        let is_wanted = |&index: &usize| wanted[index] != Interest::NOTHING;
+        let combination = (0..SOCKETS).filter(is_wanted).map(|index| 1 << index).sum::<usize>();
+        self.sets[combination].wait(wanted, timeout)
     }
 }
 
-fn create(socket: Option<&Socket>) -> (*mut pg_sys::WaitEventSet, i32) {
-    let nothing = std::ptr::null_mut();
-    // SAFETY: allocated in TopMemoryContext, so it lives until freed; MyLatch is valid; the socket is open.
-    unsafe {
-        let set = pg_sys::CreateWaitEventSet(pg_sys::TopMemoryContext, 3);
-        pg_sys::AddWaitEventToSet(set, pg_sys::WL_LATCH_SET, pg_sys::PGINVALID_SOCKET, pg_sys::MyLatch, nothing);
-        pg_sys::AddWaitEventToSet(set, pg_sys::WL_EXIT_ON_PM_DEATH, pg_sys::PGINVALID_SOCKET, std::ptr::null_mut(), nothing);
-        let position = socket.map_or(-1, |socket| {
-            let events = pg_sys::WL_SOCKET_READABLE;
-            pg_sys::AddWaitEventToSet(set, events, socket.as_raw_fd(), std::ptr::null_mut(), nothing)
-        });
-        (set, position)
+/// Whether a combination has the socket number `index`.
+fn has(combination: usize, index: usize) -> bool {
+    combination & (1 << index) != 0
+}
+
+/// One of PostgreSQL's event sets: the latch, the postmaster's death and a combination of sockets.
+struct EventSet {
+    raw: *mut pg_sys::WaitEventSet,
+    /// The place in it of each socket that it has.
+    positions: [Option<i32>; SOCKETS],
+}
+
+impl EventSet {
+    fn create(sockets: [Option<RawFd>; SOCKETS], combination: usize) -> EventSet {
+        let nothing = std::ptr::null_mut();
+        let mut positions = [None; SOCKETS];
+        // SAFETY: allocated in TopMemoryContext, so it lives until freed; MyLatch is valid; the sockets are open.
+        let raw = unsafe {
+            let raw = pg_sys::CreateWaitEventSet(pg_sys::TopMemoryContext, 2 + SOCKETS as i32);
+            pg_sys::AddWaitEventToSet(raw, pg_sys::WL_LATCH_SET, pg_sys::PGINVALID_SOCKET, pg_sys::MyLatch, nothing);
+            let no_latch = std::ptr::null_mut();
+            pg_sys::AddWaitEventToSet(raw, pg_sys::WL_EXIT_ON_PM_DEATH, pg_sys::PGINVALID_SOCKET, no_latch, nothing);
+            for (index, socket) in sockets.into_iter().enumerate() {
+                if has(combination, index) {
+                    positions[index] = socket
+                        .map(|socket| pg_sys::AddWaitEventToSet(raw, pg_sys::WL_SOCKET_READABLE, socket, no_latch, nothing));
+                }
+            }
+            raw
+        };
+        EventSet { raw, positions }
+    }
+
+    fn wait(&self, wanted: [Interest; SOCKETS], timeout: Option<Duration>) -> [Happened; SOCKETS] {
+        for (position, wanted) in self.positions.iter().zip(wanted) {
+            if let Some(position) = *position {
+                let readable = if wanted.readable { pg_sys::WL_SOCKET_READABLE } else { 0 };
+                let writable = if wanted.writable { pg_sys::WL_SOCKET_WRITEABLE } else { 0 };
+                // SAFETY: the place came from AddWaitEventToSet on this set; something is wanted of a socket that is in it.
+                // Does nothing if that is what the set watches for already.
+                unsafe { pg_sys::ModifyWaitEvent(self.raw, position, readable | writable, std::ptr::null_mut()) };
+            }
+        }
+        let mut events = [pg_sys::WaitEvent::default(); 2 + SOCKETS];
+        let (room, timeout) = (events.len() as i32, timeout.map_or(-1, timeout_ms));
+        // SAFETY: the set is alive; `events` has as many entries as we say; MyLatch is valid in a background worker.
+        let count = unsafe {
+            let count = pg_sys::WaitEventSetWait(self.raw, timeout, events.as_mut_ptr(), room, pg_sys::PG_WAIT_EXTENSION);
+            pg_sys::ResetLatch(pg_sys::MyLatch);
+            count
+        };
+        let mut happened = [Happened::default(); SOCKETS];
+        for event in &events[..usize::try_from(count).unwrap_or(0)] {
+            if let Some(index) = self.positions.iter().position(|&position| position == Some(event.pos)) {
+                happened[index].readable |= event.events & pg_sys::WL_SOCKET_READABLE != 0;
+                happened[index].writable |= event.events & pg_sys::WL_SOCKET_WRITEABLE != 0;
+            }
+        }
+        happened
+    }
+
+    fn free(self) {
+        // SAFETY: made by `create`; taken by value, so it is freed once.
+        unsafe { pg_sys::FreeWaitEventSet(self.raw) };
     }
 }
