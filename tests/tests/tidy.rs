@@ -139,6 +139,18 @@ fn unsafe_code_stands_only_inside_the_fence() {
 }
 
 #[test]
+fn the_fence_calls_nobody_above_it_by_name() {
+    let mut wrong = Vec::new();
+    for (path, text) in files(".rs").into_iter().filter(|(path, _)| path.starts_with("extension/src/pg/")) {
+        let names_above = |line: &str| code(line).replace("crate::pg::", "").contains("crate::");
+        for (number, line) in text.lines().enumerate().filter(|(_, line)| names_above(line)) {
+            wrong.push(format!("{path}:{}: {}", number + 1, line.trim()));
+        }
+    }
+    assert_none(wrong, "extension/src/pg/ is below everything: let who wants to know register a listener with it:");
+}
+
+#[test]
 fn every_module_opens_with_an_essay() {
     let wrong = files(".rs").into_iter().filter(|(_, text)| !text.starts_with("//! "));
     let wrong = wrong.map(|(path, _)| path).filter(|path| path != "extension/src/bin/pgrx_embed.rs").collect();

@@ -32,7 +32,7 @@ use gcs_writeset::{Key, KeyGroup};
 use crate::pg::execution::{self, Execution};
 use crate::pg::relation::Oid;
 use crate::pg::tempfile::TempFile;
-use crate::pg::{lookup, privilege, rowlock, subtransaction};
+use crate::pg::{self, lookup, privilege, rowlock, setval, subtransaction};
 use crate::relations::{self, Identity};
 use crate::session;
 use buffer::Entry;
@@ -134,6 +134,8 @@ pub fn init() {
             }
         },
     });
+    pg::trigger::on_row(pg::trigger::Listener { is_wanted, row: trigger::on_row });
+    setval::on_setval(setval::Listener { redirects: runs_queries_of_users, orders: is_wanted });
     rowlock::on_lock(locks::on_lock);
     lookup::on_lookup(reads::on_lookup);
     statement::init();

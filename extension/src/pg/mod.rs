@@ -34,7 +34,7 @@ pub mod role;
 pub mod rowlock;
 pub mod sequence;
 pub mod setting;
-mod setval;
+pub mod setval;
 pub mod shmem;
 pub mod snapshot;
 pub mod socket;

@@ -3,6 +3,8 @@
 //! PostgreSQL's setval counts at once and for good, on one node, whatever becomes of its transaction. That would put the node's values
 //! where another's are. So calls of it, as they are analysed, become calls of a function of ours with the same arguments.
 
+use std::sync::OnceLock;
+
 use pgrx::pg_sys;
 use pgrx::pg_sys::NodeTag as Tag;
 use pgrx::pg_sys::panic::ErrorReport;
@@ -12,6 +14,21 @@ use super::definition::quoted;
 use super::relation::{Entry, Oid, Persistence, RelationKind, entry};
 use super::role::Acting;
 use super::{sequence, utility};
+
+#[derive(Clone, Copy)]
+pub struct Listener {
+    /// Whether calls of setval in the query that is being analysed are to become calls of our function.
+    pub redirects: fn() -> bool,
+    /// Whether our function, for a permanent sequence, is to run the ALTER SEQUENCE. Else it does what setval does.
+    pub orders: fn() -> bool,
+}
+
+static LISTENER: OnceLock<Listener> = OnceLock::new();
+
+/// Asks `listener` what is to become of calls of setval. Once, while libraries are preloaded; without it they stay as they are.
+pub fn on_setval(listener: Listener) {
+    let _ = LISTENER.set(listener);
+}
 
 unsafe extern "C-unwind" {
     /// Of nodes/nodeFuncs.h, which pgrx does not bind.
@@ -27,7 +44,7 @@ type Walker = unsafe extern "C-unwind" fn(*mut pg_sys::Node, *mut std::ffi::c_vo
 /// `query` must be the result of analysis, ours to change.
 #[pgrx::pg_guard]
 pub(super) unsafe extern "C-unwind" fn redirect(query: *mut pg_sys::Query) {
-    if crate::capture::runs_queries_of_users() {
+    if LISTENER.get().is_some_and(|listener| (listener.redirects)()) {
         // SAFETY: by contract.
         unsafe { walk(query.cast(), std::ptr::null_mut()) };
     }
@@ -102,7 +119,9 @@ pub unsafe extern "C-unwind" fn postgres_r_setval(fcinfo: pg_sys::FunctionCallIn
 }
 
 fn is_ordered(entry: &Entry) -> bool {
-    entry.kind == RelationKind::Sequence && entry.persistence == Persistence::Permanent && crate::capture::is_wanted()
+    entry.kind == RelationKind::Sequence
+        && entry.persistence == Persistence::Permanent
+        && LISTENER.get().is_some_and(|listener| (listener.orders)())
 }
 
 /// As the sequence's owner: setval needs no more than UPDATE.

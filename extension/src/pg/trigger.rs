@@ -5,12 +5,27 @@
 //! fire first: what user triggers change comes behind the row that fired them.
 
 use std::ffi::CStr;
+use std::sync::OnceLock;
 
 use pgrx::pg_sys;
 
 use super::relation::{Oid, Open, Row, Table};
 
 const NAME: &CStr = c"\x01postgres_r";
+
+#[derive(Clone, Copy)]
+pub struct Listener {
+    /// Whether rows that this process changes are to be shown at all.
+    pub is_wanted: fn() -> bool,
+    pub row: fn(&RowEvent<'_>),
+}
+
+static LISTENER: OnceLock<Listener> = OnceLock::new();
+
+/// Shows every row that a capture trigger fires for to `listener`. Once, while libraries are preloaded.
+pub fn on_row(listener: Listener) {
+    let _ = LISTENER.set(listener);
+}
 
 /// A call of the trigger function for a row.
 pub struct RowEvent<'a> {
@@ -53,11 +68,10 @@ pub unsafe extern "C-unwind" fn postgres_r_capture(fcinfo: pg_sys::FunctionCallI
                 "function \"capture\" was not called by trigger manager"
             );
         }
-        if !crate::capture::is_wanted() {
-            return pg_sys::Datum::null();
+        if let Some(listener) = LISTENER.get().filter(|listener| (listener.is_wanted)()) {
+            let data = &*context.cast::<pg_sys::TriggerData>();
+            (listener.row)(&row_event(data, data.tg_event & pg_sys::TRIGGER_EVENT_OPMASK));
         }
-        let data = &*context.cast::<pg_sys::TriggerData>();
-        crate::capture::trigger::on_row(&row_event(data, data.tg_event & pg_sys::TRIGGER_EVENT_OPMASK));
     }
     pg_sys::Datum::null()
 }
