@@ -329,7 +329,6 @@ fn give_up(slot: &Slot) {
 }
 
 fn clean_up() {
-    session::transaction_ends();
     capture::reset();
     retry::reset();
     token::forget();
@@ -386,30 +385,8 @@ fn truth_about(report: &Report) -> Option<Error> {
         if by_end {
             database.state.counters.sessions_ended.one();
         }
-        if report.level() == Level::Error {
-            end_with_commit();
-        }
         lost_to(database, winner)
     })
-}
-
-/// A client whose COMMIT fails takes its transaction to be over, and PostgreSQL's COMMIT makes it so. But a summons can be heard
-/// when the message was read and the command has yet to run: then the session would be left in a failed transaction.
-fn end_with_commit() {
-    let has_yet_to_run = !session::commit_runs() && process::statement().is_some_and(|text| is_commit(&text));
-    if has_yet_to_run && xact::in_block() {
-        xact::end_block();
-    }
-}
-
-fn is_commit(text: &str) -> bool {
-    let words: Vec<&str> = text.trim().trim_end_matches(';').split_whitespace().collect();
-    let is = |word: &str, keywords: &[&str]| keywords.iter().any(|keyword| word.eq_ignore_ascii_case(keyword));
-    match words.as_slice() {
-        [first] => is(first, &["commit", "end"]),
-        [first, second] => is(first, &["commit", "end"]) && is(second, &["work", "transaction"]),
-        _ => false,
-    }
 }
 
 /// From here on this process can be told to give way.

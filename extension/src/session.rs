@@ -28,23 +28,8 @@ enum Part {
 
 thread_local! {
     static PART: Cell<Part> = const { Cell::new(Part::Session) };
-    /// COMMIT is more than a message that was read: from here on its failure ends the transaction.
-    static COMMIT_RUNS: Cell<bool> = const { Cell::new(false) };
     /// The table's version and the index of this process's database in it.
     static FOUND: Cell<(u64, Option<usize>)> = const { Cell::new((u64::MAX, None)) };
-}
-
-/// The command of a COMMIT runs.
-pub fn commit_begins() {
-    COMMIT_RUNS.set(true);
-}
-
-pub fn commit_runs() -> bool {
-    COMMIT_RUNS.get()
-}
-
-pub fn transaction_ends() {
-    COMMIT_RUNS.set(false);
 }
 
 /// A background worker of ours says which it is.

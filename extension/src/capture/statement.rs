@@ -100,9 +100,6 @@ fn before(utility: &mut Utility) {
     if !session::replicated() {
         return;
     }
-    if utility.is_commit() {
-        session::commit_begins();
-    }
     // One that failed left this behind.
     LOCKING.set(None);
     let is_whole = !utility.is_subcommand() && touched::start(subtransaction::level());

@@ -82,9 +82,3 @@ fn in_own_memory(work: impl FnOnce()) {
         pg_sys::MemoryContextDelete(context);
     }
 }
-
-/// Whether this process waits for a heavyweight lock.
-pub fn waiting_for_lock() -> bool {
-    // SAFETY: null or this process's own entry; the pointer is only compared.
-    unsafe { pg_sys::MyProc.as_ref() }.is_some_and(|process| !process.waitLock.is_null())
-}

@@ -7,7 +7,8 @@ use pgrx::pg_sys;
 
 use super::list;
 use super::relation::Oid;
-use super::{lookup, rowlock};
+use super::statement::ends_block;
+use super::{lookup, rowlock, summons};
 
 #[derive(Clone, Copy)]
 pub struct Listener {
@@ -185,6 +186,11 @@ unsafe extern "C-unwind" fn analyse(
 ) {
     // SAFETY: passes on what we were given.
     unsafe {
+        if ends_block((*query).utilityStmt) {
+            summons::statement_ends_block();
+        } else {
+            summons::statement_is_known();
+        }
         tell_analysed();
         super::setval::redirect(query);
         if let Some(previous) = HOOKS.get().and_then(|hooks| hooks.analyse) {

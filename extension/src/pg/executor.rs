@@ -4,6 +4,8 @@ use std::sync::OnceLock;
 
 use pgrx::pg_sys;
 
+use super::summons;
+
 struct Hook {
     before: fn(bool),
     previous: pg_sys::ExecutorStart_hook_type,
@@ -32,6 +34,7 @@ unsafe extern "C-unwind" {
 unsafe extern "C-unwind" fn on_start(query: *mut pg_sys::QueryDesc, flags: std::ffi::c_int) {
     // SAFETY: passes on what we were given.
     unsafe {
+        summons::statement_is_known();
         tell_start(query);
         HOOK.get().and_then(|hook| hook.previous).unwrap_or(start_by_postgres)(query, flags);
     }

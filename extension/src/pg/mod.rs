@@ -40,6 +40,7 @@ pub mod snapshot;
 pub mod socket;
 pub mod statement;
 pub mod subtransaction;
+mod summons;
 pub mod tempfile;
 pub mod timer;
 pub mod trigger;

@@ -1,10 +1,11 @@
 //! Processes: their places in PostgreSQL's process array, who they are, and how to make one notice something.
 
 use std::cell::RefCell;
-use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 
 use pgrx::pg_sys;
 use pgrx::prelude::*;
+
+pub use super::summons::{Summons, forget_summons, install_summons, was_ended, was_summoned};
 
 /// A place in the process array; a process has one for life, and the next process gets it after.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -117,7 +118,7 @@ pub fn still_in(holder: &Holder) -> bool {
         .is_some_and(|process| unsafe { (*process).lxid == holder.transaction.0 && (*process).pid == holder.pid })
 }
 
-/// Asks the process to look at its slot (see [`install_summons`]). A process without the handler ignores it.
+/// Signals the process: its handler (see [`super::summons`]) asks what is meant. A process without the handler ignores the signal.
 pub fn summon(holder: &Holder) {
     // SAFETY: a plain system call; SIGUSR2 is ignored by every PostgreSQL process that does not expect it, but for
     // walsenders and the postmaster's children with other duties, which never hold locks of user tables in a transaction.
@@ -188,116 +189,11 @@ pub fn writers_in(database: pg_sys::Oid) -> usize {
     count
 }
 
-/// What a summoned process is to do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Summons {
-    /// It was not meant.
-    Nothing,
-    /// Cancel what it runs. An idle session learns at its next statement.
-    Cancel,
-    /// If it is idle, end the session; else cancel what it runs.
-    End,
-}
-
-static SUMMONED: AtomicBool = AtomicBool::new(false);
-static ENDED: AtomicBool = AtomicBool::new(false);
-static HEARING: AtomicPtr<()> = AtomicPtr::new(std::ptr::null_mut());
-
-/// Installs a handler for [`summon`]: `hear` says what to do. It runs inside of a signal handler: atomics only.
-pub fn install_summons(hear: fn() -> Summons) {
-    HEARING.store(hear as *mut (), Ordering::Release);
-    // SAFETY: the handler does only what PostgreSQL's own handlers do.
-    unsafe { pg_sys::pqsignal(libc::SIGUSR2, Some(on_summons)) };
-}
-
-unsafe extern "C-unwind" fn on_summons(_signal: i32) {
-    let hearing = HEARING.load(Ordering::Acquire);
-    if hearing.is_null() {
-        return;
-    }
-    // SAFETY: only ever stored from a `fn() -> Summons`.
-    let hear: fn() -> Summons = unsafe { std::mem::transmute(hearing) };
-    // SAFETY: errno is this thread's own.
-    let errno = unsafe { *libc::__errno_location() };
-    let summons = hear();
-    if summons == Summons::End && is_idle() {
-        ENDED.store(true, Ordering::Release);
-        // SAFETY: what die() does.
-        unsafe {
-            pg_sys::InterruptPending = 1;
-            pg_sys::ProcDiePending = 1;
-        }
-    } else if summons != Summons::Nothing {
-        SUMMONED.store(true, Ordering::Release);
-        // SAFETY: what StatementCancelHandler does.
-        unsafe {
-            pg_sys::InterruptPending = 1;
-            pg_sys::QueryCancelPending = 1;
-        }
-    }
-    raw_set_my_latch();
-    // SAFETY: as above.
-    unsafe { *libc::__errno_location() = errno };
-}
-
-/// In a transaction, and waiting for the client; or track_activities is off, and nobody knows.
-fn is_idle() -> bool {
-    // SAFETY: null or this process's own entry, written by nobody else.
-    let state = unsafe { pg_sys::MyBEEntry.as_ref() }.map(|entry| entry.st_state);
-    matches!(
-        state,
-        Some(
-            pg_sys::BackendState::STATE_IDLEINTRANSACTION
-                | pg_sys::BackendState::STATE_IDLEINTRANSACTION_ABORTED
-                | pg_sys::BackendState::STATE_DISABLED
-        )
-    )
-}
-
-/// This session is being ended by a summons, not by an administrator.
-pub fn was_ended() -> bool {
-    ENDED.load(Ordering::Acquire)
-}
-
-/// The text of what the client has sent, while it is being dealt with.
-pub fn statement() -> Option<String> {
-    // SAFETY: a variable of this process: null, or a string that lives as long as the message.
-    unsafe {
-        let text = pg_sys::debug_query_string;
-        (!text.is_null()).then(|| std::ffi::CStr::from_ptr(text).to_string_lossy().into_owned())
-    }
-}
-
-/// This transaction heard a summons.
-pub fn was_summoned() -> bool {
-    SUMMONED.load(Ordering::Acquire)
-}
-
-/// Forgets a summons that its transaction never noticed, so that the next transaction does not pay for it.
-pub fn forget_summons() {
-    if SUMMONED.swap(false, Ordering::AcqRel) {
-        // SAFETY: a flag of this process; clearing it is what PostgreSQL does between commands.
-        unsafe { pg_sys::QueryCancelPending = 0 };
-    }
-}
-
 fn proc_array_lock() -> *mut pg_sys::LWLock {
     /// ProcArrayLock is number 4 of lwlocknames.h.
     const PROC_ARRAY_LOCK: usize = 4;
     // SAFETY: MainLWLockArray holds all individually named locks.
     unsafe { &raw mut (*pg_sys::MainLWLockArray.add(PROC_ARRAY_LOCK)).lock }
-}
-
-mod raw {
-    unsafe extern "C" {
-        /// Declared again without pgrx's guard, which has no business in a signal handler.
-        pub fn SetLatch(latch: *mut pgrx::pg_sys::Latch);
-    }
-}
-
-fn raw_set_my_latch() {
-    // SAFETY: MyLatch is valid once signals are unblocked; SetLatch is async-signal-safe.
-    unsafe { raw::SetLatch(pg_sys::MyLatch) };
 }
 
 thread_local! {

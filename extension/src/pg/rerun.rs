@@ -18,6 +18,8 @@ use std::sync::OnceLock;
 use cee_scape::call_with_sigsetjmp;
 use pgrx::{PgSqlErrorCode, pg_sys};
 
+use super::summons;
+
 /// Who decides.
 #[derive(Clone, Copy)]
 pub struct Policy {
@@ -112,6 +114,8 @@ unsafe extern "C-unwind" fn run(
     count: u64,
     once: bool,
 ) {
+    // A portal of which more rows are fetched comes by no other hook.
+    summons::statement_is_known();
     // SAFETY: passes on what we were given.
     unsafe {
         if once && count == 0 && !TRYING.get() && is_wanted(query) {

@@ -82,6 +82,22 @@ pub(super) unsafe fn command_tag(node: *mut pg_sys::Node) -> String {
     unsafe { CStr::from_ptr(pg_sys::GetCommandTagName(pg_sys::CreateCommandTag(node))).to_string_lossy().into_owned() }
 }
 
+/// Whether a statement ends the transaction block: COMMIT or ROLLBACK by any of their names, AND CHAIN or not.
+///
+/// # Safety
+/// `node` must be null or a parse tree.
+pub(super) unsafe fn ends_block(node: *const pg_sys::Node) -> bool {
+    // SAFETY: by contract; the tag says what the node is.
+    unsafe {
+        !node.is_null()
+            && (*node).type_ == Tag::T_TransactionStmt
+            && matches!(
+                (*node.cast::<pg_sys::TransactionStmt>()).kind,
+                pg_sys::TransactionStmtKind::TRANS_STMT_COMMIT | pg_sys::TransactionStmtKind::TRANS_STMT_ROLLBACK
+            )
+    }
+}
+
 /// # Safety
 /// `node` must be the parse tree of a utility statement.
 pub(super) unsafe fn classify(node: *mut pg_sys::Node) -> Class {

@@ -8,9 +8,9 @@ use std::sync::OnceLock;
 
 use pgrx::pg_sys;
 
-use super::list;
 use super::sequence::{self, Pending};
-use super::statement::{Class, classify, command_tag};
+use super::statement::{Class, classify, command_tag, ends_block};
+use super::{list, summons};
 
 #[derive(Clone, Copy)]
 pub struct Listener {
@@ -88,10 +88,19 @@ unsafe extern "C-unwind" fn process(
     let mut utility = Utility { statement, text, read_only_tree, context, pending: Pending::None, stage: Stage::Through };
     // SAFETY: passes on what we were given, but for a statement that `before` replaced by a copy.
     unsafe {
+        let is_end = ends_block(utility.node());
+        if is_end {
+            summons::statement_ends_block();
+        } else {
+            summons::statement_is_known();
+        }
         before(&mut utility);
         let (statement, read_only_tree) = (utility.statement, utility.read_only_tree);
         let run = HOOK.get().and_then(|hook| hook.previous).unwrap_or(run_by_postgres);
         run(statement, text, read_only_tree, context, params, environment, destination, completion);
+        if is_end {
+            summons::block_is_ending();
+        }
         after(&mut utility);
     }
 }
@@ -118,16 +127,6 @@ unsafe extern "C-unwind" fn after(utility: *mut Utility) {
 }
 
 impl Utility {
-    /// Whether it is COMMIT, by any of its names.
-    pub fn is_commit(&self) -> bool {
-        // SAFETY: a utility statement's own node; its tag says what it is.
-        unsafe {
-            let node = (*self.statement).utilityStmt;
-            (*node).type_ == pg_sys::NodeTag::T_TransactionStmt
-                && (*node.cast::<pg_sys::TransactionStmt>()).kind == pg_sys::TransactionStmtKind::TRANS_STMT_COMMIT
-        }
-    }
-
     fn node(&self) -> *mut pg_sys::Node {
         // SAFETY: the hook is only called with utility statements.
         unsafe { (*self.statement).utilityStmt }

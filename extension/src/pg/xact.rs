@@ -106,13 +106,6 @@ pub fn in_block() -> bool {
     unsafe { pg_sys::IsTransactionBlock() }
 }
 
-/// Lets the transaction block end with the ERROR that is being raised, as one in its COMMIT would. Inside of a block whose COMMIT
-/// has yet to run.
-pub fn end_block() {
-    // SAFETY: only changes what the block's state says is to come; by contract it is in progress.
-    unsafe { pg_sys::EndTransactionBlock(false) };
-}
-
 pub fn is_serializable() -> bool {
     // SAFETY: a variable of this process.
     unsafe { pg_sys::XactIsoLevel == pg_sys::XACT_SERIALIZABLE as i32 }
