@@ -127,30 +127,132 @@ fn a_transaction_that_swallows_the_error_cannot_commit() {
     harness::assert_equal(&group);
 }
 
-/// Clients take a failed COMMIT for the end of the transaction, and send BEGIN.
-#[test]
-fn a_commit_that_loses_before_it_runs_ends_its_block() {
-    let group = harness::shared();
-    make_table(&group, "committing");
-    let mut client = holder(&group, "BEGIN; UPDATE committing SET x = 1 WHERE id = 3; SAVEPOINT s; SELECT 1");
+/// A message that takes PostgreSQL a while to read.
+fn slow_to_read(text: &str) -> String {
+    format!("{}{text}", " ".repeat(300 << 20))
+}
+
+/// A session of node 2 has changed row 3 and sends `message`. While PostgreSQL reads it, node 1 changes the row, and the session is
+/// told to give way: the message is there and its command has yet to run. Gives the session's pid, and what `send` gave.
+fn lose_while_it_is_read<R: Send>(
+    group: &Group,
+    table: &str,
+    client: &mut Client,
+    send: impl FnOnce(&mut Client) -> R + Send,
+) -> (i32, R) {
+    make_table(group, table);
+    // The log need not have what follows.
+    client.batch_execute("SET log_min_error_statement = panic").unwrap();
+    client.batch_execute(&format!("BEGIN; UPDATE {table} SET x = 1 WHERE id = 3; SAVEPOINT s; SELECT 1")).unwrap();
     let pid: i32 = client.query_one("SELECT pg_backend_pid()", &[]).unwrap().get(0);
-    let stopped = Stopped::remote_backends(&group, node(2));
-    group.execute(node(1), "UPDATE committing SET x = 2 WHERE id = 3");
-    // It takes a while to read, so that the summons comes when the message is there and its command has yet to run.
-    let slow_to_parse = format!("{}COMMIT", " ".repeat(300 << 20));
-    let error = thread::scope(|scope| {
-        let committing = scope.spawn(|| client.batch_execute(&slow_to_parse).unwrap_err());
+    let stopped = Stopped::remote_backends(group, node(2));
+    group.execute(node(1), &format!("UPDATE {table} SET x = 2 WHERE id = 3"));
+    let sent = thread::scope(|scope| {
+        let sending = scope.spawn(|| send(client));
         wait::until("the message was read", Duration::from_secs(20), || {
-            let active = format!("SELECT count(*) FROM pg_stat_activity WHERE pid = {pid} AND state = 'active'");
-            if group.value(node(2), &active) == "1" { Ok(()) } else { Err("not yet".to_owned()) }
+            let state = state_of(group, pid);
+            if state == "active" { Ok(()) } else { Err(state) }
         });
         drop(stopped);
-        committing.join().unwrap()
+        sending.join().unwrap()
     });
-    assert_lost(&error, &["node1", "position"]);
-    client.batch_execute("BEGIN; UPDATE committing SET x = x + 1 WHERE id = 3; COMMIT").unwrap();
+    (pid, sent)
+}
+
+fn state_of(group: &Group, pid: i32) -> String {
+    group.value(node(2), &format!("SELECT state FROM pg_stat_activity WHERE pid = {pid}"))
+}
+
+/// The error comes a moment before the session is through with it.
+fn assert_becomes(group: &Group, pid: i32, wanted: &str) {
+    wait::until(wanted, Duration::from_secs(5), || {
+        let state = state_of(group, pid);
+        if state == wanted { Ok(()) } else { Err(state) }
+    });
+}
+
+/// Clients take a failed COMMIT for the end of the transaction, and send BEGIN.
+fn assert_ends_its_block(table: &str, commit: &str) {
+    let group = harness::shared();
+    let mut client = group.connect(node(2));
+    let message = slow_to_read(commit);
+    let (pid, sent) = lose_while_it_is_read(&group, table, &mut client, |client| client.batch_execute(&message));
+    assert_lost(&sent.unwrap_err(), &["node1", "position"]);
+    assert_becomes(&group, pid, "idle");
+    client.batch_execute(&format!("BEGIN; UPDATE {table} SET x = x + 1 WHERE id = 3; COMMIT")).unwrap();
     group.settle();
-    assert_eq!(group.values("SELECT x FROM committing WHERE id = 3"), ["3", "3", "3"]);
+    assert_eq!(group.values(&format!("SELECT x FROM {table} WHERE id = 3")), ["3", "3", "3"]);
+}
+
+#[test]
+fn a_commit_that_loses_before_it_runs_ends_its_block() {
+    assert_ends_its_block("committing", "COMMIT");
+}
+
+/// As on one server, where the transaction of a COMMIT AND CHAIN that fails has no successor.
+#[test]
+fn a_commit_and_chain_that_loses_before_it_runs_starts_no_other_transaction() {
+    assert_ends_its_block("chaining", "COMMIT AND CHAIN");
+}
+
+#[test]
+fn a_commit_is_known_whatever_stands_around_it() {
+    assert_ends_its_block("commented", "/* the end; */ -- of it\n; END WORK; -- ROLLBACK TO s");
+}
+
+#[test]
+fn a_commit_in_front_of_other_statements_ends_its_block() {
+    assert_ends_its_block("in_front", "COMMIT; SELECT 1");
+}
+
+#[test]
+fn a_prepared_commit_that_loses_before_it_runs_ends_its_block() {
+    let group = harness::shared();
+    let mut client = group.connect(node(2));
+    let message = slow_to_read("COMMIT");
+    let (pid, sent) = lose_while_it_is_read(&group, "prepared_commit", &mut client, |client| client.execute(&message, &[]));
+    assert_lost(&sent.unwrap_err(), &["node1", "position"]);
+    assert_becomes(&group, pid, "idle");
+    client.batch_execute("BEGIN; COMMIT").unwrap();
+    harness::assert_equal(&group);
+}
+
+#[test]
+fn a_rollback_is_not_told_that_its_transaction_lost() {
+    let group = harness::shared();
+    let mut client = group.connect(node(2));
+    let message = slow_to_read("ROLLBACK");
+    let (pid, sent) = lose_while_it_is_read(&group, "rolling_back", &mut client, |client| client.batch_execute(&message));
+    sent.unwrap();
+    assert_becomes(&group, pid, "idle");
+    harness::assert_equal(&group);
+}
+
+#[test]
+fn any_other_statement_that_loses_while_it_is_read_fails_before_it_runs() {
+    let group = harness::shared();
+    let mut client = group.connect(node(2));
+    let message = slow_to_read("SELECT pg_sleep(30)");
+    let start = Instant::now();
+    let (pid, sent) = lose_while_it_is_read(&group, "read_slowly", &mut client, |client| client.batch_execute(&message));
+    assert_lost(&sent.unwrap_err(), &["node1", "position"]);
+    assert!(start.elapsed() < Duration::from_secs(30), "{:?}", start.elapsed());
+    assert_becomes(&group, pid, "idle in transaction (aborted)");
+    client.batch_execute("ROLLBACK").unwrap();
+    harness::assert_equal(&group);
+}
+
+/// Its client cannot know which of them failed: the transaction is left as on one server.
+#[test]
+fn a_message_that_ends_in_commit_and_loses_before_leaves_a_failed_transaction() {
+    let group = harness::shared();
+    let mut client = group.connect(node(2));
+    let message = slow_to_read("SELECT 1; COMMIT");
+    let (pid, sent) = lose_while_it_is_read(&group, "together", &mut client, |client| client.batch_execute(&message));
+    assert_lost(&sent.unwrap_err(), &["node1", "position"]);
+    assert_becomes(&group, pid, "idle in transaction (aborted)");
+    client.batch_execute("ROLLBACK").unwrap();
+    harness::assert_equal(&group);
 }
 
 #[test]
