@@ -12,7 +12,8 @@ use gcs_writeset::{Key, Namespace};
 
 use crate::pg::index::Index;
 use crate::pg::invalidation;
-use crate::pg::relation::{Oid, Open, Table};
+use crate::pg::relation::{Oid, Open};
+use crate::pg::table::Table;
 
 /// Tables described at a time; at the bound all are forgotten and described again when needed.
 const TABLES_MAX: usize = 4096;

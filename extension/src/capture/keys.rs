@@ -4,8 +4,9 @@ use gcs_writeset::key::bytes_hash;
 use gcs_writeset::{Key, Namespace, Position};
 
 use super::buffer::{Guard, Strength};
-use crate::pg::index::{Coarse, ForeignKey, Index, IndexKey};
-use crate::pg::relation::Row;
+use crate::pg::foreign_key::{Coarse, ForeignKey};
+use crate::pg::index::{Index, IndexKey};
+use crate::pg::row::Row;
 use crate::pg::rowlock;
 use crate::relations::{self, Identity, Known};
 

@@ -224,7 +224,7 @@ impl Captured {
     }
 
     /// `(a, b)=(1, 2)` from the row image that brought the key.
-    fn key_text(&self, origin: &Entry, table: &crate::pg::relation::Table, attributes: &[usize]) -> Option<String> {
+    fn key_text(&self, origin: &Entry, table: &crate::pg::table::Table, attributes: &[usize]) -> Option<String> {
         let mut items = Items::new(self.body.definitions());
         while items.next().is_some() {}
         let item = self.body.item(origin.item, SHOWN_ITEM_BYTES_MAX);

@@ -13,7 +13,8 @@ use super::buffer::Command;
 use super::keys::{self, Change, Images, RowKey};
 use super::{base, transaction};
 use crate::pg::datum::TransmissionModes;
-use crate::pg::relation::{Open, Row};
+use crate::pg::relation::Open;
+use crate::pg::row::Row;
 use crate::pg::trigger::RowEvent;
 use crate::relations::{self, Known};
 

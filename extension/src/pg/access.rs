@@ -4,7 +4,7 @@ use std::sync::OnceLock;
 
 use pgrx::pg_sys;
 
-use super::relation::Oid;
+use super::names::Oid;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Happened {

@@ -1,26 +1,24 @@
 //! Shared catalogs, as far as the launcher needs them.
 
-use std::ffi::{CStr, CString};
+use std::ffi::CString;
 
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
+use super::names::{owned, valid};
 use super::origin::OriginId;
 
 /// Inside a transaction.
 pub fn database_oid(name: &str) -> Option<pg_sys::Oid> {
     let name = CString::new(name).ok()?;
     // SAFETY: missing_ok.
-    let oid = unsafe { pg_sys::get_database_oid(name.as_ptr(), true) };
-    (oid != pg_sys::InvalidOid).then_some(oid)
+    valid(unsafe { pg_sys::get_database_oid(name.as_ptr(), true) })
 }
 
 /// Inside a transaction.
 pub fn database_name(oid: pg_sys::Oid) -> Option<String> {
     // SAFETY: returns null or a palloc'd C string.
-    let name = unsafe { pg_sys::get_database_name(oid) };
-    // SAFETY: as above.
-    (!name.is_null()).then(|| unsafe { CStr::from_ptr(name) }.to_string_lossy().into_owned())
+    unsafe { owned(pg_sys::get_database_name(oid)) }
 }
 
 /// Whether the role may start and stop replication of the database. Inside a transaction.

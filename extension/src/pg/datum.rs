@@ -10,11 +10,11 @@ use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::{PgLogLevel, PgSqlErrorCode};
 
 use super::memory::Context;
+use super::names::owned;
 use super::relation::{self, Persistence};
 use super::setting::Scope;
-
-/// The first OID that initdb or a user may assign; below it every node has the same.
-const FIRST_UNPINNED_OID: u32 = 10_000;
+use super::types::{Kind, base_and_element, is_physical, type_kind};
+use super::varlena::{put_in_slices, with_varlena};
 
 /// Longest value that a 4-byte varlena header can hold.
 const VARLENA_BYTES_MAX: usize = 0x3fff_ffff - 4;
@@ -133,7 +133,7 @@ impl Codec {
         // SAFETY: the output function of the type, given a value of the type.
         unsafe {
             pg_sys::getTypeOutputInfo(self.typid, &mut output, &mut varlena);
-            relation::owned(pg_sys::OidOutputFunctionCall(output, datum))
+            owned(pg_sys::OidOutputFunctionCall(output, datum))
         }
     }
 
@@ -188,174 +188,6 @@ fn take_text(text: &TextForm, bytes: &[u8]) -> Result<pg_sys::Datum, DatumError>
         let input = std::ptr::from_ref(&text.input).cast_mut();
         pg_sys::InputFunctionCall(input, string.as_ptr().cast_mut(), text.io_param, text.typmod)
     })
-}
-
-/// Whether two datums point to the same value out of line, so that its bytes need not travel.
-///
-/// # Safety
-/// Both must be varlena datums.
-pub(super) unsafe fn same_external(a: pg_sys::Datum, b: pg_sys::Datum) -> bool {
-    const ON_DISK: u8 = 18;
-    const POINTER_BYTES: usize = 18;
-    // SAFETY: an external datum starts with 0x01 and its tag; an on-disk one has 18 bytes.
-    unsafe {
-        let (a, b) = (a.cast_mut_ptr::<u8>(), b.cast_mut_ptr::<u8>());
-        *a == 1
-            && *b == 1
-            && *a.add(1) == ON_DISK
-            && std::slice::from_raw_parts(a, POINTER_BYTES) == std::slice::from_raw_parts(b, POINTER_BYTES)
-    }
-}
-
-/// Whether two values have the same bytes as they stand: nothing is detoasted.
-///
-/// # Safety
-/// Both must be pointers to values of a type with this length.
-pub(super) unsafe fn same_bytes(a: pg_sys::Datum, b: pg_sys::Datum, typlen: i16) -> bool {
-    // SAFETY: by contract; `stored_length` says how many bytes there are.
-    unsafe {
-        let (a, b) = (a.cast_mut_ptr::<u8>(), b.cast_mut_ptr::<u8>());
-        let length = stored_length(a, typlen);
-        length == stored_length(b, typlen) && std::slice::from_raw_parts(a, length) == std::slice::from_raw_parts(b, length)
-    }
-}
-
-/// # Safety
-/// `start` must point to a value of a type with this length.
-unsafe fn stored_length(start: *const u8, typlen: i16) -> usize {
-    // SAFETY: by contract; the first byte tells the kinds of varlena header apart.
-    unsafe {
-        match (typlen, *start) {
-            (-1, 1) => pgrx::varsize_any(start.cast()),
-            (-1, first) if first & 1 == 1 => (first >> 1) as usize,
-            (-1, _) => (start.cast::<u32>().read_unaligned() >> 2) as usize,
-            (-2, _) => std::ffi::CStr::from_ptr(start.cast()).to_bytes().len(),
-            (length, _) => length as usize,
-        }
-    }
-}
-
-/// A long value that is stored out of line and plain is read piece by piece, so that it is in memory once, not twice. False if it
-/// is not such a one.
-///
-/// # Safety
-/// `datum` must be a varlena datum.
-unsafe fn put_in_slices(datum: pg_sys::Datum, out: &mut Vec<u8>) -> bool {
-    const SLICE_BYTES: usize = 1 << 20;
-    const ON_DISK: u8 = 18;
-    // SAFETY: an external datum starts with 0x01 and its tag; an on-disk one goes on with its raw size, header included, and its
-    // stored size in the low 30 bits of a word; they differ by the header where nothing is compressed.
-    unsafe {
-        let start = datum.cast_mut_ptr::<u8>();
-        if *start != 1 || *start.add(1) != ON_DISK {
-            return false;
-        }
-        let length = (start.add(2).cast::<i32>().read_unaligned() as usize).saturating_sub(4);
-        let stored = (start.add(6).cast::<u32>().read_unaligned() & 0x3fff_ffff) as usize;
-        if length <= SLICE_BYTES || stored != length {
-            return false;
-        }
-        out.put_physical_header(length);
-        out.reserve_exact(length);
-        for offset in (0..length).step_by(SLICE_BYTES) {
-            let slice = pg_sys::detoast_attr_slice(start.cast(), offset as i32, SLICE_BYTES as i32).cast::<u8>();
-            out.extend_from_slice(plain(slice));
-            pg_sys::pfree(slice.cast());
-        }
-        true
-    }
-}
-
-/// Calls `f` with a varlena's bytes, flat and without header.
-///
-/// # Safety
-/// `datum` must be a varlena datum.
-pub(super) unsafe fn with_varlena<R>(datum: pg_sys::Datum, f: impl FnOnce(&[u8]) -> R) -> R {
-    // SAFETY: the first byte tells the four kinds of header apart (postgres.h, little-endian).
-    unsafe {
-        let start = datum.cast_mut_ptr::<u8>();
-        let first = *start;
-        if first == 1 || first & 3 == 2 {
-            let flat = pg_sys::detoast_attr(start.cast()).cast::<u8>();
-            let result = f(plain(flat));
-            pg_sys::pfree(flat.cast());
-            result
-        } else if first & 1 == 1 {
-            f(std::slice::from_raw_parts(start.add(1), (first >> 1) as usize - 1))
-        } else {
-            f(plain(start))
-        }
-    }
-}
-
-/// # Safety
-/// `start` must point to a varlena with an uncompressed 4-byte header.
-unsafe fn plain<'a>(start: *const u8) -> &'a [u8] {
-    // SAFETY: the header holds the total length, itself included.
-    unsafe {
-        let total = (start.cast::<u32>().read_unaligned() >> 2) as usize;
-        std::slice::from_raw_parts(start.add(4), total - 4)
-    }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
-    Base,
-    Composite,
-    Enum,
-    Range,
-    Pseudo,
-}
-
-/// What a type is, domains looked through.
-pub(super) fn type_kind(typid: pg_sys::Oid) -> Kind {
-    // SAFETY: syscache look-ups.
-    let kind = unsafe { pg_sys::get_typtype(pg_sys::getBaseType(typid)) } as u8;
-    match kind {
-        b'c' => Kind::Composite,
-        b'e' => Kind::Enum,
-        b'r' | b'm' => Kind::Range,
-        b'p' => Kind::Pseudo,
-        _ => Kind::Base,
-    }
-}
-
-/// Whether the in-memory bytes of a type mean the same on every node.
-pub(super) fn is_physical(typid: pg_sys::Oid) -> bool {
-    let (base, looked_at) = base_and_element(typid);
-    base.to_u32() < FIRST_UNPINNED_OID
-        && looked_at.to_u32() < FIRST_UNPINNED_OID
-        && matches!(type_kind(looked_at), Kind::Base | Kind::Range)
-        && !holds_oids(typid)
-}
-
-/// Whether a type's values, or the elements of its arrays, stand for objects of this node by their OIDs.
-fn holds_oids(typid: pg_sys::Oid) -> bool {
-    [
-        pg_sys::REGPROCOID,
-        pg_sys::REGPROCEDUREOID,
-        pg_sys::REGOPEROID,
-        pg_sys::REGOPERATOROID,
-        pg_sys::REGCLASSOID,
-        pg_sys::REGTYPEOID,
-        pg_sys::REGCONFIGOID,
-        pg_sys::REGDICTIONARYOID,
-        pg_sys::REGNAMESPACEOID,
-        pg_sys::REGROLEOID,
-        pg_sys::REGCOLLATIONOID,
-        pg_sys::ACLITEMOID,
-    ]
-    .contains(&base_and_element(typid).1)
-}
-
-/// The type without domains, and what it is an array of, else itself.
-fn base_and_element(typid: pg_sys::Oid) -> (pg_sys::Oid, pg_sys::Oid) {
-    // SAFETY: syscache look-ups.
-    let (base, element) = unsafe {
-        let base = pg_sys::getBaseType(typid);
-        (base, pg_sys::get_element_type(base))
-    };
-    (base, if element == pg_sys::InvalidOid { base } else { element })
 }
 
 const NAME_RELATIONS: [pg_sys::Oid; 2] = [pg_sys::REGCLASSOID, pg_sys::REGTYPEOID];

@@ -1,10 +1,9 @@
 //! A table's definition as a statement: its columns with their types and collations, nothing else.
 
-use std::ffi::CString;
-
 use pgrx::pg_sys;
 
-use super::relation::{Open, owned, qualified_name};
+use super::names::{name_of, owned, qualified_name, quoted};
+use super::relation::Open;
 
 unsafe extern "C-unwind" {
     /// Of utils/ruleutils.h, which pgrx does not bind.
@@ -28,7 +27,7 @@ fn column(attribute: &pg_sys::FormData_pg_attribute) -> String {
     // SAFETY: catalog look-ups that give palloc'd strings.
     unsafe {
         let type_name = owned(pg_sys::format_type_extended(attribute.atttypid, attribute.atttypmod, flags as u16));
-        let name = super::relation::name_of(&attribute.attname);
+        let name = name_of(&attribute.attname);
         let mut column = format!("{} {}", quoted(&name), type_name.unwrap_or_default());
         let collation = attribute.attcollation;
         if collation != pg_sys::InvalidOid && collation != pg_sys::get_typcollation(attribute.atttypid) {
@@ -37,11 +36,4 @@ fn column(attribute: &pg_sys::FormData_pg_attribute) -> String {
         }
         column
     }
-}
-
-/// A name as an SQL identifier.
-pub fn quoted(name: &str) -> String {
-    let Ok(name) = CString::new(name) else { return String::new() };
-    // SAFETY: gives its argument or a palloc'd copy; read at once.
-    unsafe { std::ffi::CStr::from_ptr(pg_sys::quote_identifier(name.as_ptr())).to_string_lossy().into_owned() }
 }

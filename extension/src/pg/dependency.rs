@@ -2,7 +2,7 @@
 
 use pgrx::pg_sys;
 
-use super::relation::Oid;
+use super::names::{Oid, valid};
 
 /// Of catalog/pg_depend.h, which pgrx does not bind: the catalog, its index by the depending object, and its columns.
 const CATALOG: u32 = 2608;
@@ -86,5 +86,5 @@ fn schema_of(class: Oid, object: Oid) -> Option<Oid> {
             _ => return None,
         }
     };
-    (schema != pg_sys::InvalidOid).then_some(schema)
+    valid(schema)
 }

@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 use pgrx::pg_sys;
 
 use super::list;
-use super::relation::Oid;
+use super::names::Oid;
 use super::statement::ends_block;
 use super::{lookup, rowlock, summons};
 
@@ -65,7 +65,7 @@ impl Plan {
     /// The relations that it writes to.
     pub fn written(&self) -> Vec<Oid> {
         // SAFETY: the hooks are given a query with its plan.
-        unsafe { super::utility::written_by(self.query) }
+        unsafe { written_by(self.query) }
     }
 
     /// Whether it comes from inside a foreign key's trigger, or from what such a trigger's own query set off.
@@ -165,6 +165,25 @@ unsafe fn inserts(plan: *mut pg_sys::PlannedStmt) -> Vec<Insert> {
                 let looks_for_conflicts = node.onConflictAction != pg_sys::OnConflictAction::ONCONFLICT_NONE;
                 Insert { targets, looks_for_conflicts }
             })
+            .collect()
+    }
+}
+
+/// The relations that a plan writes to.
+///
+/// # Safety
+/// `query` must be a query descriptor.
+unsafe fn written_by(query: *mut pg_sys::QueryDesc) -> Vec<Oid> {
+    // SAFETY: by contract; resultRelations are indexes, from 1, into the range table.
+    unsafe {
+        let plan = (*query).plannedstmt;
+        if (*plan).resultRelations.is_null() {
+            return Vec::new();
+        }
+        let table = list::pointers::<pg_sys::RangeTblEntry>((*plan).rtable);
+        list::integers((*plan).resultRelations)
+            .into_iter()
+            .filter_map(|index| table.get(usize::try_from(index).ok()?.checked_sub(1)?).map(|&entry| (*entry).relid))
             .collect()
     }
 }

@@ -13,7 +13,10 @@ use pgrx::pg_sys;
 use super::datum::DatumError;
 use super::list;
 use super::memory::Context;
-use super::relation::{Oid, Open, Row, Table};
+use super::names::Oid;
+use super::relation::Open;
+use super::row::Row;
+use super::table::Table;
 
 /// Where a row version is.
 #[derive(Clone, Copy, Debug)]

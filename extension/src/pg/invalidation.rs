@@ -4,7 +4,7 @@ use std::sync::OnceLock;
 
 use pgrx::pg_sys;
 
-use super::relation::Oid;
+use super::names::{Oid, valid};
 
 type Listener = fn(Option<Oid>);
 
@@ -27,7 +27,7 @@ pub fn on_relation_change(listener: Listener) {
 #[pgrx::pg_guard]
 extern "C-unwind" fn relation_changed(_argument: pg_sys::Datum, relation: pg_sys::Oid) {
     if let Some(listener) = LISTENER.get() {
-        listener((relation != pg_sys::InvalidOid).then_some(relation));
+        listener(valid(relation));
     }
 }
 

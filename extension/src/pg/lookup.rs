@@ -6,7 +6,8 @@ use std::sync::OnceLock;
 use pgrx::pg_sys;
 
 use super::index::{Index, IndexKey};
-use super::relation::{Oid, Table};
+use super::names::Oid;
+use super::table::Table;
 
 /// A scan of an index by equality with one value in each of some of its columns.
 pub struct Lookup<'a> {

@@ -2,7 +2,7 @@
 
 use pgrx::pg_sys;
 
-use super::relation::Oid;
+use super::names::Oid;
 
 /// Whether the role may see the values of these columns (indexes among all attributes) in every row, by the rule of PostgreSQL's
 /// own messages (BuildIndexValueDescription): not where row security applies to it, nor without SELECT.

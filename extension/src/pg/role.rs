@@ -2,7 +2,7 @@
 
 use pgrx::pg_sys;
 
-use super::relation::Oid;
+use super::names::{Oid, owned, valid};
 
 /// The role and security context as they were; put back when dropped. The end of a transaction does so by itself.
 pub struct Acting {
@@ -44,7 +44,7 @@ impl Drop for Acting {
 /// The current role's name.
 pub fn current_name() -> Option<String> {
     // SAFETY: a catalog look-up giving a palloc'd string.
-    unsafe { super::relation::owned(pg_sys::GetUserNameFromId(pg_sys::GetUserId(), true)) }
+    unsafe { owned(pg_sys::GetUserNameFromId(pg_sys::GetUserId(), true)) }
 }
 
 /// The session's current role, also inside functions that run as their owner.
@@ -56,12 +56,11 @@ pub fn outer() -> Oid {
 /// A role's name; none if it is gone.
 pub fn name_of(role: Oid) -> Option<String> {
     // SAFETY: a catalog look-up giving a palloc'd string or null.
-    unsafe { super::relation::owned(pg_sys::GetUserNameFromId(role, true)) }
+    unsafe { owned(pg_sys::GetUserNameFromId(role, true)) }
 }
 
 pub fn find(name: &str) -> Option<Oid> {
     let name = std::ffi::CString::new(name).ok()?;
     // SAFETY: a catalog look-up with a C string that outlives it.
-    let oid = unsafe { pg_sys::get_role_oid(name.as_ptr(), true) };
-    (oid != pg_sys::InvalidOid).then_some(oid)
+    valid(unsafe { pg_sys::get_role_oid(name.as_ptr(), true) })
 }

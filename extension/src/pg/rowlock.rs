@@ -5,9 +5,10 @@ use std::sync::OnceLock;
 
 use pgrx::pg_sys;
 
-use super::heap::TransactionId;
 use super::list;
-use super::relation::{Oid, Row, Table};
+use super::names::Oid;
+use super::row::Row;
+use super::table::Table;
 
 /// What FOR ... says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -132,7 +133,10 @@ unsafe extern "C-unwind" fn tell(node: *mut pg_sys::LockRowsState) {
 ///
 /// # Safety
 /// `slot` must hold a row in a buffer.
-pub(super) unsafe fn holders(slot: *mut pg_sys::TupleTableSlot, wanted: pg_sys::LockTupleMode::Type) -> Vec<TransactionId> {
+pub(super) unsafe fn holders(
+    slot: *mut pg_sys::TupleTableSlot,
+    wanted: pg_sys::LockTupleMode::Type,
+) -> Vec<pg_sys::TransactionId> {
     // SAFETY: by contract the slot pins the buffer, so the header can be read.
     unsafe {
         let tuple = (*slot.cast::<pg_sys::BufferHeapTupleTableSlot>()).base.tuple;

@@ -12,7 +12,8 @@ use pgrx::pg_sys;
 use pgrx::pg_sys::NodeTag as Tag;
 
 use super::list;
-use super::relation::{Oid, Persistence, entry};
+use super::names::{Oid, valid};
+use super::relation::{Persistence, entry};
 
 const STRIDE: i64 = GROUP_MEMBERS_MAX as i64;
 
@@ -205,11 +206,10 @@ fn is_permanent(oid: Oid) -> bool {
 /// `name` must be a parse tree's RangeVar.
 unsafe fn find(name: *mut pg_sys::RangeVar) -> Option<Oid> {
     // SAFETY: a look-up by name that raises nothing if it is not there.
-    let oid = unsafe {
+    unsafe {
         let flags = pg_sys::RVROption::RVR_MISSING_OK;
-        pg_sys::RangeVarGetRelidExtended(name, pg_sys::NoLock as i32, flags, None, std::ptr::null_mut())
-    };
-    (oid != pg_sys::InvalidOid).then_some(oid)
+        valid(pg_sys::RangeVarGetRelidExtended(name, pg_sys::NoLock as i32, flags, None, std::ptr::null_mut()))
+    }
 }
 
 /// # Safety

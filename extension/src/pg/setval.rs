@@ -10,8 +10,8 @@ use pgrx::pg_sys::NodeTag as Tag;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::{PgLogLevel, PgSqlErrorCode};
 
-use super::definition::quoted;
-use super::relation::{Entry, Oid, Persistence, RelationKind, entry};
+use super::names::{Oid, quoted};
+use super::relation::{Entry, Persistence, RelationKind, entry};
 use super::role::Acting;
 use super::{sequence, utility};
 

@@ -9,7 +9,8 @@ use pgrx::pg_sys::NodeTag as Tag;
 use pgrx::pg_sys::ObjectType;
 
 use super::list;
-use super::relation::{self, Oid};
+use super::names::{Oid, valid};
+use super::relation;
 
 pub enum Class {
     /// Changes nothing that other nodes must know of.
@@ -248,11 +249,10 @@ unsafe fn find(relation: *mut pg_sys::RangeVar) -> Option<Oid> {
         return None;
     }
     // SAFETY: a look-up by name, without a lock; nothing is raised if it is not there.
-    let oid = unsafe {
+    unsafe {
         let flags = pg_sys::RVROption::RVR_MISSING_OK;
-        pg_sys::RangeVarGetRelidExtended(relation, pg_sys::NoLock as i32, flags, None, std::ptr::null_mut())
-    };
-    (oid != pg_sys::InvalidOid).then_some(oid)
+        valid(pg_sys::RangeVarGetRelidExtended(relation, pg_sys::NoLock as i32, flags, None, std::ptr::null_mut()))
+    }
 }
 
 unsafe fn find_all(relations: *mut pg_sys::List) -> Vec<Oid> {

@@ -9,7 +9,10 @@ use std::sync::OnceLock;
 
 use pgrx::pg_sys;
 
-use super::relation::{Oid, Open, Row, Table};
+use super::names::Oid;
+use super::relation::Open;
+use super::row::Row;
+use super::table::Table;
 
 const NAME: &CStr = c"\x01postgres_r";
 

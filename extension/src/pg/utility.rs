@@ -10,7 +10,7 @@ use pgrx::pg_sys;
 
 use super::sequence::{self, Pending};
 use super::statement::{Class, classify, command_tag, ends_block};
-use super::{list, summons};
+use super::summons;
 
 #[derive(Clone, Copy)]
 pub struct Listener {
@@ -192,24 +192,5 @@ pub fn run_text(text: &CStr) {
             pgrx::error!("could not run an ordered statement: SPI result {result}");
         }
         pg_sys::SPI_finish();
-    }
-}
-
-/// The relations that a plan writes to.
-///
-/// # Safety
-/// `query` must be a query descriptor.
-pub(super) unsafe fn written_by(query: *mut pg_sys::QueryDesc) -> Vec<super::relation::Oid> {
-    // SAFETY: by contract; resultRelations are indexes, from 1, into the range table.
-    unsafe {
-        let plan = (*query).plannedstmt;
-        if (*plan).resultRelations.is_null() {
-            return Vec::new();
-        }
-        let table = list::pointers::<pg_sys::RangeTblEntry>((*plan).rtable);
-        list::integers((*plan).resultRelations)
-            .into_iter()
-            .filter_map(|index| table.get(usize::try_from(index).ok()?.checked_sub(1)?).map(|&entry| (*entry).relid))
-            .collect()
     }
 }

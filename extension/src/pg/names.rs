@@ -1,0 +1,50 @@
+//! OIDs and names: what every description of a catalog entry is made of.
+
+use std::ffi::{CStr, CString};
+
+use pgrx::pg_sys;
+pub use pgrx::pg_sys::Oid;
+
+/// None for InvalidOid, by which PostgreSQL says that there is none.
+pub(super) fn valid(oid: Oid) -> Option<Oid> {
+    (oid != pg_sys::InvalidOid).then_some(oid)
+}
+
+/// Schema and name of a relation.
+pub fn qualified_name(oid: Oid) -> Option<(String, String)> {
+    // SAFETY: syscache look-ups giving palloc'd copies or null.
+    unsafe {
+        let name = owned(pg_sys::get_rel_name(oid))?;
+        let schema = owned(pg_sys::get_namespace_name(pg_sys::get_rel_namespace(oid)))?;
+        Some((schema, name))
+    }
+}
+
+/// Takes over a palloc'd C string.
+///
+/// # Safety
+/// `string` must be null or a palloc'd C string that nobody else uses.
+pub(super) unsafe fn owned(string: *mut std::ffi::c_char) -> Option<String> {
+    if string.is_null() {
+        return None;
+    }
+    // SAFETY: by contract.
+    unsafe {
+        let copy = CStr::from_ptr(string).to_string_lossy().into_owned();
+        pg_sys::pfree(string.cast());
+        Some(copy)
+    }
+}
+
+/// The name in a column of a catalog.
+pub(super) fn name_of(name: &pg_sys::NameData) -> String {
+    // SAFETY: a NameData is zero-terminated within its 64 bytes.
+    unsafe { CStr::from_ptr(name.data.as_ptr()).to_string_lossy().into_owned() }
+}
+
+/// A name as an SQL identifier.
+pub fn quoted(name: &str) -> String {
+    let Ok(name) = CString::new(name) else { return String::new() };
+    // SAFETY: gives its argument or a palloc'd copy; read at once.
+    unsafe { CStr::from_ptr(pg_sys::quote_identifier(name.as_ptr())).to_string_lossy().into_owned() }
+}
