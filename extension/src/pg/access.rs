@@ -21,7 +21,7 @@ pub enum Object {
     Relation(Oid),
     Trigger(Oid),
     Type(Oid),
-    /// Of the catalog `class`.
+    /// An object of the catalog `class`.
     Other {
         class: Oid,
         oid: Oid,
@@ -29,7 +29,7 @@ pub enum Object {
 }
 
 impl Object {
-    /// The catalog that it is in, and its oid.
+    /// The catalog that holds the object, and the object's OID.
     pub fn address(self) -> (Oid, Oid) {
         match self {
             Object::Relation(oid) => (pg_sys::RelationRelationId, oid),

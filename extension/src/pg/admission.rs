@@ -1,4 +1,4 @@
-//! The door: what happens between a client's authentication and its session.
+//! Admission: deciding about a client that has authenticated, before it gets a session.
 
 use std::ffi::CStr;
 use std::os::raw::c_char;

@@ -1,11 +1,11 @@
-//! Who this process waits for: the look-up behind pg_blocking_pids, for ourselves.
+//! Whom this process waits for: the look-up behind pg_blocking_pids, for the process itself.
 
 use pgrx::pg_sys;
 
 use super::process::{Holder, LocalXid, holder_by_pid, my_pid};
 
-/// The transactions that hold, or stand before us in the queue for, a lock that this process waits for. Empty when it does
-/// not wait. Called while waiting, with no LWLock held.
+/// The transactions that hold the lock that this process waits for, or wait for it in front of this process. Empty when this
+/// process waits for no lock. To be called with no LWLock held.
 pub fn mine() -> Vec<Holder> {
     let mut blockers = Vec::new();
     in_own_memory(|| {
@@ -64,8 +64,8 @@ fn conflict(a: i32, b: i32) -> bool {
     unsafe { pg_sys::DoLockModesConflict(a, b) }
 }
 
-/// Runs `work` in a memory context that is thrown away after. The hook this is called from runs in ErrorContext, which
-/// is only emptied by an error.
+/// Runs `work` in a memory context that is deleted afterwards. The report hook, from which the look-up is called, runs in
+/// ErrorContext, which only an error empties.
 fn in_own_memory(work: impl FnOnce()) {
     // SAFETY: created under TopMemoryContext, switched to and back, deleted once.
     unsafe {

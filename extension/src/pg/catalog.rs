@@ -60,8 +60,8 @@ pub fn origins() -> Vec<(OriginId, String)> {
     found
 }
 
-/// A database to connect to for a moment, for what can't be read without one: an ordinary one if possible, since a connection
-/// to a template is in the way of CREATE DATABASE. Inside a transaction.
+/// A database to connect to for a moment, to read what only a connection to a database can read. No template if possible: a
+/// connection to one is in the way of CREATE DATABASE. Inside a transaction.
 pub fn any_database() -> Option<pg_sys::Oid> {
     let mut found: Option<(bool, pg_sys::Oid)> = None;
     // SAFETY: as in `origins`; pg_database can be read without a database.

@@ -1,10 +1,10 @@
-//! The transaction's idea of when it started.
+//! Time: when the current transaction started, and now.
 
 use std::time::Duration;
 
 use pgrx::pg_sys;
 
-/// Makes now() and statement_timestamp() of the current transaction say this, in microseconds since 2000-01-01 UTC.
+/// Makes now() and statement_timestamp() of the current transaction give `time`, in microseconds since 2000-01-01 UTC.
 pub fn pretend_started_at(time: i64) {
     // SAFETY: assigns two variables of this process; made for parallel workers, which take over their leader's times.
     unsafe { pg_sys::SetParallelStartTimestamps(time, time) }
@@ -22,7 +22,7 @@ pub fn now() -> i64 {
     unsafe { pg_sys::GetCurrentTimestamp() }
 }
 
-/// How long ago that was; nothing if it lies ahead.
+/// How long ago `then` was; zero if it lies ahead.
 pub fn since(then: i64) -> Duration {
     Duration::from_micros(now().saturating_sub(then).max(0) as u64)
 }

@@ -119,7 +119,7 @@ impl Codec {
         }
     }
 
-    /// A value as people read it; none where the wire has none.
+    /// The value's text as a person would read it; none where the wire carries no value of the column.
     pub fn text(&self, wire: Wire<'_>) -> Option<String> {
         if let Wire::Text(bytes) = wire {
             return Some(String::from_utf8_lossy(bytes).into_owned());
@@ -192,7 +192,7 @@ fn take_text(text: &TextForm, bytes: &[u8]) -> Result<pg_sys::Datum, DatumError>
 
 const NAME_RELATIONS: [pg_sys::Oid; 2] = [pg_sys::REGCLASSOID, pg_sys::REGTYPEOID];
 
-/// A temporary table, or its row type, has no namesake on other nodes.
+/// Raises an error if the value refers to a temporary table or to its row type: on other nodes there is none of that name.
 ///
 /// # Safety
 /// `datum` must be a value of a type that holds relations or types, or an array or a domain of it.

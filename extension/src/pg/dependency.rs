@@ -1,4 +1,4 @@
-//! Whether an object is temporary, or cannot be without something that is.
+//! Whether an object is temporary, or depends on an object that is.
 
 use pgrx::pg_sys;
 
@@ -17,17 +17,17 @@ pub enum Lifetime {
     Permanent,
     /// In the schema of a session's temporary objects.
     Temporary,
-    /// Permanent itself, but made from something temporary, with which it goes.
+    /// Permanent itself, but it depends on a temporary object and is dropped with it.
     OnLoan,
 }
 
-/// Makes what the current statement did to the catalogs visible to [`lifetime`].
+/// Makes visible to [`lifetime`] what the current statement did to the catalogs.
 pub fn see_own_changes() {
     // SAFETY: between two commands.
     unsafe { pg_sys::CommandCounterIncrement() }
 }
 
-/// Of the object with this oid in the catalog `class`.
+/// The lifetime of the object with this OID in the catalog `class`.
 pub fn lifetime(class: Oid, object: Oid) -> Lifetime {
     let mut lifetime = Lifetime::Permanent;
     // SAFETY: a scan of pg_depend by its index; both columns that are read are NOT NULL oids.
@@ -66,7 +66,7 @@ pub fn lifetime(class: Oid, object: Oid) -> Lifetime {
     lifetime
 }
 
-/// None for what is in no schema, and for kinds that cannot be made temporary by a name.
+/// The schema of a relation, function or type; none for objects of other kinds, which are not looked at.
 fn schema_of(class: Oid, object: Oid) -> Option<Oid> {
     // SAFETY: syscache look-ups; a tuple is released after its schema was read.
     let schema = unsafe {

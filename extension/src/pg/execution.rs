@@ -16,7 +16,7 @@ pub struct Listener {
     pub analysed: fn(),
     /// A plan starts; the snapshot it sees by is active.
     pub starts: fn(&Plan),
-    /// Its nodes are there, none has run.
+    /// The nodes of the plan are initialised, none has run.
     pub started: fn(&Plan),
     pub ends: fn(Execution),
 }
@@ -68,7 +68,7 @@ impl Plan {
         unsafe { written_by(self.query) }
     }
 
-    /// Whether it comes from inside a foreign key's trigger, or from what such a trigger's own query set off.
+    /// Whether the plan is a query of a foreign key's trigger, or of a trigger that such a query fired.
     pub fn is_in_foreign_key_trigger(&self) -> bool {
         let (mut user, mut context) = (pg_sys::InvalidOid, 0);
         // SAFETY: writes to two variables of ours.
@@ -76,7 +76,7 @@ impl Plan {
         context as u32 & pg_sys::SECURITY_NOFORCE_RLS != 0
     }
 
-    /// What it looks at in relations: which it reads, and which it only inserts into.
+    /// The relations that the plan reads, and those that it only inserts into.
     pub fn reads(&self) -> Reads {
         // SAFETY: by the hooks' contract; a range table is counted from 1.
         unsafe {
@@ -101,7 +101,7 @@ impl Plan {
         }
     }
 
-    /// Keeps the plan from using other processes, in which nobody would see what functions read.
+    /// Keeps the plan from running in parallel: what functions read in another process, nobody would record.
     pub fn stay_in_this_process(&self) {
         // SAFETY: the plan may be shared with other executions, so a copy of its top is changed. It is allocated where the query
         // descriptor was, and what it points to lives as long as the original.
@@ -115,14 +115,14 @@ impl Plan {
         }
     }
 
-    /// Has those index scans by equality that `wanted` says shown to the listener of [`lookup`], value by value; gives the places of
-    /// their relations.
+    /// Shows the listener of [`lookup`] every value that the plan's index scans by equality look for, if `wanted` says so of the
+    /// scan. Gives the places of those scans' relations in the range table.
     pub fn watch_lookups(&self, wanted: &dyn Fn(&lookup::Lookup<'_>) -> bool) -> Vec<u32> {
         // SAFETY: by the hooks' contract; the nodes are there.
         unsafe { lookup::watch((*self.query).planstate, wanted) }
     }
 
-    /// Has every row that SELECT FOR UPDATE and its kin lock shown to the listener of [`rowlock`].
+    /// Shows the listener of [`rowlock`] every row that the plan locks for FOR UPDATE, FOR SHARE and the like.
     pub fn watch_row_locks(&self) {
         // SAFETY: by the hooks' contract; the nodes are there.
         unsafe {
@@ -136,16 +136,16 @@ impl Plan {
 /// Relations by what a plan does with their rows.
 #[derive(Debug, Default)]
 pub struct Reads {
-    /// With their places in the range table.
+    /// Read, each with its place in the range table.
     pub scanned: Vec<(u32, Oid)>,
-    /// By INSERT ... ON CONFLICT.
+    /// Inserted into by INSERT ... ON CONFLICT, which looks for equal keys and goes on.
     pub looked_up: Vec<Oid>,
-    /// By INSERT, which looks for equal keys and fails if there are any.
+    /// Inserted into by a plain INSERT, which looks for equal keys and fails if there are any.
     pub inserted: Vec<Oid>,
 }
 
 struct Insert {
-    /// Places in the range table.
+    /// Places in the range table of the relations that rows go to.
     targets: Vec<i32>,
     looks_for_conflicts: bool,
 }
@@ -260,7 +260,7 @@ unsafe extern "C-unwind" fn tell_started(query: *mut pg_sys::QueryDesc) {
     }
 }
 
-/// Its descriptor is only a name by now.
+/// The executor has ended the query: its address still tells the execution, and must not be followed.
 #[pgrx::pg_guard]
 unsafe extern "C-unwind" fn tell_end(query: *mut pg_sys::QueryDesc) {
     if let Some(hooks) = HOOKS.get() {

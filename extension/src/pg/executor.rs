@@ -1,4 +1,4 @@
-//! Being asked before a plan starts. Other extensions' hooks stay in the chain.
+//! Being called before a plan starts, to refuse it or to make it wait. Other extensions' hooks stay in the chain.
 
 use std::sync::OnceLock;
 
@@ -13,7 +13,8 @@ struct Hook {
 
 static HOOK: OnceLock<Hook> = OnceLock::new();
 
-/// Calls `before` ahead of every plan, with whether it may write or lock rows; it may raise an ERROR. Called while libraries are preloaded.
+/// Calls `before` ahead of every plan, and tells it whether the plan may write or lock rows. `before` may raise an ERROR. To be called
+/// once, while libraries are preloaded.
 pub fn before_start(before: fn(bool)) {
     // SAFETY: loading libraries, single-threaded.
     let previous = unsafe { pg_sys::ExecutorStart_hook };

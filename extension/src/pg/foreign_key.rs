@@ -12,11 +12,11 @@ use super::row::Row;
 /// The number of column conindid of pg_constraint, whose header pgrx does not bind.
 const CONINDID: i16 = 10;
 
-/// A key of single values can't be told.
+/// Keys cannot be told apart: the values can't be turned into the parent's type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Coarse;
 
-/// A foreign key of a table: rows of it need a row of the parent to stay.
+/// A foreign key of a table: a row of the table needs the parent's row that it refers to.
 pub struct ForeignKey {
     /// As [`super::index::Index::key_name`] of the parent's index.
     pub key_name: u64,
@@ -25,7 +25,8 @@ pub struct ForeignKey {
     pub depends_on: Vec<Oid>,
     /// The referencing columns in the order of the parent's index, as indexes among all attributes.
     pub attributes: Vec<usize>,
-    /// None where a value can't be turned into the parent's type here.
+    /// For each, the cast to the type of the parent's column, if one is needed, and how the result is hashed. None where there is
+    /// no such cast of one argument.
     columns: Option<Vec<(Option<Box<pg_sys::FmgrInfo>>, Hasher)>>,
 }
 
@@ -76,7 +77,7 @@ impl ForeignKey {
         }
     }
 
-    /// The key that the row refers to; an error where that can't be told.
+    /// The key that the row refers to; an error where the keys of this foreign key can't be told apart.
     pub fn key(&self, row: Row<'_>) -> Result<IndexKey, Coarse> {
         let mut hash = FIRST;
         let columns = self.columns.as_ref().ok_or(Coarse)?;
@@ -103,7 +104,7 @@ impl ForeignKey {
     }
 }
 
-/// The parent's index that a foreign key relies on. (get_constraint_index gives a constraint's own.)
+/// The parent's index that a foreign key refers to. (`get_constraint_index` gives the index that a constraint itself has made.)
 fn referenced_index(constraint: Oid) -> Option<Oid> {
     // SAFETY: a syscache look-up, its tuple released after what is needed was copied.
     unsafe {

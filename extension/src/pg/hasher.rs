@@ -87,7 +87,7 @@ impl Hasher {
         }
     }
 
-    /// None if the column does not tell values apart.
+    /// None if this hasher does not tell values apart.
     pub(super) fn hash(&self, datum: pg_sys::Datum) -> Option<u64> {
         // SAFETY: each hasher is made for the type of the values it is given.
         unsafe {

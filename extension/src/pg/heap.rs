@@ -1,8 +1,8 @@
 //! Changing the rows of one table directly, below the executor: no plan, no triggers, no defaults, no checks. (Triggers that
 //! would fire for applied rows, ENABLE ALWAYS and REPLICA, are refused where they are made.)
 //!
-//! A [`Target`] is one table open for it, with its indexes, for the length of one writeset. Rows are looked up with an MVCC
-//! snapshot that the caller keeps fresh; a row that somebody else holds is reported with its holders before we wait.
+//! A [`Target`] is one table that is open for such changes, with its indexes, for the length of one writeset. Rows are looked up with an
+//! MVCC snapshot that the caller keeps fresh. A row that another transaction holds is reported with its holders before anybody waits.
 //!
 //! Unique indexes are not enforced as rows go in: a possible duplicate is noted and checked again at the end, like a deferred
 //! constraint. Only so can the items of statements that ran inside one another be applied in order of their command ids.
@@ -48,20 +48,20 @@ pub use pg_sys::TransactionId;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
     Done,
-    /// Others hold the row in modes that keep us from changing it.
+    /// These transactions hold the row in modes that conflict with the change.
     Held(Vec<TransactionId>),
-    /// Somebody else changed it first and committed: look again.
+    /// Another transaction changed the row first and committed: the caller must look for the row again.
     Gone,
 }
 
-/// Whether to sleep when others hold the row.
+/// What to do when other transactions hold the row: come back with [`Outcome::Held`], or sleep.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Patience {
     Report,
     Wait,
 }
 
-/// A row that may be equal to another in a unique index, or conflict with it in an exclusion constraint.
+/// A row that went in although another may be equal to it in a unique index, or conflict with it in an exclusion constraint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Doubt {
     pub index: Oid,
@@ -98,7 +98,7 @@ struct Lookup {
 }
 
 impl Target {
-    /// Opens the table's indexes. Current memory must live as long as the target.
+    /// Opens the table's indexes. The current memory context must live as long as the target.
     pub fn new(relation: Open) -> Target {
         let raw = relation.raw();
         // SAFETY: the relation stays open as long as the target; all of this is allocated in the current context.
@@ -127,7 +127,7 @@ impl Target {
         &self.relation
     }
 
-    /// Puts in a row; gives the constraints it may break. Memory of the row's values comes from `scratch`.
+    /// Puts in a row; gives the constraints that the row may break. Memory for the row's values comes from `scratch`.
     pub fn insert(&mut self, table: &Table, new: Image<'_>, scratch: &Context) -> Result<Vec<Doubt>, BadColumn> {
         self.fill(table, new, false, scratch)?;
         // SAFETY: the arrays hold a value for each attribute of the open relation.
@@ -255,7 +255,8 @@ impl Target {
         }
     }
 
-    /// Those in whose way the row in doubt stands, or who stand in its way: open transactions that put in or deleted an equal one.
+    /// The open transactions that put in or deleted a row equal to the one in doubt: whether the constraint holds depends on how
+    /// they end.
     pub fn rivals(&mut self, doubt: Doubt, scratch: &Context) -> Vec<TransactionId> {
         let mut rivals = Vec::new();
         // SAFETY: a dirty scan of an open index, as PostgreSQL's own check of exclusion constraints does it.
@@ -434,7 +435,7 @@ impl Target {
         }
     }
 
-    /// Brings a row version into `found` if it is alive to us.
+    /// Brings a row version into `found`, if this transaction sees it alive.
     unsafe fn fetch(&mut self, place: Place) -> bool {
         // SAFETY: SnapshotSelf sees our own latest changes; the slot is of this relation.
         unsafe {
@@ -485,7 +486,7 @@ impl Drop for Target {
     }
 }
 
-/// Calls `f` with every row of a table that this transaction has made, itself included.
+/// Calls `f` with every row of a table that this transaction has made and filled.
 pub fn for_each_new_row(table: &Open, mut f: impl FnMut(Row<'_>)) {
     let mut scratch = Context::in_transaction(c"postgres_r new rows");
     // SAFETY: a plain sequential scan that sees what this transaction did last; the slot is of this relation.

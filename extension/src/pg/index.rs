@@ -20,7 +20,7 @@ unsafe extern "C-unwind" {
 /// A row's key in an index.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum IndexKey {
-    /// Nulls keep it from being equal to anything, or the index's predicate leaves the row out.
+    /// The row can be equal to no other: a column is null, or the index's predicate leaves the row out.
     None,
     Hash(u64),
 }
@@ -32,22 +32,22 @@ pub struct Index {
     pub key_name: u64,
     /// Relations whose change makes this description stale.
     pub depends_on: Vec<Oid>,
-    /// Whether foreign keys rely on it.
+    /// Whether foreign keys refer to this index.
     pub is_referenced: bool,
     pub is_primary: bool,
     pub is_exclusion: bool,
-    /// Checked at once, not at the end of the transaction.
+    /// Whether the constraint is checked at once, not at the end of the transaction.
     pub is_immediate: bool,
-    /// Plain columns in key order, as indexes among all attributes; none if it has expressions or a predicate.
+    /// The columns in key order, as indexes among all attributes; none if the index has expressions or a predicate.
     pub attributes: Option<Vec<usize>>,
     nulls_distinct: bool,
     hashers: Vec<Hasher>,
-    /// Expressions and predicate.
+    /// PostgreSQL's own description: expressions and predicate are evaluated by it.
     info: *mut pg_sys::IndexInfo,
 }
 
 impl Index {
-    /// None for indexes that constrain nothing. Memory goes to `context`.
+    /// None for an index that constrains nothing. Allocates in `context`.
     pub(super) fn describe(oid: Oid, is_referenced: bool, context: &Context) -> Option<Index> {
         // SAFETY: its table is open and locked, so its index can be opened; what is kept is copied into `context`.
         unsafe {
@@ -106,7 +106,7 @@ impl Index {
         }
     }
 
-    /// Whether a foreign key could point to it: PostgreSQL takes its columns for the row's key.
+    /// Whether a foreign key could refer to this index. PostgreSQL then takes its columns for parts of the row's key.
     pub fn may_be_referenced(&self) -> bool {
         self.is_immediate && !self.is_exclusion && self.attributes.is_some()
     }
@@ -133,7 +133,7 @@ impl Index {
     /// The key of a row with these values, each of the type given; see `can_look_up`.
     pub(super) fn key_of_values(&self, values: &[(pg_sys::Datum, Oid)]) -> IndexKey {
         let own = values.iter().map(|&(datum, subtype)| match subtype {
-            // As wide as it came, to be hashed as wide as it is kept.
+            // A narrower integer than the column's own is hashed like the column's: sign-extended.
             pg_sys::INT2OID => Some(pg_sys::Datum::from(sign_extended(datum, 2))),
             pg_sys::INT4OID => Some(pg_sys::Datum::from(sign_extended(datum, 4))),
             _ => Some(datum),
@@ -158,7 +158,7 @@ impl Index {
         hash_values(&self.hashers, self.nulls_distinct, values)
     }
 
-    /// Predicate and expressions, by the executor.
+    /// The key of a row in an index with expressions or a predicate, which the executor evaluates.
     fn evaluate(&self, row: Row<'_>) -> IndexKey {
         let mut values = [pg_sys::Datum::null(); pg_sys::INDEX_MAX_KEYS as usize];
         let mut nulls = [false; pg_sys::INDEX_MAX_KEYS as usize];
@@ -197,9 +197,9 @@ fn hash_values(hashers: &[Hasher], nulls_distinct: bool, values: impl Iterator<I
     IndexKey::Hash(hash.unwrap_or(0))
 }
 
-/// What the keys of an index go by.
+/// The names that go into the keys of an index.
 pub(super) struct KeyNames {
-    /// Of the topmost index above it, so that partitions agree with their parent.
+    /// Hash of the names of the topmost partitioned index above it, so that all partitions have the same.
     pub(super) hash: u64,
     pub(super) depends_on: Vec<Oid>,
 }

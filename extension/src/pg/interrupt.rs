@@ -12,25 +12,26 @@ pub fn check() {
     }
 }
 
-/// Something waits to be served.
+/// Whether a cancel or the end of the session is asked for and not yet served.
 pub fn pending() -> bool {
     // SAFETY: flags of this process.
     unsafe { pg_sys::QueryCancelPending != 0 || pg_sys::ProcDiePending != 0 }
 }
 
-/// Someone wants this process to end.
+/// Whether this process was asked to end.
 pub fn die_pending() -> bool {
     // SAFETY: a flag of this process.
     unsafe { pg_sys::ProcDiePending != 0 }
 }
 
-/// The cancel that was asked for came too late.
+/// Drops a cancel that came too late.
 pub fn forget_cancel() {
     // SAFETY: a flag of this process.
     unsafe { pg_sys::QueryCancelPending = 0 };
 }
 
-/// Serves what must not wait even while cancel and terminate do: other processes may be waiting for this one to notice.
+/// Serves barriers (ProcSignalBarrier) only, for a wait in which cancel and terminate must not be: other processes wait until this one has
+/// served them.
 pub fn serve_barrier() {
     // SAFETY: a flag of this process, and what ProcessInterrupts itself would call.
     unsafe {
@@ -46,6 +47,7 @@ pub fn hold() {
     unsafe { pg_sys::InterruptHoldoffCount += 1 };
 }
 
+/// As RESUME_INTERRUPTS.
 pub fn resume() {
     // SAFETY: a counter of this process.
     unsafe { pg_sys::InterruptHoldoffCount = pg_sys::InterruptHoldoffCount.saturating_sub(1) };

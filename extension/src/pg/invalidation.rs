@@ -1,4 +1,4 @@
-//! Being told that a catalog entry changed.
+//! Being told that what the catalogs say of a relation changed.
 
 use std::sync::OnceLock;
 

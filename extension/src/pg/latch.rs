@@ -1,4 +1,4 @@
-//! Waiting and waking.
+//! Latches: waiting for one, with or without sockets, and waking another process by its own.
 
 use std::os::fd::{AsRawFd, RawFd};
 use std::time::Duration;
@@ -8,7 +8,7 @@ use pgrx::pg_sys;
 use super::process::ProcNo;
 use super::socket::Socket;
 
-/// Sets the latch of the process in that place, if there is one. Raises nothing.
+/// Sets the latch of the process in this place of the process array, if there is such a place. Raises nothing.
 pub fn wake(process: ProcNo) {
     if let Some(place) = super::process::place(process) {
         // SAFETY: procLatch of a PGPROC is initialised at server start and may be set by anybody at any time.

@@ -2,7 +2,7 @@
 
 use pgrx::pg_sys;
 
-/// An LWLock of our own tranche. Held only for the length of a closure; an ERROR inside releases it with everything else.
+/// An LWLock of this extension's tranche. Held only for the length of a closure; an ERROR in the closure releases it, with all others.
 #[derive(Clone, Copy)]
 pub struct Lock {
     lock: *mut pg_sys::LWLock,

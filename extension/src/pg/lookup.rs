@@ -1,4 +1,4 @@
-//! Index scans that look for one value of a whole unique key: being shown each value that is looked for.
+//! Index scans by equality: being shown each value that a scan looks for.
 
 use std::ffi::c_void;
 use std::sync::OnceLock;
@@ -31,7 +31,8 @@ impl Lookup<'_> {
         unsafe { (*self.index).rd_id }
     }
 
-    /// Whether a value of each key column of `index`, the one that is scanned, is given, of a type that it can be hashed by.
+    /// Whether the scan gives one value for each key column of `index`, of a type that can be hashed like the keys. `index` must be
+    /// the one that is scanned.
     pub fn is_exact(&self, index: &Index) -> bool {
         let of_column = |column: usize| self.keys.iter().filter(move |key| key.sk_attno as usize == column + 1);
         let columns = index.column_count();
@@ -84,7 +85,7 @@ struct Search<'a> {
     watched: Vec<u32>,
 }
 
-/// Watches those index scans of a plan by equality that `wanted` says, and gives the places of their relations in the range table.
+/// Watches the plan's index scans by equality that `wanted` picks. Gives the places of their relations in the range table.
 ///
 /// # Safety
 /// `state` must be the top of a plan that was initialised and has not run.

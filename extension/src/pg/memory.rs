@@ -2,7 +2,7 @@
 
 use pgrx::pg_sys;
 
-/// A memory context of our own, living as long as the value.
+/// A memory context that belongs to this value and lives as long.
 #[derive(Debug)]
 pub struct Context(pg_sys::MemoryContext);
 
@@ -13,7 +13,7 @@ impl Context {
         unsafe { Context::below(pg_sys::CacheMemoryContext, name) }
     }
 
-    /// One that ends with the transaction at the latest; the value must not outlive it.
+    /// One that ends with the transaction at the latest; the value must not outlive the transaction.
     pub fn in_transaction(name: &'static std::ffi::CStr) -> Context {
         // SAFETY: there as long as the transaction.
         unsafe { Context::below(pg_sys::TopTransactionContext, name) }
@@ -44,7 +44,7 @@ impl Context {
         f()
     }
 
-    /// Frees everything in it.
+    /// Frees everything that was allocated in this context.
     pub fn reset(&mut self) {
         // SAFETY: the context is ours and alive; borrowed mutably, so nothing of ours still points into it.
         unsafe { pg_sys::MemoryContextReset(self.0) }

@@ -1,4 +1,8 @@
-//! The fence: every `unsafe` and every symbol of PostgreSQL that is, behind types that are safe to use.
+//! The fence: all `unsafe` code and every use of PostgreSQL's symbols, behind types that are safe to use.
+//!
+//! It calls nobody above it by name: who wants to be told of something registers plain functions with the module that sees it
+//! (`on_...`, `install`). Inside, too, there is one direction: [`names`] < [`relation`], [`types`], [`varlena`] < [`datum`] < [`index`]
+//! < [`table`] < what changes and watches tables.
 //!
 //! A function here may raise a PostgreSQL ERROR (a Rust panic on its way to the next guard) unless its comment says that it
 //! doesn't. Nothing here holds a resource that needs a `Drop` while an ERROR unwinds: locks and memory are PostgreSQL's, and

@@ -21,7 +21,7 @@ pub fn arm(origin: OriginId, position: Position, committed_at: i64) {
     }
 }
 
-/// Lets go of the origin. After [`arm`] it raises nothing: it takes a lock, clears a field and wakes waiters.
+/// Gives the origin back. After [`arm`] this raises nothing: PostgreSQL takes a lock, clears a field and wakes waiters.
 pub fn disarm() {
     // SAFETY: as above; reset raises only without a setup before it, which callers keep track of.
     unsafe {

@@ -1,4 +1,4 @@
-//! Processes: their places in PostgreSQL's process array, who they are, and how to make one notice something.
+//! Processes: their places in PostgreSQL's process array, what transaction each is in, and signals to them.
 
 use std::cell::RefCell;
 
@@ -21,7 +21,7 @@ pub struct Holder {
     pub process: ProcNo,
     pub transaction: LocalXid,
     pub pid: i32,
-    /// It has a transaction id, so it has written.
+    /// Whether the transaction has an id, which it gets when it first writes.
     pub writes: bool,
 }
 
@@ -53,7 +53,7 @@ pub fn my_pid() -> i32 {
     unsafe { pg_sys::MyProcPid }
 }
 
-/// The transaction this process is in.
+/// The transaction that this process is in.
 pub fn my_transaction() -> Option<LocalXid> {
     // SAFETY: null or this process's own entry.
     let lxid = unsafe { pg_sys::MyProc.as_ref() }?.lxid;
@@ -219,13 +219,13 @@ unsafe extern "C-unwind" fn exiting(_code: i32, _arg: pg_sys::Datum) {
     }
 }
 
-/// The server is a standby, or not through with its recovery.
+/// Whether the server is a standby, or still recovers from a crash.
 pub fn in_recovery() -> bool {
     // SAFETY: reads shared memory.
     unsafe { pg_sys::RecoveryInProgress() }
 }
 
-/// shared_preload_libraries are being loaded.
+/// Whether shared_preload_libraries are being loaded.
 pub fn is_preloading() -> bool {
     // SAFETY: a variable of this process.
     unsafe { pg_sys::process_shared_preload_libraries_in_progress }

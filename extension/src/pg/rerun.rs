@@ -20,14 +20,14 @@ use pgrx::{PgSqlErrorCode, pg_sys};
 
 use super::summons;
 
-/// Who decides.
+/// What the caller decides.
 #[derive(Clone, Copy)]
 pub struct Policy {
     /// Whether the transaction, in which nothing was written yet, may be run like this at all.
     pub wanted: fn() -> bool,
-    /// Called in a try that did its work, with its deferred triggers. An ERROR undoes the try.
+    /// Called at the end of a try, when the statement and its deferred triggers have run. An ERROR undoes the try.
     pub decide: fn(),
-    /// Whether the statement is to be tried again after this ERROR; waits until that makes sense. `tries` have been made.
+    /// Whether the statement is to be tried again after this ERROR; returns when the next try makes sense. `tries` counts those made.
     pub again: fn(tries: u32, Caught<'_>) -> bool,
 }
 
@@ -44,7 +44,7 @@ impl Caught<'_> {
     }
 }
 
-/// Of a connection; PostgreSQL flushes it when it is full.
+/// The send buffer of a connection: PostgreSQL sends what is in it, and may wait for the client, when it is full.
 const SEND_BUFFER_BYTES: u64 = 8192;
 
 struct Hook {

@@ -4,7 +4,7 @@ use pgrx::pg_sys;
 
 use super::names::{Oid, owned, valid};
 
-/// The role and security context as they were; put back when dropped. The end of a transaction does so by itself.
+/// The role and security context that were in force before; put back when dropped. After an ERROR the transaction's end does that.
 pub struct Acting {
     user: pg_sys::Oid,
     context: std::ffi::c_int,

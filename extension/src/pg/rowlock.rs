@@ -1,4 +1,4 @@
-//! Row locks: who holds one, and being shown each that SELECT FOR UPDATE and its kin take.
+//! Row locks: who holds one, and being shown each row that SELECT FOR UPDATE, FOR SHARE and the like lock.
 
 use std::ffi::c_void;
 use std::sync::OnceLock;
@@ -10,7 +10,7 @@ use super::names::Oid;
 use super::row::Row;
 use super::table::Table;
 
-/// What FOR ... says.
+/// How strong a lock is, in SQL's words: FOR KEY SHARE and so on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Strength {
     KeyShare,
@@ -60,7 +60,7 @@ unsafe extern "C-unwind" {
     ) -> bool;
 }
 
-/// Puts itself in front of every node of this plan that locks rows.
+/// Has every row that a node of this plan locks shown to the listener.
 ///
 /// # Safety
 /// `state` must be the top of a plan that was initialised and has not run.

@@ -23,11 +23,11 @@ pub(super) enum Pending {
     None,
     /// Move the sequence with this name, if it is new.
     Created(*mut pg_sys::RangeVar),
-    /// Move this one: it was told to start again.
+    /// Move this sequence: the statement restarted it.
     Restarted(Oid),
 }
 
-/// A new increment without a new start: the nodes' places would collide.
+/// ALTER SEQUENCE gives a new increment and no new start: from where they stand, nodes would give the same values.
 pub struct Refused;
 
 /// A row of pg_sequence, which pgrx does not bind.
@@ -147,7 +147,7 @@ fn parameters(sequence: Oid) -> Option<Parameters> {
     }
 }
 
-/// A sequence that stands at a value which all nodes have gets this node's own.
+/// Moves a sequence from the value at which it stands on all nodes to the one that is this node's.
 fn move_to_place(sequence: Oid, ordinal: u16) {
     // SAFETY: reads the sequence's parameters and its one row; sets it by PostgreSQL's own setval.
     unsafe {

@@ -13,7 +13,7 @@ pub fn get(name: &CStr) -> Option<String> {
     }
 }
 
-/// What this session calls itself; reads no catalog.
+/// The session's application_name. Reads no catalog, so that a report hook may ask.
 pub fn application_name() -> String {
     // SAFETY: null or a C string of this process, which only this process changes.
     unsafe {

@@ -20,7 +20,7 @@ pub fn active_is_current() -> bool {
     unsafe { !pg_sys::ActiveSnapshotSet() || is_current(&*pg_sys::GetActiveSnapshot()) }
 }
 
-/// The same of the one snapshot that the transaction keeps, once it is taken.
+/// Whether nothing has become visible since the snapshot that the transaction keeps was taken; false before it is.
 pub fn of_transaction_is_current() -> bool {
     // SAFETY: gives the snapshot that is there already.
     unsafe { pg_sys::FirstSnapshotSet && is_current(&*pg_sys::GetTransactionSnapshot()) }

@@ -63,14 +63,14 @@ unsafe extern "C-unwind" {
     ) -> bool;
 }
 
-/// What LOCK TABLE keeps others from.
+/// What LOCK TABLE keeps other transactions from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TableLock {
-    /// What changing or locking a row keeps them from.
+    /// No more than what a transaction that reads or changes rows keeps them from: up to ROW EXCLUSIVE.
     AsARow,
-    /// The same, and the same lock: SHARE UPDATE EXCLUSIVE.
+    /// That, and taking the same lock: SHARE UPDATE EXCLUSIVE.
     AgainstItself,
-    /// Writing: SHARE and above.
+    /// Changing rows: SHARE and above.
     AgainstWriters,
 }
 

@@ -1,4 +1,4 @@
-//! Subtransactions: how deep we are, and being told how one ended.
+//! Subtransactions: how deep they are nested now, and being told how one ended.
 
 use std::sync::OnceLock;
 

@@ -22,7 +22,7 @@ pub struct Column {
     pub codec: Codec,
 }
 
-/// What capture and apply need to know of a table. Valid until the relation cache says otherwise.
+/// A table's description. It holds until PostgreSQL reports a change of the table or of one of `depends_on`.
 pub struct Table {
     pub oid: Oid,
     pub schema: String,
@@ -39,7 +39,7 @@ pub struct Table {
     pub depends_on_settings: bool,
     /// Other relations whose change makes this description stale.
     pub depends_on: Vec<Oid>,
-    /// Holds function look-ups and expressions of the above; dropped last.
+    /// Memory of the function look-ups and expressions in the fields above; dropped last.
     _context: Context,
 }
 

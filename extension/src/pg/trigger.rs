@@ -126,12 +126,12 @@ unsafe fn deleted_by(tuple: pg_sys::HeapTuple) -> u32 {
     }
 }
 
-/// Whether a trigger of this name is one of ours.
+/// Whether a trigger of this name is a capture trigger.
 pub fn is_ours(name: &CStr) -> bool {
     name.to_bytes().starts_with(NAME.to_bytes())
 }
 
-/// The command that runs now, for items that no tuple tells of.
+/// The id of the command that runs now, for what has no tuple that would tell it.
 pub fn current_command() -> u32 {
     // SAFETY: reads a counter.
     unsafe { pg_sys::GetCurrentCommandId(false) }
@@ -206,7 +206,7 @@ fn create(table: &Open) {
     }
 }
 
-/// ALTER TABLE ... DISABLE TRIGGER ALL takes internal triggers along. Sets ours, and only ours, to fire ALWAYS again.
+/// Sets the capture trigger, and no other, to fire ALWAYS again: ALTER TABLE ... DISABLE TRIGGER ALL disables internal triggers, too.
 fn strengthen(table: &Open) {
     // SAFETY: an ordinary scan and update of pg_trigger by its index on (tgrelid, tgname); the table is locked.
     unsafe {

@@ -27,14 +27,14 @@ struct Hook {
 
 static HOOK: OnceLock<Hook> = OnceLock::new();
 
-/// What `after` has to do.
+/// What [`Listener::after`] has to do once the statement has run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
     /// Nothing.
     Through,
-    /// It is part of a statement that is being watched: only its sequence counts.
+    /// The statement is part of one that is being watched, or only locks: what `before` has put off is left to do.
     Part,
-    /// It is being watched.
+    /// What the statement touched was watched, and is to be looked at.
     Whole,
 }
 
@@ -143,7 +143,7 @@ impl Utility {
         unsafe { command_tag(self.node()) }
     }
 
-    /// A part of another statement, which travels as a whole.
+    /// Whether it is a part of another statement, which travels as a whole.
     pub fn is_subcommand(&self) -> bool {
         self.context == pg_sys::ProcessUtilityContext::PROCESS_UTILITY_SUBCOMMAND
     }

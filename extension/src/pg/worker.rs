@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
-/// What a worker is; its main function gets the number that it was registered with.
+/// The kinds of background workers. A worker's main function gets the number that the worker was registered with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     Launcher,
@@ -161,8 +161,8 @@ pub fn report_activity(activity: Option<&str>) {
     unsafe { pg_sys::pgstat_report_activity(state, text) };
 }
 
-/// Hands the statistics that this process gathered to the cumulative statistics; without `now`, only if it did not do so a moment
-/// ago. False when some are kept back.
+/// Hands what this process counted to the cumulative statistics. Without `now` PostgreSQL keeps it back if it was last handed over less
+/// than a second ago. False when something was kept back.
 pub fn report_statistics(now: bool) -> bool {
     // SAFETY: outside of a transaction.
     unsafe { pg_sys::pgstat_report_stat(now) == 0 }

@@ -100,7 +100,7 @@ pub fn has_id() -> bool {
     unsafe { pg_sys::GetTopTransactionIdIfAny() != pg_sys::InvalidTransactionId }
 }
 
-/// Inside of BEGIN ... COMMIT, or of something like it.
+/// Whether this is inside of BEGIN ... COMMIT, or in a message of several statements, which is one transaction too.
 pub fn in_block() -> bool {
     // SAFETY: reads this process's state.
     unsafe { pg_sys::IsTransactionBlock() }
@@ -131,8 +131,8 @@ pub fn check_serializable() {
     }
 }
 
-/// Tells all processes which catalog entries the transaction made stale, ahead of time. PostgreSQL does it a moment after
-/// XACT_EVENT_COMMIT, still under the transaction's locks; having been done, it is not done again.
+/// Tells all processes which catalog entries the transaction made stale, earlier than PostgreSQL does: a moment after
+/// XACT_EVENT_COMMIT, still under the transaction's locks. PostgreSQL then finds nothing left to tell.
 pub fn send_invalidations() {
     // SAFETY: called once, past the commit record and outside of any command: no message can be added any more. Sending reads no
     // catalog and leaves this process's own caches alone.
