@@ -1,14 +1,18 @@
 //! The local side: PostgreSQL on a Unix socket (`gcs_writeset::link`).
 //!
-//! - [`session`]: one connection: who calls, what it asks.
+//! - [`session`]: one connection: who calls, what it asks ([`requests`]), and what ends it ([`error`]).
 //! - [`manager`]: the stream of positions to the replication manager of a database, live or from disk.
+//! - [`fetcher`]: single writesets, on a connection of their own.
 //! - [`backlog`]: positions read back from the log.
 //!
 //! The [`Hub`] knows all of them. Requests go into the [`Inbox`]; what a step orders or answers comes back through the hub,
 //! which writes it to the managers' sockets before the step is over.
 
 mod backlog;
+mod error;
+mod fetcher;
 mod manager;
+mod requests;
 mod session;
 
 use std::cell::{Cell, RefCell};

@@ -6,21 +6,19 @@
 //! handed on, which nothing can change in between: all of this runs on one thread. It falls back to catching up when its queue is
 //! full, and for a writeset in chunks, which are not at hand.
 
-use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
+use std::cell::Cell;
 use std::rc::Rc;
 
 use gcs_core::{Input, Local, Ordered};
-use gcs_writeset::link::{self, Failure, FailureKind, GroupStatus, RefusalReason, Reply, Verdict};
-use gcs_writeset::wire::WireError;
+use gcs_writeset::link::{self, Failure, FailureKind, GroupStatus, RefusalReason, Reply};
 use gcs_writeset::{DatabaseId, Incarnation, NodeId, Position};
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
 use super::Hub;
 use super::backlog::{Backlog, BacklogError, Origin};
-use super::session::SessionError;
-use crate::bounds::{ATTACH_RETRY, BACKLOG_PIECE_BYTES, FETCHES_MAX};
+use super::error::SessionError;
+use crate::bounds::ATTACH_RETRY;
 use crate::outbox::Outbox;
 
 #[derive(Debug)]
@@ -32,8 +30,6 @@ pub struct Manager {
     database_id: Cell<Option<DatabaseId>>,
     phase: Cell<Phase>,
     detach: Cell<Detach>,
-    fetches: RefCell<VecDeque<Position>>,
-    fetched: Notify,
     /// There is something for the feed to do.
     work: Notify,
     ended: Notify,
@@ -75,8 +71,6 @@ impl Manager {
             database_id: Cell::new(None),
             phase: Cell::new(Phase::Greeted),
             detach: Cell::new(Detach::No),
-            fetches: RefCell::default(),
-            fetched: Notify::new(),
             work: Notify::new(),
             ended: Notify::new(),
         }
@@ -181,19 +175,6 @@ impl Manager {
         self.outbox.drained().await;
     }
 
-    /// Asks for the payload of a position; waits while too many are asked for.
-    pub async fn fetch(&self, position: Position) -> Result<(), SessionError> {
-        if !self.was_attached() {
-            return Err(SessionError::Failed("a fetch without an attach"));
-        }
-        while self.fetches.borrow().len() >= FETCHES_MAX {
-            self.fetched.notified().await;
-        }
-        self.fetches.borrow_mut().push_back(position);
-        self.work.notify_one();
-        Ok(())
-    }
-
     pub fn end(&self) {
         self.phase.set(Phase::Ended);
         self.ended.notify_waiters();
@@ -216,13 +197,6 @@ impl Manager {
     pub async fn feed(&self, hub: &Rc<Hub>) -> Result<(), SessionError> {
         let mut backlog = None;
         loop {
-            let in_the_middle = backlog.as_ref().is_some_and(Backlog::in_the_middle);
-            let fetch = if in_the_middle { None } else { self.fetches.borrow_mut().pop_front() };
-            if let Some(position) = fetch {
-                self.fetched.notify_waiters();
-                self.serve_fetch(hub, position).await?;
-                continue;
-            }
             match self.phase.get() {
                 Phase::CatchingUp { next } => {
                     let Some(database) = self.database_id() else { return Ok(()) };
@@ -256,8 +230,14 @@ impl Manager {
         database: DatabaseId,
         backlog: Backlog,
     ) -> Result<Option<Backlog>, SessionError> {
-        self.outbox.drained().await;
-        let Some(backlog) = self.send_piece(backlog).await? else { return Ok(None) };
+        let backlog = match backlog.send_piece(&self.outbox).await {
+            Ok(backlog) => backlog,
+            Err(BacklogError::Truncated) => {
+                self.fail_later(FailureKind::LogTruncated);
+                return Ok(None);
+            }
+            Err(error) => return Err(error.into()),
+        };
         // A detach may have come meanwhile.
         if !matches!(self.phase.get(), Phase::CatchingUp { .. }) {
             return Ok(None);
@@ -272,44 +252,6 @@ impl Manager {
         }
         self.phase.set(Phase::CatchingUp { next });
         Ok(Some(backlog))
-    }
-
-    /// `None` if it failed.
-    async fn send_piece(&self, mut backlog: Backlog) -> Result<Option<Backlog>, SessionError> {
-        let reading = tokio::task::spawn_blocking(move || {
-            let mut frames = Vec::new();
-            let result = backlog.fill(&mut frames, BACKLOG_PIECE_BYTES);
-            (backlog, frames, result)
-        });
-        let (backlog, frames, result) = reading.await.map_err(|_| SessionError::Failed("reading from disk failed"))?;
-        self.outbox.put(|out| out.extend_from_slice(&frames));
-        self.outbox.flush();
-        match result {
-            Ok(()) => Ok(Some(backlog)),
-            Err(BacklogError::Truncated) => {
-                self.fail_later(FailureKind::LogTruncated);
-                Ok(None)
-            }
-            Err(error @ (BacklogError::Log(_) | BacklogError::Wire(_))) => {
-                tracing::error!(database = %self.database, "could not read the log: {error}");
-                Err(SessionError::Failed("the log of this node cannot be read"))
-            }
-        }
-    }
-
-    async fn serve_fetch(&self, hub: &Rc<Hub>, position: Position) -> Result<(), SessionError> {
-        let Some(database) = self.database_id() else { return Ok(()) };
-        if position > hub.head(database) || position == Position::ZERO {
-            return Err(SessionError::Failed("a fetch of a position that was never ordered"));
-        }
-        let mut backlog = Backlog::fetch(hub.log.clone(), self.origin(), database, position);
-        loop {
-            self.outbox.drained().await;
-            match self.send_piece(backlog).await? {
-                Some(rest) if rest.in_the_middle() => backlog = rest,
-                _ => return Ok(()),
-            }
-        }
     }
 
     async fn fail(&self, kind: FailureKind) -> Result<(), SessionError> {
@@ -330,19 +272,5 @@ impl Manager {
         self.outbox.flush();
         self.outbox.drained().await;
         Ok(())
-    }
-}
-
-impl Origin {
-    /// Whether a position is delivered with its writeset: not to the one that submitted it, which has it.
-    pub fn carries(&self, verdict: &Verdict, tag: gcs_writeset::Tag) -> bool {
-        let own = tag.node == self.node && tag.incarnation == self.incarnation;
-        matches!(verdict, Verdict::Certified { .. }) && !own
-    }
-}
-
-impl From<WireError> for BacklogError {
-    fn from(error: WireError) -> BacklogError {
-        BacklogError::Wire(error)
     }
 }

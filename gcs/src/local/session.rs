@@ -1,33 +1,20 @@
 //! One connection on the local socket.
 
-use std::io;
 use std::rc::Rc;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use gcs_core::{Input, Local};
 use gcs_writeset::link::{self, Failure, FailureKind, PROTOCOL, Reply, Request, Role};
-use gcs_writeset::wire::WireError;
 use gcs_writeset::{DatabaseId, Incarnation, Tag};
-use thiserror::Error;
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 
-use super::Hub;
+use super::error::SessionError;
 use super::manager::Manager;
+use super::requests::Requests;
+use super::{Hub, fetcher};
 use crate::bounds::{HANDSHAKE_TIMEOUT, MANAGER_QUEUE_BYTES_MAX, MANAGER_TAKEOVER_WAIT, SUBMISSION_BYTES_MAX};
 use crate::outbox::{Outbox, Stream};
-
-#[derive(Debug, Error)]
-pub enum SessionError {
-    #[error("{0}")]
-    Io(#[from] io::Error),
-    #[error("garbage received: {0}")]
-    Wire(#[from] WireError),
-    #[error("no greeting within {} s", HANDSHAKE_TIMEOUT.as_secs())]
-    Silent,
-    #[error("{0}")]
-    Failed(&'static str),
-}
 
 struct Caller {
     role: Role,
@@ -35,43 +22,19 @@ struct Caller {
     incarnation: Incarnation,
 }
 
-/// Reads requests.
-struct Requests {
-    stream: Rc<Stream>,
-    buffer: BytesMut,
-}
-
-impl Requests {
-    /// The next request with its payload; `None` at the end.
-    async fn next(&mut self) -> Result<Option<(Request, Bytes)>, SessionError> {
-        loop {
-            if let Some(length) = link::frame_len(&self.buffer)? {
-                if self.buffer.len() >= length {
-                    let frame = self.buffer.split_to(length).freeze();
-                    let (request, payload) = link::decode_frame::<Request>(&frame)?;
-                    return Ok(Some((request, frame.slice_ref(payload))));
-                }
-                self.buffer.reserve(length - self.buffer.len());
-            }
-            if self.stream.read(&mut self.buffer).await? == 0 {
-                return Ok(None);
-            }
-        }
-    }
-}
-
 pub async fn run(hub: &Rc<Hub>, stream: UnixStream) {
     let peer = stream.peer_cred();
     let stream = Rc::new(Stream::Unix(stream));
     let outbox = Rc::new(Outbox::new(stream.clone(), MANAGER_QUEUE_BYTES_MAX));
-    let mut requests = Requests { stream, buffer: BytesMut::new() };
+    let mut requests = Requests::new(stream);
     match peer {
         Ok(peer) if hub.uids.contains(&peer.uid()) => {}
         Ok(peer) => {
             tracing::warn!(uid = peer.uid(), "connection on the local socket refused: not an allowed user");
+            let message = format!("user id {} may not use this socket", peer.uid());
             let hint =
                 "Run PostgreSQL and gcs as the same user, or add the user to \"local_users\" in the configuration of gcs.";
-            fail(&outbox, FailureKind::NotAuthorized, format!("user id {} may not use this socket", peer.uid()), hint);
+            fail(&outbox, Failure { kind: FailureKind::NotAuthorized, message, hint: hint.to_owned() });
             return;
         }
         Err(error) => {
@@ -84,18 +47,26 @@ pub async fn run(hub: &Rc<Hub>, stream: UnixStream) {
         result = serve(hub, &outbox, &mut requests) => result,
         error = writing.run() => Err(error.into()),
     };
-    match result {
-        Ok(()) => {}
-        Err(SessionError::Io(error)) => tracing::debug!(%error, "local connection ended"),
-        Err(error) => {
-            tracing::warn!("local connection dropped: {error}");
-            fail(&outbox, FailureKind::Protocol, error.to_string(), "");
+    let Err(error) = result else { return };
+    let failure = match error {
+        SessionError::Io(error) => return tracing::debug!(%error, "local connection ended"),
+        SessionError::Refused(failure) => {
+            tracing::info!("local connection refused: {}", failure.message);
+            failure
         }
-    }
+        error => {
+            let message = error.to_string();
+            match error {
+                SessionError::Log(_) => tracing::error!("local connection dropped: {message}"),
+                _ => tracing::warn!("local connection dropped: {message}"),
+            }
+            Failure { kind: FailureKind::Protocol, message, hint: String::new() }
+        }
+    };
+    fail(&outbox, failure);
 }
 
-fn fail(outbox: &Outbox, kind: FailureKind, message: String, hint: &str) {
-    let failure = Failure { kind, message, hint: hint.to_owned() };
+fn fail(outbox: &Outbox, failure: Failure) {
     // A failure has no payload and is short.
     let _ = outbox.put(|out| link::put_frame(out, &Reply::Failed(failure), &[]));
     outbox.flush();
@@ -103,10 +74,11 @@ fn fail(outbox: &Outbox, kind: FailureKind, message: String, hint: &str) {
 
 async fn serve(hub: &Rc<Hub>, outbox: &Rc<Outbox>, requests: &mut Requests) -> Result<(), SessionError> {
     let greeting = timeout(HANDSHAKE_TIMEOUT, requests.next()).await.map_err(|_| SessionError::Silent)??;
-    let Some(caller) = greet(hub, outbox, greeting)? else { return Ok(()) };
+    let Some((hello, _)) = greeting else { return Ok(()) };
+    let caller = greet(hub, hello)?;
     match caller.role {
         Role::Manager => {
-            let Some(seat) = take_over(hub, outbox, &caller).await else { return Ok(()) };
+            let seat = take_over(hub, outbox, &caller).await?;
             let manager = &seat.manager;
             welcome(hub, outbox)?;
             manager.status(hub.status.borrow().clone());
@@ -120,6 +92,10 @@ async fn serve(hub: &Rc<Hub>, outbox: &Rc<Outbox>, requests: &mut Requests) -> R
             welcome(hub, outbox)?;
             serve_backend(hub, &caller, requests).await
         }
+        Role::Fetcher => {
+            welcome(hub, outbox)?;
+            fetcher::serve(hub, outbox, &caller.database, requests).await
+        }
         Role::Control => {
             welcome(hub, outbox)?;
             serve_control(hub, outbox, requests).await
@@ -127,31 +103,27 @@ async fn serve(hub: &Rc<Hub>, outbox: &Rc<Outbox>, requests: &mut Requests) -> R
     }
 }
 
-fn greet(hub: &Hub, outbox: &Outbox, greeting: Option<(Request, Bytes)>) -> Result<Option<Caller>, SessionError> {
-    let (protocol, role, database, group, incarnation) = match greeting {
-        None => return Ok(None),
-        Some((Request::Hello { protocol, role, database, group, incarnation }, _)) => {
-            (protocol, role, database, group, incarnation)
-        }
-        Some(_) => return Err(SessionError::Failed("a request before the greeting")),
+fn greet(hub: &Hub, hello: Request) -> Result<Caller, SessionError> {
+    let Request::Hello { protocol, role, database, group, incarnation } = hello else {
+        return Err(SessionError::Misuse("a request before the greeting"));
     };
     if protocol != PROTOCOL {
         let message = format!("gcs speaks link protocol {PROTOCOL}, but postgres_r speaks {protocol}");
-        fail(outbox, FailureKind::Protocol, message, "Install gcs and postgres_r of the same version.");
-        return Ok(None);
+        let hint = "Install gcs and postgres_r of the same version.";
+        return Err(SessionError::refused(FailureKind::Protocol, message, hint));
     }
     if let Some(group) = group
         && group != hub.config.group
     {
         let message =
             format!("gcs of node \"{}\" belongs to group \"{}\", not \"{group}\"", hub.config.name, hub.config.group);
-        fail(outbox, FailureKind::WrongGroup, message, "Name the group that is in the configuration of gcs.");
-        return Ok(None);
+        let hint = "Name the group that is in the configuration of gcs.";
+        return Err(SessionError::refused(FailureKind::WrongGroup, message, hint));
     }
     if database.is_empty() && role != Role::Control {
-        return Err(SessionError::Failed("a greeting without a database"));
+        return Err(SessionError::Misuse("a greeting without a database"));
     }
-    Ok(Some(Caller { role, database, incarnation }))
+    Ok(Caller { role, database, incarnation })
 }
 
 fn welcome(hub: &Hub, outbox: &Outbox) -> Result<(), SessionError> {
@@ -181,7 +153,7 @@ impl Drop for Seat<'_> {
 }
 
 /// Becomes the manager of the database, unless it has one. One whose connection is closed may still be there for an instant.
-async fn take_over<'a>(hub: &'a Rc<Hub>, outbox: &Rc<Outbox>, caller: &Caller) -> Option<Seat<'a>> {
+async fn take_over<'a>(hub: &'a Rc<Hub>, outbox: &Rc<Outbox>, caller: &Caller) -> Result<Seat<'a>, SessionError> {
     let present = || hub.managers.borrow().get(&caller.database).cloned();
     let wait = async {
         loop {
@@ -191,12 +163,12 @@ async fn take_over<'a>(hub: &'a Rc<Hub>, outbox: &Rc<Outbox>, caller: &Caller) -
     };
     if timeout(MANAGER_TAKEOVER_WAIT, wait).await.is_err() {
         let message = format!("database \"{}\" is already attached on node \"{}\"", caller.database, hub.config.name);
-        fail(outbox, FailureKind::AlreadyAttached, message, "Another server may be using the same gcs.");
-        return None;
+        let hint = "Another server may be using the same gcs.";
+        return Err(SessionError::refused(FailureKind::AlreadyAttached, message, hint));
     }
     let manager = Rc::new(Manager::new(hub.node(), caller.database.clone(), caller.incarnation, outbox.clone()));
     hub.managers.borrow_mut().insert(caller.database.clone(), manager.clone());
-    Some(Seat { hub, manager })
+    Ok(Seat { hub, manager })
 }
 
 async fn serve_manager(hub: &Hub, manager: &Rc<Manager>, requests: &mut Requests) -> Result<(), SessionError> {
@@ -204,21 +176,20 @@ async fn serve_manager(hub: &Hub, manager: &Rc<Manager>, requests: &mut Requests
         match request {
             Request::Attach { resume_after } => {
                 if !manager.attach(resume_after) {
-                    return Err(SessionError::Failed("a second attach"));
+                    return Err(SessionError::Misuse("a second attach"));
                 }
                 let (database, incarnation) = (manager.database.clone(), manager.incarnation);
                 hub.inbox.push(Input::Local(Local::Attach { database, incarnation }));
             }
             Request::Detach => match manager.detach() {
                 Some(database) => hub.inbox.push(Input::Local(Local::Detach { database })),
-                None => return Err(SessionError::Failed("a detach without an attach")),
+                None => return Err(SessionError::Misuse("a detach without an attach")),
             },
             Request::Progress { committed, flushed, oldest_base } => {
                 if let Some(database) = manager.database_id() {
                     hub.inbox.push(Input::Local(Local::Progress { database, committed, flushed, oldest_base }));
                 }
             }
-            Request::Fetch { position } => manager.fetch(position).await?,
             Request::Status => {
                 manager.status(hub.status.borrow().clone());
                 manager.flush();
@@ -226,7 +197,9 @@ async fn serve_manager(hub: &Hub, manager: &Rc<Manager>, requests: &mut Requests
             Request::Submit { .. } | Request::Chunk { .. } | Request::Abandon { .. } | Request::AskToken { .. } => {
                 submit(hub, manager.database_id(), manager.incarnation, request, payload).await?;
             }
-            Request::Hello { .. } => return Err(SessionError::Failed("a second greeting")),
+            Request::Fetch { .. } | Request::Hello { .. } => {
+                return Err(SessionError::Misuse("a request that a manager cannot make"));
+            }
         }
     }
     Ok(())
@@ -239,7 +212,7 @@ async fn serve_backend(hub: &Hub, caller: &Caller, requests: &mut Requests) -> R
                 let database = hub.databases.borrow().get(&caller.database).copied();
                 submit(hub, database, caller.incarnation, request, payload).await?;
             }
-            _ => return Err(SessionError::Failed("a request that a backend cannot make")),
+            _ => return Err(SessionError::Misuse("a request that a backend cannot make")),
         }
     }
     Ok(())
@@ -254,7 +227,7 @@ async fn submit(
     bytes: Bytes,
 ) -> Result<(), SessionError> {
     if bytes.len() > SUBMISSION_BYTES_MAX {
-        return Err(SessionError::Failed("a submission that is too long"));
+        return Err(SessionError::Misuse("a submission that is too long"));
     }
     let Some(database) = database else { return Ok(()) };
     let tag = |slot, sequence| Tag { database, node: hub.node(), incarnation, slot, sequence };
@@ -274,7 +247,7 @@ async fn submit(
 
 async fn serve_control(hub: &Hub, outbox: &Outbox, requests: &mut Requests) -> Result<(), SessionError> {
     while let Some((request, _)) = requests.next().await? {
-        let Request::Status = request else { return Err(SessionError::Failed("a request that control cannot make")) };
+        let Request::Status = request else { return Err(SessionError::Misuse("a request that control cannot make")) };
         let status = hub.status.borrow().clone();
         outbox.put(|out| link::put_frame(out, &Reply::Group(status), &[]))?;
         outbox.flush();

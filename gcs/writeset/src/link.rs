@@ -16,10 +16,13 @@
 //!   `Detach` the stream goes on until `Detached`.
 //!
 //!   *Parts.* Between an `Ordered` with `more` and its last `Body` only `Group`, `ChunkOrdered`, `TokenOutcome` and `Refused` can
-//!   come. The `Body` frames that answer a `Fetch` come in order, but other frames, also `Ordered`, may stand between them. Fetches
-//!   are answered one after the other, in the order in which they were asked.
+//!   come.
 //! - **Backend**: only writes, `Submit`, `Chunk` and `AskToken`; nothing but `Welcome` is ever sent to it.
 //! - **Control**: `Status`, answered `Group`; used by people and by the playground.
+//! - **Fetcher**: sends nothing but `Fetch`, which asks for the writeset of a position that came in the stream without it. Each is
+//!   answered with the `Body` frames of its position, from disk and in the order of the questions; nothing else but `Welcome` and
+//!   `Failed` comes on this connection. It is a connection of its own because a manager stops reading the stream when it has no
+//!   room for further positions, and there may be no room before the writeset that it fetches has been applied.
 //!
 //! When the daemon goes away, the manager reconnects, attaches again after its own committed position, and the backends that
 //! were waiting submit again under the same tag; the group drops what it had already ordered.
@@ -33,13 +36,14 @@ use crate::token::{Token, TokenOutcome};
 use crate::wire::{Reader, WireError};
 
 /// Goes up when a message changes; both sides refuse another number with a clear error.
-pub const PROTOCOL: u32 = 1;
+pub const PROTOCOL: u32 = 2;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Role {
     Manager,
     Backend,
     Control,
+    Fetcher,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -87,7 +91,8 @@ pub enum Request {
         token: Token,
         fence_after: Option<Position>,
     },
-    /// Asks for the payload of a position that was delivered without (its backend is gone): answered `Body`.
+    /// Asks for the writeset of a position that was delivered without it (its backend is gone): answered `Body`. A fetcher may ask
+    /// once its database has been attached, and for positions that have been ordered; else the answer is `Failed`.
     Fetch {
         position: Position,
     },
@@ -231,6 +236,8 @@ pub enum FailureKind {
     /// `resume_after` lies beyond everything the group ever ordered: this is not the group this database belongs to.
     AheadOfGroup,
     ShuttingDown,
+    /// The database has not been attached since this daemon started.
+    NotAttached,
 }
 
 fn bincode_config() -> Configuration {
