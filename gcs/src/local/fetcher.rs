@@ -12,17 +12,17 @@ use gcs_writeset::Position;
 use gcs_writeset::link::{FailureKind, Request};
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 
-use super::Hub;
 use super::backlog::{Backlog, BacklogError};
 use super::error::SessionError;
 use super::requests::Requests;
+use super::this_node::ThisNode;
 use crate::bounds::FETCHES_MAX;
 use crate::outbox::Outbox;
 
 /// Until the caller has asked everything and has its answers, or asks what cannot be answered.
-pub async fn serve(hub: &Hub, outbox: &Outbox, database: &str, requests: &mut Requests) -> Result<(), SessionError> {
+pub async fn serve(node: &ThisNode, outbox: &Outbox, database: &str, requests: &mut Requests) -> Result<(), SessionError> {
     let (asked, questions) = channel(FETCHES_MAX);
-    tokio::try_join!(read(requests, asked), answer(hub, outbox, database, questions))?;
+    tokio::try_join!(read(requests, asked), answer(node, outbox, database, questions))?;
     Ok(())
 }
 
@@ -37,9 +37,14 @@ async fn read(requests: &mut Requests, asked: Sender<Position>) -> Result<(), Se
     Ok(())
 }
 
-async fn answer(hub: &Hub, outbox: &Outbox, database: &str, mut questions: Receiver<Position>) -> Result<(), SessionError> {
+async fn answer(
+    node: &ThisNode,
+    outbox: &Outbox,
+    database: &str,
+    mut questions: Receiver<Position>,
+) -> Result<(), SessionError> {
     while let Some(position) = questions.recv().await {
-        let mut rest = Some(find(hub, database, position)?);
+        let mut rest = Some(find(node, database, position)?);
         while let Some(backlog) = rest {
             let sent = backlog.send_piece(outbox).await.map_err(|error| explain(error, database, position))?;
             rest = Some(sent).filter(Backlog::in_the_middle);
@@ -49,20 +54,20 @@ async fn answer(hub: &Hub, outbox: &Outbox, database: &str, mut questions: Recei
     Ok(())
 }
 
-fn find(hub: &Hub, database: &str, position: Position) -> Result<Backlog, SessionError> {
-    let Some(id) = hub.databases.borrow().get(database).copied() else {
-        let name = &hub.config.name;
+fn find(node: &ThisNode, database: &str, position: Position) -> Result<Backlog, SessionError> {
+    let Some(id) = node.databases.id(database) else {
+        let name = node.name();
         let message = format!("database \"{database}\" has not been attached since gcs of node \"{name}\" started");
         let hint = "Ask again when the attach has been answered.";
         return Err(SessionError::refused(FailureKind::NotAttached, message, hint));
     };
-    let head = hub.head(id);
+    let head = node.databases.head(id);
     if position == Position::ZERO || position > head {
         let message =
             format!("position {position} of database \"{database}\" was never ordered: the last one there is {head}");
         return Err(SessionError::refused(FailureKind::Protocol, message, ""));
     }
-    Ok(Backlog::fetch(hub.log.clone(), id, position))
+    Ok(Backlog::fetch(node.log.clone(), id, position))
 }
 
 fn explain(error: BacklogError, database: &str, position: Position) -> SessionError {

@@ -11,21 +11,20 @@ use std::rc::Rc;
 
 use gcs_core::{Input, Local, Ordered};
 use gcs_writeset::link::{self, Failure, FailureKind, GroupStatus, RefusalReason, Reply};
-use gcs_writeset::{DatabaseId, Incarnation, NodeId, Position};
+use gcs_writeset::{DatabaseId, Incarnation, Position};
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
-use super::Hub;
 use super::backlog::{Backlog, BacklogError, Origin};
 use super::error::SessionError;
+use super::this_node::ThisNode;
 use crate::bounds::ATTACH_RETRY;
 use crate::outbox::Outbox;
 
-#[derive(Debug)]
 pub struct Manager {
     pub database: String,
     pub incarnation: Incarnation,
-    node: NodeId,
+    node: Rc<ThisNode>,
     outbox: Rc<Outbox>,
     database_id: Cell<Option<DatabaseId>>,
     phase: Cell<Phase>,
@@ -62,7 +61,7 @@ enum Detach {
 }
 
 impl Manager {
-    pub fn new(node: NodeId, database: String, incarnation: Incarnation, outbox: Rc<Outbox>) -> Manager {
+    pub fn new(node: Rc<ThisNode>, database: String, incarnation: Incarnation, outbox: Rc<Outbox>) -> Manager {
         Manager {
             database,
             incarnation,
@@ -94,7 +93,8 @@ impl Manager {
         first
     }
 
-    pub fn attached(&self, database: DatabaseId, serve_from: Position, head: Position) {
+    /// The attach has been ordered.
+    pub fn attached(&self, database: DatabaseId, serve_from: Position) {
         let Phase::Attaching { resume_after, .. } = self.phase.get() else { return };
         if resume_after > serve_from {
             return self.fail_later(FailureKind::AheadOfGroup);
@@ -103,7 +103,8 @@ impl Manager {
         self.database_id.set(Some(database));
         self.send(&Reply::Attached { database, serve_from }, &[]);
         let next = resume_after.next();
-        self.phase.set(if resume_after == head { Phase::Live { next } } else { Phase::CatchingUp { next } });
+        let is_at_the_end = resume_after == self.node.databases.head(database);
+        self.phase.set(if is_at_the_end { Phase::Live { next } } else { Phase::CatchingUp { next } });
         self.work.notify_one();
     }
 
@@ -190,32 +191,32 @@ impl Manager {
     }
 
     fn origin(&self) -> Origin {
-        Origin { node: self.node, incarnation: self.incarnation }
+        Origin { node: self.node.id(), incarnation: self.incarnation }
     }
 
     /// Does what cannot be done at once, for as long as the session lasts: reads from disk, tries again, fails.
-    pub async fn feed(&self, hub: &Rc<Hub>) -> Result<(), SessionError> {
+    pub async fn feed(&self) -> Result<(), SessionError> {
         let mut backlog = None;
         loop {
             match self.phase.get() {
                 Phase::CatchingUp { next } => {
                     let Some(database) = self.database_id() else { return Ok(()) };
-                    let current =
-                        backlog.take().unwrap_or_else(|| Backlog::stream(hub.log.clone(), self.origin(), database, next));
-                    backlog = self.catch_up(hub, database, current).await?;
+                    let from_here = || Backlog::stream(self.node.log.clone(), self.origin(), database, next);
+                    let current = backlog.take().unwrap_or_else(from_here);
+                    backlog = self.catch_up(database, current).await?;
                 }
                 Phase::Attaching { refused: true, resume_after } => {
                     let _ = timeout(ATTACH_RETRY, self.work.notified()).await;
                     self.phase.set(Phase::Attaching { resume_after, refused: false });
                     let (database, incarnation) = (self.database.clone(), self.incarnation);
-                    hub.inbox.push(Input::Local(Local::Attach { database, incarnation }));
+                    self.node.inbox.push(Input::Local(Local::Attach { database, incarnation }));
                 }
                 Phase::Failed(kind) => return self.fail(kind).await,
                 _ if self.detach.get() == Detach::Refused => {
                     let _ = timeout(ATTACH_RETRY, self.work.notified()).await;
                     self.detach.set(Detach::Asked);
                     if let Some(database) = self.database_id() {
-                        hub.inbox.push(Input::Local(Local::Detach { database }));
+                        self.node.inbox.push(Input::Local(Local::Detach { database }));
                     }
                 }
                 _ => self.work.notified().await,
@@ -224,12 +225,7 @@ impl Manager {
     }
 
     /// Sends one piece from disk, and goes live if that was all.
-    async fn catch_up(
-        &self,
-        hub: &Rc<Hub>,
-        database: DatabaseId,
-        backlog: Backlog,
-    ) -> Result<Option<Backlog>, SessionError> {
+    async fn catch_up(&self, database: DatabaseId, backlog: Backlog) -> Result<Option<Backlog>, SessionError> {
         let backlog = match backlog.send_piece(&self.outbox).await {
             Ok(backlog) => backlog,
             Err(BacklogError::Truncated) => {
@@ -246,7 +242,7 @@ impl Manager {
             return Ok(Some(backlog));
         }
         let next = backlog.next_position();
-        if next > hub.head(database) {
+        if next > self.node.databases.head(database) {
             self.phase.set(Phase::Live { next });
             return Ok(None);
         }

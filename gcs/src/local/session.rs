@@ -10,10 +10,13 @@ use tokio::net::UnixStream;
 use tokio::time::timeout;
 
 use super::error::SessionError;
+use super::fetcher;
+use super::hub::Hub;
 use super::manager::Manager;
 use super::requests::Requests;
-use super::{Hub, fetcher};
-use crate::bounds::{HANDSHAKE_TIMEOUT, MANAGER_QUEUE_BYTES_MAX, MANAGER_TAKEOVER_WAIT, SUBMISSION_BYTES_MAX};
+use super::seat::Seat;
+use super::this_node::ThisNode;
+use crate::bounds::{HANDSHAKE_TIMEOUT, MANAGER_QUEUE_BYTES_MAX, SUBMISSION_BYTES_MAX};
 use crate::outbox::{Outbox, Stream};
 
 struct Caller {
@@ -28,7 +31,7 @@ pub async fn run(hub: &Rc<Hub>, stream: UnixStream) {
     let outbox = Rc::new(Outbox::new(stream.clone(), MANAGER_QUEUE_BYTES_MAX));
     let mut requests = Requests::new(stream);
     match peer {
-        Ok(peer) if hub.uids.contains(&peer.uid()) => {}
+        Ok(peer) if hub.node.uids.contains(&peer.uid()) => {}
         Ok(peer) => {
             tracing::warn!(uid = peer.uid(), "connection on the local socket refused: not an allowed user");
             let message = format!("user id {} may not use this socket", peer.uid());
@@ -72,29 +75,23 @@ fn fail(outbox: &Outbox, failure: Failure) {
     outbox.flush();
 }
 
-async fn serve(hub: &Rc<Hub>, outbox: &Rc<Outbox>, requests: &mut Requests) -> Result<(), SessionError> {
+async fn serve(hub: &Hub, outbox: &Rc<Outbox>, requests: &mut Requests) -> Result<(), SessionError> {
     let greeting = timeout(HANDSHAKE_TIMEOUT, requests.next()).await.map_err(|_| SessionError::Silent)??;
     let Some((hello, _)) = greeting else { return Ok(()) };
-    let caller = greet(hub, hello)?;
-    match caller.role {
+    let Caller { role, database, incarnation } = greet(&hub.node, hello)?;
+    match role {
         Role::Manager => {
-            let seat = take_over(hub, outbox, &caller).await?;
-            let manager = &seat.manager;
+            let seat = Seat::take(hub, database, incarnation, outbox.clone()).await?;
             welcome(hub, outbox)?;
-            manager.status(hub.status.borrow().clone());
-            manager.flush();
-            tokio::select! {
-                result = serve_manager(hub, manager, requests) => result,
-                result = manager.feed(hub) => result,
-            }
+            serve_manager(hub, &seat.manager, requests).await
         }
         Role::Backend => {
             welcome(hub, outbox)?;
-            serve_backend(hub, &caller, requests).await
+            serve_backend(&hub.node, &database, incarnation, requests).await
         }
         Role::Fetcher => {
             welcome(hub, outbox)?;
-            fetcher::serve(hub, outbox, &caller.database, requests).await
+            fetcher::serve(&hub.node, outbox, &database, requests).await
         }
         Role::Control => {
             welcome(hub, outbox)?;
@@ -103,7 +100,7 @@ async fn serve(hub: &Rc<Hub>, outbox: &Rc<Outbox>, requests: &mut Requests) -> R
     }
 }
 
-fn greet(hub: &Hub, hello: Request) -> Result<Caller, SessionError> {
+fn greet(node: &ThisNode, hello: Request) -> Result<Caller, SessionError> {
     let Request::Hello { protocol, role, database, group, incarnation } = hello else {
         return Err(SessionError::Misuse("a request before the greeting"));
     };
@@ -113,10 +110,9 @@ fn greet(hub: &Hub, hello: Request) -> Result<Caller, SessionError> {
         return Err(SessionError::refused(FailureKind::Protocol, message, hint));
     }
     if let Some(group) = group
-        && group != hub.config.group
+        && group != node.group()
     {
-        let message =
-            format!("gcs of node \"{}\" belongs to group \"{}\", not \"{group}\"", hub.config.name, hub.config.group);
+        let message = format!("gcs of node \"{}\" belongs to group \"{}\", not \"{group}\"", node.name(), node.group());
         let hint = "Name the group that is in the configuration of gcs.";
         return Err(SessionError::refused(FailureKind::WrongGroup, message, hint));
     }
@@ -127,51 +123,22 @@ fn greet(hub: &Hub, hello: Request) -> Result<Caller, SessionError> {
 }
 
 fn welcome(hub: &Hub, outbox: &Outbox) -> Result<(), SessionError> {
-    let config = &hub.config;
-    let (group, name) = (config.group.clone(), config.name.clone());
-    let reply = Reply::Welcome { protocol: PROTOCOL, group, node: config.node, name, ordinal: hub.ordinal };
-    outbox.put(|out| link::put_frame(out, &reply, &[]))?;
+    outbox.put(|out| link::put_frame(out, &hub.node.welcome(), &[]))?;
     outbox.flush();
     Ok(())
 }
 
-/// The place of a database's manager. It becomes free however the connection ends, also when an error of its writer drops the
-/// reader in the middle of a wait.
-struct Seat<'a> {
-    hub: &'a Hub,
-    manager: Rc<Manager>,
-}
-
-impl Drop for Seat<'_> {
-    fn drop(&mut self) {
-        self.hub.managers.borrow_mut().retain(|_, other| !Rc::ptr_eq(other, &self.manager));
-        self.manager.end();
-        if self.manager.was_attached() {
-            tracing::info!(database = %self.manager.database, "the manager of a database has gone");
-        }
+async fn serve_manager(hub: &Hub, manager: &Manager, requests: &mut Requests) -> Result<(), SessionError> {
+    manager.status(hub.status());
+    manager.flush();
+    tokio::select! {
+        result = hear_manager(hub, manager, requests) => result,
+        result = manager.feed() => result,
     }
 }
 
-/// Becomes the manager of the database, unless it has one. One whose connection is closed may still be there for an instant.
-async fn take_over<'a>(hub: &'a Rc<Hub>, outbox: &Rc<Outbox>, caller: &Caller) -> Result<Seat<'a>, SessionError> {
-    let present = || hub.managers.borrow().get(&caller.database).cloned();
-    let wait = async {
-        loop {
-            let Some(old) = present() else { return };
-            old.ended().await;
-        }
-    };
-    if timeout(MANAGER_TAKEOVER_WAIT, wait).await.is_err() {
-        let message = format!("database \"{}\" is already attached on node \"{}\"", caller.database, hub.config.name);
-        let hint = "Another server may be using the same gcs.";
-        return Err(SessionError::refused(FailureKind::AlreadyAttached, message, hint));
-    }
-    let manager = Rc::new(Manager::new(hub.node(), caller.database.clone(), caller.incarnation, outbox.clone()));
-    hub.managers.borrow_mut().insert(caller.database.clone(), manager.clone());
-    Ok(Seat { hub, manager })
-}
-
-async fn serve_manager(hub: &Hub, manager: &Rc<Manager>, requests: &mut Requests) -> Result<(), SessionError> {
+async fn hear_manager(hub: &Hub, manager: &Manager, requests: &mut Requests) -> Result<(), SessionError> {
+    let node = &hub.node;
     while let Some((request, payload)) = requests.next().await? {
         match request {
             Request::Attach { resume_after } => {
@@ -179,23 +146,23 @@ async fn serve_manager(hub: &Hub, manager: &Rc<Manager>, requests: &mut Requests
                     return Err(SessionError::Misuse("a second attach"));
                 }
                 let (database, incarnation) = (manager.database.clone(), manager.incarnation);
-                hub.inbox.push(Input::Local(Local::Attach { database, incarnation }));
+                node.inbox.push(Input::Local(Local::Attach { database, incarnation }));
             }
             Request::Detach => match manager.detach() {
-                Some(database) => hub.inbox.push(Input::Local(Local::Detach { database })),
+                Some(database) => node.inbox.push(Input::Local(Local::Detach { database })),
                 None => return Err(SessionError::Misuse("a detach without an attach")),
             },
             Request::Progress { committed, flushed, oldest_base } => {
                 if let Some(database) = manager.database_id() {
-                    hub.inbox.push(Input::Local(Local::Progress { database, committed, flushed, oldest_base }));
+                    node.inbox.push(Input::Local(Local::Progress { database, committed, flushed, oldest_base }));
                 }
             }
             Request::Status => {
-                manager.status(hub.status.borrow().clone());
+                manager.status(hub.status());
                 manager.flush();
             }
             Request::Submit { .. } | Request::Chunk { .. } | Request::Abandon { .. } | Request::AskToken { .. } => {
-                submit(hub, manager.database_id(), manager.incarnation, request, payload).await?;
+                submit(node, manager.database_id(), manager.incarnation, request, payload).await?;
             }
             Request::Fetch { .. } | Request::Hello { .. } => {
                 return Err(SessionError::Misuse("a request that a manager cannot make"));
@@ -205,12 +172,16 @@ async fn serve_manager(hub: &Hub, manager: &Rc<Manager>, requests: &mut Requests
     Ok(())
 }
 
-async fn serve_backend(hub: &Hub, caller: &Caller, requests: &mut Requests) -> Result<(), SessionError> {
+async fn serve_backend(
+    node: &ThisNode,
+    database: &str,
+    incarnation: Incarnation,
+    requests: &mut Requests,
+) -> Result<(), SessionError> {
     while let Some((request, payload)) = requests.next().await? {
         match request {
             Request::Submit { .. } | Request::Chunk { .. } | Request::Abandon { .. } | Request::AskToken { .. } => {
-                let database = hub.databases.borrow().get(&caller.database).copied();
-                submit(hub, database, caller.incarnation, request, payload).await?;
+                submit(node, node.databases.id(database), incarnation, request, payload).await?;
             }
             _ => return Err(SessionError::Misuse("a request that a backend cannot make")),
         }
@@ -220,7 +191,7 @@ async fn serve_backend(hub: &Hub, caller: &Caller, requests: &mut Requests) -> R
 
 /// A database that is not attached has no manager to hear a refusal: it has the backends submit again when it is.
 async fn submit(
-    hub: &Hub,
+    node: &ThisNode,
     database: Option<DatabaseId>,
     incarnation: Incarnation,
     request: Request,
@@ -230,7 +201,7 @@ async fn submit(
         return Err(SessionError::Misuse("a submission that is too long"));
     }
     let Some(database) = database else { return Ok(()) };
-    let tag = |slot, sequence| Tag { database, node: hub.node(), incarnation, slot, sequence };
+    let tag = |slot, sequence| Tag { database, node: node.id(), incarnation, slot, sequence };
     let local = match request {
         Request::Submit { slot, sequence } => Local::Submit { tag: tag(slot, sequence), writeset: bytes },
         Request::Chunk { slot, sequence, index } => Local::Chunk { tag: tag(slot, sequence), index, bytes },
@@ -240,15 +211,15 @@ async fn submit(
         }
         _ => return Ok(()),
     };
-    hub.inbox.push(Input::Local(local));
-    hub.inbox.room().await;
+    node.inbox.push(Input::Local(local));
+    node.inbox.room().await;
     Ok(())
 }
 
 async fn serve_control(hub: &Hub, outbox: &Outbox, requests: &mut Requests) -> Result<(), SessionError> {
     while let Some((request, _)) = requests.next().await? {
         let Request::Status = request else { return Err(SessionError::Misuse("a request that control cannot make")) };
-        let status = hub.status.borrow().clone();
+        let status = hub.status();
         outbox.put(|out| link::put_frame(out, &Reply::Group(status), &[]))?;
         outbox.flush();
     }

@@ -14,7 +14,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 
-use super::{Peer, Peers};
+use super::table::{Peer, Peers};
 use crate::bounds::{HANDSHAKE_FRAME_BYTES_MAX, HANDSHAKE_TIMEOUT, HANDSHAKES_MAX, PEER_SILENCE_MAX};
 use crate::outbox::{Outbox, Stream};
 
@@ -109,7 +109,7 @@ fn check(peers: &Peers, hello: &Hello) -> Result<(), Refused> {
         let message = format!("node \"{}\" is in group \"{}\", not \"{}\"", config.name, config.group, hello.group);
         return refuse(RefusalReason::WrongGroup, message);
     }
-    let known = peers.peers.get(&NodeId(hello.node)).is_some_and(|peer| peer.member.name == hello.name);
+    let known = peers.by_node.get(&NodeId(hello.node)).is_some_and(|peer| peer.member.name == hello.name);
     if !known {
         let message = format!("node \"{}\" does not know \"{}\": list the same peers on all nodes", config.name, hello.name);
         return refuse(RefusalReason::NotAMember, message);
@@ -123,14 +123,14 @@ fn check(peers: &Peers, hello: &Hello) -> Result<(), Refused> {
 }
 
 async fn receive(peers: &Peers, node: NodeId, stream: &Stream, decoder: Decoder) {
-    let Some(peer) = peers.peers.get(&node) else { return };
+    let Some(peer) = peers.by_node.get(&node) else { return };
     let connection = peers.next_connection();
-    let replaces = peer.state.borrow().incoming.is_some();
+    let replaces = peer.connections.borrow().incoming.is_some();
     if replaces {
         // What was on the old one is lost: the core hears of it as of any loss.
-        peers.update(peer, |state| state.incoming = None);
+        peers.update(peer, |connections| connections.incoming = None);
     }
-    peers.update(peer, |state| state.incoming = Some(connection));
+    peers.update(peer, |connections| connections.incoming = Some(connection));
     peer.called.notify_one();
     let error = read(peers, peer, connection, stream, decoder).await;
     match &error {
@@ -139,8 +139,8 @@ async fn receive(peers: &Peers, node: NodeId, stream: &Stream, decoder: Decoder)
         }
         _ => tracing::debug!(peer = %peer.member.name, "connection ended: {error}"),
     }
-    if peer.state.borrow().incoming == Some(connection) {
-        peers.update(peer, |state| state.incoming = None);
+    if peer.connections.borrow().incoming == Some(connection) {
+        peers.update(peer, |connections| connections.incoming = None);
         if matches!(error, ReceiveError::Silent) {
             peer.silent.notify_waiters();
         }
@@ -153,7 +153,7 @@ async fn read(peers: &Peers, peer: &Peer, connection: u64, stream: &Stream, mut 
             match decoder.next_frame() {
                 Ok(Some(Frame::Message(message))) => {
                     let from = peer.member.node;
-                    if peer.state.borrow().is_up {
+                    if peer.connections.borrow().is_up {
                         peers.inbox.push(Input::Peer { from, message });
                     }
                 }
@@ -170,7 +170,7 @@ async fn read(peers: &Peers, peer: &Peer, connection: u64, stream: &Stream, mut 
             Ok(Err(error)) => return error.into(),
             Err(_) => return ReceiveError::Silent,
         }
-        if peer.state.borrow().incoming != Some(connection) {
+        if peer.connections.borrow().incoming != Some(connection) {
             return ReceiveError::Replaced;
         }
     }

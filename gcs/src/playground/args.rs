@@ -1,6 +1,6 @@
 //! The command line of `gcs playground`.
 
-use std::io::{IsTerminal, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -214,9 +214,4 @@ fn start_node(dir: &Path, number: NodeNumber) -> Result<(), Error> {
 fn add_node(dir: &Path) -> Result<(), Error> {
     State::load(&Paths::of(dir)?)?;
     Err(Error::failed("a node cannot be added to a group yet").hint("Start a playground with more --nodes."))
-}
-
-/// Whether a live table makes sense.
-pub(super) fn is_live() -> bool {
-    std::io::stdout().is_terminal()
 }

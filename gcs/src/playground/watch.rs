@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
-use std::io::{Read, Write};
+use std::io::{IsTerminal, Read, Write};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -10,7 +10,6 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
 use tokio::task::spawn_blocking;
 
-use super::args::is_live;
 use super::error::{Error, Result};
 use super::group::Playground;
 use super::state::State;
@@ -49,6 +48,11 @@ fn stop(mut playground: Playground) -> Result<()> {
     }
     playground.stop()?.iter().for_each(|forced| eprintln!("gcs: warning: {forced}"));
     Ok(())
+}
+
+/// Whether a live table makes sense.
+fn is_live() -> bool {
+    std::io::stdout().is_terminal()
 }
 
 /// Reasons to leave, from outside.
