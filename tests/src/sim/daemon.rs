@@ -5,6 +5,7 @@
 
 use std::rc::Rc;
 
+use gcs_core::certify::Planted;
 use gcs_core::{Core, Effects, Input, LocalReply, Tick};
 use gcs_writeset::link::Verdict;
 use gcs_writeset::{DatabaseId, Incarnation, NodeId, Position};
@@ -13,7 +14,7 @@ use super::disk::{Disk, SimLog};
 use super::fact::Delivery;
 
 pub struct Daemon {
-    pub core: Core<SimLog>,
+    pub core: Core<SimLog, Planted>,
     pub now: Tick,
     pub inbox: Vec<Input>,
     /// Whether a run is planned.
@@ -36,7 +37,7 @@ pub struct Stream {
 }
 
 impl Daemon {
-    pub fn new(core: Core<SimLog>) -> Daemon {
+    pub fn new(core: Core<SimLog, Planted>) -> Daemon {
         Daemon {
             core,
             now: Tick(0),
