@@ -3,8 +3,9 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panic, its helpers too")]
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
-use std::path::{Path, PathBuf};
+
+use postgres_r_tests::source::tree::{files, read, root};
+use postgres_r_tests::source::words::words;
 
 /// About 600 lines of code, and room for tests.
 const FILE_LINES_MAX: usize = 700;
@@ -23,59 +24,8 @@ const LAYERS: [(&str, &[&str]); 7] = [
 /// Must never be linked into PostgreSQL, not even by way of something else.
 const NOT_IN_POSTGRESQL: [&str; 4] = ["raft", "raft-engine", "gcs_core", "gcs"];
 
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
-}
-
-fn read(path: &Path) -> String {
-    fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
-}
-
-/// Files with this ending under the project's own directories, by their path from the root.
-fn files(ending: &str) -> Vec<(String, String)> {
-    let mut found = Vec::new();
-    let mut directories = vec![root()];
-    while let Some(directory) = directories.pop() {
-        for entry in fs::read_dir(&directory).unwrap() {
-            let path = entry.unwrap().path();
-            let name = path.file_name().unwrap().to_string_lossy().into_owned();
-            if path.is_dir() {
-                if name != "target" && !name.starts_with('.') {
-                    directories.push(path);
-                }
-            } else if name.ends_with(ending) {
-                let shown = path.strip_prefix(root()).unwrap().display().to_string();
-                found.push((shown, read(&path)));
-            }
-        }
-    }
-    found.sort();
-    found
-}
-
 fn assert_none(wrong: Vec<String>, how_to_mend: &str) {
     assert!(wrong.is_empty(), "{how_to_mend}\n  {}", wrong.join("\n  "));
-}
-
-/// The code of a line: without its comment, and with its string literals emptied.
-fn code(line: &str) -> String {
-    let mut out = String::new();
-    let mut in_string = false;
-    let mut chars = line.chars().peekable();
-    while let Some(c) = chars.next() {
-        match c {
-            '\\' if in_string => drop(chars.next()),
-            '"' => in_string = !in_string,
-            '/' if !in_string && chars.peek() == Some(&'/') => break,
-            c if !in_string => out.push(c),
-            _ => {}
-        }
-    }
-    out
-}
-
-fn has_word(text: &str, word: &str) -> bool {
-    text.split(|c: char| !c.is_alphanumeric() && c != '_').any(|found| found == word)
 }
 
 fn manifest(directory: &str) -> toml::Table {
@@ -131,9 +81,8 @@ fn the_lints_hold_for_every_crate() {
 fn unsafe_code_stands_only_inside_the_fence() {
     let mut wrong = Vec::new();
     for (path, text) in files(".rs").into_iter().filter(|(path, _)| !path.starts_with("extension/src/pg/")) {
-        for (number, line) in text.lines().enumerate().filter(|(_, line)| has_word(&code(line), "unsafe")) {
-            wrong.push(format!("{path}:{}: {}", number + 1, line.trim()));
-        }
+        let found = words(&text).into_iter().filter(|word| word.text == "unsafe");
+        wrong.extend(found.map(|word| format!("{path}:{}", word.line)));
     }
     assert_none(wrong, "only extension/src/pg/ knows `unsafe`; give what is needed here a safe type there:");
 }
