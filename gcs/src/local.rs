@@ -4,8 +4,8 @@
 //!
 //! - [`session`]: one connection: who calls, what it asks.
 //! - [`seat`]: a database has one manager at a time.
-//! - [`hub`]: what a step ordered or answered, handed to the managers.
-//! - [`manager`]: the stream of positions to the replication manager of a database, live or from disk.
+//! - [`hub`]: what a step ordered or answered, handed to the feeds.
+//! - [`feed`]: the stream of positions to the manager of a database, live or from disk.
 //! - [`fetcher`]: single writesets, on a connection of their own.
 //! - [`backlog`]: positions read back from the log.
 //! - [`requests`], [`error`]: what comes in on a connection, what ends it.
@@ -17,9 +17,9 @@
 mod backlog;
 mod databases;
 mod error;
+mod feed;
 mod fetcher;
 mod hub;
-mod manager;
 mod requests;
 mod seat;
 mod session;

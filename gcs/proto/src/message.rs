@@ -31,7 +31,7 @@ pub struct Welcome {
 /// Why a connection was refused, in words for the log of the one that dialled.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub struct Refused {
-    #[prost(enumeration = "RefusalReason", tag = "1")]
+    #[prost(enumeration = "HandshakeRefusal", tag = "1")]
     pub reason: i32,
     #[prost(string, tag = "2")]
     pub message: String,
@@ -39,7 +39,7 @@ pub struct Refused {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, prost::Enumeration)]
 #[repr(i32)]
-pub enum RefusalReason {
+pub enum HandshakeRefusal {
     Unspecified = 0,
     Protocol = 1,
     WrongGroup = 2,

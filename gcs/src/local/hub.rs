@@ -1,7 +1,7 @@
 //! The hub: where what a step of the core ordered or answered meets the managers that wait for it.
 //!
-//! The hub knows the manager of each database that has one. The driver hands everything on before the step is over; the hub puts
-//! it into the managers' queues, and [`Hub::flush`] writes them.
+//! The hub knows the feed of each database whose manager is connected. The driver hands everything on before the step is over;
+//! the hub puts it into the feeds, and [`Hub::flush`] writes it to the managers' sockets.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -13,18 +13,18 @@ use gcs_writeset::link::{Failure, FailureKind, GroupStatus, Reply};
 use gcs_writeset::{DatabaseId, Incarnation, Tag};
 use tokio::time::timeout;
 
-use super::manager::Manager;
+use super::feed::Feed;
 use super::this_node::ThisNode;
 
 pub struct Hub {
     pub node: Rc<ThisNode>,
-    managers: RefCell<BTreeMap<String, Rc<Manager>>>,
+    feeds: RefCell<BTreeMap<String, Rc<Feed>>>,
     status: RefCell<GroupStatus>,
 }
 
 impl Hub {
     pub fn new(node: Rc<ThisNode>) -> Hub {
-        Hub { node, managers: RefCell::default(), status: RefCell::default() }
+        Hub { node, feeds: RefCell::default(), status: RefCell::default() }
     }
 
     /// Hands on what a step ordered, in order. [`Hub::flush`] writes it.
@@ -32,8 +32,8 @@ impl Hub {
         for one in ordered {
             let (database, position) = (one.outcome.database, one.outcome.position);
             self.node.databases.ordered(database, position);
-            if let Some(manager) = self.attached_manager(database) {
-                manager.ordered(one);
+            if let Some(feed) = self.attached_feed(database) {
+                feed.ordered(one);
             }
         }
     }
@@ -48,18 +48,18 @@ impl Hub {
         match reply {
             LocalReply::Attached { database, name, incarnation, serve_from } => {
                 self.node.databases.attached(name.clone(), database, serve_from);
-                if let Some(manager) = self.manager_of_life(&name, incarnation) {
-                    manager.attached(database, serve_from);
+                if let Some(feed) = self.feed_of_life(&name, incarnation) {
+                    feed.attached(database, serve_from);
                 }
             }
             LocalReply::AttachRefused { database, incarnation, reason } => {
-                if let Some(manager) = self.manager_of_life(&database, incarnation) {
-                    manager.attach_refused(reason);
+                if let Some(feed) = self.feed_of_life(&database, incarnation) {
+                    feed.attach_refused(reason);
                 }
             }
             LocalReply::Detached { database } => {
-                if let Some(manager) = self.attached_manager(database) {
-                    manager.detached();
+                if let Some(feed) = self.attached_feed(database) {
+                    feed.detached();
                 }
             }
             LocalReply::ChunkOrdered { tag, index } => {
@@ -79,11 +79,11 @@ impl Hub {
 
     /// Answers to submissions go to the manager, whoever submitted.
     fn answer(&self, tag: Tag, reply: &Reply) {
-        if let Some(manager) = self.attached_manager(tag.database)
-            && manager.incarnation == tag.incarnation
+        if let Some(feed) = self.attached_feed(tag.database)
+            && feed.incarnation == tag.incarnation
             && tag.node == self.node.id()
         {
-            manager.send(reply, &[]);
+            feed.send(reply, &[]);
         }
     }
 
@@ -91,10 +91,10 @@ impl Hub {
     /// that of all.
     pub fn publish_status(&self, status_of: impl Fn(Option<DatabaseId>) -> GroupStatus) {
         let overall = status_of(None);
-        for manager in self.managers.borrow().values() {
-            match manager.database_id() {
-                None => manager.status(overall.clone()),
-                database => manager.status(status_of(database)),
+        for feed in self.feeds.borrow().values() {
+            match feed.database_id() {
+                None => feed.status(overall.clone()),
+                database => feed.status(status_of(database)),
             }
         }
         *self.status.borrow_mut() = overall;
@@ -107,50 +107,50 @@ impl Hub {
 
     /// Writes what the managers' sockets take.
     pub fn flush(&self) {
-        for manager in self.managers.borrow().values() {
-            manager.flush();
+        for feed in self.feeds.borrow().values() {
+            feed.flush();
         }
     }
 
     /// Says goodbye to all managers, and waits until they have heard it, but not for ever.
     pub async fn shut_down(&self, wait: Duration) {
-        let managers: Vec<_> = self.managers.borrow().values().cloned().collect();
+        let feeds: Vec<_> = self.feeds.borrow().values().cloned().collect();
         let failure = Failure {
             kind: FailureKind::ShuttingDown,
             message: format!("gcs of node \"{}\" is shutting down", self.node.name()),
             hint: String::new(),
         };
-        for manager in &managers {
-            manager.send(&Reply::Failed(failure.clone()), &[]);
-            manager.flush();
+        for feed in &feeds {
+            feed.send(&Reply::Failed(failure.clone()), &[]);
+            feed.flush();
         }
         let all = async {
-            for manager in &managers {
-                manager.drained().await;
+            for feed in &feeds {
+                feed.drained().await;
             }
         };
         let _ = timeout(wait, all).await;
     }
 
-    /// The manager of the database of this name, attached or not.
-    pub fn manager(&self, database: &str) -> Option<Rc<Manager>> {
-        self.managers.borrow().get(database).cloned()
+    /// The feed of the database of this name, attached or not.
+    pub fn feed(&self, database: &str) -> Option<Rc<Feed>> {
+        self.feeds.borrow().get(database).cloned()
     }
 
-    /// From now on this is the manager of its database, which has no other.
-    pub fn enter(&self, manager: Rc<Manager>) {
-        self.managers.borrow_mut().insert(manager.database.clone(), manager);
+    /// From now on this is the feed of its database, which has no other.
+    pub fn enter(&self, feed: Rc<Feed>) {
+        self.feeds.borrow_mut().insert(feed.database.clone(), feed);
     }
 
-    pub fn leave(&self, manager: &Rc<Manager>) {
-        self.managers.borrow_mut().retain(|_, other| !Rc::ptr_eq(other, manager));
+    pub fn leave(&self, feed: &Rc<Feed>) {
+        self.feeds.borrow_mut().retain(|_, other| !Rc::ptr_eq(other, feed));
     }
 
-    fn attached_manager(&self, database: DatabaseId) -> Option<Rc<Manager>> {
-        self.managers.borrow().values().find(|manager| manager.database_id() == Some(database)).cloned()
+    fn attached_feed(&self, database: DatabaseId) -> Option<Rc<Feed>> {
+        self.feeds.borrow().values().find(|feed| feed.database_id() == Some(database)).cloned()
     }
 
-    fn manager_of_life(&self, database: &str, incarnation: Incarnation) -> Option<Rc<Manager>> {
-        self.manager(database).filter(|manager| manager.incarnation == incarnation)
+    fn feed_of_life(&self, database: &str, incarnation: Incarnation) -> Option<Rc<Feed>> {
+        self.feed(database).filter(|feed| feed.incarnation == incarnation)
     }
 }

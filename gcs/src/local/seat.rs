@@ -7,27 +7,27 @@ use gcs_writeset::link::FailureKind;
 use tokio::time::timeout;
 
 use super::error::SessionError;
+use super::feed::Feed;
 use super::hub::Hub;
-use super::manager::Manager;
 use crate::bounds::MANAGER_TAKEOVER_WAIT;
 use crate::outbox::Outbox;
 
 /// Becomes free however the connection ends, also when an error of its writer drops the reader in the middle of a wait.
 pub struct Seat<'a> {
     hub: &'a Hub,
-    pub manager: Rc<Manager>,
+    pub feed: Rc<Feed>,
 }
 
-impl Seat<'_> {
+impl<'a> Seat<'a> {
     /// Becomes the manager of the database, unless it has one. One whose connection is closed may still be there for an instant.
-    pub async fn take<'a>(
+    pub async fn take(
         hub: &'a Hub,
         database: String,
         incarnation: Incarnation,
         outbox: Rc<Outbox>,
     ) -> Result<Seat<'a>, SessionError> {
         let wait = async {
-            while let Some(old) = hub.manager(&database) {
+            while let Some(old) = hub.feed(&database) {
                 old.ended().await;
             }
         };
@@ -36,18 +36,18 @@ impl Seat<'_> {
             let hint = "Another server may be using the same gcs.";
             return Err(SessionError::refused(FailureKind::AlreadyAttached, message, hint));
         }
-        let manager = Rc::new(Manager::new(hub.node.clone(), database, incarnation, outbox));
-        hub.enter(manager.clone());
-        Ok(Seat { hub, manager })
+        let feed = Rc::new(Feed::new(hub.node.clone(), database, incarnation, outbox));
+        hub.enter(feed.clone());
+        Ok(Seat { hub, feed })
     }
 }
 
 impl Drop for Seat<'_> {
     fn drop(&mut self) {
-        self.hub.leave(&self.manager);
-        self.manager.end();
-        if self.manager.was_attached() {
-            tracing::info!(database = %self.manager.database, "the manager of a database has gone");
+        self.hub.leave(&self.feed);
+        self.feed.end();
+        if self.feed.was_attached() {
+            tracing::info!(database = %self.feed.database, "the manager of a database has gone");
         }
     }
 }

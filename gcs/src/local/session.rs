@@ -10,9 +10,9 @@ use tokio::net::UnixStream;
 use tokio::time::timeout;
 
 use super::error::SessionError;
+use super::feed::Feed;
 use super::fetcher;
 use super::hub::Hub;
-use super::manager::Manager;
 use super::requests::Requests;
 use super::seat::Seat;
 use super::this_node::ThisNode;
@@ -83,7 +83,7 @@ async fn serve(hub: &Hub, outbox: &Rc<Outbox>, requests: &mut Requests) -> Resul
         Role::Manager => {
             let seat = Seat::take(hub, database, incarnation, outbox.clone()).await?;
             welcome(hub, outbox)?;
-            serve_manager(hub, &seat.manager, requests).await
+            serve_manager(hub, &seat.feed, requests).await
         }
         Role::Backend => {
             welcome(hub, outbox)?;
@@ -128,41 +128,41 @@ fn welcome(hub: &Hub, outbox: &Outbox) -> Result<(), SessionError> {
     Ok(())
 }
 
-async fn serve_manager(hub: &Hub, manager: &Manager, requests: &mut Requests) -> Result<(), SessionError> {
-    manager.status(hub.status());
-    manager.flush();
+async fn serve_manager(hub: &Hub, feed: &Feed, requests: &mut Requests) -> Result<(), SessionError> {
+    feed.status(hub.status());
+    feed.flush();
     tokio::select! {
-        result = hear_manager(hub, manager, requests) => result,
-        result = manager.feed() => result,
+        result = hear_manager(hub, feed, requests) => result,
+        result = feed.run() => result,
     }
 }
 
-async fn hear_manager(hub: &Hub, manager: &Manager, requests: &mut Requests) -> Result<(), SessionError> {
+async fn hear_manager(hub: &Hub, feed: &Feed, requests: &mut Requests) -> Result<(), SessionError> {
     let node = &hub.node;
     while let Some((request, payload)) = requests.next().await? {
         match request {
             Request::Attach { resume_after } => {
-                if !manager.attach(resume_after) {
+                if !feed.attach(resume_after) {
                     return Err(SessionError::Misuse("a second attach"));
                 }
-                let (database, incarnation) = (manager.database.clone(), manager.incarnation);
+                let (database, incarnation) = (feed.database.clone(), feed.incarnation);
                 node.inbox.push(Input::Local(Local::Attach { database, incarnation }));
             }
-            Request::Detach => match manager.detach() {
+            Request::Detach => match feed.detach() {
                 Some(database) => node.inbox.push(Input::Local(Local::Detach { database })),
                 None => return Err(SessionError::Misuse("a detach without an attach")),
             },
             Request::Progress { committed, flushed, oldest_base } => {
-                if let Some(database) = manager.database_id() {
+                if let Some(database) = feed.database_id() {
                     node.inbox.push(Input::Local(Local::Progress { database, committed, flushed, oldest_base }));
                 }
             }
             Request::Status => {
-                manager.status(hub.status());
-                manager.flush();
+                feed.status(hub.status());
+                feed.flush();
             }
             Request::Submit { .. } | Request::Chunk { .. } | Request::Abandon { .. } | Request::AskToken { .. } => {
-                submit(node, manager.database_id(), manager.incarnation, request, payload).await?;
+                submit(node, feed.database_id(), feed.incarnation, request, payload).await?;
             }
             Request::Fetch { .. } | Request::Hello { .. } => {
                 return Err(SessionError::Misuse("a request that a manager cannot make"));

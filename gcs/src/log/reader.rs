@@ -10,8 +10,8 @@ use parking_lot::RwLock;
 use raft::eraftpb::{ConfState, Entry, HardState, Snapshot, SnapshotMetadata};
 use raft::{GetEntriesContext, RaftState, Storage, StorageError};
 
-use super::index::{Place, Table, Terms};
-use super::record::{Base, Item, read_entry, read_outcome};
+use super::index::{Place, Places, Terms};
+use super::record::{Base, RecordItem, read_entry, read_outcome};
 use super::segment::Segment;
 use super::{LogError, checkpoint};
 
@@ -23,20 +23,20 @@ const ENTRY_OVERHEAD_BYTES: usize = 32;
 
 #[derive(Debug)]
 pub struct Shared {
-    pub state: RwLock<State>,
+    pub state: RwLock<LogState>,
     pub checkpoints: PathBuf,
     pub voters: Vec<u64>,
 }
 
 /// What the records, taken in order, add up to.
 #[derive(Debug, Default)]
-pub struct State {
+pub struct LogState {
     pub base: Base,
     pub hard_state: HardState,
     pub checkpoint: Option<Base>,
-    pub entries: Table,
+    pub entries: Places,
     pub terms: Terms,
-    pub outcomes: Table,
+    pub outcomes: Places,
     pub segments: BTreeMap<u32, Arc<Segment>>,
     recent: VecDeque<Entry>,
     recent_bytes: usize,
@@ -54,7 +54,7 @@ impl Shared {
     }
 }
 
-impl State {
+impl LogState {
     pub fn last_index(&self) -> u64 {
         let range = self.entries.range();
         if range.is_empty() { self.base.index } else { range.end - 1 }
@@ -68,24 +68,24 @@ impl State {
     }
 
     /// Takes in the items of the record at `offset` of segment `segment`.
-    pub fn apply(&mut self, segment: u32, offset: u32, items: Vec<Item>) {
+    pub fn apply(&mut self, segment: u32, offset: u32, items: Vec<RecordItem>) {
         let place = |range: Range<u32>| Place { segment, offset: offset + range.start, length: range.end - range.start };
         for item in items {
             match item {
-                Item::Entries { first, terms, places } => {
+                RecordItem::Entries { first, terms, places } => {
                     self.terms.append(first, terms.into_iter());
                     self.entries.append(first, places.into_iter().map(place));
                 }
-                Item::Outcomes { first, places } => self.outcomes.append(first, places.into_iter().map(place)),
-                Item::HardState(state) => self.hard_state = state,
-                Item::Base(base) if base.index > self.base.index => {
+                RecordItem::Outcomes { first, places } => self.outcomes.append(first, places.into_iter().map(place)),
+                RecordItem::HardState(state) => self.hard_state = state,
+                RecordItem::Base(base) if base.index > self.base.index => {
                     self.base = base;
                     self.entries.drop_to(base.index);
                     self.outcomes.drop_to(base.index);
                     self.terms.drop_to(base.index);
                 }
-                Item::Base(_) => {}
-                Item::Reset(base) => {
+                RecordItem::Base(_) => {}
+                RecordItem::Reset(base) => {
                     self.base = base;
                     self.entries.reset(base.index);
                     self.outcomes.reset(base.index);

@@ -44,7 +44,7 @@ pub struct Base {
 
 /// Where the items of a record are, in bytes from its start.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Item {
+pub enum RecordItem {
     Entries { first: u64, terms: Vec<u64>, places: Vec<Range<u32>> },
     HardState(HardState),
     Outcomes { first: u64, places: Vec<Range<u32>> },
@@ -56,7 +56,7 @@ pub enum Item {
 #[derive(Debug, Default)]
 pub struct RecordBuilder {
     bytes: Vec<u8>,
-    items: Vec<Item>,
+    items: Vec<RecordItem>,
 }
 
 impl RecordBuilder {
@@ -75,7 +75,7 @@ impl RecordBuilder {
             places.push(self.part(|out| put_entry(out, entry)));
         }
         let terms = entries.iter().map(|entry| entry.term).collect();
-        self.items.push(Item::Entries { first: head.index, terms, places });
+        self.items.push(RecordItem::Entries { first: head.index, terms, places });
     }
 
     pub fn outcomes(&mut self, outcomes: &[EntryOutcome]) {
@@ -85,7 +85,7 @@ impl RecordBuilder {
         for outcome in outcomes {
             places.push(self.part(|out| put_outcome(out, outcome)));
         }
-        self.items.push(Item::Outcomes { first: head.index.0, places });
+        self.items.push(RecordItem::Outcomes { first: head.index.0, places });
     }
 
     pub fn hard_state(&mut self, state: &HardState) {
@@ -93,17 +93,17 @@ impl RecordBuilder {
         for value in [state.term, state.vote, state.commit] {
             self.bytes.put_u64(value);
         }
-        self.items.push(Item::HardState(state.clone()));
+        self.items.push(RecordItem::HardState(state.clone()));
     }
 
     pub fn base(&mut self, base: Base) {
         self.mark(BASE, base);
-        self.items.push(Item::Base(base));
+        self.items.push(RecordItem::Base(base));
     }
 
     pub fn reset(&mut self, base: Base) {
         self.mark(RESET, base);
-        self.items.push(Item::Reset(base));
+        self.items.push(RecordItem::Reset(base));
     }
 
     /// The length the record will have, padding included.
@@ -116,7 +116,7 @@ impl RecordBuilder {
     }
 
     /// Completes the record and gives it out with its items.
-    pub fn finish(&mut self, segment: u64, sequence: u64, synced: u64) -> (&[u8], Vec<Item>) {
+    pub fn finish(&mut self, segment: u64, sequence: u64, synced: u64) -> (&[u8], Vec<RecordItem>) {
         let body = (self.bytes.len() - HEADER_BYTES) as u32;
         self.bytes[0..4].copy_from_slice(&body.to_le_bytes());
         self.bytes[8..16].copy_from_slice(&sequence.to_le_bytes());
@@ -178,7 +178,7 @@ pub fn read_head(segment: u64, bytes: &[u8]) -> Option<Head> {
 }
 
 /// The items of the record at the front of `bytes`.
-pub fn read_items(head: &Head, bytes: &[u8]) -> Result<Vec<Item>, WireError> {
+pub fn read_items(head: &Head, bytes: &[u8]) -> Result<Vec<RecordItem>, WireError> {
     let end = HEADER_BYTES + head.body;
     let mut reader = Reader::new(bytes.get(HEADER_BYTES..end).ok_or(WireError::Truncated { missing: 1 })?);
     let mut items = Vec::new();
@@ -192,7 +192,7 @@ pub fn read_items(head: &Head, bytes: &[u8]) -> Result<Vec<Item>, WireError> {
                     terms.push(Reader::new(part).varint()?);
                     places.push(place);
                 }
-                Item::Entries { first, terms, places }
+                RecordItem::Entries { first, terms, places }
             }
             OUTCOMES => {
                 let first = reader.u64()?;
@@ -200,11 +200,13 @@ pub fn read_items(head: &Head, bytes: &[u8]) -> Result<Vec<Item>, WireError> {
                 for _ in 0..reader.u32()? {
                     places.push(read_part(&mut reader, end)?.1);
                 }
-                Item::Outcomes { first, places }
+                RecordItem::Outcomes { first, places }
             }
-            HARD_STATE => Item::HardState(HardState { term: reader.u64()?, vote: reader.u64()?, commit: reader.u64()? }),
-            BASE => Item::Base(Base { index: reader.u64()?, term: reader.u64()? }),
-            RESET => Item::Reset(Base { index: reader.u64()?, term: reader.u64()? }),
+            HARD_STATE => {
+                RecordItem::HardState(HardState { term: reader.u64()?, vote: reader.u64()?, commit: reader.u64()? })
+            }
+            BASE => RecordItem::Base(Base { index: reader.u64()?, term: reader.u64()? }),
+            RESET => RecordItem::Reset(Base { index: reader.u64()?, term: reader.u64()? }),
             kind => return Err(WireError::Unknown { what: "log item", value: u64::from(kind) }),
         };
         items.push(item);

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use gcs_core::Input;
 use gcs_proto::message::PROTOCOL;
-use gcs_proto::{Decoder, FRAME_BYTES_MAX, Frame, FrameError, Hello, RefusalReason, Refused, Welcome};
+use gcs_proto::{Decoder, FRAME_BYTES_MAX, Frame, FrameError, HandshakeRefusal, Hello, Refused, Welcome};
 use gcs_writeset::NodeId;
 use thiserror::Error;
 use tokio::net::{TcpListener, TcpStream};
@@ -99,25 +99,25 @@ async fn greet(peers: &Peers, stream: TcpStream) -> Result<(NodeId, Rc<Stream>, 
 /// Whether this is a member that believes what we believe.
 fn check(peers: &Peers, hello: &Hello) -> Result<(), Refused> {
     let config = &peers.config;
-    let refuse = |reason: RefusalReason, message: String| Err(Refused { reason: reason.into(), message });
+    let refuse = |reason: HandshakeRefusal, message: String| Err(Refused { reason: reason.into(), message });
     if hello.protocol != PROTOCOL {
         let message =
             format!("peer protocol {} here, {} there: run the same version of gcs on all nodes", PROTOCOL, hello.protocol);
-        return refuse(RefusalReason::Protocol, message);
+        return refuse(HandshakeRefusal::Protocol, message);
     }
     if hello.group != config.group {
         let message = format!("node \"{}\" is in group \"{}\", not \"{}\"", config.name, config.group, hello.group);
-        return refuse(RefusalReason::WrongGroup, message);
+        return refuse(HandshakeRefusal::WrongGroup, message);
     }
     let known = peers.by_node.get(&NodeId(hello.node)).is_some_and(|peer| peer.member.name == hello.name);
     if !known {
         let message = format!("node \"{}\" does not know \"{}\": list the same peers on all nodes", config.name, hello.name);
-        return refuse(RefusalReason::NotAMember, message);
+        return refuse(HandshakeRefusal::NotAMember, message);
     }
     if hello.members_hash != config.members_hash() {
         let message =
             format!("node \"{}\" has another member list: names and addresses must be the same on all nodes", config.name);
-        return refuse(RefusalReason::MembersDiffer, message);
+        return refuse(HandshakeRefusal::MembersDiffer, message);
     }
     Ok(())
 }

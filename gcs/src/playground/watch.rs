@@ -12,7 +12,7 @@ use tokio::task::spawn_blocking;
 
 use super::error::{Error, Result};
 use super::group::Playground;
-use super::state::State;
+use super::manifest::Manifest;
 use super::status::{self, Counters, Status};
 
 const REFRESH_EVERY: Duration = Duration::from_secs(1);
@@ -40,7 +40,7 @@ pub fn foreground(
 }
 
 fn stop(mut playground: Playground) -> Result<()> {
-    if !State::load(&playground.paths)?.running {
+    if !Manifest::load(&playground.paths)?.running {
         return Ok(());
     }
     if is_live() {
@@ -96,7 +96,7 @@ async fn watch(playground: &Playground, mut leave: Leave) {
             () = leave.wanted() => return,
             _ = ticks.tick() => {}
         }
-        if !State::load(&playground.paths).is_ok_and(|state| state.running) {
+        if !Manifest::load(&playground.paths).is_ok_and(|manifest| manifest.running) {
             return;
         }
         if is_live() {

@@ -1,7 +1,7 @@
-//! The stream of positions to one manager.
+//! The feed of a database's manager: the stream of positions, and everything else that a manager is told.
 //!
 //! After its attach has been ordered a manager gets every position after `resume_after`, in order and once. Either it is *live*:
-//! the driver puts each newly ordered position straight into its queue. Or it *catches up*: the feed reads positions
+//! the driver puts each newly ordered position straight into its queue. Or it *catches up*: positions are read
 //! from disk, a piece at a time, each time the queue has drained. It becomes live when what it has read is all that was ever
 //! handed on, which nothing can change in between: all of this runs on one thread. It falls back to catching up when its queue is
 //! full, and for a writeset in chunks, which are not at hand.
@@ -21,7 +21,7 @@ use super::this_node::ThisNode;
 use crate::bounds::ATTACH_RETRY;
 use crate::outbox::Outbox;
 
-pub struct Manager {
+pub struct Feed {
     pub database: String,
     pub incarnation: Incarnation,
     node: Rc<ThisNode>,
@@ -29,7 +29,7 @@ pub struct Manager {
     database_id: Cell<Option<DatabaseId>>,
     phase: Cell<Phase>,
     detach: Cell<Detach>,
-    /// There is something for the feed to do.
+    /// There is something for [`Feed::run`] to do.
     work: Notify,
     ended: Notify,
 }
@@ -60,9 +60,9 @@ enum Detach {
     Refused,
 }
 
-impl Manager {
-    pub fn new(node: Rc<ThisNode>, database: String, incarnation: Incarnation, outbox: Rc<Outbox>) -> Manager {
-        Manager {
+impl Feed {
+    pub fn new(node: Rc<ThisNode>, database: String, incarnation: Incarnation, outbox: Rc<Outbox>) -> Feed {
+        Feed {
             database,
             incarnation,
             node,
@@ -159,7 +159,7 @@ impl Manager {
         }
     }
 
-    /// Queues a frame; [`Manager::flush`] writes it.
+    /// Queues a frame; [`Feed::flush`] writes it.
     pub fn send(&self, reply: &Reply, payload: &[u8]) {
         if let Err(error) = self.outbox.put(|out| link::put_frame(out, reply, payload)) {
             // Writesets come through frames of the same bound, so this is a bug; never leave a gap behind it.
@@ -195,7 +195,7 @@ impl Manager {
     }
 
     /// Does what cannot be done at once, for as long as the session lasts: reads from disk, tries again, fails.
-    pub async fn feed(&self) -> Result<(), SessionError> {
+    pub async fn run(&self) -> Result<(), SessionError> {
         let mut backlog = None;
         loop {
             match self.phase.get() {

@@ -1,4 +1,4 @@
-//! What was made, as playground.json tells it, and where each thing stands.
+//! The manifest, playground.json: what was made. And where each thing stands.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Error, Result};
 
-const STATE_VERSION: u32 = 1;
+const MANIFEST_VERSION: u32 = 1;
 /// A Unix socket's path ends at 107 bytes; this much of it is below DIR ("/node8/.s.PGSQL.65535").
 const SOCKET_PATH_MAX: usize = 107;
 const SOCKET_TAIL: usize = 21;
@@ -23,11 +23,11 @@ impl NodeNumber {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct State {
+pub struct Manifest {
     pub version: u32,
     pub group: String,
     pub database: String,
-    pub nodes: Vec<NodeState>,
+    pub nodes: Vec<NodeEntry>,
     /// PostgreSQL's programs.
     pub postgres_bin: PathBuf,
     /// The daemon's program.
@@ -37,36 +37,37 @@ pub struct State {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct NodeState {
+pub struct NodeEntry {
     pub name: String,
     pub port: u16,
     pub peer_port: u16,
 }
 
-impl State {
-    pub fn new(group: &str, database: &str, nodes: Vec<NodeState>, postgres_bin: PathBuf, gcs: PathBuf) -> State {
+impl Manifest {
+    pub fn new(group: &str, database: &str, nodes: Vec<NodeEntry>, postgres_bin: PathBuf, gcs: PathBuf) -> Manifest {
         let (group, database) = (group.to_owned(), database.to_owned());
-        State { version: STATE_VERSION, group, database, nodes, postgres_bin, gcs, running: true }
+        Manifest { version: MANIFEST_VERSION, group, database, nodes, postgres_bin, gcs, running: true }
     }
 
-    pub fn load(paths: &Paths) -> Result<State> {
-        let file = paths.state();
+    pub fn load(paths: &Paths) -> Result<Manifest> {
+        let file = paths.manifest();
         let text = fs::read_to_string(&file).map_err(|error| match error.kind() {
             std::io::ErrorKind::NotFound => Error::usage(format!("{} is not a playground", paths.dir.display()))
                 .hint("Make one with: gcs playground start --dir DIR"),
             _ => Error::failed(format!("could not read {}: {error}", file.display())),
         })?;
-        let state: State = serde_json::from_str(&text).map_err(Error::file("understand", &file))?;
-        if state.version != STATE_VERSION {
-            let message = format!("{} is of version {}, this program's is {STATE_VERSION}", file.display(), state.version);
+        let manifest: Manifest = serde_json::from_str(&text).map_err(Error::file("understand", &file))?;
+        if manifest.version != MANIFEST_VERSION {
+            let message =
+                format!("{} is of version {}, this program's is {MANIFEST_VERSION}", file.display(), manifest.version);
             return Err(Error::usage(message).hint("Use the gcs that made it, or start a new playground elsewhere."));
         }
-        Ok(state)
+        Ok(manifest)
     }
 
     /// Written whole or not at all: a reader never sees half of it.
     pub fn save(&self, paths: &Paths) -> Result<()> {
-        let (file, draft) = (paths.state(), paths.dir.join("playground.json.new"));
+        let (file, draft) = (paths.manifest(), paths.dir.join("playground.json.new"));
         let text = serde_json::to_string_pretty(self).map_err(Error::file("write", &file))?;
         fs::write(&draft, text + "\n").map_err(Error::file("write", &draft))?;
         fs::rename(&draft, &file).map_err(Error::file("write", &file))
@@ -93,7 +94,7 @@ impl Paths {
         Ok(Paths { dir })
     }
 
-    pub fn state(&self) -> PathBuf {
+    pub fn manifest(&self) -> PathBuf {
         self.dir.join("playground.json")
     }
 
@@ -119,16 +120,16 @@ mod tests {
     fn what_is_saved_is_loaded() {
         let dir = tempfile::tempdir().unwrap();
         let paths = Paths::of(dir.path()).unwrap();
-        let node = NodeState { name: "node1".into(), port: 6001, peer_port: 6101 };
-        let state = State::new("postgresr", "shop", vec![node], "/bin".into(), "/bin/gcs".into());
-        state.save(&paths).unwrap();
-        assert_eq!(State::load(&paths).unwrap(), state);
+        let node = NodeEntry { name: "node1".into(), port: 6001, peer_port: 6101 };
+        let manifest = Manifest::new("postgresr", "shop", vec![node], "/bin".into(), "/bin/gcs".into());
+        manifest.save(&paths).unwrap();
+        assert_eq!(Manifest::load(&paths).unwrap(), manifest);
     }
 
     #[test]
     fn another_directory_is_not_taken_for_a_playground() {
         let dir = tempfile::tempdir().unwrap();
-        let error = State::load(&Paths::of(dir.path()).unwrap()).unwrap_err();
+        let error = Manifest::load(&Paths::of(dir.path()).unwrap()).unwrap_err();
         assert_eq!(error.kind, Kind::Usage);
         assert!(error.message.ends_with("is not a playground"), "{error}");
     }

@@ -6,15 +6,20 @@ use raft::{GetEntriesContext, RaftState, Storage, StorageError};
 use crate::api::LogIndex;
 use crate::error::CoreError;
 
-pub struct Log<L> {
+pub struct MemberLog<L> {
     inner: L,
     hard_state: HardState,
     conf_state: ConfState,
 }
 
-impl<L: Storage> Log<L> {
+impl<L: Storage> MemberLog<L> {
     /// Fails where `raft` would panic: on a log with a hole, or one that does not belong to this hard state.
-    pub fn new(inner: L, mut hard_state: HardState, conf_state: ConfState, applied: LogIndex) -> Result<Log<L>, CoreError> {
+    pub fn new(
+        inner: L,
+        mut hard_state: HardState,
+        conf_state: ConfState,
+        applied: LogIndex,
+    ) -> Result<MemberLog<L>, CoreError> {
         let first = inner.first_index()?;
         let last = inner.last_index()?;
         // The hard state's commit index is written without a flush of its own. What was applied was committed.
@@ -31,11 +36,11 @@ impl<L: Storage> Log<L> {
         if hard_state.term < inner.term(last)? {
             return Err(CoreError::Recovery(format!("the hard state is older than the log's last entry {last}")));
         }
-        Ok(Log { inner, hard_state, conf_state })
+        Ok(MemberLog { inner, hard_state, conf_state })
     }
 }
 
-impl<L: Storage> Storage for Log<L> {
+impl<L: Storage> Storage for MemberLog<L> {
     fn initial_state(&self) -> raft::Result<RaftState> {
         Ok(RaftState::new(self.hard_state.clone(), self.conf_state.clone()))
     }
