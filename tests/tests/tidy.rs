@@ -4,11 +4,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use postgres_r_tests::source::functions::functions;
 use postgres_r_tests::source::tree::{files, read, root};
 use postgres_r_tests::source::words::words;
 
 /// About 600 lines of code, and room for tests.
 const FILE_LINES_MAX: usize = 700;
+
+/// What a screen shows.
+const FUNCTION_LINES_MAX: usize = 70;
 
 /// What each crate of ours may depend on, of ours (docs/architecture.md: one direction through the rooms).
 const LAYERS: [(&str, &[&str]); 7] = [
@@ -100,6 +104,20 @@ fn files_can_be_read_in_one_sitting() {
     let wrong =
         long.filter(|(_, lines)| *lines > FILE_LINES_MAX).map(|(path, lines)| format!("{path}: {lines} lines")).collect();
     assert_none(wrong, &format!("split files of more than {FILE_LINES_MAX} lines along their types:"));
+}
+
+#[test]
+fn functions_can_be_read_without_scrolling() {
+    let mut wrong = Vec::new();
+    for (path, text) in files(".rs") {
+        let long = functions(&text).into_iter().filter(|function| function.lines > FUNCTION_LINES_MAX);
+        wrong.extend(long.map(|function| format!("{path}:{}: {}, {} lines", function.line, function.name, function.lines)));
+    }
+    let how = format!(
+        "split functions of more than {FUNCTION_LINES_MAX} lines along their meaning: name each step as a function, or make a table of \
+         what is listed:"
+    );
+    assert_none(wrong, &how);
 }
 
 #[test]
