@@ -1,8 +1,8 @@
 //! The link: messages on the Unix socket between PostgreSQL and its daemon.
 //!
-//! A frame is `length u32` (of all that follows), `head u32` (length of the message), the message in bincode, and then a
-//! payload of raw bytes, which is never copied through serde. There is no checksum: the socket does not leave the machine and
-//! the payload carries its own.
+//! A frame is `length u32` (of all that follows), `head u32` (length of the message), the message, and then a payload of raw
+//! bytes. `link/codec.rs` says how a message stands in bytes, and docs/formats.md lists every one of them. There is no checksum: the
+//! socket does not leave the machine, and a writeset carries its own.
 //!
 //! Every connection opens with [`Request::Hello`] and is answered [`Reply::Welcome`] or [`Reply::Failed`]. Then, by role:
 //!
@@ -24,25 +24,27 @@
 //! When the daemon goes away, the manager reconnects, attaches again after its own committed position, and the backends that
 //! were waiting submit again under the same tag; the group drops what it had already ordered.
 
-use bincode::config::{self, Configuration};
-use serde::{Deserialize, Serialize};
+mod codec;
+
+pub use codec::Message;
 
 use crate::bounds::LINK_FRAME_BYTES_MAX;
 use crate::id::{DatabaseId, Incarnation, NodeId, Position, Sequence, SlotId, Tag};
 use crate::token::{Token, TokenOutcome};
 use crate::wire::{Reader, WireError};
 
-/// Goes up when a message changes; both sides refuse another number with a clear error.
-pub const PROTOCOL: u32 = 1;
+/// Goes up when a frame or a message changes; both sides refuse another number with a clear error. So that they can, two things
+/// keep their form in every protocol: the beginning of a [`Request::Hello`] up to this number, and a [`Reply::Failed`].
+pub const PROTOCOL: u32 = 2;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
     Manager,
     Backend,
     Control,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Request {
     Hello {
         protocol: u32,
@@ -96,7 +98,7 @@ pub enum Request {
     Status,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reply {
     Welcome {
         protocol: u32,
@@ -147,7 +149,7 @@ pub enum Reply {
 }
 
 /// A pure function of the ordered history.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// May be applied once everything up to `depends_on` is committed; commits in position order.
     Certified {
@@ -156,7 +158,7 @@ pub enum Verdict {
     Aborted(AbortCause),
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AbortCause {
     /// The key at `key_index` was also held by `winner`, ordered after the key's base.
     Conflict { winner: Position, winner_node: NodeId, key_index: u32 },
@@ -172,7 +174,7 @@ pub enum AbortCause {
     TokenTooOld { floor: Position },
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RefusalReason {
     /// No majority can be reached: 25006.
     NoQuorum,
@@ -182,7 +184,7 @@ pub enum RefusalReason {
     NotAttached,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct GroupStatus {
     pub quorum: bool,
     pub leader: Option<NodeId>,
@@ -190,7 +192,7 @@ pub struct GroupStatus {
     pub members: Vec<MemberStatus>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MemberStatus {
     pub node: NodeId,
     pub name: String,
@@ -203,7 +205,7 @@ pub struct MemberStatus {
     pub ordered: Position,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MemberState {
     /// Its daemon is connected and its PostgreSQL attached.
     Online,
@@ -212,14 +214,14 @@ pub enum MemberState {
     Unreachable,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
     pub kind: FailureKind,
     pub message: String,
     pub hint: String,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FailureKind {
     Protocol,
     WrongGroup,
@@ -233,53 +235,73 @@ pub enum FailureKind {
     ShuttingDown,
 }
 
-fn bincode_config() -> Configuration {
-    config::standard()
+/// Before the message: the frame's length, and the message's.
+const LENGTH_BYTES: usize = 4;
+const FRONT_BYTES: usize = 8;
+
+/// Appends one frame to `out`, or nothing if it cannot be written.
+pub fn put_frame<M: Message>(out: &mut Vec<u8>, message: &M, payload: &[u8]) -> Result<(), WireError> {
+    put_frame_with(out, message, |out| {
+        out.extend_from_slice(payload);
+        Ok(())
+    })
 }
 
-/// Appends one frame to `out`.
-pub fn put_frame<M: Serialize>(out: &mut Vec<u8>, message: &M, payload: &[u8]) -> Result<(), WireError> {
+/// Appends one frame to `out`, or nothing if it cannot be written. `put_payload` appends the payload where it belongs in the
+/// frame, so that what is made for this frame alone need not be put together elsewhere first.
+pub fn put_frame_with<M: Message>(
+    out: &mut Vec<u8>,
+    message: &M,
+    put_payload: impl FnOnce(&mut Vec<u8>) -> Result<(), WireError>,
+) -> Result<(), WireError> {
     let start = out.len();
-    out.extend_from_slice(&[0; 8]);
-    let head = bincode::serde::encode_into_std_write(message, out, bincode_config())
-        .map_err(|_| WireError::OutOfRange { what: "link message" })?;
-    out.extend_from_slice(payload);
-    let length = out.len() - start - 4;
-    if length > LINK_FRAME_BYTES_MAX {
+    let result = put_parts(out, message, put_payload);
+    if result.is_err() {
         out.truncate(start);
-        return Err(WireError::TooLarge { what: "link frame", value: length as u64, limit: LINK_FRAME_BYTES_MAX as u64 });
     }
-    out[start..start + 4].copy_from_slice(&(length as u32).to_le_bytes());
-    out[start + 4..start + 8].copy_from_slice(&(head as u32).to_le_bytes());
+    result
+}
+
+fn put_parts<M: Message>(
+    out: &mut Vec<u8>,
+    message: &M,
+    put_payload: impl FnOnce(&mut Vec<u8>) -> Result<(), WireError>,
+) -> Result<(), WireError> {
+    let start = out.len();
+    out.extend_from_slice(&[0; FRONT_BYTES]);
+    message.put(out)?;
+    let payload_at = out.len();
+    put_payload(out)?;
+    assert!(out.len() >= payload_at, "a payload is appended and takes nothing away");
+    let length = out.len() - start - LENGTH_BYTES;
+    check_length(length as u64)?;
+    let head = payload_at - start - FRONT_BYTES;
+    out[start..start + LENGTH_BYTES].copy_from_slice(&(length as u32).to_le_bytes());
+    out[start + LENGTH_BYTES..start + FRONT_BYTES].copy_from_slice(&(head as u32).to_le_bytes());
     Ok(())
+}
+
+fn check_length(length: u64) -> Result<(), WireError> {
+    let limit = LINK_FRAME_BYTES_MAX as u64;
+    if length > limit { Err(WireError::TooLarge { what: "link frame", value: length, limit }) } else { Ok(()) }
 }
 
 /// How long the frame at the front of `input` is, length field included; `None` if even that is not there yet.
 pub fn frame_len(input: &[u8]) -> Result<Option<usize>, WireError> {
-    let mut reader = Reader::new(input);
-    let Ok(length) = reader.u32() else { return Ok(None) };
-    if length as usize > LINK_FRAME_BYTES_MAX {
-        return Err(WireError::TooLarge {
-            what: "link frame",
-            value: u64::from(length),
-            limit: LINK_FRAME_BYTES_MAX as u64,
-        });
-    }
-    Ok(Some(length as usize + 4))
+    let Ok(length) = Reader::new(input).u32() else { return Ok(None) };
+    check_length(u64::from(length))?;
+    Ok(Some(length as usize + LENGTH_BYTES))
 }
 
 /// Decodes one whole frame, as measured by [`frame_len`]; the payload is borrowed.
-pub fn decode_frame<M: for<'de> Deserialize<'de>>(frame: &[u8]) -> Result<(M, &[u8]), WireError> {
+pub fn decode_frame<M: Message>(frame: &[u8]) -> Result<(M, &[u8]), WireError> {
     let mut reader = Reader::new(frame);
-    reader.u32()?;
-    let head = reader.u32()? as usize;
-    let message = reader.take(head)?;
-    let (decoded, used) = bincode::serde::decode_from_slice(message, bincode_config())
-        .map_err(|_| WireError::OutOfRange { what: "link message" })?;
-    if used != head {
-        return Err(WireError::Trailing { what: "link message", extra: head - used });
-    }
-    Ok((decoded, reader.rest()))
+    let length = reader.u32()? as usize;
+    let mut content = Reader::new(reader.take(length)?);
+    reader.finish("link frame")?;
+    let head = content.u32()? as usize;
+    let message = M::decode(content.take(head)?)?;
+    Ok((message, content.rest()))
 }
 
 #[cfg(test)]
@@ -287,14 +309,52 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    const SUBMIT: Request = Request::Submit { slot: SlotId(3), sequence: Sequence(9) };
+
     #[test]
     fn a_frame_carries_its_message_and_its_payload() {
         let mut out = Vec::new();
-        let submit = Request::Submit { slot: SlotId(3), sequence: Sequence(9) };
-        put_frame(&mut out, &submit, b"writeset").unwrap();
+        put_frame(&mut out, &SUBMIT, b"writeset").unwrap();
         assert_eq!(frame_len(&out), Ok(Some(out.len())));
-        let (message, payload) = decode_frame::<Request>(&out).unwrap();
-        assert_eq!((message, payload), (submit, &b"writeset"[..]));
+        assert_eq!(decode_frame::<Request>(&out), Ok((SUBMIT, &b"writeset"[..])));
+    }
+
+    #[test]
+    fn a_payload_may_be_made_inside_the_frame() {
+        let (mut whole, mut made) = (b"before".to_vec(), b"before".to_vec());
+        put_frame(&mut whole, &SUBMIT, b"writeset").unwrap();
+        let put_payload = |out: &mut Vec<u8>| {
+            out.extend_from_slice(b"write");
+            out.extend_from_slice(b"set");
+            Ok(())
+        };
+        put_frame_with(&mut made, &SUBMIT, put_payload).unwrap();
+        assert_eq!(made, whole);
+    }
+
+    #[test]
+    fn what_cannot_be_written_leaves_nothing_behind() {
+        let mut out = b"before".to_vec();
+        let refused = WireError::OutOfRange { what: "payload" };
+        let put_payload = |out: &mut Vec<u8>| {
+            out.extend_from_slice(b"half");
+            Err(refused.clone())
+        };
+        assert_eq!(put_frame_with(&mut out, &SUBMIT, put_payload), Err(refused.clone()));
+        assert_eq!(out, b"before");
+
+        let long = vec![0; LINK_FRAME_BYTES_MAX];
+        assert!(matches!(put_frame(&mut out, &SUBMIT, &long), Err(WireError::TooLarge { what: "link frame", .. })));
+        assert_eq!(out, b"before");
+    }
+
+    #[test]
+    fn a_frame_that_is_not_as_long_as_it_says_is_refused() {
+        let mut out = Vec::new();
+        put_frame(&mut out, &SUBMIT, b"writeset").unwrap();
+        assert!(matches!(decode_frame::<Request>(&out[..out.len() - 1]), Err(WireError::Truncated { missing: 1 })));
+        out.push(0);
+        assert!(matches!(decode_frame::<Request>(&out), Err(WireError::Trailing { what: "link frame", extra: 1 })));
     }
 
     proptest! {
