@@ -20,7 +20,7 @@ use crate::api::*;
 use crate::bounds::*;
 use crate::certify::{PlantedBug, WindowBounds};
 use crate::checkpoint;
-use crate::command::{self, Command};
+use crate::command::{self, Encoded};
 use crate::error::CoreError;
 use crate::flow::{Flow, Ticket};
 use crate::order::Order;
@@ -194,7 +194,7 @@ impl<L: Storage> Core<L> {
         status::status(&self.config, &self.order, &self.quorum, &self.state, self.has_quorum, database)
     }
 
-    fn take(&mut self, now: Tick, input: Input, forwarded: &mut Vec<Bytes>, effects: &mut Effects) {
+    fn take(&mut self, now: Tick, input: Input, forwarded: &mut Vec<Encoded>, effects: &mut Effects) {
         match input {
             Input::Tick => {
                 self.order.tick(now);
@@ -255,7 +255,7 @@ impl<L: Storage> Core<L> {
     }
 
     /// Leading: everything that waits becomes log entries. Following: it goes to the leader.
-    fn send_out(&mut self, now: Tick, forwarded: Vec<Bytes>, effects: &mut Effects) {
+    fn send_out(&mut self, now: Tick, forwarded: Vec<Encoded>, effects: &mut Effects) {
         let Some(leader) = self.order.leader() else { return };
         if leader == self.config.node {
             self.propose(now, forwarded);
@@ -264,7 +264,7 @@ impl<L: Storage> Core<L> {
         }
     }
 
-    fn propose(&mut self, now: Tick, forwarded: Vec<Bytes>) {
+    fn propose(&mut self, now: Tick, forwarded: Vec<Encoded>) {
         let mut batch = Batch::default();
         for command in forwarded.into_iter().chain(self.flow.reports(now, &self.state)) {
             if batch.is_full_for(&command, ENTRY_BYTES_MAX) && !self.propose_batch(now, &mut batch) {
@@ -471,18 +471,18 @@ impl<L: Storage> Core<L> {
 #[derive(Default)]
 struct Batch {
     tickets: Vec<Ticket>,
-    commands: Vec<Bytes>,
+    commands: Vec<Encoded>,
     bytes: usize,
 }
 
 impl Batch {
-    fn is_full_for(&self, command: &Bytes, bytes_max: usize) -> bool {
-        !self.commands.is_empty() && (self.bytes + command.len() > bytes_max || self.commands.len() >= ENTRY_COMMANDS_MAX)
+    fn is_full_for(&self, command: &Encoded, bytes_max: usize) -> bool {
+        !self.commands.is_empty() && (self.bytes + command.length() > bytes_max || self.commands.len() >= ENTRY_COMMANDS_MAX)
     }
 
-    fn push(&mut self, ticket: Option<Ticket>, command: Bytes) {
+    fn push(&mut self, ticket: Option<Ticket>, command: Encoded) {
         self.tickets.extend(ticket);
-        self.bytes += command.len();
+        self.bytes += command.length();
         self.commands.push(command);
     }
 }
@@ -492,8 +492,8 @@ fn envelope(message: eraftpb::Message) -> (NodeId, PeerMessage) {
 }
 
 /// A peer may only forward commands of its own, and only such as everybody can read.
-fn is_forwardable(from: NodeId, command: &Bytes) -> bool {
-    command.len() <= COMMAND_BYTES_MAX && Command::decode(command).is_ok_and(|command| command.node() == from)
+fn is_forwardable(from: NodeId, command: &Encoded) -> bool {
+    command.length() <= COMMAND_BYTES_MAX && command.node() == Ok(from)
 }
 
 fn check_config(config: &CoreConfig) -> Result<(), CoreError> {
