@@ -5,7 +5,6 @@
 
 use std::collections::VecDeque;
 
-use bytes::Bytes;
 use gcs_core::command::{Command, decode_entry, payload_at};
 use gcs_core::{EntryOutcome, LogIndex, LogRef, PositionOutcome};
 use gcs_writeset::link::{self, Reply};
@@ -153,8 +152,8 @@ impl Backlog {
             _ if head >= next => return Err(BacklogError::Truncated),
             _ => return Ok(()),
         }
-        let entry = self.log.entry(index)?.ok_or(BacklogError::Truncated)?;
-        self.commands = decode_entry(&Bytes::from(entry.data))?;
+        let data = self.log.data(index)?.ok_or(BacklogError::Truncated)?;
+        self.commands = decode_entry(&data)?;
         Ok(())
     }
 
@@ -180,8 +179,8 @@ impl Backlog {
     }
 
     fn put_chunk(&mut self, out: &mut Vec<u8>, chunk: LogRef) -> Result<(), BacklogError> {
-        let entry = self.log.entry(chunk.index)?.ok_or(BacklogError::Truncated)?;
-        let (_, bytes) = payload_at(&Bytes::from(entry.data), chunk.ordinal)?;
+        let data = self.log.data(chunk.index)?.ok_or(BacklogError::Truncated)?;
+        let (_, bytes) = payload_at(&data, chunk.ordinal)?;
         let more = !self.chunks.is_empty();
         link::put_frame(out, &Reply::Body { position: self.chunked, more }, &bytes)?;
         Ok(())
@@ -190,6 +189,7 @@ impl Backlog {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
     use gcs_core::command::encode_entry;
     use gcs_core::{Checkpoint, DurableWrite};
     use gcs_writeset::link::Verdict;

@@ -282,7 +282,8 @@ impl Manager {
             (backlog, frames, result)
         });
         let (backlog, frames, result) = reading.await.map_err(|_| SessionError::Failed("reading from disk failed"))?;
-        self.outbox.put(|out| out.extend_from_slice(&frames));
+        // The queue has drained before the piece was read: the piece itself becomes the queue.
+        self.outbox.put(|out| if out.is_empty() { *out = frames } else { out.extend_from_slice(&frames) });
         self.outbox.flush();
         match result {
             Ok(()) => Ok(Some(backlog)),

@@ -5,13 +5,14 @@ use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use gcs_core::{EntryOutcome, LogIndex};
 use parking_lot::RwLock;
 use raft::eraftpb::{ConfState, Entry, HardState, Snapshot, SnapshotMetadata};
 use raft::{GetEntriesContext, RaftState, Storage, StorageError};
 
 use super::index::{Place, Table, Terms};
-use super::record::{Base, Item, read_entry, read_outcome};
+use super::record::{Base, Item, read_entry, read_entry_data, read_outcome};
 use super::segment::Segment;
 use super::{LogError, checkpoint};
 
@@ -38,8 +39,34 @@ pub struct State {
     pub terms: Terms,
     pub outcomes: Table,
     pub segments: BTreeMap<u32, Arc<Segment>>,
-    recent: VecDeque<Entry>,
+    recent: VecDeque<Recent>,
     recent_bytes: usize,
+}
+
+/// An entry at hand. Raft is given copies, since its entries own their data; whoever else reads it shares the data.
+#[derive(Debug)]
+struct Recent {
+    index: u64,
+    term: u64,
+    entry_type: i32,
+    data: Bytes,
+    context: Vec<u8>,
+}
+
+impl Recent {
+    fn new(entry: Entry) -> Recent {
+        let Entry { index, term, entry_type, data, context, .. } = entry;
+        Recent { index, term, entry_type, data: data.into(), context }
+    }
+
+    fn entry(&self) -> Entry {
+        let (data, context) = (self.data.to_vec(), self.context.clone());
+        Entry { index: self.index, term: self.term, entry_type: self.entry_type, data, context, ..Default::default() }
+    }
+
+    fn cost(&self) -> usize {
+        self.data.len() + self.context.len() + ENTRY_OVERHEAD_BYTES
+    }
 }
 
 impl Shared {
@@ -101,20 +128,20 @@ impl State {
     pub fn remember(&mut self, entries: Vec<Entry>) {
         let Some(first) = entries.first().map(|entry| entry.index) else { return };
         while self.recent.back().is_some_and(|last| last.index >= first) {
-            self.recent_bytes -= self.recent.pop_back().map_or(0, |entry| cost(&entry));
+            self.recent_bytes -= self.recent.pop_back().map_or(0, |entry| entry.cost());
         }
         if self.recent.back().is_some_and(|last| last.index + 1 != first) {
             self.recent.clear();
             self.recent_bytes = 0;
         }
         self.recent_bytes += entries.iter().map(cost).sum::<usize>();
-        self.recent.extend(entries);
+        self.recent.extend(entries.into_iter().map(Recent::new));
         while self.recent_bytes > RECENT_BYTES_MAX && self.recent.len() > 1 {
-            self.recent_bytes -= self.recent.pop_front().map_or(0, |entry| cost(&entry));
+            self.recent_bytes -= self.recent.pop_front().map_or(0, |entry| entry.cost());
         }
     }
 
-    fn recent(&self, index: u64) -> Option<&Entry> {
+    fn recent(&self, index: u64) -> Option<&Recent> {
         let at = index.checked_sub(self.recent.front()?.index)?;
         self.recent.get(usize::try_from(at).ok()?)
     }
@@ -158,13 +185,27 @@ impl LogReader {
         let found = {
             let state = self.shared.state.read();
             if let Some(entry) = state.recent(index.0) {
-                return Ok(Some(entry.clone()));
+                return Ok(Some(entry.entry()));
             }
             state.locate(state.entries.get(index.0))
         };
         let Some((segment, place)) = found else { return Ok(None) };
         let bytes = segment.read(u64::from(place.offset), place.length as usize)?;
         read_entry(index.0, &bytes).map(Some).map_err(|source| damaged(&segment, place, source))
+    }
+
+    /// The data of an entry, which is not copied; `None` if it is not there, or not any more.
+    pub fn data(&self, index: LogIndex) -> Result<Option<Bytes>, LogError> {
+        let found = {
+            let state = self.shared.state.read();
+            if let Some(entry) = state.recent(index.0) {
+                return Ok(Some(entry.data.clone()));
+            }
+            state.locate(state.entries.get(index.0))
+        };
+        let Some((segment, place)) = found else { return Ok(None) };
+        let bytes = Bytes::from(segment.read(u64::from(place.offset), place.length as usize)?);
+        read_entry_data(&bytes).map(Some).map_err(|source| damaged(&segment, place, source))
     }
 }
 

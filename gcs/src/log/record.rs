@@ -20,10 +20,11 @@
 
 use std::ops::Range;
 
+use bytes::Bytes;
 use gcs_core::{EntryOutcome, LogIndex, LogRef, PositionOutcome};
-use gcs_writeset::link::{AbortCause, Verdict};
+use gcs_writeset::link::Verdict;
 use gcs_writeset::wire::{Put, Reader, WireError};
-use gcs_writeset::{DatabaseId, NodeId, Position};
+use gcs_writeset::{DatabaseId, Position};
 use raft::eraftpb::{Entry, HardState};
 
 pub const HEADER_BYTES: usize = 24;
@@ -240,23 +241,32 @@ fn put_entry(out: &mut Vec<u8>, entry: &Entry) {
     out.put_bytes(&entry.context);
 }
 
-pub fn read_entry(index: u64, part: &[u8]) -> Result<Entry, WireError> {
-    let mut reader = open_part(part)?;
-    let term = reader.varint()?;
-    let entry_type = i32::from(reader.u8()?);
-    let data = reader.bytes("entry data", usize::MAX >> 1)?.to_vec();
-    let context = reader.bytes("entry context", usize::MAX >> 1)?.to_vec();
-    reader.finish("entry")?;
-    Ok(Entry { entry_type, term, index, data, context, ..Default::default() })
+/// An entry where it was read.
+struct EntryParts<'a> {
+    term: u64,
+    entry_type: i32,
+    data: &'a [u8],
+    context: &'a [u8],
 }
 
-const CERTIFIED: u8 = 0;
-const CONFLICT: u8 = 1;
-const BELOW_HORIZON: u8 = 2;
-const MALFORMED: u8 = 3;
-const TOKEN_USED: u8 = 4;
-const TOKEN_FENCED: u8 = 5;
-const TOKEN_TOO_OLD: u8 = 6;
+fn read_entry_parts(part: &[u8]) -> Result<EntryParts<'_>, WireError> {
+    let mut reader = open_part(part)?;
+    let (term, entry_type) = (reader.varint()?, i32::from(reader.u8()?));
+    let data = reader.bytes("entry data", usize::MAX >> 1)?;
+    let context = reader.bytes("entry context", usize::MAX >> 1)?;
+    reader.finish("entry")?;
+    Ok(EntryParts { term, entry_type, data, context })
+}
+
+pub fn read_entry(index: u64, part: &[u8]) -> Result<Entry, WireError> {
+    let EntryParts { term, entry_type, data, context } = read_entry_parts(part)?;
+    Ok(Entry { entry_type, term, index, data: data.to_vec(), context: context.to_vec(), ..Default::default() })
+}
+
+/// The data of an entry, in the memory that it was read into.
+pub fn read_entry_data(part: &Bytes) -> Result<Bytes, WireError> {
+    Ok(part.slice_ref(read_entry_parts(part)?.data))
+}
 
 fn put_outcome(out: &mut Vec<u8>, outcome: &EntryOutcome) {
     out.put_varint(outcome.heads.len() as u64);
@@ -269,40 +279,11 @@ fn put_outcome(out: &mut Vec<u8>, outcome: &EntryOutcome) {
         out.put_varint(u64::from(position.database.0));
         out.put_varint(position.position.0);
         out.put_varint(u64::from(position.ordinal));
-        put_verdict(out, &position.verdict);
+        position.verdict.put(out);
         out.put_varint(position.chunks.len() as u64);
         for chunk in &position.chunks {
             out.put_varint(chunk.index.0);
             out.put_varint(u64::from(chunk.ordinal));
-        }
-    }
-}
-
-fn put_verdict(out: &mut Vec<u8>, verdict: &Verdict) {
-    match verdict {
-        Verdict::Certified { depends_on } => {
-            out.put_u8(CERTIFIED);
-            out.put_varint(depends_on.0);
-        }
-        Verdict::Aborted(AbortCause::Conflict { winner, winner_node, key_index }) => {
-            out.put_u8(CONFLICT);
-            out.put_varint(winner.0);
-            out.put_u64(winner_node.0);
-            out.put_varint(u64::from(*key_index));
-        }
-        Verdict::Aborted(AbortCause::BelowHorizon { horizon }) => {
-            out.put_u8(BELOW_HORIZON);
-            out.put_varint(horizon.0);
-        }
-        Verdict::Aborted(AbortCause::Malformed) => out.put_u8(MALFORMED),
-        Verdict::Aborted(AbortCause::TokenUsed { first }) => {
-            out.put_u8(TOKEN_USED);
-            out.put_varint(first.0);
-        }
-        Verdict::Aborted(AbortCause::TokenFenced) => out.put_u8(TOKEN_FENCED),
-        Verdict::Aborted(AbortCause::TokenTooOld { floor }) => {
-            out.put_u8(TOKEN_TOO_OLD);
-            out.put_varint(floor.0);
         }
     }
 }
@@ -318,7 +299,7 @@ pub fn read_outcome(index: u64, part: &[u8]) -> Result<EntryOutcome, WireError> 
             database: DatabaseId(small(&mut reader)?),
             position: Position(reader.varint()?),
             ordinal: small(&mut reader)?,
-            verdict: read_verdict(&mut reader)?,
+            verdict: Verdict::read(&mut reader)?,
             chunks: Vec::new(),
         };
         for _ in 0..reader.varint()? {
@@ -328,23 +309,6 @@ pub fn read_outcome(index: u64, part: &[u8]) -> Result<EntryOutcome, WireError> 
     }
     reader.finish("outcome")?;
     Ok(outcome)
-}
-
-fn read_verdict(reader: &mut Reader<'_>) -> Result<Verdict, WireError> {
-    Ok(match reader.u8()? {
-        CERTIFIED => Verdict::Certified { depends_on: Position(reader.varint()?) },
-        CONFLICT => Verdict::Aborted(AbortCause::Conflict {
-            winner: Position(reader.varint()?),
-            winner_node: NodeId(reader.u64()?),
-            key_index: small(reader)?,
-        }),
-        BELOW_HORIZON => Verdict::Aborted(AbortCause::BelowHorizon { horizon: Position(reader.varint()?) }),
-        MALFORMED => Verdict::Aborted(AbortCause::Malformed),
-        TOKEN_USED => Verdict::Aborted(AbortCause::TokenUsed { first: Position(reader.varint()?) }),
-        TOKEN_FENCED => Verdict::Aborted(AbortCause::TokenFenced),
-        TOKEN_TOO_OLD => Verdict::Aborted(AbortCause::TokenTooOld { floor: Position(reader.varint()?) }),
-        kind => return Err(WireError::Unknown { what: "verdict", value: u64::from(kind) }),
-    })
 }
 
 fn small(reader: &mut Reader<'_>) -> Result<u32, WireError> {
