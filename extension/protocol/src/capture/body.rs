@@ -1,7 +1,7 @@
 //! The body of a writeset, read once from front to end: definitions of relations, then the items in the order of execution.
 //!
-//! The items stay where capture left them, in memory or on disk. In the ordinary case they are read as they stand; in disorder,
-//! piece by piece, through a window, since pieces that follow one another lie near each other.
+//! The items stay where capture left them, in memory or on disk. Those in memory are copied as they stand. On disk they are read in one go in
+//! the ordinary case; in disorder piece by piece, through a window, since pieces that follow one another lie near each other.
 
 use super::order::{Piece, Pieces, Runs};
 use super::spill::{Disk, Spill};
@@ -63,6 +63,9 @@ impl<D: Disk> Body<D> {
 
     /// Copies the front of the current piece.
     fn copy(&mut self, part: usize, out: &mut Vec<u8>) {
+        if let Some(bytes) = self.items.in_memory(self.piece.from, part) {
+            return out.extend_from_slice(bytes);
+        }
         if part >= WINDOW_BYTES {
             let start = out.len();
             out.resize(start + part, 0);

@@ -6,7 +6,7 @@
 //!
 //! The disk is somebody else's (`pg::tempfile` in a server, a vector in tests). It may raise; then nothing has changed.
 
-/// A temporary file, gone with its value.
+/// A temporary file, gone with its value. An ERROR may come out of each of these.
 pub trait Disk {
     fn create() -> Self;
     fn write(&mut self, offset: u64, bytes: &[u8]);
@@ -87,6 +87,12 @@ impl<D: Disk> Spill<D> {
         }
     }
 
+    /// What stands from `offset` on, if all of it is in memory.
+    pub fn in_memory(&self, offset: u64, length: usize) -> Option<&[u8]> {
+        let start = usize::try_from(offset.checked_sub(self.on_disk)?).ok()?;
+        self.memory.get(start..start.checked_add(length)?)
+    }
+
     /// Empty again; up to `kept` bytes of memory stay for next time.
     pub fn clear(&mut self, kept: usize) {
         self.disk = None;
@@ -105,7 +111,7 @@ impl<D: Disk> Spill<D> {
 }
 
 #[cfg(test)]
-pub mod tests {
+pub(crate) mod tests {
     use super::*;
 
     /// Knows how long it is, and that nothing is read that was not written.

@@ -1,38 +1,32 @@
 //! The applications behind recent positions, so that whoever loses can be told not only where the winner stands but who it was.
 //!
-//! Written by the manager as positions come by, read by anybody. Bound: [`RECENT`] positions; for older ones the name is not known.
+//! Written by the manager as positions come by, read by anybody. Bound: [`crate::bounds::RECENT`] positions; for older ones the name is not known.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use gcs_writeset::Position;
 
-use crate::pg::shmem::{Arena, Text, bytes_of};
-use crate::shmem::NAME;
-
-/// Positions whose application is remembered.
-const RECENT: usize = 4096;
+use crate::bounds::NAME_BYTES;
+use crate::platform::Platform;
+use crate::text::Text;
 
 #[derive(Default)]
-struct Entry {
+pub struct Entry {
     position: AtomicU64,
-    application: Text<NAME>,
+    application: Text<NAME_BYTES>,
 }
 
-pub struct Recent {
-    entries: &'static [Entry],
+pub struct Recent<P: Platform> {
+    entries: P::Shared<[Entry]>,
 }
 
-impl Recent {
-    pub fn bytes() -> usize {
-        bytes_of::<Entry>(RECENT)
-    }
-
-    pub fn lay_out(arena: &mut Arena) -> Recent {
-        Recent { entries: arena.slice::<Entry>(RECENT) }
+impl<P: Platform> Recent<P> {
+    pub fn new(entries: P::Shared<[Entry]>) -> Recent<P> {
+        Recent { entries }
     }
 
     fn entry(&self, position: Position) -> &Entry {
-        &self.entries[position.0 as usize % RECENT]
+        &self.entries[position.0 as usize % self.entries.len()]
     }
 
     /// The manager's.

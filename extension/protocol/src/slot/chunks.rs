@@ -7,10 +7,10 @@
 //! One word: 15 bits of the sequence, so that a late answer to the last submission changes nothing; 17 bits, how many chunks
 //! from the first on; 32 bits for those that follow.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-
 use gcs_writeset::Sequence;
 use gcs_writeset::bounds::CHUNKS_IN_FLIGHT_MAX;
+
+use crate::sync::{AtomicU64, Ordering};
 
 /// No more chunks are on their way than there are bits for them.
 const _: () = assert!(CHUNKS_IN_FLIGHT_MAX <= u32::BITS);

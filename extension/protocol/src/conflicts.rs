@@ -1,36 +1,33 @@
 //! Conflicts lost on this node: what `postgres_r.conflicts` and `postgres_r.conflict_counts` show, and what the loser is told.
 //!
-//! Two bounded memories a database, both until the server starts again: the last [`KEPT`] conflicts, and counts for each table and
-//! kind of key, of which there are [`COUNTED`]; what comes when these are all taken counts under no name, so that the sum stays
+//! Two bounded memories a database, both until the server starts again: the last [`crate::bounds::CONFLICTS_KEPT`] conflicts, and counts for each table and
+//! kind of key, of which there are [`crate::bounds::CONFLICTS_COUNTED`]; what comes when these are all taken counts under no name, so that the sum stays
 //! right. Values of keys are kept as the loser was told them: without, where its role may not see them.
 
-use std::sync::atomic::{AtomicI32, AtomicI64, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering};
 
-use gcs_writeset::{NodeId, Position};
-use pgrx::pg_sys;
+use gcs_writeset::Position;
 
-use crate::pg::lock::Lock;
-use crate::pg::shmem::{Arena, Text, bytes_of};
-use crate::pg::{clock, process, role, setting};
-use crate::shmem::{DatabaseArea, NAME};
-use crate::submit::slot::Winner;
+use crate::bounds::{KEY_BYTES, NAME_BYTES, TABLE_BYTES};
+use crate::id::RoleId;
+use crate::numbered::{Atomic, Numbered};
+use crate::platform::{Exclusion, Platform};
+use crate::replica::Database;
+use crate::text::Text;
+use crate::victim::Winner;
 
-/// Conflicts that are kept of each database.
-const KEPT: usize = 256;
-
-/// Tables and kinds of keys that are counted apart.
-const COUNTED: usize = 128;
-
-/// What became of the loser.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u32)]
-pub enum Kind {
-    /// It was ordered after the winner, which had changed the same.
-    Certification = 0,
-    /// It held a lock that the winner needed, and had not been submitted.
-    Victim = 1,
-    /// It was certified, but held a lock that an earlier position needed: committed from the log, not by its session.
-    Yielded = 2,
+crate::numbered! {
+    /// What became of the loser.
+    #[derive(Default)]
+    pub enum Kind else Certification {
+        /// It was ordered after the winner, which had changed the same.
+        #[default]
+        Certification = 0,
+        /// It held a lock that the winner needed, and had not been submitted.
+        Victim = 1,
+        /// It was certified, but held a lock that an earlier position needed: committed from the log, not by its session.
+        Yielded = 2,
+    }
 }
 
 impl Kind {
@@ -39,14 +36,6 @@ impl Kind {
             Kind::Certification => "certification",
             Kind::Victim => "victim",
             Kind::Yielded => "yielded",
-        }
-    }
-
-    fn of(number: u32) -> Kind {
-        match number {
-            1 => Kind::Victim,
-            2 => Kind::Yielded,
-            _ => Kind::Certification,
         }
     }
 }
@@ -67,26 +56,19 @@ pub struct Conflict {
 }
 
 impl Conflict {
-    pub fn new(
-        area: &DatabaseArea,
-        kind: Kind,
-        (table, key): (String, String),
-        position: Position,
-        node: NodeId,
-    ) -> Conflict {
-        let (node, application) = (area.state.node_name(node), area.recent.application(position));
+    pub fn new<P: Platform>(database: &Database<P>, kind: Kind, winner: Winner) -> Conflict {
+        let Winner { position, node, table, key } = winner;
+        let (node, application) = (database.replica.node_name(node), database.recent.application(position));
         Conflict { kind, table, key, position, node, application }
     }
+}
 
-    pub fn of_winner(area: &DatabaseArea, kind: Kind, winner: Winner) -> Conflict {
-        Conflict::new(area, kind, (winner.table, winner.key), winner.position, winner.node)
-    }
-
-    /// Keeps and counts it; gives it back.
-    pub fn noted(self, area: &DatabaseArea) -> Conflict {
-        area.conflicts.note(&self);
-        self
-    }
+/// The transaction that lost.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Loser {
+    pub pid: i32,
+    pub role: RoleId,
+    pub application: String,
 }
 
 /// `(id)` of `(id)=(3)`.
@@ -95,48 +77,48 @@ fn columns(key: &str) -> &str {
 }
 
 #[derive(Default)]
-struct Entry {
-    kind: AtomicU32,
+pub struct Entry {
+    kind: Atomic<Kind>,
     /// Microseconds since 2000; 0 for an entry that was never used.
     at: AtomicI64,
-    pid: AtomicI32,
+    pid: AtomicU32,
     role: AtomicU32,
     position: AtomicU64,
-    table: Text<128>,
-    key: Text<128>,
-    node: Text<NAME>,
-    winner: Text<NAME>,
-    loser: Text<NAME>,
+    table: Text<TABLE_BYTES>,
+    key: Text<KEY_BYTES>,
+    node: Text<NAME_BYTES>,
+    winner: Text<NAME_BYTES>,
+    loser: Text<NAME_BYTES>,
 }
 
 #[derive(Default)]
-struct Count {
+pub struct Count {
     used: AtomicU32,
-    table: Text<128>,
-    key: Text<128>,
+    table: Text<TABLE_BYTES>,
+    key: Text<KEY_BYTES>,
     by_kind: [AtomicU64; KINDS],
     last_at: AtomicI64,
 }
 
 #[derive(Default)]
-struct State {
+pub struct Memory {
     noted: AtomicU64,
     /// What no counter was left for.
     other: Count,
 }
 
-pub struct Conflicts {
-    lock: Lock,
-    state: &'static State,
-    entries: &'static [Entry],
-    counts: &'static [Count],
+pub struct Conflicts<P: Platform> {
+    lock: P::Lock,
+    memory: P::Shared<Memory>,
+    entries: P::Shared<[Entry]>,
+    counts: P::Shared<[Count]>,
 }
 
 /// One conflict as it is shown.
 pub struct Shown {
     pub at: i64,
     pub kind: Kind,
-    pub role: pg_sys::Oid,
+    pub role: RoleId,
     pub pid: i32,
     pub table: String,
     pub key: String,
@@ -154,50 +136,45 @@ pub struct Counted {
     pub last_at: i64,
 }
 
-impl Conflicts {
-    pub fn bytes() -> usize {
-        bytes_of::<State>(1) + bytes_of::<Entry>(KEPT) + bytes_of::<Count>(COUNTED)
-    }
-
-    pub fn lay_out(arena: &mut Arena) -> Conflicts {
-        Conflicts {
-            lock: arena.lock(),
-            state: &arena.slice::<State>(1)[0],
-            entries: arena.slice::<Entry>(KEPT),
-            counts: arena.slice::<Count>(COUNTED),
-        }
+impl<P: Platform> Conflicts<P> {
+    pub fn new(
+        lock: P::Lock,
+        memory: P::Shared<Memory>,
+        entries: P::Shared<[Entry]>,
+        counts: P::Shared<[Count]>,
+    ) -> Conflicts<P> {
+        Conflicts { lock, memory, entries, counts }
     }
 
     pub fn clear(&self) {
         self.lock.exclusive(|| {
             self.entries.iter().for_each(|entry| entry.at.store(0, Ordering::Relaxed));
-            self.counts.iter().chain([&self.state.other]).for_each(Count::clear);
+            self.counts.iter().chain([&self.memory.other]).for_each(Count::clear);
         });
     }
 
-    /// Also called while an error is being reported: raises nothing, reads no catalog.
-    fn note(&self, conflict: &Conflict) {
-        let (at, loser) = (clock::now(), setting::application_name());
+    /// Keeps and counts a conflict, lost `at` that time. Also called while an error is being reported: raises nothing, reads no catalog.
+    pub fn note(&self, conflict: &Conflict, loser: &Loser, at: i64) {
         self.lock.exclusive(|| {
-            let number = self.state.noted.fetch_add(1, Ordering::Relaxed);
-            let entry = &self.entries[number as usize % KEPT];
-            entry.kind.store(conflict.kind as u32, Ordering::Relaxed);
+            let number = self.memory.noted.fetch_add(1, Ordering::Relaxed);
+            let entry = &self.entries[number as usize % self.entries.len()];
+            entry.kind.store(conflict.kind);
             entry.at.store(at, Ordering::Relaxed);
-            entry.pid.store(process::my_pid(), Ordering::Relaxed);
-            entry.role.store(role::outer().to_u32(), Ordering::Relaxed);
+            entry.pid.store(loser.pid as u32, Ordering::Relaxed);
+            entry.role.store(loser.role.0, Ordering::Relaxed);
             entry.position.store(conflict.position.0, Ordering::Relaxed);
             entry.table.set(&conflict.table);
             entry.key.set(&conflict.key);
             entry.node.set(&conflict.node);
             entry.winner.set(conflict.application.as_deref().unwrap_or_default());
-            entry.loser.set(&loser);
+            entry.loser.set(&loser.application);
             self.counter(&conflict.table, columns(&conflict.key)).add(conflict.kind, at);
         });
     }
 
     /// Under the lock.
     fn counter(&self, table: &str, key: &str) -> &Count {
-        for count in self.counts {
+        for count in self.counts.iter() {
             if count.used.load(Ordering::Relaxed) == 0 {
                 count.table.set(table);
                 count.key.set(key);
@@ -208,7 +185,7 @@ impl Conflicts {
                 return count;
             }
         }
-        &self.state.other
+        &self.memory.other
     }
 
     /// The newest first.
@@ -225,7 +202,7 @@ impl Conflicts {
         self.lock.shared(|| {
             let used = self.counts.iter().filter(|count| count.used.load(Ordering::Relaxed) != 0);
             let named = used.map(|count| count.show(Some(count.table.get()), Some(count.key.get())));
-            let other = self.state.other.show(None, None);
+            let other = self.memory.other.show(None, None);
             let is_used = other.by_kind.iter().any(|&count| count > 0);
             named.chain(is_used.then_some(other)).collect()
         })
@@ -236,9 +213,9 @@ impl Entry {
     fn show(&self) -> Shown {
         Shown {
             at: self.at.load(Ordering::Relaxed),
-            kind: Kind::of(self.kind.load(Ordering::Relaxed)),
-            role: pg_sys::Oid::from(self.role.load(Ordering::Relaxed)),
-            pid: self.pid.load(Ordering::Relaxed),
+            kind: self.kind.load(),
+            role: RoleId(self.role.load(Ordering::Relaxed)),
+            pid: self.pid.load(Ordering::Relaxed) as i32,
             table: self.table.get(),
             key: self.key.get(),
             node: self.node.get(),
@@ -251,7 +228,7 @@ impl Entry {
 
 impl Count {
     fn add(&self, kind: Kind, at: i64) {
-        self.by_kind[kind as usize].fetch_add(1, Ordering::Relaxed);
+        self.by_kind[kind.number() as usize].fetch_add(1, Ordering::Relaxed);
         self.last_at.store(at, Ordering::Relaxed);
     }
 

@@ -1,0 +1,221 @@
+//! Who gives way: the mark on a transaction that holds what an earlier position needs, and how hard its process is pressed.
+//!
+//! Nobody makes an earlier position wait. A remote backend that would have to wait for a lock looks up who holds it, and deals with each holder
+//! by what the holder's slot says ([`Pressing::deal_with`]; docs/architecture.md, "Who gives way", is the table for people). An open
+//! transaction gets a *mark* in its slot, which names the transaction, and then a *summons*: a signal that makes the process compare the mark
+//! with the transaction it is in ([`summons`]), so that the signal cannot hit the next one. The mark stays: a transaction that caught
+//! the error fails at its next statement, and cannot commit. When being told was not enough, the mark is *pressed*: an idle session is ended.
+
+use std::time::Duration;
+
+use gcs_writeset::{NodeId, Position};
+
+use crate::bounds::{IDLE_GRACE, KEY_BYTES, TABLE_BYTES};
+use crate::id::{LocalXid, Moment, ProcNo, RoleId};
+use crate::slot::{Slot, State};
+use crate::sync::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use crate::text::Text;
+
+/// The writeset that a transaction gives way to, and over what, as far as that is known.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Winner {
+    pub position: Position,
+    pub node: NodeId,
+    /// Empty where it is not known.
+    pub table: String,
+    pub key: String,
+}
+
+/// A transaction that holds a lock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Holder {
+    pub process: ProcNo,
+    pub transaction: LocalXid,
+    /// It has a transaction id, so it has written.
+    pub writes: bool,
+}
+
+/// The mark, in the slot of the process that is to give way.
+#[derive(Default)]
+pub struct Victim {
+    /// The transaction that must give way, by its local number.
+    marked: AtomicU32,
+    /// The same number, when its session may be ended if it is idle.
+    pressed: AtomicU32,
+    /// The process in this place hears a summons.
+    hears: AtomicBool,
+    /// The session's role as of its last statement, whose error must not show more than that role may see.
+    role: AtomicU32,
+    position: AtomicU64,
+    node: AtomicU64,
+    table: Text<TABLE_BYTES>,
+    key: Text<KEY_BYTES>,
+}
+
+impl Victim {
+    pub(crate) fn set_winner(&self, winner: &Winner) {
+        self.table.set(&winner.table);
+        self.key.set(&winner.key);
+        self.position.store(winner.position.0, Ordering::SeqCst);
+        self.node.store(winner.node.0, Ordering::SeqCst);
+    }
+
+    pub fn mark(&self, transaction: LocalXid, winner: &Winner) {
+        // Marked again for the same winner, the transaction keeps the table and key that it was told first.
+        let is_told = self.is_marked(transaction) && self.position.load(Ordering::SeqCst) == winner.position.0;
+        if !winner.table.is_empty() || !is_told {
+            self.set_winner(winner);
+        }
+        self.marked.store(transaction.0, Ordering::SeqCst);
+    }
+
+    /// Whether this transaction must give way. Atomics only: a signal handler asks.
+    pub fn is_marked(&self, transaction: LocalXid) -> bool {
+        self.marked.load(Ordering::SeqCst) == transaction.0
+    }
+
+    /// Being told was not enough.
+    fn press(&self, transaction: LocalXid) {
+        self.pressed.store(transaction.0, Ordering::SeqCst);
+    }
+
+    fn is_pressed(&self, transaction: LocalXid) -> bool {
+        self.pressed.load(Ordering::SeqCst) == transaction.0
+    }
+
+    /// Told by the process itself when it starts and when it ends: whether it hears a summons.
+    pub fn set_hears(&self, hears: bool) {
+        self.hears.store(hears, Ordering::SeqCst);
+    }
+
+    /// What this transaction must give way to, if it must.
+    pub fn winner_of(&self, transaction: LocalXid) -> Option<Winner> {
+        self.is_marked(transaction).then(|| self.winner())
+    }
+
+    /// Whom the last mark was for, whichever transaction it was put on.
+    pub fn winner(&self) -> Winner {
+        Winner {
+            position: Position(self.position.load(Ordering::SeqCst)),
+            node: NodeId(self.node.load(Ordering::SeqCst)),
+            table: self.table.get(),
+            key: self.key.get(),
+        }
+    }
+
+    pub fn clear(&self) {
+        self.marked.store(0, Ordering::SeqCst);
+    }
+
+    pub fn set_role(&self, role: RoleId) {
+        self.role.store(role.0, Ordering::Relaxed);
+    }
+
+    /// The role of the session in this place, if it has run a statement.
+    pub fn role(&self) -> Option<RoleId> {
+        let role = RoleId(self.role.load(Ordering::Relaxed));
+        (role != RoleId(0)).then_some(role)
+    }
+}
+
+/// What a summoned process is to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Summons {
+    /// It was not meant.
+    Nothing,
+    /// Cancel what it runs. An idle session learns at its next statement.
+    Cancel,
+    /// If it is idle, end the session; else cancel what it runs.
+    End,
+}
+
+/// What a summons means for the transaction that the process of this slot is in. Asked by a signal handler: atomics only.
+pub fn summons(slot: &Slot, transaction: Option<LocalXid>) -> Summons {
+    // Once submitted, the log decides.
+    if !matches!(slot.state(), State::Idle | State::Open) {
+        return Summons::Nothing;
+    }
+    match transaction {
+        Some(transaction) if slot.victim.is_marked(transaction) && slot.victim.is_pressed(transaction) => Summons::End,
+        Some(transaction) if slot.victim.is_marked(transaction) => Summons::Cancel,
+        _ => Summons::Nothing,
+    }
+}
+
+/// What a remote backend must do about a holder of a lock that it needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pressure {
+    /// Wait: the holder goes first, or its end is under way.
+    Wait,
+    /// Wake it: it was told to let us through.
+    Wake,
+    /// Summon it: its transaction is marked.
+    Summon,
+    /// The same, and end its session by PostgreSQL's own means, since it does not hear a summons.
+    Dislodge,
+}
+
+/// A transaction that stands in the way, and since when.
+struct Standing {
+    holder: Holder,
+    since: Moment,
+}
+
+/// One application of one position by a remote backend: which holders it has met so far.
+#[derive(Default)]
+pub struct Pressing {
+    standing: Vec<Standing>,
+}
+
+impl Pressing {
+    /// Another application begins: whoever stood in the way of the last one is forgotten.
+    pub fn begin(&mut self) {
+        self.standing.clear();
+    }
+
+    /// Decides about one holder, by the state of its slot, and marks it. A transaction that only reads has `reader_grace` before it is told.
+    pub fn deal_with(
+        &mut self,
+        slot: &Slot,
+        holder: &Holder,
+        winner: &Winner,
+        reader_grace: Duration,
+        now: Moment,
+    ) -> Pressure {
+        if let Some(theirs) = slot.remote() {
+            if theirs <= winner.position {
+                return Pressure::Wait;
+            }
+            slot.victim.mark(holder.transaction, winner);
+            return Pressure::Summon;
+        }
+        match slot.state() {
+            State::Certified if slot.yield_to(winner) => Pressure::Wake,
+            // An earlier position goes first; a verdict comes, an abort if keys conflict; or the transaction is on its way out.
+            State::Certified | State::Sent | State::Deciding | State::Aborted | State::Refused => Pressure::Wait,
+            State::Yielded | State::GivenUp | State::Left => Pressure::Wait,
+            State::Idle | State::Open => self.press(slot, holder, winner, reader_grace, now),
+        }
+    }
+
+    /// An open transaction: told at once if it writes, after a grace if it reads; its session is ended when telling was not enough.
+    fn press(&mut self, slot: &Slot, holder: &Holder, winner: &Winner, reader_grace: Duration, now: Moment) -> Pressure {
+        let is_known = |s: &Standing| (s.holder.process, s.holder.transaction) == (holder.process, holder.transaction);
+        let index = self.standing.iter().position(is_known).unwrap_or_else(|| {
+            self.standing.push(Standing { holder: *holder, since: now });
+            self.standing.len() - 1
+        });
+        let grace = if holder.writes { Duration::ZERO } else { reader_grace };
+        let waited = now.since(self.standing[index].since);
+        if waited < grace {
+            return Pressure::Wait;
+        }
+        // Every time again: it may have caught the error and gone on.
+        slot.victim.mark(holder.transaction, winner);
+        if waited < grace + IDLE_GRACE {
+            return Pressure::Summon;
+        }
+        slot.victim.press(holder.transaction);
+        if slot.victim.hears.load(Ordering::SeqCst) { Pressure::Summon } else { Pressure::Dislodge }
+    }
+}
