@@ -148,11 +148,7 @@ impl<S: Spool> Manager<S> {
     }
 
     /// A frame on the second connection.
-    pub fn take_fetched<P: Platform>(
-        &mut self,
-        at: At<'_, P>,
-        (reply, payload): (&Reply, &[u8]),
-    ) -> Result<Next, Trouble> {
+    pub fn take_fetched<P: Platform>(&mut self, at: At<'_, P>, (reply, payload): (&Reply, &[u8])) -> Result<Next, Trouble> {
         match reply {
             Reply::Welcome { .. } => self.fetcher.welcome(),
             Reply::Body { position, more } => {

@@ -219,12 +219,7 @@ impl Slot {
                 return false;
             }
             let next = to(word);
-            assert!(
-                word.state().may_become(next.state()),
-                "a slot goes from {:?} to {:?}",
-                word.state(),
-                next.state()
-            );
+            assert!(word.state().may_become(next.state()), "a slot goes from {:?} to {:?}", word.state(), next.state());
             if self.word.compare_exchange(word.0, next.0, Ordering::SeqCst, Ordering::SeqCst).is_ok() {
                 return true;
             }
