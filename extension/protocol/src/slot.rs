@@ -161,10 +161,13 @@ pub enum Resolved {
 #[derive(Default)]
 pub struct Slot {
     word: AtomicU64,
-    /// Index of the database, for the manager that looks for bases.
+    /// Index of the database that the submission was made in: that one's manager sees to it, even after the process has ended and the next
+    /// one in its place works for another database.
     database: AtomicU32,
     /// The oldest base that the transaction may submit with, plus one; 0 when it has not written.
     base: AtomicU64,
+    /// Index of the database that the base belongs to.
+    base_database: AtomicU32,
     pub chunks: Chunks,
     /// The backend has come as far as waiting for its turn.
     at_gate: AtomicBool,
@@ -292,7 +295,7 @@ impl Slot {
     /// Announces a base that this transaction may submit with, so that the horizon does not pass it. An older one that was
     /// announced before stays.
     pub fn announce_base(&self, database: usize, base: Position) {
-        self.database.store(database as u32, Ordering::SeqCst);
+        self.base_database.store(database as u32, Ordering::SeqCst);
         if self.base.load(Ordering::SeqCst) == 0 {
             self.base.store(base.0 + 1, Ordering::SeqCst);
         }
@@ -357,10 +360,11 @@ impl Slot {
 
 /// What the manager does.
 impl Slot {
-    /// The base that a submission of this database, under way in this slot, was made with.
+    /// The base that a transaction of this database, under way in this slot, has announced.
     pub fn base_in(&self, database: usize) -> Option<Position> {
         let base = self.base.load(Ordering::SeqCst);
-        (base != 0 && self.is_in(database)).then(|| Position(base - 1))
+        let is_of_it = self.base_database.load(Ordering::SeqCst) == database as u32;
+        (base != 0 && is_of_it).then(|| Position(base - 1))
     }
 
     /// Whether the submission certified at `position` has a backend that does something else than to commit it.
@@ -368,7 +372,7 @@ impl Slot {
         !self.at_gate.load(Ordering::SeqCst) && self.state() == State::Certified && self.position() == position
     }
 
-    /// Whether what is under way in this slot concerns that database.
+    /// Whether the submission in this slot was made in that database.
     pub fn is_in(&self, database: usize) -> bool {
         self.database.load(Ordering::SeqCst) == database as u32
     }
