@@ -227,16 +227,25 @@ fn certified_here<P: Platform>(at: At<'_, P>, position: Position, slot: SlotId, 
         Told::JustLeft => {
             at.database.replica.counters.handed_over.one();
             gate.hand_over(position);
-            // Its next submission may be waiting for the slot.
-            at.server.wake(process);
+            free(at, process);
         }
+    }
+}
+
+/// A slot was left that has been seen to. Its process's next submission may be waiting for it.
+pub(crate) fn free<P: Platform>(at: At<'_, P>, process: ProcNo) {
+    if let Some(slot) = at.server.slot_of(process) {
+        slot.free();
+        at.server.wake(process);
     }
 }
 
 fn tell<P: Platform>(at: At<'_, P>, slot: SlotId, say: impl FnOnce(&Slot) -> Told) {
     let process = ProcNo(slot.0);
-    if at.server.slot_of(process).is_some_and(|slot| say(slot) != Told::NobodyWaits) {
-        at.server.wake(process);
+    match at.server.slot_of(process).map_or(Told::NobodyWaits, say) {
+        Told::Told => at.server.wake(process),
+        Told::NobodyWaits => {}
+        Told::JustLeft => free(at, process),
     }
 }
 

@@ -205,13 +205,16 @@ pub fn resolve<P: Platform>(at: At<'_, P>) {
         match slot.resolve(|position| at.database.gate.is_local_of(position, process)) {
             Resolved::Nothing => {}
             Resolved::Waits => at.server.wake(process),
-            Resolved::HandOver(position) => {
-                ending::hand_over(at, position);
-                at.server.wake(process);
+            Resolved::Left(settled) => {
+                if let Some(position) = settled {
+                    ending::hand_over(at, position);
+                }
+                dispatch::free(at, process);
             }
         }
     }
     // Whoever sleeps may have been about to be woken.
+    at.database.workers.iter().for_each(|worker| at.server.wake_holder(&worker.process));
     turn::announce(at, at.database.gate.moved_last());
     worker::queued(at);
 }

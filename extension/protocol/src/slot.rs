@@ -144,18 +144,19 @@ pub enum Told {
     Told,
     /// No backend waited for it.
     NobodyWaits,
-    /// The backend left while the verdict was written down; the slot is free again.
+    /// The backend left while the verdict was written down. The manager sees to the position, and then frees the slot ([`Slot::free`]).
     JustLeft,
 }
 
-/// What was left of a dead manager's last verdict.
+/// What a dead manager has left in a slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Resolved {
+    /// Nobody has ever submitted anything here.
     Nothing,
-    /// The backend waits on, for this verdict or for the one that will come again; it is to be woken.
+    /// The backend may wait for a word, or for the slot: it is to be woken, since the manager may have died before it did so.
     Waits,
-    /// The backend has left; the position is to be handed over.
-    HandOver(Position),
+    /// The backend has left. The position, if there is one, is to be handed over; then the slot is to be freed, and its process woken.
+    Left(Option<Position>),
 }
 
 #[derive(Default)]
@@ -418,11 +419,13 @@ impl Slot {
     }
 
     fn decided(&self, sequence: Sequence, verdict: State) -> Told {
-        if self.swap(sequence, State::Deciding, verdict) {
-            return Told::Told;
-        }
-        self.swap(sequence, State::Left, State::Idle);
-        Told::JustLeft
+        if self.swap(sequence, State::Deciding, verdict) { Told::Told } else { Told::JustLeft }
+    }
+
+    /// The backend had left while the verdict was written down, and the position has been seen to: the slot can be used again. Not before, since
+    /// a manager that died in between would leave a position behind that no slot says anything about.
+    pub fn free(&self) {
+        self.swap(self.sequence(), State::Left, State::Idle);
     }
 
     /// A copy of the submission (or a chunk of it, or a question) was not sent and never will be.
@@ -434,19 +437,15 @@ impl Slot {
     /// A manager of this database has died, perhaps between a verdict's first word and its last. `is_settled` says whether a position
     /// is in the gate as this slot's own: then the verdict is completed, else it will come again with the stream.
     pub fn resolve(&self, is_settled: impl Fn(Position) -> bool) -> Resolved {
-        let word = self.word();
-        let sequence = word.sequence();
+        let sequence = self.sequence();
         let settled = Some(self.position()).filter(|&position| is_settled(position));
-        if word.state() == State::Deciding {
-            let next = if settled.is_some() { State::Certified } else { State::Sent };
-            if self.swap(sequence, State::Deciding, next) {
-                return Resolved::Waits;
-            }
+        let next = if settled.is_some() { State::Certified } else { State::Sent };
+        self.swap(sequence, State::Deciding, next);
+        match self.state() {
+            State::Left => Resolved::Left(settled),
+            State::Idle if sequence == Sequence(0) => Resolved::Nothing,
+            _ => Resolved::Waits,
         }
-        if !self.swap(sequence, State::Left, State::Idle) {
-            return Resolved::Nothing;
-        }
-        settled.map_or(Resolved::Nothing, Resolved::HandOver)
     }
 
     /// What the session of the submission under way calls itself.
