@@ -280,9 +280,7 @@ impl<P: Platform> Gate<P> {
             return None;
         }
         self.lock.exclusive(|| {
-            let from = self.state.claim_from.load(Ordering::SeqCst).max(self.committed().0 + 1);
-            let is_queued = |&position: &Position| self.live(position).is_some_and(|entry| entry.kind() == Kind::Queued);
-            let found = (from..=self.known().0).map(Position).find(is_queued);
+            let found = self.find_queued();
             let next = found.map_or(self.known().0 + 1, |position| position.0 + 1);
             self.state.claim_from.store(next, Ordering::SeqCst);
             let position = found?;
@@ -292,6 +290,21 @@ impl<P: Platform> Gate<P> {
             self.state.queued.fetch_sub(1, Ordering::SeqCst);
             Some(entry.job(position))
         })
+    }
+
+    /// The lowest position that is queued and that no remote backend has.
+    pub fn lowest_queued(&self) -> Option<Position> {
+        if self.queued() == 0 {
+            return None;
+        }
+        self.lock.shared(|| self.find_queued())
+    }
+
+    /// Under the lock.
+    fn find_queued(&self) -> Option<Position> {
+        let from = self.state.claim_from.load(Ordering::SeqCst).max(self.committed().0 + 1);
+        let is_queued = |&position: &Position| self.live(position).is_some_and(|entry| entry.kind() == Kind::Queued);
+        (from..=self.known().0).map(Position).find(is_queued)
     }
 
     /// A remote backend will not finish what it claimed: another may. Nothing happens if it was committed.

@@ -216,7 +216,7 @@ pub fn resolve<P: Platform>(at: At<'_, P>) {
     // Whoever sleeps may have been about to be woken.
     at.database.workers.iter().for_each(|worker| at.server.wake_holder(&worker.process));
     turn::announce(at, at.database.gate.moved_last());
-    worker::queued(at);
+    worker::see_to_queue(at);
 }
 
 /// Failures that trying again does not mend.

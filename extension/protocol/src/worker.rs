@@ -9,8 +9,15 @@
 //! | `Applying` | `Idle` | the same: nothing is queued |
 //! | `Idle` | `Called` | whoever queued something, once |
 //! | `Idle`, `Called` | `Applying` | the remote backend |
-//! | `Applying` | `Waiting` | the same: it sleeps until a position is committed |
+//! | `Applying` | `Waiting` | the same: it sleeps until a position is committed ([`before_waiting`]) |
+//! | `Waiting` | `Applying` | the same ([`after_waiting`]) |
 //! | any | `Absent` | the same, when it ends: what it had claimed goes back to the queue ([`leave`]) |
+//!
+//! Nothing that is queued may be left lying while all remote backends sleep. What is queued in the order of positions is taken by whoever is
+//! done with an earlier one. But a position can also come back below those that are being applied: fetched for a backend that could not
+//! finish, or given back by a remote backend that ended. Everybody who waits then waits for it. So whoever puts it back ([`queued_below`]),
+//! and whoever begins to wait or ends ([`see_to_queue`]), makes sure that somebody is free for it: calls one that is idle, or else makes the
+//! one with the highest position let go of it.
 
 use gcs_writeset::Position;
 
@@ -113,12 +120,17 @@ fn call_one<P: Platform>(at: At<'_, P>) -> bool {
     called.is_some()
 }
 
-/// This remote backend is about to wait: another may do what is left.
+/// Makes sure that somebody is free for what is queued, even if all remote backends wait behind it.
+pub fn see_to_queue<P: Platform>(at: At<'_, P>) {
+    if let Some(position) = at.database.gate.lowest_queued() {
+        queued_below(at, position);
+    }
+}
+
+/// This remote backend is about to wait: another may do what is left. If there is none, and what is left goes first, this one may have to.
 pub fn before_waiting<P: Platform>(at: At<'_, P>, me: &Worker) {
     me.doing.store(Doing::Waiting);
-    if at.database.gate.queued() > 0 {
-        call_one(at);
-    }
+    see_to_queue(at);
 }
 
 pub fn after_waiting(me: &Worker) {
@@ -188,9 +200,8 @@ pub fn leave<P: Platform>(at: At<'_, P>, me: &Worker) {
     me.awaits(Position::ZERO);
     me.doing.store(Doing::Absent);
     me.process.set(None);
-    if position != Position::ZERO {
-        queued_below(at, position);
-    }
+    // What it gave back, and what it was called for and never took.
+    see_to_queue(at);
     at.wake_manager();
 }
 
