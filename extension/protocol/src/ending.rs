@@ -23,17 +23,23 @@ pub enum Released {
 /// The slot's own process is through with its transaction. `at` is the database that the submission was made in.
 pub fn release<P: Platform>(at: At<'_, P>, slot: &Slot) -> Released {
     loop {
-        let released = match slot.state() {
+        match slot.state() {
             State::Idle | State::Left => return Released::Nothing,
-            State::Open | State::Refused | State::Aborted => Released::Nothing,
-            State::GivenUp => Released::Undecided,
-            // A verdict may come first: then it is looked at.
-            State::Sent | State::Deciding if !slot.leave(slot.sequence()) => continue,
-            State::Sent | State::Deciding => Released::Undecided,
-            State::Certified | State::Yielded => hand_over(at, slot.position()),
-        };
-        slot.finish();
-        return released;
+            State::Open | State::Refused | State::Aborted if slot.finish() => return Released::Nothing,
+            State::GivenUp if slot.finish() => return Released::Undecided,
+            State::Sent | State::Deciding if slot.leave(slot.sequence()) => {
+                // Unless it is the manager's now.
+                slot.finish();
+                return Released::Undecided;
+            }
+            State::Certified | State::Yielded => {
+                let released = hand_over(at, slot.position());
+                slot.finish_certified();
+                return released;
+            }
+            // The manager was faster, also with the verdict on another copy of what is refused: then that counts.
+            _ => continue,
+        }
     }
 }
 

@@ -20,14 +20,16 @@
 //! | `Certified` | `Yielded` | remote backend | [`Slot::yield_to`] |
 //! | `Sent` | `GivenUp` | backend | [`Slot::leave`] |
 //! | `Deciding` | `Left` | backend | [`Slot::leave`]: the slot is the manager's until it notices |
-//! | `Left` | `Idle` | manager | the same, or [`Slot::resolve`] |
-//! | `Open`, `Refused`, `Certified`, `Aborted`, `Yielded`, `GivenUp` | `Idle` | backend | [`Slot::finish`] |
+//! | `Left` | `Idle` | manager | [`Slot::free`]: the position, if it is certified, has been handed over |
+//! | `Open`, `Refused`, `Aborted`, `GivenUp` | `Idle` | backend | [`Slot::finish`] |
+//! | `Certified`, `Yielded` | `Idle` | backend | [`Slot::finish_certified`]: the position is committed, or has been handed over |
 //!
 //! When the backend ends, whatever the state ([`crate::ending::release`], called at the end of every transaction, also by FATAL):
 //!
 //! | state | what becomes of the transaction |
 //! |---|---|
-//! | `Idle`, `Open`, `Refused`, `Aborted` | nothing of it is in the group, or the group has refused it |
+//! | `Idle`, `Open`, `Aborted` | nothing of it is in the group, or the group has aborted it |
+//! | `Refused` | as `Sent`: another copy of it may be on its way |
 //! | `Sent` | the manager finds nobody waiting when the verdict comes: an orphan, if it is certified |
 //! | `Deciding` | the slot becomes `Left`; the manager, about to write the last word, sees it and hands the position over |
 //! | `Certified`, `Yielded` | the position is handed over, unless it is committed already |
@@ -276,12 +278,16 @@ impl Slot {
         self.swap(sequence, State::Sent, State::GivenUp) || self.swap(sequence, State::Deciding, State::Left)
     }
 
-    /// The backend is through with the submission; one that was sent must have a verdict or have been left.
-    pub fn finish(&self) {
-        const FINISHED: [State; 6] =
-            [State::Open, State::Refused, State::Certified, State::Aborted, State::Yielded, State::GivenUp];
-        let sequence = self.sequence();
-        self.step(sequence, &FINISHED, |word| word.with_state(State::Idle));
+    /// The backend is through with a submission that the group has not committed, as far as is known. False, and nothing happens, if there
+    /// is none, or if a verdict came meanwhile: another copy of a refused submission may have one.
+    pub fn finish(&self) -> bool {
+        const FINISHED: [State; 4] = [State::Open, State::Refused, State::Aborted, State::GivenUp];
+        self.step(self.sequence(), &FINISHED, |word| word.with_state(State::Idle))
+    }
+
+    /// The backend is through with a certified submission, whose position is committed or was handed over.
+    pub(crate) fn finish_certified(&self) -> bool {
+        self.step(self.sequence(), &[State::Certified, State::Yielded], |word| word.with_state(State::Idle))
     }
 
     /// The certified submission's backend waits for its turn, or commits.

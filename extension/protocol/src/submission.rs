@@ -335,7 +335,8 @@ impl Submission {
             State::Refused => {
                 let is_definite = slot.refusals() >= waiting.copies && slot.refusal() != RefusalReason::NotAttached;
                 if is_definite {
-                    return ended(Ended::Refused(slot.refusal()));
+                    let refusal = slot.refusal();
+                    return if slot.finish() { ended(Ended::Refused(refusal)) } else { None };
                 }
                 if slot.send_again(self.sequence) {
                     waiting.latest = Latest::SendAgain;
