@@ -125,14 +125,19 @@ enum Stage {
     Slot,
     Room,
     Chunks(Window),
-    Submit { chunks: u32 },
+    /// So many chunks are ordered; so many more were sent.
+    Submit {
+        chunks: u32,
+        again: u32,
+    },
     Verdict(Waiting),
 }
 
 /// A submission that crossed the line.
 struct Waiting {
     frame: Vec<u8>,
-    /// Copies that were sent.
+    /// Copies that were sent, and chunks that were sent again. A refusal does not say which frame it is about, and may come late: before
+    /// there are as many refusals, perhaps none was about the latest copy.
     copies: u32,
     latest: Latest,
     /// The latest copy was sent a moment ago: it is too early to ask whether its connection is lost.
@@ -170,9 +175,9 @@ impl Submission {
                 Stage::Slot => self.take_slot(at, slot, backend),
                 Stage::Room => self.wait_for_room(at, slot, backend),
                 Stage::Chunks(_) => self.send_chunks(at, slot, backend),
-                Stage::Submit { chunks } => {
-                    let chunks = *chunks;
-                    self.submit(at, slot, backend, chunks)
+                Stage::Submit { chunks, again } => {
+                    let sent = (*chunks, *again);
+                    self.submit(at, slot, backend, sent)
                 }
                 Stage::Verdict(_) => self.wait_for_verdict(at, slot, backend),
             };
@@ -215,7 +220,7 @@ impl Submission {
         let Ok(count) = u32::try_from(total.saturating_sub(1) / CHUNK_BYTES_MAX as u64) else {
             return ended(Ended::TooLarge);
         };
-        self.stage = Stage::Submit { chunks: 0 };
+        self.stage = Stage::Submit { chunks: 0, again: 0 };
         if count > 0 {
             backend.sending(total);
             slot.progress.sending(total, backend.rows());
@@ -242,7 +247,7 @@ impl Submission {
         }
         match window.next(at, backend) {
             Next::Done(chunks) => {
-                self.stage = Stage::Submit { chunks };
+                self.stage = Stage::Submit { chunks, again: window.again() };
                 None
             }
             Next::Wait => sleep(LOOK_AROUND),
@@ -252,15 +257,13 @@ impl Submission {
                 if put_frame(&mut frame, &request, window.chunk(index)).is_err() {
                     return ended(Ended::TooManyKeys);
                 }
-                let is_sent =
-                    backend.connect() && backend.send(&frame, self.deadline, Patience::UntilEnding) == Sent::Whole;
+                let sent = match backend.connect() {
+                    true => backend.send(&frame, self.deadline, Patience::UntilEnding),
+                    false => Sent::Nothing,
+                };
                 at.database.replica.counters.bytes_sent.add(frame.len() as u64);
-                if is_sent {
-                    window.sent();
-                    None
-                } else {
-                    sleep(REFUSED_PAUSE)
-                }
+                window.sent(index, sent);
+                if sent == Sent::Whole { None } else { sleep(REFUSED_PAUSE) }
             }
         }
     }
@@ -292,7 +295,13 @@ impl Submission {
     }
 
     /// Crosses the line.
-    fn submit<P: Platform>(&mut self, at: At<'_, P>, slot: &Slot, backend: &mut impl Backend, chunks: u32) -> Option<Step> {
+    fn submit<P: Platform>(
+        &mut self,
+        at: At<'_, P>,
+        slot: &Slot,
+        backend: &mut impl Backend,
+        (chunks, again): (u32, u32),
+    ) -> Option<Step> {
         // Guarded keys have the committed position of now as their base: whoever else had them was blocked by our locks.
         slot.announce_base(at.database.index, at.database.gate.committed());
         let base = at.database.gate.committed();
@@ -322,7 +331,7 @@ impl Submission {
         }
         at.database.replica.counters.bytes_sent.add(frame.len() as u64);
         let latest = Latest::SentUnder(attaches);
-        self.stage = Stage::Verdict(Waiting { frame, copies: 1, latest, is_fresh: true, progress: at.progress() });
+        self.stage = Stage::Verdict(Waiting { frame, copies: 1 + again, latest, is_fresh: true, progress: at.progress() });
         None
     }
 

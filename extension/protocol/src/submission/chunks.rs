@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use gcs_writeset::Sequence;
 use gcs_writeset::bounds::{CHUNK_BYTES_MAX, CHUNKS_IN_FLIGHT_MAX};
 
-use super::Backend;
+use super::{Backend, Sent};
 use crate::id::Moment;
 use crate::platform::Platform;
 use crate::replica::At;
@@ -23,6 +23,10 @@ pub struct Window {
     chunks: VecDeque<Vec<u8>>,
     /// How many of those kept were sent on the present connection.
     sent: usize,
+    /// Of this index and all above, nothing was ever sent.
+    never_sent: u32,
+    /// How many chunks were sent again, counted each time.
+    again: u32,
     /// The node's attach, by number, that they were sent under.
     attaches: u64,
     refused_since: Option<Moment>,
@@ -38,7 +42,7 @@ pub enum Next {
 
 impl Window {
     pub fn new(count: u32, attaches: u64) -> Window {
-        Window { count, first: 0, chunks: VecDeque::new(), sent: 0, attaches, refused_since: None }
+        Window { count, first: 0, chunks: VecDeque::new(), sent: 0, never_sent: 0, again: 0, attaches, refused_since: None }
     }
 
     /// Whether a chunk was refused, and it is too early to give up: after a pause, all that is kept is sent again.
@@ -91,8 +95,41 @@ impl Window {
         index.checked_sub(self.first).and_then(|at| self.chunks.get(at as usize)).map_or(&[], Vec::as_slice)
     }
 
-    /// The chunk that [`Window::next`] named was sent.
-    pub fn sent(&mut self) {
-        self.sent += 1;
+    /// How far the chunk got that [`Window::next`] named.
+    pub fn sent(&mut self, index: u32, sent: Sent) {
+        if sent == Sent::Nothing {
+            return;
+        }
+        if index < self.never_sent {
+            self.again += 1;
+        }
+        self.never_sent = self.never_sent.max(index + 1);
+        if sent == Sent::Whole {
+            self.sent += 1;
+        }
+    }
+
+    /// How many chunks more than there are were sent. One refusal may still come for each of them, after the others were ordered.
+    pub fn again(&self) -> u32 {
+        self.again
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_chunk_that_was_sent_again_is_counted() {
+        let mut window = Window::new(3, 1);
+        window.sent(0, Sent::Whole);
+        window.sent(1, Sent::Nothing);
+        window.sent(1, Sent::Perhaps);
+        assert_eq!(window.again(), 0);
+        // The connection was lost, and all of it is sent anew.
+        window.sent(0, Sent::Whole);
+        window.sent(1, Sent::Whole);
+        window.sent(2, Sent::Whole);
+        assert_eq!(window.again(), 2);
     }
 }
