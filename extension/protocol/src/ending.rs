@@ -3,6 +3,9 @@
 //! [`release`] is called at the end of every transaction, committed or not, also when the process is ending. Whatever state the slot is
 //! in, it says what becomes of the submission; the table stands in [`crate::slot`].
 
+#[cfg(test)]
+mod tests;
+
 use gcs_writeset::Position;
 
 use crate::platform::Platform;

@@ -26,6 +26,8 @@
 //! reading from gcs.
 
 mod entry;
+#[cfg(test)]
+mod tests;
 
 use gcs_writeset::{NodeId, Position};
 
@@ -142,8 +144,7 @@ impl<P: Platform> Gate<P> {
 
     /// Whether this position waits for that backend of this node to commit it.
     pub fn is_local_of(&self, position: Position, owner: ProcNo) -> bool {
-        self.lock
-            .shared(|| self.live(position).is_some_and(|entry| entry.kind() == Kind::Local && entry.owner() == owner))
+        self.lock.shared(|| self.live(position).is_some_and(|entry| entry.kind() == Kind::Local && entry.owner() == owner))
     }
 
     /// Positions known ahead of the committed one.

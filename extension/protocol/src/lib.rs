@@ -23,6 +23,8 @@
 //! process that changes what another may be waiting for wakes it after the change; a process looks at everything it waits for
 //! after it was woken and before it sleeps again. That is all that keeps wake-ups from being lost.
 
+#![forbid(unsafe_code)]
+
 pub mod ask;
 pub mod assembly;
 pub mod bounds;
@@ -47,6 +49,8 @@ pub mod slot;
 pub mod statement;
 pub mod submission;
 pub mod sync;
+#[cfg(test)]
+mod testing;
 pub mod text;
 pub mod turn;
 pub mod victim;

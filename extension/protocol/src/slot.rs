@@ -40,6 +40,8 @@
 //! happened. A server that is killed starts with new shared memory; everything is in the group's log.
 
 pub mod chunks;
+#[cfg(test)]
+mod tests;
 
 use gcs_writeset::link::{AbortCause, RefusalReason};
 use gcs_writeset::{NodeId, Position, Sequence, TokenOutcome};
