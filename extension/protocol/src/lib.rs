@@ -4,7 +4,7 @@
 //! database that owns the link to gcs, remote backends that apply what other nodes committed. This crate holds every rule by which
 //! they act on one another. It knows neither PostgreSQL nor sockets nor clocks: those come in through [`platform::Platform`],
 //! [`submission::Backend`] and [`assembly::Spool`]. So the extension runs it in processes, the simulator (`tests/src/sim`) runs the same code
-//! in one thread under every kind of trouble, and loom (`tests/loom.rs`) tries every interleaving of its shared memory.
+//! in one thread under every kind of trouble, and loom (`tests/loom`) tries every interleaving of its shared memory.
 //!
 //! In the direction of a commit:
 //!

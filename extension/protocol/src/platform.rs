@@ -1,7 +1,7 @@
 //! What this crate needs of whatever it runs on, and gets from it by type: shared memory, locks, and a way to wake a process.
 //!
 //! Three platforms exist: PostgreSQL (the extension's `node::Server`), the simulator (everything in one thread, every wake-up an event in
-//! simulated time), and loom (tests/loom.rs: every interleaving of a few threads).
+//! simulated time), and loom (tests/loom: every interleaving of a few threads).
 
 use std::ops::Deref;
 
