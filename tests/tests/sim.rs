@@ -80,7 +80,7 @@ fn finds(bug: PlantedBug, invariants: &[&str]) {
 }
 
 fn finds_mistake(mistake: Mistake) {
-    finds_planted(&format!("{mistake:?}"), |plan| Plan { mistake: Some(mistake), ..plan }, &["no lost update"]);
+    finds_planted(&format!("{mistake:?}"), |plan| plan.with_mistake(mistake), &["no lost update"]);
 }
 
 fn finds_planted(what: &str, plant: impl Fn(Plan) -> Plan, invariants: &[&str]) {

@@ -71,6 +71,10 @@ pub trait Backend {
     fn send(&mut self, frame: &[u8], deadline: Moment, patience: Patience) -> Sent;
     /// `postgres_r.commit_timeout`.
     fn commit_timeout(&self) -> Duration;
+    /// Bytes of a chunk, at most [`CHUNK_BYTES_MAX`]. Only the simulator sends smaller ones.
+    fn chunk_bytes(&self) -> usize {
+        CHUNK_BYTES_MAX
+    }
     /// Bytes and rows of the body.
     fn body_length(&self) -> u64;
     fn rows(&self) -> u64;
@@ -212,7 +216,7 @@ impl Submission {
             return self.check_while_open(at, slot, backend).or_else(|| sleep(BEHIND_PAUSE));
         }
         let total = backend.body_length();
-        let Ok(count) = u32::try_from(total.saturating_sub(1) / CHUNK_BYTES_MAX as u64) else {
+        let Ok(count) = u32::try_from(total.saturating_sub(1) / backend.chunk_bytes() as u64) else {
             return ended(Ended::TooLarge);
         };
         self.stage = Stage::Submit { chunks: 0 };
@@ -248,8 +252,9 @@ impl Submission {
             Next::Wait => sleep(LOOK_AROUND),
             Next::Send(index) => {
                 let request = Request::Chunk { slot: SlotId(process.0), sequence, index };
-                let mut frame = Vec::with_capacity(CHUNK_BYTES_MAX + 64);
-                if put_frame(&mut frame, &request, window.chunk(index)).is_err() {
+                let chunk = window.chunk(index);
+                let mut frame = Vec::with_capacity(chunk.len() + 64);
+                if put_frame(&mut frame, &request, chunk).is_err() {
                     return ended(Ended::TooManyKeys);
                 }
                 let is_sent =

@@ -1,13 +1,16 @@
 //! The invariants of the design, one file each. Each sees every fact of a run, in order, and says when one breaks it.
 
 mod certified_means_committed;
+mod doubts_have_causes;
 mod durable_before_acknowledged;
 mod equal_in_the_end;
 mod exactly_once;
+mod gate_moves;
 mod minority_commits_nothing;
 mod never_diverge;
 mod no_lost_update;
 mod one_commit_order;
+mod precedence;
 mod same_order;
 mod same_verdict;
 
@@ -35,6 +38,9 @@ pub fn all(reference_certifier: bool) -> Vec<Box<dyn Invariant>> {
         Box::new(never_diverge::NeverDiverge),
         Box::new(minority_commits_nothing::MinorityCommitsNothing::default()),
         Box::new(no_lost_update::NoLostUpdate::default()),
+        Box::new(gate_moves::GateMoves::default()),
+        Box::new(precedence::Precedence),
+        Box::new(doubts_have_causes::DoubtsHaveCauses),
         Box::new(equal_in_the_end::EqualInTheEnd::default()),
     ]
 }

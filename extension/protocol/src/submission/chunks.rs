@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 
 use gcs_writeset::Sequence;
-use gcs_writeset::bounds::{CHUNK_BYTES_MAX, CHUNKS_IN_FLIGHT_MAX};
+use gcs_writeset::bounds::CHUNKS_IN_FLIGHT_MAX;
 
 use super::Backend;
 use crate::id::Moment;
@@ -67,7 +67,7 @@ impl Window {
         self.first += news as u32;
         if news > 0 {
             self.refused_since = None;
-            slot.progress.done(u64::from(self.first) * CHUNK_BYTES_MAX as u64);
+            slot.progress.done(u64::from(self.first) * backend.chunk_bytes() as u64);
         }
         news > 0
     }
@@ -80,7 +80,8 @@ impl Window {
         let is_room = kept < CHUNKS_IN_FLIGHT_MAX as usize && self.first + (kept as u32) < self.count;
         if self.sent == kept && is_room {
             let mut chunk = Vec::new();
-            backend.read_body(&mut chunk, CHUNK_BYTES_MAX);
+            let bytes = backend.chunk_bytes();
+            backend.read_body(&mut chunk, bytes);
             self.chunks.push_back(chunk);
         }
         let is_sendable = self.sent < self.chunks.len() && at.database.replica.is_attached();

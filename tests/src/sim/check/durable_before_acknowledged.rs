@@ -30,7 +30,7 @@ impl Invariant for DurableBeforeAcknowledged {
                     self.certified.insert(delivery.outcome.position, (delivery.index, body.txn));
                 }
             }
-            Fact::Recovered { node, position } | Fact::Visible { node, position } => {
+            Fact::Recovered { node, position } | Fact::Visible { node, position, .. } => {
                 self.visible.insert(*node, *position);
             }
             Fact::Acknowledged { node, txn, position } => {

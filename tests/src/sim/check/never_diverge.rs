@@ -16,6 +16,12 @@ impl Invariant for NeverDiverge {
             Fact::Diverged { node, position, row } => {
                 Err(format!("position {position} does not fit row {} of node {}", row.0, node.0))
             }
+            Fact::Unreadable { node, position, what } => {
+                Err(format!("what is queued for position {position} on node {} cannot be read: {what}", node.0))
+            }
+            Fact::Misunderstood { node, what } => {
+                Err(format!("daemon and PostgreSQL of node {} do not understand each other: {what}", node.0))
+            }
             Fact::LogTooShort { node, after } => {
                 Err(format!("node {} resumes after position {after}, which the log no longer reaches", node.0))
             }

@@ -1,7 +1,8 @@
 //! Rows, what transactions do to them, and the keys that stand for it.
 //!
 //! A row is a list of the transactions that appended to it, so that a lost update leaves a hole. Rows from [`CHILDREN`] on
-//! refer to a parent among the others, as a foreign key would.
+//! refer to a parent among the others, as a foreign key would. Rows from [`THINGS`] on are no rows: they stand for what a transaction locks
+//! and has no key for, such as a page of an index, so that two writesets can meet in locks and not in keys.
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -22,9 +23,16 @@ pub type Value = Option<Rc<Vec<TxnId>>>;
 /// Children of parent `p` have numbers from `(p + 1) * CHILDREN`.
 const CHILDREN: u32 = 100_000;
 
+const THINGS: u32 = 50_000;
+
 impl Row {
     pub fn child(self, txn: TxnId) -> Row {
         Row((self.0 + 1) * CHILDREN + (txn.0 as u32 % CHILDREN))
+    }
+
+    /// One of a few things without a key.
+    pub fn thing(number: u32) -> Row {
+        Row(THINGS + number)
     }
 
     pub fn parent(self) -> Option<Row> {
@@ -71,6 +79,8 @@ pub struct Body {
     pub reads: Vec<(Row, Position)>,
     /// The same for how many rows refer to a parent.
     pub counts: Vec<(Row, usize)>,
+    /// What is locked without a key.
+    pub things: Vec<Row>,
 }
 
 impl Body {
@@ -97,6 +107,8 @@ impl Body {
             out.put_u32(row.0);
             out.put_varint(*seen as u64);
         }
+        out.put_varint(self.things.len() as u64);
+        self.things.iter().for_each(|thing| out.put_u32(thing.0));
         out
     }
 
@@ -125,8 +137,12 @@ impl Body {
         for _ in 0..reader.varint()? {
             counts.push((Row(reader.u32()?), reader.varint()? as usize));
         }
+        let mut things = Vec::new();
+        for _ in 0..reader.varint()? {
+            things.push(Row(reader.u32()?));
+        }
         reader.finish("body of a simulated writeset")?;
-        Ok(Body { txn, changes, reads, counts })
+        Ok(Body { txn, changes, reads, counts, things })
     }
 }
 
@@ -157,6 +173,7 @@ impl Table {
         seen.map_or((Position::ZERO, None), |version| (version.position, version.value.clone()))
     }
 
+    /// As of the last commit record, whether snapshots see it or not.
     pub fn latest(&self, row: Row) -> (Position, Value) {
         self.read(row, Position(u64::MAX))
     }
