@@ -25,9 +25,9 @@ pub const CHUNK_TIMEOUT: Duration = Duration::from_secs(60);
 /// How often a process that waits for the group looks whether its connection still lives, should nobody tell it otherwise.
 pub const LOOK_AROUND: Duration = Duration::from_secs(1);
 
-/// Positions this node may be behind before its own transactions wait, and the pause between two looks. A transaction that waits for longer
-/// than `postgres_r.commit_timeout` is rolled back with 53000.
-pub const BEHIND_MAX: u64 = 1024;
+/// The share of the window that this node may be behind before its own transactions wait, as a divisor, and the pause between two looks. A
+/// transaction that waits for longer than `postgres_r.commit_timeout` is rolled back with 53000.
+pub const BEHIND_SHARE: u64 = 8;
 pub const BEHIND_PAUSE: Duration = Duration::from_millis(10);
 
 /// Between a refusal for want of an attach and the next copy.

@@ -162,11 +162,16 @@ impl<S: Spool> Dispatch<S> {
         if let Some(application) = Envelope::peek_application(payload) {
             at.database.recent.note(position, application);
         }
-        if !more && queue::fits_ring(at.database, payload.len()) {
-            // A small one waits for room: the fetched writesets that may have to go first come on a connection of their own.
-            let Some(storage) = queue::place_in_ring(at.database, payload) else { return Ok(Taken::Stalled) };
-            add_queued(at, Job { position, depends_on, node, storage });
-            return Ok(Taken::Done);
+        if !more {
+            if let Some(storage) = queue::place_in_ring(at.database, payload) {
+                add_queued(at, Job { position, depends_on, node, storage });
+                return Ok(Taken::Done);
+            }
+            // A small one waits for room, unless it would keep from somebody the verdict that stands behind it: the room may be made only
+            // when that transaction has let go of its locks. (Fetched writesets come on a connection of their own.)
+            if queue::fits_ring(at.database, payload.len()) && !awaits_verdict(at) {
+                return Ok(Taken::Stalled);
+            }
         }
         let mut half = Assembly::new(position);
         half.add(&self.spool, payload, me.progress)?;
@@ -247,6 +252,12 @@ fn is_ours<P: Platform>(at: At<'_, P>, tag: &Tag) -> bool {
 fn group<P: Platform>(at: At<'_, P>, members: &P::Lock, status: &GroupStatus) -> Taken {
     members.exclusive(|| at.database.replica.set_group(status));
     Taken::Quorum(status.quorum)
+}
+
+/// Whether a submission of this database waits for its verdict.
+fn awaits_verdict<P: Platform>(at: At<'_, P>) -> bool {
+    let waits = |slot: &&Slot| matches!(slot.state(), State::Sent | State::Deciding | State::Refused);
+    at.server.slots.iter().filter(waits).any(|slot| slot.is_in(at.database.index))
 }
 
 /// Backends that were waiting when the link went down submit again.

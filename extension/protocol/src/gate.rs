@@ -368,6 +368,11 @@ impl<P: Platform> Gate<P> {
         self.state.room_wanted.store(wanted, Ordering::SeqCst);
     }
 
+    /// Whether the manager has stopped reading for want of room.
+    pub fn is_room_wanted(&self) -> bool {
+        self.state.room_wanted.load(Ordering::SeqCst)
+    }
+
     /// Takes `length` bytes of the queue's ring of `size`, in one piece; the offset, and what `Storage::Ring::end` is to be. None if there is
     /// no room now. The manager's.
     pub fn take_ring(&self, size: usize, length: usize) -> Option<(usize, u64)> {

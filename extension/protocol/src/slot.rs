@@ -168,6 +168,8 @@ pub struct Slot {
     pub chunks: Chunks,
     /// The backend has come as far as waiting for its turn.
     at_gate: AtomicBool,
+    /// The sequence of the submission that is to be left, since its verdict can't come.
+    leave_asked: AtomicU64,
     verdict: Verdict,
     pub victim: Victim,
     /// The position that a remote backend in this place works on; 0 for every other process.
@@ -277,6 +279,11 @@ impl Slot {
         self.swap(sequence, State::Sent, State::GivenUp) || self.swap(sequence, State::Deciding, State::Left)
     }
 
+    /// Whether the submission is in an earlier position's way, and its verdict can't come before that position is committed.
+    pub fn is_asked_to_leave(&self, sequence: Sequence) -> bool {
+        self.leave_asked.load(Ordering::SeqCst) == sequence.0
+    }
+
     /// The backend is through with the submission; one that was sent must have a verdict or have been left.
     pub fn finish(&self) {
         const FINISHED: [State; 6] =
@@ -370,7 +377,7 @@ impl Slot {
 
     /// Whether the submission certified at `position` has a backend that does something else than to commit it.
     pub fn is_overdue(&self, position: Position) -> bool {
-        !self.at_gate.load(Ordering::SeqCst) && self.state() == State::Certified && self.position() == position
+        !self.is_at_gate() && self.state() == State::Certified && self.position() == position
     }
 
     /// Whether what is under way in this slot concerns that database.
@@ -491,6 +498,21 @@ impl Slot {
         }
         self.victim.set_winner(winner);
         self.swap(word.sequence(), State::Certified, State::Yielded)
+    }
+
+    /// Whether the certified submission's backend waits for its turn, or commits.
+    pub fn is_at_gate(&self) -> bool {
+        self.at_gate.load(Ordering::SeqCst)
+    }
+
+    /// The submission in this slot, if it waits for its verdict, is told to be left.
+    pub fn ask_to_leave(&self) -> bool {
+        let word = self.word();
+        let waits = matches!(word.state(), State::Sent | State::Refused);
+        if waits {
+            self.leave_asked.store(word.sequence().0, Ordering::SeqCst);
+        }
+        waits
     }
 
     pub fn remote(&self) -> Option<Position> {

@@ -26,7 +26,7 @@ use gcs_writeset::link::{AbortCause, RefusalReason, Request, decode_frame, put_f
 use gcs_writeset::wire::WireError;
 use gcs_writeset::{Position, Sequence, SlotId};
 
-use crate::bounds::{BEHIND_MAX, BEHIND_PAUSE, CHUNK_TIMEOUT, LOOK_AROUND, REFUSED_PAUSE};
+use crate::bounds::{BEHIND_PAUSE, BEHIND_SHARE, CHUNK_TIMEOUT, LOOK_AROUND, REFUSED_PAUSE};
 use crate::id::{Moment, ProcNo};
 use crate::platform::{Planted, Platform};
 use crate::progress::Phase;
@@ -208,7 +208,7 @@ impl Submission {
     /// their bases be old. This can be taken back, so interrupts are served.
     fn wait_for_room<P: Platform>(&mut self, at: At<'_, P>, slot: &Slot, backend: &mut impl Backend) -> Option<Step> {
         let ahead = at.database.gate.ahead();
-        if ahead > BEHIND_MAX {
+        if ahead > at.database.gate.window() / BEHIND_SHARE {
             if self.left(backend).is_none() {
                 return ended(Ended::Behind(ahead));
             }
@@ -357,15 +357,17 @@ impl Submission {
             self.deadline = self.deadline.max(backend.now() + backend.commit_timeout());
         }
         let left = self.deadline.since(backend.now());
-        if left.is_zero() || backend.is_ending() {
+        // With its locks it keeps the stream from moving, in which its verdict would come.
+        let is_in_the_way = slot.is_asked_to_leave(self.sequence);
+        if left.is_zero() || backend.is_ending() || is_in_the_way {
             let are_all_refused = slot.refusals() >= waiting.copies;
             if !slot.leave(self.sequence) {
                 return None;
             }
-            return ended(match (are_all_refused, left.is_zero()) {
+            return ended(match (are_all_refused, backend.is_ending() && !left.is_zero()) {
                 (true, _) => Ended::Refused(RefusalReason::NotAttached),
-                (false, true) => Ended::Unknown,
-                (false, false) => Ended::UnknownAtEnd,
+                (false, false) => Ended::Unknown,
+                (false, true) => Ended::UnknownAtEnd,
             });
         }
         let attaches = at.database.replica.attaches();

@@ -12,6 +12,8 @@ use gcs_writeset::{NodeId, Position};
 
 use crate::bounds::{IDLE_GRACE, KEY_BYTES, TABLE_BYTES};
 use crate::id::{LocalXid, Moment, ProcNo, RoleId};
+use crate::platform::Platform;
+use crate::replica::At;
 use crate::slot::{Slot, State};
 use crate::sync::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use crate::text::Text;
@@ -147,7 +149,7 @@ pub fn summons(slot: &Slot, transaction: Option<LocalXid>) -> Summons {
 pub enum Pressure {
     /// Wait: the holder goes first, or its end is under way.
     Wait,
-    /// Wake it: it was told to let us through.
+    /// Wake it: it was told to let us through, or not to wait for its verdict any longer.
     Wake,
     /// Summon it: its transaction is marked.
     Summon,
@@ -174,8 +176,9 @@ impl Pressing {
     }
 
     /// Decides about one holder, by the state of its slot, and marks it. A transaction that only reads has `reader_grace` before it is told.
-    pub fn deal_with(
+    pub fn deal_with<P: Platform>(
         &mut self,
+        at: At<'_, P>,
         slot: &Slot,
         holder: &Holder,
         winner: &Winner,
@@ -191,22 +194,31 @@ impl Pressing {
         }
         match slot.state() {
             State::Certified if slot.yield_to(winner) => Pressure::Wake,
-            // An earlier position goes first; a verdict comes, an abort if keys conflict; or the transaction is on its way out.
-            State::Certified | State::Sent | State::Deciding | State::Aborted | State::Refused => Pressure::Wait,
-            State::Yielded | State::GivenUp | State::Left => Pressure::Wait,
+            // An earlier position goes first; or the transaction is on its way out.
+            State::Certified | State::Aborted | State::Yielded | State::GivenUp | State::Left => Pressure::Wait,
+            // A verdict comes, an abort if keys conflict; unless it stands in the stream behind what there is no room for.
+            State::Sent | State::Deciding | State::Refused => {
+                let is_late = self.waited(holder, now) >= IDLE_GRACE && at.database.gate.is_room_wanted();
+                if is_late && slot.ask_to_leave() { Pressure::Wake } else { Pressure::Wait }
+            }
             State::Idle | State::Open => self.press(slot, holder, winner, reader_grace, now),
         }
     }
 
+    /// For how long this holder has been standing in the way.
+    fn waited(&mut self, holder: &Holder, now: Moment) -> Duration {
+        let is_known = |s: &&Standing| (s.holder.process, s.holder.transaction) == (holder.process, holder.transaction);
+        if let Some(standing) = self.standing.iter().find(is_known) {
+            return now.since(standing.since);
+        }
+        self.standing.push(Standing { holder: *holder, since: now });
+        Duration::ZERO
+    }
+
     /// An open transaction: told at once if it writes, after a grace if it reads; its session is ended when telling was not enough.
     fn press(&mut self, slot: &Slot, holder: &Holder, winner: &Winner, reader_grace: Duration, now: Moment) -> Pressure {
-        let is_known = |s: &Standing| (s.holder.process, s.holder.transaction) == (holder.process, holder.transaction);
-        let index = self.standing.iter().position(is_known).unwrap_or_else(|| {
-            self.standing.push(Standing { holder: *holder, since: now });
-            self.standing.len() - 1
-        });
         let grace = if holder.writes { Duration::ZERO } else { reader_grace };
-        let waited = now.since(self.standing[index].since);
+        let waited = self.waited(holder, now);
         if waited < grace {
             return Pressure::Wait;
         }
