@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use gcs_writeset::{NodeId, Position};
 
-use crate::bounds::{IDLE_GRACE, KEY_BYTES, TABLE_BYTES};
+use crate::bounds::{IDLE_GRACE, KEY_BYTES, OVERDUE, TABLE_BYTES};
 use crate::id::{LocalXid, Moment, ProcNo, RoleId};
 use crate::platform::Platform;
 use crate::replica::At;
@@ -155,6 +155,8 @@ pub enum Pressure {
     Summon,
     /// The same, and end its session by PostgreSQL's own means, since it does not hear a summons.
     Dislodge,
+    /// End its session: it is certified, and does not come to hear that it must let us through.
+    End,
 }
 
 /// A transaction that stands in the way, and since when.
@@ -194,6 +196,8 @@ impl Pressing {
         }
         match slot.state() {
             State::Certified if slot.yield_to(winner) => Pressure::Wake,
+            // It was told, and is busy with something else: its client does not read the rows of a statement that was decided early.
+            State::Yielded if !slot.is_at_gate() && self.waited(holder, now) >= OVERDUE => Pressure::End,
             // An earlier position goes first; or the transaction is on its way out.
             State::Certified | State::Aborted | State::Yielded | State::GivenUp | State::Left => Pressure::Wait,
             // A verdict comes, an abort if keys conflict; unless it stands in the stream behind what there is no room for.
