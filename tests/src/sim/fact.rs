@@ -31,6 +31,8 @@ pub struct Delivery {
 pub enum Doubt {
     /// No verdict came in time.
     NoVerdict,
+    /// It stood in the way of what had to go first for its verdict to come.
+    InTheWay,
     /// Its session was ended while there was no verdict.
     SessionEnded,
     /// An error came up in the middle.

@@ -229,6 +229,14 @@ impl Role {
         }
     }
 
+    pub fn describe(&self) -> String {
+        match self {
+            Role::Client(client) => client.describe(),
+            Role::Remote(remote) => remote.describe(),
+            Role::Manager(manager) => format!("{:?}", manager.link()),
+        }
+    }
+
     fn step(&mut self, ctx: &mut Ctx<'_, '_>) -> Next {
         match self {
             Role::Client(client) => client.step(ctx),

@@ -263,6 +263,30 @@ impl Server {
         }
     }
 
+    /// Everything at a glance, for whoever reads the trace of a failure.
+    pub fn describe(&self) -> String {
+        let (memory, gate) = (&self.ground.memory, &self.ground.memory.database.gate);
+        let mut text = format!(
+            "committed {}, known {}, queued {}, orphans {}, next local {:?}, fetching {}, xids {:?}",
+            gate.committed(),
+            gate.known(),
+            gate.queued(),
+            gate.orphans(),
+            gate.next_local(),
+            gate.is_fetching(),
+            self.ground.xids,
+        );
+        for (place, slot) in memory.server.slots.iter().enumerate() {
+            let (state, position, remote) = (slot.state(), slot.position(), slot.remote());
+            let doing = self.processes[place].role().map(|role| role.describe());
+            text += &format!("\n  process {place}: slot {state:?} {position}, remote {remote:?}, {doing:?}");
+        }
+        for (index, worker) in memory.database.workers.iter().enumerate() {
+            text += &format!("\n  worker {index}: {:?} {}", worker.doing.load(), worker.position());
+        }
+        text
+    }
+
     /// How far the gate is, and for how long nothing has kept it from moving but the protocol.
     pub fn gate(&mut self, now: Time) -> Fact {
         let is_stopped = self.ground.stopped_until.iter().any(|until| *until > now);

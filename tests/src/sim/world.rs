@@ -234,6 +234,9 @@ impl World {
     }
 
     fn fail(&mut self, invariant: &'static str, what: String) {
+        for node in self.nodes.iter().filter(|node| !node.is_witness() && self.failure.is_none()) {
+            self.trace.line(self.now, format_args!("{}: {}", node.n.0, node.server.describe()));
+        }
         self.trace.line(self.now, format_args!("FAILED {invariant}: {what}"));
         self.failure.get_or_insert(Failure { at: self.now, invariant, what });
     }

@@ -121,6 +121,21 @@ impl Client {
         self.txn.is_none()
     }
 
+    pub fn describe(&self) -> String {
+        let doing = match &self.doing {
+            Doing::Away => "away".into(),
+            Doing::Idle => "idle in transaction".into(),
+            Doing::LagWait { since } => format!("waits since {since} for less to be ahead"),
+            Doing::LockWait { since } => format!("waits for a lock since {since}"),
+            Doing::WritableWait { since } => format!("waits since {since} to write"),
+            Doing::Submitting(..) => "submitting".into(),
+            Doing::Decided(position) => format!("decided at {position}"),
+            Doing::AtGate(_, position) => format!("at the gate for {position}"),
+            Doing::Committing(stage, position) => format!("committing {position}, {stage:?}"),
+        };
+        format!("{doing}, {:?}", self.interrupts)
+    }
+
     pub fn awaits(&self) -> Awaits {
         match self.doing {
             Doing::LagWait { .. } => Awaits::Lag,

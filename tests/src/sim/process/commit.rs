@@ -80,14 +80,22 @@ impl Client {
     }
 
     fn not_certified(&mut self, ctx: &mut Ctx<'_, '_>, ended: Ended) -> Next {
+        let slot = ctx.ground.memory.slot(ctx.me);
         let told = match ended {
             Ended::Certified(_) => return Next::Busy(us(1)),
             Ended::Interrupted => return self.interrupted(ctx),
             Ended::Aborted(_) => Told::Failed("could not serialize access due to a transaction on another node"),
             Ended::Refused(_) => Told::Failed("refused"),
             Ended::NoLink => Told::Failed("no link"),
-            Ended::Behind(_) => Told::Failed("too far behind"),
+            Ended::Behind(_) => {
+                ctx.corner("too much was ahead for a commit to begin");
+                Told::Failed("too far behind")
+            }
             Ended::TooManyKeys | Ended::TooLarge => Told::Failed("too large"),
+            Ended::Unknown if slot.is_asked_to_leave(slot.sequence()) => {
+                ctx.corner("a submission was left, since its verdict could not come");
+                Told::Doubt(Doubt::InTheWay)
+            }
             Ended::Unknown => Told::Doubt(Doubt::NoVerdict),
             Ended::UnknownAtEnd => Told::Doubt(Doubt::SessionEnded),
         };

@@ -32,6 +32,7 @@ const LOOK_UP_EVERY: Span = ms(20);
 /// Something later may stand in an earlier position's way for so long.
 const HELD_UP_MAX: Span = ms(2_000);
 
+#[derive(Debug)]
 enum Doing {
     /// Looks for work.
     Looking,
@@ -43,9 +44,11 @@ enum Doing {
     Committing(Stage),
     /// Rolled back, and to be done again.
     Again,
+    /// Rolled back, and for another to do.
+    GivesBack,
 }
 
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 enum Stage {
     Armed,
     Recorded(Lsn),
@@ -100,6 +103,10 @@ impl Remote {
         self.dies |= signal == Signal::Terminate;
     }
 
+    pub fn describe(&self) -> String {
+        format!("{:?} {:?}", self.doing, self.job)
+    }
+
     fn me<'m>(&self, ctx: &'m Ctx<'_, '_>) -> &'m Worker {
         &ctx.ground.memory.database.workers[self.index]
     }
@@ -117,13 +124,14 @@ impl Remote {
             let next = match self.doing {
                 Doing::Looking => self.look(ctx),
                 Doing::AwaitsDependency => self.await_dependency(ctx),
-                Doing::Locking(_) | Doing::Writing | Doing::AtGate if self.must_roll_back(ctx) => self.roll_back(ctx),
+                Doing::Locking(_) | Doing::Writing if self.must_roll_back(ctx) => self.roll_back(ctx),
                 Doing::Locking(at) => self.lock(ctx, at),
                 Doing::Writing | Doing::Again if wait > us(0) => Some(Next::Sleep(Some(wait))),
                 Doing::Writing => self.written(ctx),
                 Doing::AtGate => self.wait_for_turn(ctx),
                 Doing::Committing(stage) => self.commit_goes_on(ctx, stage),
                 Doing::Again => self.apply(ctx),
+                Doing::GivesBack => self.give_back(ctx),
             };
             if let Some(next) = next {
                 return next;
@@ -199,7 +207,7 @@ impl Remote {
         self.pressing.begin();
         self.standing.clear();
         self.doing = Doing::Locking(0);
-        None
+        Some(Next::Busy(ctx.between(us(20), us(150))))
     }
 
     fn is_victim(&self, ctx: &Ctx<'_, '_>) -> bool {
@@ -208,10 +216,6 @@ impl Remote {
 
     fn must_roll_back(&self, ctx: &mut Ctx<'_, '_>) -> bool {
         let is_victim = self.is_victim(ctx);
-        // At the gate the wait asks for itself.
-        if matches!(self.doing, Doing::AtGate) {
-            return false;
-        }
         let why = worker::must_roll_back(ctx.ground.memory.at(), self.me(ctx), is_victim);
         self.say_why(ctx, why);
         why.is_some()
@@ -266,10 +270,14 @@ impl Remote {
         let slot = memory.slot(process);
         self.watch(ctx, &holder, slot.state(), slot.remote(), slot.position());
         let (grace, now) = (ctx.ground.settings.reader_grace.duration(), ctx.now().moment());
-        match self.pressing.deal_with(slot, &holder, &winner, grace, now) {
+        match self.pressing.deal_with(memory.at(), slot, &holder, &winner, grace, now) {
             Pressure::Wait => {}
             Pressure::Wake => memory.server.wake(process),
             Pressure::Summon => ctx.signal(process, Signal::Summon),
+            Pressure::End => {
+                ctx.corner("a session did not come to let an earlier position through");
+                ctx.signal(process, Signal::Terminate);
+            }
             Pressure::Dislodge => {
                 memory.database.replica.counters.sessions_ended.one();
                 ctx.corner("a process that hears no summons was dislodged");
@@ -333,11 +341,7 @@ impl Remote {
             return Some(Next::Busy(ctx.between(us(10), us(400))));
         }
         self.say_why(ctx, Some(wait));
-        if wait == Wait::LetGo {
-            self.abort(ctx);
-            return self.give_back(ctx);
-        }
-        self.roll_back(ctx)
+        if wait == Wait::LetGo { self.roll_back_and_give_back(ctx) } else { self.roll_back(ctx) }
     }
 
     fn commit_goes_on(&mut self, ctx: &mut Ctx<'_, '_>, stage: Stage) -> Option<Next> {
@@ -401,14 +405,18 @@ impl Remote {
         self.abort(ctx);
         let database = &ctx.ground.memory.database;
         database.replica.counters.apply_retries.one();
-        if database.gate.queued() > 0 && !database.gate.is_turn(self.position()) {
-            // Somebody else may be of more use.
-            return self.give_back(ctx);
-        }
-        self.doing = Doing::Again;
-        self.until = ctx.now() + self.pause;
+        let is_better_elsewhere = database.gate.queued() > 0 && !database.gate.is_turn(self.position());
+        self.doing = if is_better_elsewhere { Doing::GivesBack } else { Doing::Again };
+        let rolled_back = ctx.now() + ctx.between(us(10), us(100));
+        self.until = rolled_back + self.pause;
         self.pause = RETRY_PAUSE_MAX.min(Span(self.pause.0 * 2));
-        None
+        Some(Next::Busy(rolled_back.since(ctx.now())))
+    }
+
+    fn roll_back_and_give_back(&mut self, ctx: &mut Ctx<'_, '_>) -> Option<Next> {
+        self.abort(ctx);
+        self.doing = Doing::GivesBack;
+        Some(Next::Busy(ctx.between(us(10), us(100))))
     }
 
     /// It dies.
