@@ -294,6 +294,18 @@ impl<P: Platform> Gate<P> {
         })
     }
 
+    /// Whether a lower position than this waits for a remote backend.
+    pub fn is_queued_below(&self, position: Position) -> bool {
+        if self.queued() == 0 {
+            return false;
+        }
+        self.lock.shared(|| {
+            let from = self.state.claim_from.load(Ordering::SeqCst).max(self.committed().0 + 1);
+            let is_queued = |position| self.live(position).is_some_and(|entry| entry.kind() == Kind::Queued);
+            (from..position.0).map(Position).any(is_queued)
+        })
+    }
+
     /// A remote backend will not finish what it claimed: another may. Nothing happens if it was committed.
     pub fn unclaim(&self, position: Position) {
         self.lock.exclusive(|| {

@@ -113,11 +113,12 @@ fn call_one<P: Platform>(at: At<'_, P>) -> bool {
     called.is_some()
 }
 
-/// This remote backend is about to wait: another may do what is left.
+/// This remote backend is about to wait: another may do what is left. If there is no other, and a lower position than its own is left, it lets go of
+/// its own: whoever queued that may have found nobody waiting then.
 pub fn before_waiting<P: Platform>(at: At<'_, P>, me: &Worker) {
     me.doing.store(Doing::Waiting);
-    if at.database.gate.queued() > 0 {
-        call_one(at);
+    if at.database.gate.queued() > 0 && !call_one(at) && at.database.gate.is_queued_below(me.position()) {
+        me.let_go.store(true, Ordering::SeqCst);
     }
 }
 
