@@ -8,6 +8,8 @@
 //! | `Up` | positions come; the manager reports, asks for orphans, opens the node to clients | `Up` |
 //! | any | the connection is lost, or gcs says `Failed` | `Down` |
 //!
+//! While there are orphans, there is a second connection ([`crate::fetcher`]). It shares the fate of the first: when either is lost, both are.
+//!
 //! The stream is resumed after the last position that is completely known here; nothing is lost when the link is, and nothing is taken twice.
 //! Flow control is by not reading: when the gate's window or the apply queue is full, the frame is *stalled*: it stays where it is, and
 //! whoever moves the gate wakes the manager.
@@ -143,7 +145,10 @@ impl<S: Spool> Manager<S> {
         self.link == Link::Up && self.fetcher.is_wanted(at)
     }
 
-    pub fn fetcher_lost(&mut self) {
+    /// The second connection was closed, since it is not needed any more. One that is lost, refused or can't be opened is another matter: then
+    /// the link is to be given up too ([`Manager::lost`]). Both end at the same gcs, and a link that is not being read, for want of room, does
+    /// not show that gcs has started anew and has not heard of this database yet.
+    pub fn fetcher_closed(&mut self) {
         self.fetcher.lost();
     }
 

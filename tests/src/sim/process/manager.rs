@@ -28,7 +28,6 @@ pub struct ManagerProcess {
     conn: Option<ConnId>,
     fetching: Option<ConnId>,
     retry_at: Time,
-    fetch_retry_at: Time,
     pause: Span,
     workers_started: [Option<Time>; WORKERS],
     dies: bool,
@@ -46,7 +45,6 @@ impl ManagerProcess {
             conn: None,
             fetching: None,
             retry_at: ctx.now(),
-            fetch_retry_at: ctx.now(),
             pause: RECONNECT_MIN,
             workers_started: [None; WORKERS],
             dies: false,
@@ -92,10 +90,8 @@ impl ManagerProcess {
         let at = ctx.ground.memory.at();
         let reconnect = self.conn.is_none().then(|| self.retry_at.since(ctx.now()));
         let report = self.protocol.report_in(at).map(Span::of);
-        let wants_fetcher = self.fetching.is_none() && self.protocol.wants_fetcher(at);
-        let fetch = wants_fetcher.then(|| self.fetch_retry_at.since(ctx.now()));
         let workers = is_worker_missing.then_some(START_WORKER_AGAIN);
-        [reconnect, report, fetch, workers].into_iter().flatten().min()
+        [reconnect, report, workers].into_iter().flatten().min()
     }
 
     fn connect_if_due(&mut self, ctx: &mut Ctx<'_, '_>) {
@@ -192,9 +188,11 @@ impl ManagerProcess {
     fn serve_fetches(&mut self, ctx: &mut Ctx<'_, '_>) {
         let memory = ctx.ground.memory.clone();
         let is_wanted = self.protocol.wants_fetcher(memory.at());
-        if self.fetching.is_none() && is_wanted && ctx.now() >= self.fetch_retry_at {
+        if self.fetching.is_none() && is_wanted {
             self.fetching = ctx.connect(Caller::Fetcher);
-            self.fetch_retry_at = ctx.now() + RECONNECT_MIN;
+            if self.fetching.is_none() {
+                return self.link_lost(ctx);
+            }
         }
         let Some(conn) = self.fetching else { return };
         if !is_wanted {
@@ -203,17 +201,17 @@ impl ManagerProcess {
         while let Some((reply, payload)) = ctx.ground.ends.front(conn) {
             ctx.ground.ends.consume(conn);
             ctx.hand.out.push(Action::Read(conn));
-            match self.protocol.take_fetched(memory.at(), (&reply, &payload)) {
-                Ok(Told::Failed(failure)) if !manager::is_final(failure.kind) => return self.hang_up_fetcher(ctx),
-                told @ (Ok(Told::Failed(_)) | Err(_)) => return self.follow(ctx, told),
-                Ok(_) => {}
+            let told = self.protocol.take_fetched(memory.at(), (&reply, &payload));
+            self.follow(ctx, told);
+            if self.fetching.is_none() {
+                return;
             }
             if let Reply::Body { more: false, .. } = reply {
                 ctx.corner("an orphan was fetched");
             }
         }
         if ctx.ground.ends.is_over(conn) {
-            return self.hang_up_fetcher(ctx);
+            return self.link_lost(ctx);
         }
         for request in self.protocol.fetches(memory.at()) {
             ctx.request(conn, request);
@@ -223,9 +221,8 @@ impl ManagerProcess {
     fn hang_up_fetcher(&mut self, ctx: &mut Ctx<'_, '_>) {
         if let Some(conn) = self.fetching.take() {
             ctx.close(conn);
-            self.fetch_retry_at = ctx.now() + RECONNECT_MIN;
         }
-        self.protocol.fetcher_lost();
+        self.protocol.fetcher_closed();
     }
 
     /// Starts remote backends that are missing. True if one is.

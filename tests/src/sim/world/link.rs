@@ -96,6 +96,7 @@ impl World {
         if let Some(daemon) = &mut self.nodes[n.0].daemon
             && daemon.sessions.remove(&conn).is_some()
         {
+            self.trace.line(self.now, format_args!("{} daemon hangs up {}", n.0, conn.0));
             self.down_soon(n, conn, Down::Closed);
         }
     }
@@ -114,6 +115,9 @@ impl World {
     pub(super) fn up(&mut self, n: N, life: u64, conn: ConnId, up: Up) {
         if self.nodes[n.0].daemon_life != life || self.nodes[n.0].daemon.is_none() {
             return;
+        }
+        if !matches!(up, Up::Frame(_) | Up::Request(Request::Progress { .. })) {
+            self.trace.line(self.now, format_args!("{} daemon hears on {}: {up:?}", n.0, conn.0));
         }
         match up {
             Up::Hello { caller, incarnation } => self.greet(n, conn, caller, incarnation),
