@@ -77,8 +77,8 @@ pub enum Fact {
     Recovered { node: N, position: Position },
     /// PostgreSQL takes clients, who see everything up to here.
     Serving { node: N, visible: Position },
-    /// A transaction is handed to the group.
-    Submitted { node: N, txn: TxnId },
+    /// A transaction is handed to the group under this tag.
+    Submitted { node: N, txn: TxnId, tag: Tag },
     /// A submission goes to the daemon again, under its tag.
     SentAgain { node: N, txn: TxnId },
     /// COMMIT returned.

@@ -333,7 +333,7 @@ impl Process {
         let stopped_until = ground.stopped_until[self.place.0 as usize];
         if hand.now < stopped_until {
             self.rest = Rest::Busy;
-            self.plan(hand, Span(stopped_until.since(hand.now).0 + 1));
+            self.plan(hand, stopped_span(hand.now, stopped_until));
             return false;
         }
         self.latch = false;
@@ -349,6 +349,11 @@ impl Process {
             self.wake(hand);
         }
     }
+}
+
+/// When to look again whether a process that is stopped goes on: it may be continued earlier than was planned.
+pub fn stopped_span(now: Time, until: Time) -> Span {
+    Span(until.since(now).0 + 1).min(ms(50))
 }
 
 /// How long it takes a process to run once it may: now and then it does not get the processor for a while.

@@ -17,7 +17,7 @@ use super::postgres::{Row, Value};
 use super::process::client::{Awaits, Client, LAG_TARGET};
 use super::process::manager::ManagerProcess;
 use super::process::remote::{Remote, WORKERS};
-use super::process::{Action, Ctx, Ground, Hand, Kind, Process, Role, ServerEvent, Settings, Signal};
+use super::process::{Action, Ctx, Ground, Hand, Kind, Process, Role, ServerEvent, Settings, Signal, stopped_span};
 use super::spool::SimSpool;
 use super::time::{Span, Time, ms};
 use super::wire::{ConnId, Down};
@@ -214,7 +214,7 @@ impl Server {
         let stopped_until = self.ground.stopped_until[place.0 as usize];
         if hand.now < stopped_until {
             let event = ServerEvent::Signal(place, number, signal);
-            return hand.out.push(Action::Later(stopped_until.since(hand.now), event));
+            return hand.out.push(Action::Later(stopped_span(hand.now, stopped_until), event));
         }
         self.processes[place.0 as usize].hear(signal, &mut self.ground, hand);
     }

@@ -7,7 +7,7 @@ use gcs_writeset::bounds::CHUNK_BYTES_MAX;
 use gcs_writeset::link::{Request, decode_frame, put_frame};
 use gcs_writeset::wire::WireError;
 use gcs_writeset::writeset::Envelope;
-use gcs_writeset::Position;
+use gcs_writeset::{Position, Tag};
 use postgres_r_protocol::id::Moment;
 use postgres_r_protocol::submission::{Backend, Patience, Sent};
 
@@ -57,11 +57,13 @@ impl Outlet<'_, '_, '_> {
     }
 
     fn note(&mut self, frame: &[u8]) {
-        if let Ok((Request::Submit { .. }, _)) = decode_frame::<Request>(frame) {
-            let (node, txn) = (self.ctx.ground.n, self.txn.id);
-            let again = std::mem::replace(&mut self.txn.is_sent, true);
-            self.ctx.fact(if again { Fact::SentAgain { node, txn } } else { Fact::Submitted { node, txn } });
-        }
+        let Ok((Request::Submit { slot, sequence }, _)) = decode_frame::<Request>(frame) else { return };
+        let (node, txn, memory) = (self.ctx.ground.n, self.txn.id, &self.ctx.ground.memory);
+        let replica = &memory.database.replica;
+        let (database, incarnation) = (replica.number(), memory.server.incarnation);
+        let tag = Tag { database, node: replica.node(), incarnation, slot, sequence };
+        let again = std::mem::replace(&mut self.txn.is_sent, true);
+        self.ctx.fact(if again { Fact::SentAgain { node, txn } } else { Fact::Submitted { node, txn, tag } });
     }
 }
 

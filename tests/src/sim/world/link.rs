@@ -215,6 +215,7 @@ impl World {
                 return self.facts.push_back(Fact::Misunderstood { node: n, what: format!("a frame: {error}") });
             }
         };
+        self.trace.line(self.now, format_args!("{} daemon hears on {}: {request:?}", n.0, conn.0));
         let bytes = frame.slice_ref(payload);
         let tag = |slot, sequence| Tag { database, node: node.id, incarnation, slot, sequence };
         let local = match request {
@@ -277,6 +278,7 @@ impl World {
             LocalReply::Detached { .. } => return,
         };
         let manager = self.nodes[n.0].daemon.as_ref().and_then(|daemon| daemon.manager_of(tag));
+        self.trace.line(self.now, format_args!("{} daemon answers {reply:?} on {manager:?}", n.0));
         if let Some(conn) = manager {
             self.send_down(n, conn, (reply, Bytes::new()));
         }
