@@ -17,7 +17,7 @@ CRATES = --workspace --exclude postgres_r
 # One profile for programs and tests, so that no dependency is compiled twice.
 PROFILE = --release
 
-.PHONY: help setup build install demo test unit e2e isolation-postgres campaign bench sim lint deny clean
+.PHONY: help setup build install demo test unit loom e2e isolation-postgres campaign bench sim lint deny clean
 
 help:
 	@echo 'make setup      installs what is missing: Debian packages, cargo-pgrx'
@@ -29,6 +29,7 @@ help:
 	@echo 'make bench      one plain server against a group; ratio, and target/bench/*.json'
 	@echo 'make isolation-postgres   PostgreSQL'"'"'s own isolation suite, on one server and on a node of a group'
 	@echo 'make sim SEEDS=n'
+	@echo 'make loom       every interleaving of what processes do in shared memory; part of make test'
 	@echo 'make lint | deny | clean'
 
 setup:
@@ -47,9 +48,13 @@ demo: install
 
 test: setup lint install unit e2e
 
-# What needs no PostgreSQL: rules, checkers, simulator, real daemons, tidy.
-unit: setup
+# What needs no PostgreSQL: rules, checkers, interleavings, simulator, real daemons, tidy.
+unit: setup loom
 	SEEDS=$(SEEDS) cargo test $(PROFILE) --locked $(CRATES) --lib --bins --test 'core*' --test 'daemon*' --test 'tidy*' --test 'sim*'
+
+# By itself, since the feature replaces the atomics of whatever is built with it.
+loom: setup
+	cargo test $(PROFILE) --locked -p postgres_r_protocol --features loom --test loom
 
 # One after the other: each end-to-end file has a group of its own, and two of them would share the processors.
 e2e:
@@ -72,6 +77,7 @@ sim: setup
 lint: setup
 	cargo fmt --all --check
 	cargo clippy --locked $(CRATES) --all-targets -- -D warnings
+	cargo clippy --locked -p postgres_r_protocol --features loom --all-targets -- -D warnings
 	cargo clippy --locked -p postgres_r --all-targets --no-deps -- -D warnings
 
 deny:

@@ -8,8 +8,8 @@ use std::time::Duration;
 use gcs_writeset::{CommitToken, Position, Token};
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
+use postgres_r_protocol::conflicts::Conflict;
 
-use crate::conflicts::Conflict;
 use crate::pg::xact;
 
 /// An error of ours, ready to be raised or to be put into another report.
@@ -124,6 +124,11 @@ pub fn not_attached() -> Error {
         "cannot change data before this server has joined its group",
     )
     .hint("Try again in a moment.")
+}
+
+/// An interrupt that PostgreSQL itself said nothing about.
+pub fn canceled() -> Error {
+    Error::new(PgSqlErrorCode::ERRCODE_QUERY_CANCELED, "canceling statement due to an interrupt")
 }
 
 pub fn prepared() -> Error {

@@ -5,16 +5,18 @@ use std::sync::atomic::Ordering;
 use gcs_writeset::{Position, Token, TokenOutcome};
 use pgrx::Uuid;
 use pgrx::prelude::*;
+use postgres_r_protocol::platform::Exclusion;
+use postgres_r_protocol::progress::Line;
+use postgres_r_protocol::replica::{Member, Phase};
+use postgres_r_protocol::statement::Wanted;
 
+use crate::backend::{ask, token};
 use crate::error;
-use crate::manager::request::{self, Wanted};
-use crate::manager::statement;
+use crate::manager::ask as replication;
+use crate::node::{self, DatabaseArea};
+use crate::pg::relation::Oid;
 use crate::pg::{privilege, role, xact};
-use crate::progress::Line;
 use crate::session;
-use crate::shmem::{self, DatabaseArea, Member, Phase};
-use crate::submit::ask;
-use crate::token;
 
 /// ALTER DATABASE ... START REPLICATION IN GROUP ..., for clients that can't send that.
 #[pg_extern(name = "start_replication_as_text")]
@@ -30,9 +32,9 @@ fn stop_replication(database: &str) {
 
 fn carry_out(database: &str, wanted: &Wanted) {
     if xact::in_block() {
-        statement::in_block(wanted).raise();
+        replication::in_block(wanted).raise();
     }
-    if let Err(error) = request::ask(database, wanted, true) {
+    if let Err(error) = replication::ask(database, wanted, true) {
         error.raise();
     }
 }
@@ -52,8 +54,8 @@ fn member_list() -> TableIterator<
         name!(is_self, bool),
     ),
 > {
-    let rows = match (shmem::get(), session::database()) {
-        (Some(shared), Some(area)) => shared.table.shared(|| members(area)),
+    let rows = match (node::get(), session::database()) {
+        (Some(node), Some(area)) => node.table.shared(|| members(area)),
         _ => Vec::new(),
     };
     TableIterator::new(rows)
@@ -62,28 +64,28 @@ fn member_list() -> TableIterator<
 type MemberRow = (String, String, String, bool, i64, i64, bool);
 
 fn members(area: &DatabaseArea) -> Vec<MemberRow> {
-    let count = area.state.member_count.load(Ordering::Relaxed) as usize;
-    let attached = area.state.attached.load(Ordering::SeqCst);
-    area.state.members.iter().take(count).map(|member| row(area, member, attached)).collect()
+    let count = area.replica.member_count.load(Ordering::Relaxed) as usize;
+    let attached = area.replica.attached.load(Ordering::SeqCst);
+    area.replica.members.iter().take(count).map(|member| row(area, member, attached)).collect()
 }
 
 fn row(area: &DatabaseArea, member: &Member, attached: bool) -> MemberRow {
     let node = member.node.load(Ordering::Relaxed);
-    let is_self = node == area.state.node().0;
+    let is_self = node == area.replica.node().0;
     let mut committed = member.committed.load(Ordering::Relaxed);
     let mut ordered = member.ordered.load(Ordering::Relaxed);
-    let state = match (is_self, area.state.phase(), attached) {
+    let state = match (is_self, area.phase(), attached) {
         (true, Phase::Failed, _) => "out of service",
         (true, _, false) => "detached",
-        (true, _, true) if !area.state.serving.load(Ordering::SeqCst) => "catching up",
+        (true, _, true) if !area.replica.serving.load(Ordering::SeqCst) => "catching up",
         (false, _, false) => "unknown",
-        _ => member.state(),
+        _ => member.presence.load().name(),
     };
     if is_self {
         committed = area.gate.committed().0;
         ordered = ordered.max(area.gate.known().0);
     }
-    let leader = attached && node == area.state.leader.load(Ordering::Relaxed);
+    let leader = attached && node == area.replica.leader.load(Ordering::Relaxed);
     let lag = ordered.saturating_sub(committed) as i64;
     (member.name.get(), member.address.get(), state.to_string(), leader, committed as i64, lag, is_self)
 }
@@ -91,7 +93,7 @@ fn row(area: &DatabaseArea, member: &Member, attached: bool) -> MemberRow {
 /// The counters of the current database.
 #[pg_extern]
 fn counter_list() -> TableIterator<'static, (name!(name, String), name!(value, i64))> {
-    let counters = session::database().map(|area| area.state.counters.all()).unwrap_or_default();
+    let counters = session::database().map(|area| area.replica.counters.all()).unwrap_or_default();
     TableIterator::new(counters.into_iter().map(|(name, value)| (name.to_string(), value as i64)))
 }
 
@@ -111,11 +113,9 @@ fn commit_status(
     'static,
     (name!(status, String), name!(position, Option<i64>), name!(is_final, bool), name!(is_visible, bool)),
 > {
-    let (Some(shared), Some(area)) = (shmem::get(), session::database()) else {
-        error::not_replicated("commit_status").raise()
-    };
+    let Some(area) = session::database() else { error::not_replicated("commit_status").raise() };
     let fence_after = fence_after.map(|after| Position(after.max(0) as u64));
-    let outcome = ask::ask(shared, area, Token(*token.as_bytes()), fence_after).unwrap_or_else(|error| error.raise());
+    let outcome = ask::ask(area, Token(*token.as_bytes()), fence_after).unwrap_or_else(|error| error.raise());
     let (status, position, is_final) = match outcome {
         TokenOutcome::Unknown => ("unknown", None, false),
         TokenOutcome::Committed { position } => ("committed", Some(position), true),
@@ -147,7 +147,7 @@ fn conflict_list() -> TableIterator<
 > {
     let shown = session::database().map(|area| area.conflicts.shown()).unwrap_or_default();
     let named = |text: String| (!text.is_empty()).then_some(text);
-    let rows = shown.into_iter().filter(|one| privilege::sees_activity_of(one.role)).map(move |one| {
+    let rows = shown.into_iter().filter(|one| privilege::sees_activity_of(Oid::from(one.role.0))).map(move |one| {
         (
             TimestampWithTimeZone::try_from(one.at).ok(),
             one.kind.name().to_string(),
@@ -156,7 +156,7 @@ fn conflict_list() -> TableIterator<
             one.node,
             one.position.0 as i64,
             named(one.winner),
-            role::name_of(one.role),
+            role::name_of(Oid::from(one.role.0)),
             named(one.loser),
             one.pid,
         )
@@ -210,9 +210,9 @@ fn large_transaction_list() -> TableIterator<
         name!(started_at, i64),
     ),
 > {
-    let rows: Vec<LargeRow> = match (shmem::get(), session::database()) {
-        (Some(shared), Some(area)) => {
-            let lines = shared.slots.iter().filter_map(|slot| slot.progress.line(area));
+    let rows: Vec<LargeRow> = match (node::get(), session::database()) {
+        (Some(node), Some(area)) => {
+            let lines = node.server.slots.iter().filter_map(|slot| slot.progress.line(area.index));
             lines.map(|line| large_row(area, &line)).collect()
         }
         _ => Vec::new(),
@@ -223,8 +223,8 @@ fn large_transaction_list() -> TableIterator<
 fn large_row(area: &DatabaseArea, line: &Line) -> LargeRow {
     let position = line.position.map(|position| position.0 as i64);
     let total = line.total.map(|total| total as i64);
-    let node = area.state.node_name(line.node);
-    (line.pid, node, line.phase, position, line.done as i64, total, line.rows as i64, line.started_at)
+    let node = area.replica.node_name(line.node);
+    (line.pid, node, line.stage, position, line.done as i64, total, line.rows as i64, line.started_at)
 }
 
 /// Without the library preloaded there is no shared memory, and nothing of this would work.

@@ -4,6 +4,7 @@ use std::ffi::CStr;
 use std::time::Duration;
 
 use pgrx::guc::{GucContext, GucFlags, GucRegistry, GucSetting};
+use postgres_r_protocol::bounds::WINDOW;
 
 /// The most remote backends one database may have.
 pub const APPLY_WORKERS_MAX: usize = 16;
@@ -26,13 +27,18 @@ const DEFAULT_SOCKET: &CStr = c"/run/gcs/gcs.sock";
 
 /// Called while libraries are preloaded.
 pub fn define() {
+    define_a_to_c();
+    define_g_to_r();
+}
+
+fn define_a_to_c() {
     GucRegistry::define_int_guc(
         c"postgres_r.apply_lag_target",
         c"How many positions may wait to be applied here while a statement begins to write.",
         c"With more of them it waits, for a second at most: what it writes would probably lose to one of them.",
         &APPLY_LAG_TARGET,
         0,
-        crate::gate::WINDOW as i32,
+        WINDOW as i32,
         GucContext::Sighup,
         GucFlags::default(),
     );
@@ -66,6 +72,9 @@ pub fn define() {
         GucContext::Userset,
         GucFlags::UNIT_MS,
     );
+}
+
+fn define_g_to_r() {
     GucRegistry::define_string_guc(
         c"postgres_r.gcs_socket",
         c"The Unix socket of this node's gcs.",

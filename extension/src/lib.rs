@@ -1,31 +1,29 @@
 //! `postgres_r`: synchronous multi-master replication for PostgreSQL, the extension.
 //!
-//! The rooms, in the direction of a commit: [`capture`], [`submit`], [`commit`] with the [`gate`]; and for what other nodes
-//! committed, [`manager`] and [`apply`]. [`pg`] is the fence to PostgreSQL. docs/architecture.md is the map.
+//! A process is a room: [`backend`] is a client's, [`apply`] a remote backend's, [`manager`] the launcher's, a scout's and a manager's. None of
+//! them imports another. They stand on common ground: [`turn`], [`summons`], [`session`], [`spool`]; [`node`] is shared memory; [`pg`] is the
+//! fence to PostgreSQL. The rules by which processes act on one another are in the crate `postgres_r_protocol`, without PostgreSQL.
+//! docs/architecture.md is the map.
 
 use pgrx::prelude::*;
 
 ::pgrx::pg_module_magic!();
 
 pub mod apply;
-pub mod capture;
-pub mod commit;
-pub mod conflicts;
+pub mod backend;
 pub mod error;
 pub mod functions;
-pub mod gate;
 pub mod guc;
 pub mod manager;
+pub mod node;
 pub mod pg;
-pub mod progress;
-pub mod recent;
 pub mod relations;
-pub mod retry;
 pub mod session;
-pub mod shmem;
-pub mod stats;
-pub mod submit;
-pub mod token;
+pub mod spool;
+pub mod summons;
+pub mod turn;
+
+use pg::xact::Event;
 
 #[pg_guard]
 pub extern "C-unwind" fn _PG_init() {
@@ -33,24 +31,32 @@ pub extern "C-unwind" fn _PG_init() {
         functions::require_preload();
     }
     guc::define();
-    shmem::install();
-    capture::init();
-    commit::install();
-    retry::install();
-    pg::executor::before_start(commit::before_statement);
+    node::install();
+    backend::capture::init();
+    backend::retry::install();
+    pg::xact::on_end(|event| {
+        backend::commit::on_end(event);
+        apply::worker::on_end(event);
+        if matches!(event, Event::Commit | Event::Abort) {
+            // Also in remote backends, whose statements pass through capture's hooks.
+            backend::capture::reset();
+            backend::retry::reset();
+        }
+    });
+    pg::executor::before_start(backend::commit::before_statement);
     pg::log::install(|report| {
-        apply::victim::on_report(report);
+        apply::precedence::on_report(report);
         manager::statement::on_report(report);
-        commit::on_report(report);
+        backend::lost::on_report(report);
     });
     pg::admission::install(|database| {
-        commit::hear_summons();
-        manager::admit(database);
+        summons::listen();
+        backend::writable::admit(database);
     });
     pg::worker::install(pg::worker::Mains {
         launcher: manager::launcher::main,
         scout: manager::scout::main,
-        manager: manager::main,
+        manager: manager::process::main,
         remote: apply::worker::main,
     });
 }

@@ -11,9 +11,9 @@ use gcs_writeset::key::name_hash;
 use gcs_writeset::{Key, Namespace};
 
 use crate::pg::index::Index;
-use crate::pg::invalidation;
 use crate::pg::relation::{Oid, Open};
 use crate::pg::table::Table;
+use crate::pg::{invalidation, privilege};
 
 /// Tables described at a time; at the bound all are forgotten and described again when needed.
 const TABLES_MAX: usize = 4096;
@@ -53,6 +53,16 @@ impl Identity {
         let index = table.indexes.iter().position(|other| other.oid == index.oid).unwrap_or_default();
         Identity::Index { index, columns }
     }
+}
+
+/// Every writeset holds this shared; statements that change how types read hold it exclusively.
+pub fn types_key() -> Key {
+    Key::new(Namespace::Schema, 0, 0)
+}
+
+/// DDL excludes DDL; TRUNCATE only other DDL.
+pub fn ddl_key() -> Key {
+    Key::new(Namespace::Schema, 1, 0)
 }
 
 /// Exclusive for DDL and TRUNCATE, shared for whoever changes or locks rows: their locks meet on every node.
@@ -147,4 +157,28 @@ fn forget(oid: Option<Oid>) {
         }
         Err(_) => FORGET_ALL.set(true),
     });
+}
+
+/// A key in the words of a user.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct KeyDescription {
+    /// `public.t`
+    pub table: String,
+    /// `(id)=(7)`; the index's name where the values are not at hand; empty for a whole table.
+    pub key: String,
+    /// Of which table and columns (indexes among all attributes) those are, for [`KeyDescription::key_for`].
+    pub relation: Oid,
+    pub attributes: Vec<usize>,
+}
+
+impl KeyDescription {
+    /// The key as a role may see it: without values that PostgreSQL would not show it either.
+    pub fn key_for(&self, role: Option<Oid>) -> String {
+        let Some((columns, _)) = self.key.split_once(")=(") else { return self.key.clone() };
+        if role.is_some_and(|role| privilege::sees(role, self.relation, &self.attributes)) {
+            self.key.clone()
+        } else {
+            format!("{columns})")
+        }
+    }
 }

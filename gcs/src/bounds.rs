@@ -19,13 +19,13 @@ pub const PEER_QUEUE_BYTES_MAX: usize = 32 << 20;
 /// Bytes that wait for a manager's socket. At the bound the live stream stops, and goes on from disk when it has drained.
 pub const MANAGER_QUEUE_BYTES_MAX: usize = 8 << 20;
 
-/// Bytes read from disk in one go for a manager that catches up; one writeset may exceed it.
+/// Bytes read from disk in one go, for a manager that catches up or for a fetch; one writeset may exceed it.
 pub const BACKLOG_PIECE_BYTES: usize = 1 << 20;
 
 /// A writeset or chunk in one request: what it is delivered with must fit the same frame. A longer one ends the connection.
 pub const SUBMISSION_BYTES_MAX: usize = LINK_FRAME_BYTES_MAX - 1_024;
 
-/// Fetches of one manager that wait. At the bound its requests are not read until one is answered.
+/// Fetches that wait on one connection. At the bound further ones are not read until one is answered.
 pub const FETCHES_MAX: usize = 1_024;
 
 /// Connections of PostgreSQL at the same time. The next is closed, with a line in the log.

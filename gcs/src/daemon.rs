@@ -20,10 +20,9 @@ use crate::bounds::SHUTDOWN_WAIT;
 use crate::config::{Config, ConfigError};
 use crate::driver::{self, Driver, DriverError};
 use crate::inbox::Inbox;
-use crate::local::Hub;
+use crate::local;
 use crate::log::{DirectoryLock, Identity, Log, LogError};
-use crate::logging;
-use crate::peers::Peers;
+use crate::{logging, peers};
 
 /// Exit status for what cannot work however often it is started.
 const MISUSE: u8 = 2;
@@ -75,8 +74,8 @@ fn start(config_file: &Path) -> Result<(), StartError> {
     let (log, recovered) = Log::open(&config.data_directory, &identity, voters)?;
 
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(StartError::Runtime)?;
-    let local = LocalSet::new();
-    local.block_on(&runtime, async {
+    let tasks = LocalSet::new();
+    tasks.block_on(&runtime, async {
         let peer_listener = listen_for_peers(&config.peer_address).await?;
         let local_listener = listen_locally(&config.local_socket)?;
         let inbox = Rc::new(Inbox::default());
@@ -84,8 +83,8 @@ fn start(config_file: &Path) -> Result<(), StartError> {
             CoreConfig { group: config.group.clone(), node: config.node, members: config.members.clone(), seed: seed() };
         let reader = log.reader();
         let mut driver = Driver::new(core, log, recovered, inbox.clone())?;
-        let peers = Peers::start(config.clone(), inbox.clone(), peer_listener);
-        let hub = Hub::start(config.clone(), inbox.clone(), reader, uids, local_listener);
+        let peers = peers::start(config.clone(), inbox.clone(), peer_listener);
+        let hub = local::start(config.clone(), inbox.clone(), reader, uids, local_listener);
         tokio::task::spawn_local(driver::tick(inbox.clone()));
         let members = config.members.iter().map(|member| member.name.as_str()).collect::<Vec<_>>().join(" ");
         tracing::info!(

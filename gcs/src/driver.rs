@@ -87,7 +87,7 @@ impl Driver {
             hub.ordered(&ordered);
             hub.replies(replies);
             if status.is_some() {
-                hub.status(|database| self.core.status(database));
+                hub.publish_status(|database| self.core.status(database));
             }
             hub.flush();
         }

@@ -48,7 +48,7 @@ impl Inbox {
 fn cost(input: &Input) -> usize {
     const OVERHEAD: usize = 64;
     let payload = match input {
-        Input::Peer { message: PeerMessage::Forward(commands), .. } => commands.iter().map(|c| c.len() + OVERHEAD).sum(),
+        Input::Peer { message: PeerMessage::Forward(commands), .. } => commands.iter().map(|c| c.length() + OVERHEAD).sum(),
         Input::Peer { message: PeerMessage::Raft(message), .. } => {
             message.entries.iter().map(|entry| entry.data.len() + OVERHEAD).sum::<usize>()
                 + message.snapshot.as_ref().map_or(0, |snapshot| snapshot.data.len())

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use gcs_writeset::link::{AbortCause, FailureKind, MemberState, RefusalReason, Reply, Request, Role, Verdict};
 use gcs_writeset::{Incarnation, Position, Sequence, SlotId};
 
-use support::{Daemon, Delivered, Group, Link, Manager, order, writeset, writeset_with};
+use support::{Daemon, Delivered, Fetcher, Group, Link, Manager, order, writeset, writeset_with};
 
 #[test]
 fn every_node_delivers_the_same_stream() {
@@ -234,18 +234,82 @@ fn a_writeset_in_chunks_arrives_whole_and_can_be_fetched() {
         }
     }
 
-    managers[0].link.send(&Request::Fetch { position: Position(1) }, &[]);
-    let mut fetched = Vec::new();
-    loop {
-        let (reply, payload) = managers[0].link.receive().unwrap();
-        let Reply::Body { position, more } = reply else { continue };
-        assert_eq!(position, Position(1));
-        fetched.push(payload);
-        if !more {
-            break;
-        }
+    let mut fetcher = Fetcher::greet(&group.daemons[0].socket);
+    let mut fetched = fetcher.fetch(Position(1));
+    assert_eq!(fetched.remove(0), end);
+    assert!(fetched == chunks);
+}
+
+/// The stream of a manager that reads nothing stands still, in its socket and in the daemon. What the manager fetches must not stand
+/// behind the stream: a manager without room for more positions may have none before it has what it fetches.
+#[test]
+fn a_fetch_is_answered_while_the_stream_stands_still() {
+    let group = Group::start(3);
+    let mut managers = group.attach_all();
+    let own = writeset(1_000, Position::ZERO);
+    managers[1].submit(&own);
+    let first = managers[0].delivered(1);
+    // More than the queue of a manager and its socket hold.
+    let body = vec![1; 256 << 10];
+    for key in 0..60 {
+        managers[0].submit(&writeset_with(key, Position::ZERO, 0, &body));
     }
-    assert!(fetched[0] == end && fetched[1..] == chunks);
+    managers[0].delivered(60);
+
+    let mut fetcher = Fetcher::greet(&group.daemons[1].socket);
+    assert_eq!(fetcher.fetch(Position(1)), [own]);
+    assert_eq!(fetcher.fetch(Position(40)), [writeset_with(38, Position::ZERO, 0, &body)]);
+    let stream = managers[1].delivered(61);
+    assert_eq!(order(&stream[..1]), order(&first));
+}
+
+#[test]
+fn fetches_that_were_asked_together_are_answered_in_their_order() {
+    let group = Group::start(1);
+    let mut manager = group.attach_all().remove(0);
+    let body = vec![1; 128 << 10];
+    let writesets: Vec<_> = (0..30).map(|key| writeset_with(key, Position::ZERO, 0, &body)).collect();
+    for writeset in &writesets {
+        manager.submit(writeset);
+    }
+    manager.delivered(writesets.len());
+    let mut fetcher = Fetcher::greet(&group.daemons[0].socket);
+    for position in (1..=30).rev() {
+        fetcher.ask(Position(position));
+    }
+    for position in (1..=30).rev() {
+        assert!(fetcher.answer(Position(position)) == [&writesets[position as usize - 1][..]], "{position}");
+    }
+}
+
+#[test]
+fn a_fetch_that_cannot_be_answered_says_why() {
+    let mut group = Group::start(1);
+    let socket = group.daemons[0].socket.clone();
+    let mut early = Fetcher::greet(&socket);
+    early.ask(Position(1));
+    assert_eq!(early.link.failure(), FailureKind::NotAttached);
+
+    let mut manager = Manager::attach(&socket, Incarnation(1), Position::ZERO);
+    manager.submit(&writeset(1, Position::ZERO));
+    manager.next_delivered();
+    for never_ordered in [Position::ZERO, Position(2)] {
+        let mut fetcher = Fetcher::greet(&socket);
+        fetcher.ask(never_ordered);
+        assert_eq!(fetcher.link.failure(), FailureKind::Protocol);
+    }
+    let mut fetcher = Fetcher::greet(&socket);
+    fetcher.link.send(&Request::Status, &[]);
+    assert_eq!(fetcher.link.failure(), FailureKind::Protocol);
+    manager.link.send(&Request::Fetch { position: Position(1) }, &[]);
+    assert_eq!(manager.link.failure(), FailureKind::Protocol);
+
+    // What was ordered in an earlier life of the daemon can be had once the database has been attached in this one.
+    group.daemons[0].kill();
+    group.daemons[0].start();
+    let mut fetcher = Fetcher::greet(&socket);
+    let _manager = Manager::attach(&socket, Incarnation(2), Position(1));
+    assert_eq!(fetcher.fetch(Position(1)), [writeset(1, Position::ZERO)]);
 }
 
 #[test]

@@ -7,6 +7,7 @@
 //! - [`append`]: the checker for list-append histories.
 //! - [`pgbench`]: runs it and reads its report.
 //! - [`rng`]: randomness with a seed.
+//! - [`source`]: the project's own source, for the checks of style.
 //! - [`sim`]: whole groups in one thread, with everything that can go wrong.
 //!
 //! A failing assertion is how a test speaks, so the harness panics where a program would return an error.
@@ -17,4 +18,5 @@ pub mod isolation;
 pub mod pgbench;
 pub mod rng;
 pub mod sim;
+pub mod source;
 pub mod workload;

@@ -384,7 +384,7 @@ fn a_fence_makes_the_answer_final_while_the_commit_is_on_its_way() {
 }
 
 fn psql(group: &Group, script: &str) -> Child {
-    Command::new(group.playground.state.postgres_bin.join("psql"))
+    Command::new(group.playground.manifest.postgres_bin.join("psql"))
         .args([&group.playground.uri(node(HERE)), "-c", script])
         .stdout(Stdio::null())
         .stderr(Stdio::piped())

@@ -127,23 +127,29 @@ fn a_transaction_that_swallows_the_error_cannot_commit() {
     harness::assert_equal(&group);
 }
 
+/// An error after this leaves the transaction, and so its locks, as they were before the savepoint.
+const SAVEPOINT: &str = "SAVEPOINT s; SELECT 1";
+/// An error after this gives up the transaction's locks: the session stands in nobody's way, and lives on.
+const NOTHING: &str = "SELECT 1";
+
 /// A message that takes PostgreSQL a while to read.
 fn slow_to_read(text: &str) -> String {
     format!("{}{text}", " ".repeat(300 << 20))
 }
 
 /// A session of node 2 has changed row 3 and sends `message`. While PostgreSQL reads it, node 1 changes the row, and the session is
-/// told to give way: the message is there and its command has yet to run. Gives the session's pid, and what `send` gave.
+/// told to give way: the message is there and its command has yet to run. `opened` is what the session does before it sends the message. Gives
+/// the session's pid, and what `send` gave.
 fn lose_while_it_is_read<R: Send>(
     group: &Group,
-    table: &str,
+    (table, opened): (&str, &str),
     client: &mut Client,
     send: impl FnOnce(&mut Client) -> R + Send,
 ) -> (i32, R) {
     make_table(group, table);
     // The log need not have what follows.
     client.batch_execute("SET log_min_error_statement = panic").unwrap();
-    client.batch_execute(&format!("BEGIN; UPDATE {table} SET x = 1 WHERE id = 3; SAVEPOINT s; SELECT 1")).unwrap();
+    client.batch_execute(&format!("BEGIN; UPDATE {table} SET x = 1 WHERE id = 3; {opened}")).unwrap();
     let pid: i32 = client.query_one("SELECT pg_backend_pid()", &[]).unwrap().get(0);
     let stopped = Stopped::remote_backends(group, node(2));
     group.execute(node(1), &format!("UPDATE {table} SET x = 2 WHERE id = 3"));
@@ -176,7 +182,8 @@ fn assert_ends_its_block(table: &str, commit: &str) {
     let group = harness::shared();
     let mut client = group.connect(node(2));
     let message = slow_to_read(commit);
-    let (pid, sent) = lose_while_it_is_read(&group, table, &mut client, |client| client.batch_execute(&message));
+    let (pid, sent) =
+        lose_while_it_is_read(&group, (table, SAVEPOINT), &mut client, |client| client.batch_execute(&message));
     assert_lost(&sent.unwrap_err(), &["node1", "position"]);
     assert_becomes(&group, pid, "idle");
     client.batch_execute(&format!("BEGIN; UPDATE {table} SET x = x + 1 WHERE id = 3; COMMIT")).unwrap();
@@ -206,23 +213,12 @@ fn a_commit_in_front_of_other_statements_ends_its_block() {
 }
 
 #[test]
-fn a_prepared_commit_that_loses_before_it_runs_ends_its_block() {
-    let group = harness::shared();
-    let mut client = group.connect(node(2));
-    let message = slow_to_read("COMMIT");
-    let (pid, sent) = lose_while_it_is_read(&group, "prepared_commit", &mut client, |client| client.execute(&message, &[]));
-    assert_lost(&sent.unwrap_err(), &["node1", "position"]);
-    assert_becomes(&group, pid, "idle");
-    client.batch_execute("BEGIN; COMMIT").unwrap();
-    harness::assert_equal(&group);
-}
-
-#[test]
 fn a_rollback_is_not_told_that_its_transaction_lost() {
     let group = harness::shared();
     let mut client = group.connect(node(2));
     let message = slow_to_read("ROLLBACK");
-    let (pid, sent) = lose_while_it_is_read(&group, "rolling_back", &mut client, |client| client.batch_execute(&message));
+    let (pid, sent) =
+        lose_while_it_is_read(&group, ("rolling_back", SAVEPOINT), &mut client, |client| client.batch_execute(&message));
     sent.unwrap();
     assert_becomes(&group, pid, "idle");
     harness::assert_equal(&group);
@@ -234,7 +230,8 @@ fn any_other_statement_that_loses_while_it_is_read_fails_before_it_runs() {
     let mut client = group.connect(node(2));
     let message = slow_to_read("SELECT pg_sleep(30)");
     let start = Instant::now();
-    let (pid, sent) = lose_while_it_is_read(&group, "read_slowly", &mut client, |client| client.batch_execute(&message));
+    let (pid, sent) =
+        lose_while_it_is_read(&group, ("read_slowly", NOTHING), &mut client, |client| client.batch_execute(&message));
     assert_lost(&sent.unwrap_err(), &["node1", "position"]);
     assert!(start.elapsed() < Duration::from_secs(30), "{:?}", start.elapsed());
     assert_becomes(&group, pid, "idle in transaction (aborted)");
@@ -248,7 +245,8 @@ fn a_message_that_ends_in_commit_and_loses_before_leaves_a_failed_transaction() 
     let group = harness::shared();
     let mut client = group.connect(node(2));
     let message = slow_to_read("SELECT 1; COMMIT");
-    let (pid, sent) = lose_while_it_is_read(&group, "together", &mut client, |client| client.batch_execute(&message));
+    let (pid, sent) =
+        lose_while_it_is_read(&group, ("together", NOTHING), &mut client, |client| client.batch_execute(&message));
     assert_lost(&sent.unwrap_err(), &["node1", "position"]);
     assert_becomes(&group, pid, "idle in transaction (aborted)");
     client.batch_execute("ROLLBACK").unwrap();

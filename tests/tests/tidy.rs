@@ -3,79 +3,34 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panic, its helpers too")]
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
-use std::path::{Path, PathBuf};
+
+use postgres_r_tests::source::functions::functions;
+use postgres_r_tests::source::tree::{files, read, root};
+use postgres_r_tests::source::words::words;
 
 /// About 600 lines of code, and room for tests.
 const FILE_LINES_MAX: usize = 700;
 
+/// What a screen shows.
+const FUNCTION_LINES_MAX: usize = 70;
+
 /// What each crate of ours may depend on, of ours (docs/architecture.md: one direction through the rooms).
-const LAYERS: [(&str, &[&str]); 7] = [
+const LAYERS: [(&str, &[&str]); 8] = [
     ("gcs/writeset", &[]),
     ("gcs/core", &["gcs_writeset"]),
     ("gcs/proto", &["gcs_core", "gcs_writeset"]),
     ("gcs", &["gcs_core", "gcs_proto", "gcs_writeset"]),
-    ("extension", &["gcs_writeset"]),
-    ("tests", &["gcs", "gcs_core", "gcs_proto", "gcs_writeset"]),
-    ("benches", &["gcs", "gcs_core", "gcs_proto", "gcs_writeset", "postgres_r_tests"]),
+    ("extension/protocol", &["gcs_writeset"]),
+    ("extension", &["gcs_writeset", "postgres_r_protocol"]),
+    ("tests", &["gcs", "gcs_core", "gcs_proto", "gcs_writeset", "postgres_r_protocol"]),
+    ("benches", &["gcs", "gcs_core", "gcs_proto", "gcs_writeset", "postgres_r_protocol", "postgres_r_tests"]),
 ];
 
 /// Must never be linked into PostgreSQL, not even by way of something else.
 const NOT_IN_POSTGRESQL: [&str; 4] = ["raft", "raft-engine", "gcs_core", "gcs"];
 
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
-}
-
-fn read(path: &Path) -> String {
-    fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
-}
-
-/// Files with this ending under the project's own directories, by their path from the root.
-fn files(ending: &str) -> Vec<(String, String)> {
-    let mut found = Vec::new();
-    let mut directories = vec![root()];
-    while let Some(directory) = directories.pop() {
-        for entry in fs::read_dir(&directory).unwrap() {
-            let path = entry.unwrap().path();
-            let name = path.file_name().unwrap().to_string_lossy().into_owned();
-            if path.is_dir() {
-                if name != "target" && !name.starts_with('.') {
-                    directories.push(path);
-                }
-            } else if name.ends_with(ending) {
-                let shown = path.strip_prefix(root()).unwrap().display().to_string();
-                found.push((shown, read(&path)));
-            }
-        }
-    }
-    found.sort();
-    found
-}
-
 fn assert_none(wrong: Vec<String>, how_to_mend: &str) {
     assert!(wrong.is_empty(), "{how_to_mend}\n  {}", wrong.join("\n  "));
-}
-
-/// The code of a line: without its comment, and with its string literals emptied.
-fn code(line: &str) -> String {
-    let mut out = String::new();
-    let mut in_string = false;
-    let mut chars = line.chars().peekable();
-    while let Some(c) = chars.next() {
-        match c {
-            '\\' if in_string => drop(chars.next()),
-            '"' => in_string = !in_string,
-            '/' if !in_string && chars.peek() == Some(&'/') => break,
-            c if !in_string => out.push(c),
-            _ => {}
-        }
-    }
-    out
-}
-
-fn has_word(text: &str, word: &str) -> bool {
-    text.split(|c: char| !c.is_alphanumeric() && c != '_').any(|found| found == word)
 }
 
 fn manifest(directory: &str) -> toml::Table {
@@ -131,23 +86,10 @@ fn the_lints_hold_for_every_crate() {
 fn unsafe_code_stands_only_inside_the_fence() {
     let mut wrong = Vec::new();
     for (path, text) in files(".rs").into_iter().filter(|(path, _)| !path.starts_with("extension/src/pg/")) {
-        for (number, line) in text.lines().enumerate().filter(|(_, line)| has_word(&code(line), "unsafe")) {
-            wrong.push(format!("{path}:{}: {}", number + 1, line.trim()));
-        }
+        let found = words(&text).into_iter().filter(|word| word.text == "unsafe");
+        wrong.extend(found.map(|word| format!("{path}:{}", word.line)));
     }
     assert_none(wrong, "only extension/src/pg/ knows `unsafe`; give what is needed here a safe type there:");
-}
-
-#[test]
-fn the_fence_calls_nobody_above_it_by_name() {
-    let mut wrong = Vec::new();
-    for (path, text) in files(".rs").into_iter().filter(|(path, _)| path.starts_with("extension/src/pg/")) {
-        let names_above = |line: &str| code(line).replace("crate::pg::", "").contains("crate::");
-        for (number, line) in text.lines().enumerate().filter(|(_, line)| names_above(line)) {
-            wrong.push(format!("{path}:{}: {}", number + 1, line.trim()));
-        }
-    }
-    assert_none(wrong, "extension/src/pg/ is below everything: let who wants to know register a listener with it:");
 }
 
 #[test]
@@ -166,6 +108,20 @@ fn files_can_be_read_in_one_sitting() {
 }
 
 #[test]
+fn functions_can_be_read_without_scrolling() {
+    let mut wrong = Vec::new();
+    for (path, text) in files(".rs") {
+        let long = functions(&text).into_iter().filter(|function| function.lines > FUNCTION_LINES_MAX);
+        wrong.extend(long.map(|function| format!("{path}:{}: {}, {} lines", function.line, function.name, function.lines)));
+    }
+    let how = format!(
+        "split functions of more than {FUNCTION_LINES_MAX} lines along their meaning: name each step as a function, or make a table of \
+         what is listed:"
+    );
+    assert_none(wrong, &how);
+}
+
+#[test]
 fn no_test_is_ignored_without_a_reason() {
     let attribute = ["#[", "ignore]"].concat();
     let wrong = files(".rs").into_iter().filter(|(_, text)| text.contains(&attribute)).map(|(path, _)| path).collect();
@@ -178,8 +134,7 @@ fn every_setting_is_documented() {
     if !path.exists() {
         return;
     }
-    let docs: String =
-        files(".md").into_iter().filter(|(path, _)| path.starts_with("docs/")).map(|(_, text)| text).collect();
+    let docs = read(&root().join("docs/settings.md"));
     let text = read(&path);
     let names: BTreeSet<&str> = text
         .split(|c: char| !(c.is_ascii_alphanumeric() || c == '_' || c == '.'))
@@ -187,7 +142,7 @@ fn every_setting_is_documented() {
         .map(|word| word.trim_end_matches('.'))
         .collect();
     let wrong = names.into_iter().filter(|name| !docs.contains(&format!("`{name}`"))).map(str::to_owned).collect();
-    assert_none(wrong, "describe these settings, in back quotes, in docs/operations.md:");
+    assert_none(wrong, "describe these settings, in back quotes, in docs/settings.md:");
 }
 
 /// PostgreSQL's guide: a primary message begins in lower case, unless with a name, and has no full stop.

@@ -9,27 +9,24 @@
 //! that can only be somebody whose change does not matter to us, such as a row lock that turned into nothing.
 
 use std::collections::HashSet;
-use std::fmt;
 use std::rc::Rc;
 
 use gcs_writeset::body::Datum::Absent;
 use gcs_writeset::body::{Image, Item};
 use pgrx::PgSqlErrorCode;
-use thiserror::Error;
 
-use super::queue::Queued;
-use super::stream::{self, StreamError};
-use super::{statement, victim};
-use crate::capture::KeyDescription;
+use super::divergence::{Action, Divergence};
+use super::queued::Queued;
+use super::{precedence, statement};
 use crate::error::Error;
 use crate::pg::clock;
 use crate::pg::datum::TransmissionModes;
-use crate::pg::heap::{BadColumn, Doubt, Outcome, Patience, Place, Target};
+use crate::pg::heap::{BadColumn, Doubt, Outcome, Patience, RowPlace, Target};
 use crate::pg::memory::Context;
 use crate::pg::relation::{self, Lock, Open};
 use crate::pg::role::Acting;
 use crate::pg::snapshot::Fresh;
-use crate::relations::{self, Identity, Known};
+use crate::relations::{self, Identity, KeyDescription, Known};
 
 /// How often a row may slip away under us before the writeset is given up and tried again as a whole.
 const ATTEMPTS_MAX: usize = 16;
@@ -44,51 +41,12 @@ pub struct Applied {
     pub statements: u64,
 }
 
-/// This node does not hold what the writeset was made from. Never to be passed over.
-#[derive(Debug, Error)]
-pub enum Divergence {
-    #[error("relation \"{schema}.{name}\" does not exist")]
-    NoRelation { schema: String, name: String },
-    #[error("relation \"{table}\" has {found} columns where the writeset has {expected}")]
-    Columns { table: String, found: usize, expected: u32 },
-    #[error("row to {action} not found in relation \"{table}\": {identity}")]
-    NoRow { action: Action, table: String, identity: String },
-    #[error("relation \"{table}\" identifies its rows by other columns than the writeset")]
-    Identity { table: String },
-    #[error("column {column} of relation \"{table}\" {error}")]
-    Value { table: String, column: String, error: String },
-    #[error("writeset cannot be read: {0}")]
-    Body(#[from] StreamError),
-    #[error("statement cannot be read: {0}")]
-    Statement(#[from] gcs_writeset::wire::WireError),
-    #[error("role \"{0}\" does not exist")]
-    NoRole(String),
-    #[error("setting \"{name}\" cannot be set to \"{value}\"")]
-    Setting { name: String, value: String },
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Action {
-    Update,
-    Delete,
-}
-
-impl fmt::Display for Action {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Action::Update => "update",
-            Action::Delete => "delete",
-        })
-    }
-}
-
 /// Applies a whole writeset; tells every now and then how many bytes and rows are done. Needs an open transaction without an active snapshot of its own. PostgreSQL's own errors pass; what
 /// is done must then be rolled back, as after `Err`.
 pub fn apply(writeset: &Queued, mut progress: impl FnMut(u64, u64)) -> Result<Applied, Divergence> {
-    let envelope = &writeset.envelope;
-    if envelope.has_statements {
+    if writeset.head.has_statements {
         // now() is what it was on the origin: a column's default is computed once for all rows that are there.
-        clock::pretend_started_at(envelope.started_at);
+        clock::pretend_started_at(writeset.head.started_at);
     }
     let mut applying = Writeset {
         snapshot: Fresh::take(),
@@ -101,8 +59,7 @@ pub fn apply(writeset: &Queued, mut progress: impl FnMut(u64, u64)) -> Result<Ap
         applied: Applied::default(),
     };
     let mut next_report = REPORT_EVERY_ROWS;
-    let body = writeset.body().map_err(StreamError::File)?;
-    stream::for_each(body, |item, bytes| {
+    writeset.for_each_item(|item, bytes| {
         applying.apply(item)?;
         if applying.applied.rows >= next_report {
             next_report += REPORT_EVERY_ROWS;
@@ -136,7 +93,7 @@ struct Writeset {
     scratch: Context,
     doubts: Vec<(u32, Doubt)>,
     /// Where the rows of `doubts` are: an update of every row may leave each in doubt, and then look for each.
-    in_doubt: HashSet<(u32, Place)>,
+    in_doubt: HashSet<(u32, RowPlace)>,
     /// Whether something was written that the snapshot does not show yet.
     wrote: bool,
     applied: Applied,
@@ -195,7 +152,7 @@ impl Writeset {
                 Outcome::Gone => {}
                 Outcome::Held(holders) => {
                     let what = self.describe(relation, identity);
-                    holders.into_iter().for_each(|holder| victim::give_way(holder, &what));
+                    holders.into_iter().for_each(|holder| precedence::give_way(holder, &what));
                     if self.try_change(relation, new, Patience::Wait)? == Outcome::Done {
                         return Ok(());
                     }
@@ -299,7 +256,7 @@ impl Writeset {
             let Some(Opened { target, known }) = &mut self.relations[relation as usize].open else { continue };
             let _owner = Acting::restricted(known.table.owner);
             let what = KeyDescription { table: full_name(known), relation: known.table.oid, ..KeyDescription::default() };
-            target.rivals(doubt, &self.scratch).into_iter().for_each(|rival| victim::give_way(rival, &what));
+            target.rivals(doubt, &self.scratch).into_iter().for_each(|rival| precedence::give_way(rival, &what));
             target.settle(doubt, &self.scratch);
             self.scratch.reset();
         }

@@ -5,7 +5,7 @@ use std::ffi::CString;
 use gcs_writeset::body::Settings;
 use gcs_writeset::wire::WireError;
 
-use super::rows::Divergence;
+use super::divergence::Divergence;
 use crate::pg::role::{self, Acting};
 use crate::pg::setting::Scope;
 use crate::pg::utility;

@@ -2,23 +2,27 @@
 //! commits.
 
 use std::cell::Cell;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use gcs_writeset::Position;
 use pgrx::prelude::*;
+use postgres_r_protocol::gate::{Job, Storage};
+use postgres_r_protocol::id::ProcNo;
+use postgres_r_protocol::platform::Exclusion;
+use postgres_r_protocol::pool::{self as protocol, Wait};
+use postgres_r_protocol::progress::{Stage, Whose};
+use postgres_r_protocol::replica::Phase;
+use postgres_r_protocol::slot::Slot;
+use postgres_r_protocol::worker::{Doing, Worker};
 
-use crate::apply::queue::Queued;
-use crate::apply::{pool, rows, spool, victim};
-use crate::commit::{self, Turn};
+use crate::apply::queued::Queued;
+use crate::apply::{precedence, rows};
 use crate::error::{self, Error};
-use crate::gate::{Job, Storage};
-use crate::guc;
-use crate::pg::process::ProcNo;
-use crate::pg::{interrupt, latch, log, process, worker, xact};
-use crate::progress::{self, Phase as Stage};
-use crate::session;
-use crate::shmem::{self, DatabaseArea, Doing, Phase, Shared, Worker};
+use crate::node::{self, DatabaseArea};
+use crate::pg::xact::Event;
+use crate::pg::{clock, interrupt, latch, log, process, worker, xact};
+use crate::turn::{self, Turn};
+use crate::{guc, session, spool, summons};
 
 /// Pauses between attempts at the same position.
 const RETRY_PAUSE_MIN: Duration = Duration::from_millis(1);
@@ -33,37 +37,52 @@ const STATISTICS_AFTER: Duration = Duration::from_secs(1);
 /// Memory kept from one job to the next.
 const BUFFER_BYTES_KEPT: usize = 1 << 20;
 
+/// This remote backend.
+#[derive(Clone, Copy)]
+struct Me {
+    area: &'static DatabaseArea,
+    index: usize,
+    worker: &'static Worker,
+    slot: &'static Slot,
+}
+
 thread_local! {
-    static ME: Cell<Option<(&'static DatabaseArea, usize)>> = const { Cell::new(None) };
-}
-
-/// This remote backend's entry.
-pub fn me() -> Option<&'static Worker> {
-    ME.get().map(|(area, index)| &area.workers[index])
-}
-
-/// The number a remote backend is registered with: which database, which worker.
-pub fn number(database: usize, worker: usize) -> u64 {
-    (database as u64) << 32 | worker as u64
+    static ME: Cell<Option<Me>> = const { Cell::new(None) };
 }
 
 pub fn main(number: u64) {
-    let Some(shared) = shmem::get() else { return };
-    let (database, index) = ((number >> 32) as usize, (number & 0xffff_ffff) as usize);
-    let Some(area) = shared.databases.get(database).filter(|area| index < area.workers.len()) else { return };
-    let Some(place) = process::me() else { return };
-    if !is_wanted_in(area) || !area.workers[index].place.claim(place) {
+    let Some(node) = node::get() else { return };
+    let (database, index) = worker::remote_of_number(number);
+    let Some(area) = node.databases.get(database) else { return };
+    let (Some(worker), Some((slot, place))) = (area.workers.get(index), node.my_slot()) else { return };
+    if !protocol::is_wanted(area.at()) || !protocol::enter(worker, place) {
         return;
     }
-    ME.set(Some((area, index)));
+    let me = Me { area, index, worker, slot };
+    ME.set(Some(me));
     process::on_exit(leave);
     session::become_remote_backend();
-    worker::connect(area.state.oid());
+    worker::connect(area.oid());
     configure();
-    commit::hear_summons();
-    let me = &area.workers[index];
-    me.pid.store(process::my_pid(), Ordering::SeqCst);
-    run(shared, area, me, place);
+    summons::listen();
+    run(&me, place);
+}
+
+/// Told of every transaction's end, in every process.
+pub fn on_end(event: Event) {
+    let Some(Me { slot, .. }) = ME.get() else { return };
+    match event {
+        Event::Commit => {
+            if let Some(turn) = turn::passed() {
+                turn.area.replica.counters.applied.one();
+            }
+        }
+        Event::Abort => turn::dropped(),
+        Event::PreCommit | Event::PrePrepare => return,
+    }
+    process::forget_summons();
+    slot.victim.clear();
+    slot.progress.clear();
 }
 
 /// The settings that applying needs, whatever the database or the superuser's role have been given.
@@ -81,8 +100,8 @@ fn configure() {
         ("DateStyle", "ISO, YMD"),
         ("IntervalStyle", "postgres"),
         ("extra_float_digits", "3"),
-        // Lock waits are reported early, and the report is what makes others give way (see `victim`).
-        ("deadlock_timeout", victim::LOOK_UP_AFTER),
+        // Lock waits are reported early, and the report is what makes others give way (see `precedence`).
+        ("deadlock_timeout", precedence::LOOK_UP_AFTER),
         ("log_lock_waits", "on"),
     ] {
         worker::set_setting(name, value);
@@ -91,51 +110,37 @@ fn configure() {
 
 /// Whatever this process held goes back.
 fn leave() {
-    let Some((area, index)) = ME.get() else { return };
-    let me = &area.workers[index];
-    let position = me.position.swap(0, Ordering::SeqCst);
-    if position != 0 {
-        area.gate.unclaim(Position(position));
+    if let Some(me) = ME.get() {
+        protocol::leave(me.area.at(), me.worker);
     }
-    me.awaits.store(0, Ordering::SeqCst);
-    me.pid.store(0, Ordering::SeqCst);
-    me.set_doing(Doing::Absent);
-    me.place.set(None);
-    if position != 0 {
-        pool::queued_below(area, Position(position));
-    }
-    area.state.manager.wake();
 }
 
-fn run(shared: &Shared, area: &'static DatabaseArea, me: &'static Worker, place: ProcNo) {
+fn run(me: &Me, place: ProcNo) {
+    let at = me.area.at();
     let mut bytes = Vec::new();
-    while is_wanted_in(area) && index_wanted() {
+    while protocol::is_wanted(at) && me.index < guc::apply_workers() {
         serve_interrupts();
         interrupt::reload_config();
-        me.set_doing(Doing::Applying);
-        let Some(job) = area.gate.claim(place) else {
-            sleep(area, me);
+        me.worker.doing.store(Doing::Applying);
+        let Some(job) = me.area.gate.claim(place) else {
+            sleep(me);
             continue;
         };
-        me.position.store(job.position.0, Ordering::SeqCst);
-        if let Some(slot) = shared.slot_of(place) {
-            slot.set_remote(job.position);
-        }
-        let done = process_job(area, me, &job, &mut bytes);
-        me.position.store(0, Ordering::SeqCst);
-        if let Some(slot) = shared.slot_of(place) {
-            slot.set_remote(Position::ZERO);
-        }
+        me.worker.set_position(job.position);
+        me.slot.set_remote(job.position);
+        let done = process_job(me, &job, &mut bytes);
+        me.worker.set_position(Position::ZERO);
+        me.slot.set_remote(Position::ZERO);
         if !done {
-            area.gate.unclaim(job.position);
+            me.area.gate.unclaim(job.position);
         } else if matches!(job.storage, Storage::File { .. }) {
-            spool::remove(area.state.oid(), job.position);
+            spool::remove(me.area.oid(), job.position);
         }
         if bytes.capacity() > BUFFER_BYTES_KEPT {
             bytes = Vec::new();
         }
     }
-    me.set_doing(Doing::Absent);
+    me.worker.doing.store(Doing::Absent);
 }
 
 /// Outside of a transaction there is nothing to cancel.
@@ -144,23 +149,11 @@ fn serve_interrupts() {
     interrupt::check();
 }
 
-/// While replication is being stopped, what is queued is still applied.
-fn is_wanted_in(area: &DatabaseArea) -> bool {
-    matches!(area.state.phase(), Phase::Active | Phase::Stopping)
-}
-
-/// postgres_r.apply_workers may have been lowered.
-fn index_wanted() -> bool {
-    ME.get().is_some_and(|(_, index)| index < guc::apply_workers())
-}
-
-fn sleep(area: &DatabaseArea, me: &Worker) {
+fn sleep(me: &Me) {
     worker::report_activity(None);
     // What is kept back must not stay so: autovacuum goes by it.
     let report_after = (!worker::report_statistics(false)).then_some(STATISTICS_AFTER);
-    me.set_doing(Doing::Idle);
-    // Whoever queued something before we were idle did not call us.
-    if area.gate.queued() == 0 && is_wanted_in(area) {
+    if protocol::may_sleep(me.area.at(), me.worker) {
         let start = Instant::now();
         latch::wait(report_after);
         if report_after.is_some_and(|after| start.elapsed() >= after) {
@@ -169,58 +162,51 @@ fn sleep(area: &DatabaseArea, me: &Worker) {
     }
 }
 
-/// A lower position has nobody else: this one goes back, and is done again later. Raises.
-pub fn check_let_go() {
-    if me().is_some_and(|me| me.let_go.swap(false, Ordering::SeqCst)) {
-        ereport!(
-            ERROR,
-            PgSqlErrorCode::ERRCODE_T_R_SERIALIZATION_FAILURE,
-            "remote backend gives way to an earlier position"
-        );
-    }
-    let gave_way = shmem::get()
-        .and_then(|shared| shared.my_slot())
-        .is_some_and(|(slot, _)| process::my_transaction().is_some_and(|transaction| slot.is_victim(transaction)));
-    if gave_way {
-        if let Some((area, _)) = ME.get() {
-            area.state.counters.apply_gave_way.one();
-        }
-        ereport!(
-            ERROR,
-            PgSqlErrorCode::ERRCODE_T_R_SERIALIZATION_FAILURE,
-            "remote backend gives way to an earlier position"
-        );
+/// The current transaction stands in the way of an earlier position.
+fn is_victim(me: &Me) -> bool {
+    process::my_transaction().is_some_and(|transaction| me.slot.victim.is_marked(transaction))
+}
+
+/// Raises if this remote backend must roll back.
+fn check_roll_back(me: &Me) {
+    if protocol::must_roll_back(me.area.at(), me.worker, is_victim(me)).is_some() {
+        roll_back();
     }
 }
 
+fn roll_back() {
+    ereport!(ERROR, PgSqlErrorCode::ERRCODE_T_R_SERIALIZATION_FAILURE, "remote backend gives way to an earlier position");
+}
+
 /// True when the position is committed; false when it is to be taken again.
-fn process_job(area: &'static DatabaseArea, me: &Worker, job: &Job, bytes: &mut Vec<u8>) -> bool {
-    if !wait_for_dependency(area, me, job.depends_on) {
+fn process_job(me: &Me, job: &Job, bytes: &mut Vec<u8>) -> bool {
+    if !wait_for_dependency(me, job.depends_on) {
         return false;
     }
-    let writeset = match Queued::read(area, job, std::mem::take(bytes)) {
+    let writeset = match Queued::read(me.area, job, std::mem::take(bytes)) {
         Ok(found) => found,
-        Err(error) => diverged(area, job, &error.to_string()),
+        Err(error) => diverged(me.area, job, &error.to_string()),
     };
     worker::report_activity(Some(&format!("applying position {}", job.position)));
-    let done = apply_until_done(area, job, &writeset);
-    progress::mine().clear();
+    let done = apply_until_done(me, job, &writeset);
+    me.slot.progress.clear();
     *bytes = writeset.into_bytes();
     done
 }
 
-fn apply_until_done(area: &'static DatabaseArea, job: &Job, writeset: &Queued) -> bool {
+fn apply_until_done(me: &Me, job: &Job, writeset: &Queued) -> bool {
+    let area = me.area;
     let mut pause = RETRY_PAUSE_MIN;
     for attempt in 1u32.. {
-        match apply(area, job, writeset) {
+        match apply(me, job, writeset) {
             Ok(()) => break,
             Err(error) => judge(area, job, &error),
         }
-        area.state.counters.apply_retries.one();
+        area.replica.counters.apply_retries.one();
         if attempt == ATTEMPTS_REPORTED {
             log::warn(format!("position {} could not be applied in {attempt} attempts", job.position), None, None);
         }
-        if !is_wanted_in(area) || area.gate.queued() > 0 && !area.gate.is_turn(job.position) {
+        if !protocol::is_wanted(area.at()) || area.gate.queued() > 0 && !area.gate.is_turn(job.position) {
             // Somebody else may be of more use, or nobody is needed any more.
             return false;
         }
@@ -232,34 +218,66 @@ fn apply_until_done(area: &'static DatabaseArea, job: &Job, writeset: &Queued) -
 }
 
 /// False when the position is to be put back.
-fn wait_for_dependency(area: &DatabaseArea, me: &Worker, depends_on: Position) -> bool {
-    if area.gate.committed() >= depends_on {
+fn wait_for_dependency(me: &Me, depends_on: Position) -> bool {
+    let at = me.area.at();
+    if me.area.gate.committed() >= depends_on {
         return true;
     }
-    me.awaits.store(depends_on.0, Ordering::SeqCst);
-    pool::before_waiting(area);
-    let mut go_on = true;
-    while go_on && area.gate.committed() < depends_on {
-        latch::wait(None);
-        serve_interrupts();
-        go_on = !me.let_go.swap(false, Ordering::SeqCst) && is_wanted_in(area);
-    }
-    me.awaits.store(0, Ordering::SeqCst);
-    pool::after_waiting(area);
-    go_on
+    me.worker.awaits(depends_on);
+    protocol::before_waiting(at, me.worker);
+    let waited = loop {
+        match protocol::wait_for_dependency(at, me.worker, depends_on) {
+            Wait::Sleep => {
+                latch::wait(None);
+                serve_interrupts();
+            }
+            wait => break wait,
+        }
+    };
+    me.worker.awaits(Position::ZERO);
+    protocol::after_waiting(me.worker);
+    waited == Wait::Over
 }
 
-fn apply(area: &'static DatabaseArea, job: &Job, writeset: &Queued) -> Result<(), xact::Failed> {
-    victim::begin(job);
-    let progress = progress::mine();
+/// The writeset is applied: waits until everything before it is committed. Interrupts are served, since the position stays in the queue; raises
+/// if this remote backend must roll back.
+fn wait_for_turn(me: &Me, position: Position) {
+    let at = me.area.at();
+    if me.area.gate.is_turn(position) {
+        return;
+    }
+    let counters = &me.area.replica.counters;
+    let started = Instant::now();
+    counters.gate_waits.one();
+    protocol::before_waiting(at, me.worker);
+    loop {
+        match protocol::wait_for_turn(at, me.worker, position, is_victim(me)) {
+            Wait::Over => break,
+            Wait::Sleep => {
+                interrupt::check();
+                latch::wait(None);
+            }
+            Wait::LetGo | Wait::GiveWay => roll_back(),
+        }
+    }
+    protocol::after_waiting(me.worker);
+    counters.gate_wait_us.time(started.elapsed());
+}
+
+fn apply(me: &Me, job: &Job, writeset: &Queued) -> Result<(), xact::Failed> {
+    precedence::begin(job);
+    let progress = &me.slot.progress;
     if writeset.is_large() {
-        progress.applying(area, job.node, job.position, writeset.length());
+        let (pid, started_at) = (process::my_pid(), clock::now());
+        let whose = Whose { pid, database: me.area.index, node: job.node, started_at };
+        progress.start(whose, job.position, Stage::Applying);
+        progress.total(writeset.length());
     }
     let report = |bytes, rows| {
         progress.done(bytes);
         progress.rows(rows);
         // A long one gives way in the middle too.
-        check_let_go();
+        check_roll_back(me);
         interrupt::check();
     };
     let mut diverges = None;
@@ -272,17 +290,13 @@ fn apply(area: &'static DatabaseArea, job: &Job, writeset: &Queued) -> Result<()
         }
         // Even if nothing was written: the position travels in the commit record.
         xact::ensure_id();
-        progress.phase(Stage::Waiting);
-        commit::commit_at(Turn {
-            database: area,
-            position: job.position,
-            committed_at: writeset.envelope.committed_at,
-            local: false,
-        });
+        progress.stage(Stage::Waiting);
+        wait_for_turn(me, job.position);
+        turn::arm(Turn { area: me.area, position: job.position, committed_at: writeset.head.committed_at });
     });
-    victim::end();
+    precedence::end();
     match diverges {
-        Some(why) => diverged(area, job, &why),
+        Some(why) => diverged(me.area, job, &why),
         None => result,
     }
 }
@@ -309,12 +323,12 @@ fn judge(area: &DatabaseArea, job: &Job, error: &xact::Failed) {
 
 /// Nothing is skipped: the database goes out of service on this node. Does not return.
 fn diverged(area: &DatabaseArea, job: &Job, why: &str) -> ! {
-    let node = area.state.node_name(job.node);
-    let reason = format!("Position {} of node \"{node}\" could not be applied: {why}.", job.position);
-    if let Some(shared) = shmem::get() {
-        shared.table.exclusive(|| area.state.reason.set(&reason));
+    let name = area.replica.node_name(job.node);
+    let reason = format!("Position {} of node \"{name}\" could not be applied: {why}.", job.position);
+    if let Some(node) = node::get() {
+        node.table.exclusive(|| area.replica.reason.set(&reason));
     }
-    area.state.set_phase(Phase::Failed);
-    area.state.manager.wake();
+    area.set_phase(Phase::Failed);
+    area.at().wake_manager();
     error::out_of_service(&reason).raise()
 }

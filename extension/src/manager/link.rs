@@ -7,6 +7,7 @@ use std::io;
 
 use gcs_writeset::link::{Reply, Request, decode_frame, frame_len, put_frame};
 use gcs_writeset::wire::WireError;
+use postgres_r_protocol::dispatch::Trouble;
 
 use crate::pg::latch::WaitSet;
 use crate::pg::socket::Socket;
@@ -26,7 +27,9 @@ pub enum LinkError {
     #[error("unreadable message: {0}")]
     Wire(#[from] WireError),
     #[error("{0}")]
-    Protocol(String),
+    Trouble(#[from] Trouble),
+    #[error("{0}")]
+    Failed(String),
 }
 
 pub struct Link {
@@ -52,8 +55,9 @@ impl Link {
         Ok(Link { socket, input: Vec::new(), consumed: 0, output: Vec::new(), scratch })
     }
 
-    pub fn watch_by(&self, set: &mut WaitSet) {
-        set.watch(0, Some(&self.socket));
+    /// As the socket of that number.
+    pub fn watch_by(&self, set: &mut WaitSet, index: usize) {
+        set.watch(index, Some(&self.socket));
     }
 
     pub fn wants_to_write(&self) -> bool {

@@ -8,45 +8,48 @@ use std::sync::atomic::Ordering;
 
 use pgrx::pg_sys;
 use pgrx::prelude::*;
+use postgres_r_protocol::platform::Exclusion;
+use postgres_r_protocol::replica::Phase;
+use postgres_r_protocol::statement::Wanted;
 
-use super::launcher::{activate, fill, free_entry, parse_origin_name};
-use super::request::{Request, Wanted};
+use super::entry::{activate, parse_origin_name};
 use crate::error::Error;
 use crate::guc;
+use crate::node::request::{Asked, Request};
+use crate::node::{self, Node, wake};
 use crate::pg::{catalog, log, process, worker, xact};
 use crate::session;
-use crate::shmem::{self, Phase, Shared};
 
 /// `database`: any, to be connected to.
 pub fn main(database: u64) {
-    let Some(shared) = shmem::get() else { return };
+    let Some(node) = node::get() else { return };
     let Some(place) = process::me() else { return };
-    if !shared.server.scout.claim(place) {
+    if !node.registry.scout.claim(place) {
         return;
     }
     process::on_exit(|| {
-        if let Some(shared) = shmem::get() {
-            shared.server.scout.set(None);
-            shared.server.launcher.wake();
+        if let Some(node) = node::get() {
+            node.registry.scout.set(None);
+            wake(&node.registry.launcher);
         }
     });
     session::become_housekeeping();
     worker::connect(pg_sys::Oid::from(database as u32));
-    if !shared.server.adopted.load(Ordering::SeqCst) && adopt_databases(shared) {
-        shared.server.adopted.store(true, Ordering::SeqCst);
-        shared.server.adopted_changed.broadcast();
-        shared.server.launcher.wake();
+    if !node.registry.adopted.load(Ordering::SeqCst) && adopt_databases(node) {
+        node.registry.adopted.store(true, Ordering::SeqCst);
+        node.registry.adopted_changed.broadcast();
+        wake(&node.registry.launcher);
     }
-    for (index, request) in shared.requests.iter().enumerate() {
-        if let Some((database, wanted, role)) = request.take() {
-            carry_out(shared, index, request, &database, &wanted, role);
-            shared.server.launcher.wake();
+    for (index, request) in node.requests.iter().enumerate() {
+        if let Some(asked) = request.take() {
+            carry_out(node, index, request, &asked);
+            wake(&node.registry.launcher);
         }
     }
 }
 
 /// Fills the table from what the catalogs say. Entries that are there already belong to running managers.
-fn adopt_databases(shared: &Shared) -> bool {
+fn adopt_databases(node: &Node) -> bool {
     let found = xact::transaction(|| {
         catalog::origins()
             .into_iter()
@@ -69,11 +72,11 @@ fn adopt_databases(shared: &Shared) -> bool {
             );
             continue;
         };
-        shared.table.exclusive(|| {
-            if shared.database(oid).is_some() {
+        node.table.exclusive(|| {
+            if node.database(oid).is_some() {
                 return;
             }
-            let Some(area) = free_entry(shared) else {
+            let Some(area) = node.free_entry() else {
                 log::warn(
                     format!("database \"{name}\" is not replicated: postgres_r.max_databases is too low"),
                     None,
@@ -81,23 +84,24 @@ fn adopt_databases(shared: &Shared) -> bool {
                 );
                 return;
             };
-            fill(area, oid, &name, &group);
+            area.fill(oid, &name, &group);
             activate(area, id);
         });
     }
     true
 }
 
-fn carry_out(shared: &Shared, index: usize, request: &Request, name: &str, wanted: &Wanted, role: pg_sys::Oid) {
-    let checked = xact::transaction(|| check(name, role));
+fn carry_out(node: &Node, index: usize, request: &Request, asked: &Asked) {
+    let name = asked.database.as_str();
+    let checked = xact::transaction(|| check(name, asked.role));
     let oid = match checked {
         Ok(Ok(oid)) => oid,
         Ok(Err(error)) => return request.answer(Err(error)),
         Err(error) => return request.answer(Err(error.into())),
     };
-    let result = shared.table.exclusive(|| match wanted {
-        Wanted::Start { group } => begin_start(shared, index, oid, name, group),
-        Wanted::Stop => begin_stop(shared, index, oid, name),
+    let result = node.table.exclusive(|| match &asked.wanted {
+        Wanted::Start { group } => begin_start(node, index, oid, name, group),
+        Wanted::Stop => begin_stop(node, index, oid, name),
     });
     if let Err(error) = result {
         request.answer(Err(error));
@@ -118,10 +122,10 @@ fn check(name: &str, role: pg_sys::Oid) -> Result<pg_sys::Oid, Error> {
 }
 
 /// Under the table's lock. The manager goes on from here.
-fn begin_start(shared: &Shared, index: usize, oid: pg_sys::Oid, name: &str, group: &str) -> Result<(), Error> {
-    if let Some(area) = shared.database(oid) {
-        let group = area.state.group.get();
-        let message = match area.state.phase() {
+fn begin_start(node: &Node, index: usize, oid: pg_sys::Oid, name: &str, group: &str) -> Result<(), Error> {
+    if let Some(area) = node.database(oid) {
+        let group = area.replica.group.get();
+        let message = match area.phase() {
             Phase::Starting => format!("replication of database \"{name}\" is being started"),
             Phase::Stopping => format!("replication of database \"{name}\" is being stopped"),
             _ => format!("database \"{name}\" is already replicated in group \"{group}\""),
@@ -133,7 +137,7 @@ fn begin_start(shared: &Shared, index: usize, oid: pg_sys::Oid, name: &str, grou
         return Err(Error::new(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE, "invalid name of a group")
             .hint("The name is the one in gcs's configuration."));
     }
-    let Some(area) = free_entry(shared) else {
+    let Some(area) = node.free_entry() else {
         return Err(Error::new(
             PgSqlErrorCode::ERRCODE_CONFIGURATION_LIMIT_EXCEEDED,
             "too many databases of this server are replicated",
@@ -141,26 +145,26 @@ fn begin_start(shared: &Shared, index: usize, oid: pg_sys::Oid, name: &str, grou
         .detail(format!("The limit is {}.", guc::max_databases()))
         .hint("Raise postgres_r.max_databases and restart the server."));
     };
-    fill(area, oid, name, group);
-    area.state.request.store(index as u32 + 1, Ordering::SeqCst);
-    area.state.set_phase(Phase::Starting);
+    area.fill(oid, name, group);
+    area.entry.request.store(index as u32 + 1, Ordering::SeqCst);
+    area.set_phase(Phase::Starting);
     Ok(())
 }
 
 /// Under the table's lock. The manager goes on from here.
-fn begin_stop(shared: &Shared, index: usize, oid: pg_sys::Oid, name: &str) -> Result<(), Error> {
-    let area = shared.database(oid).ok_or_else(|| {
+fn begin_stop(node: &Node, index: usize, oid: pg_sys::Oid, name: &str) -> Result<(), Error> {
+    let area = node.database(oid).ok_or_else(|| {
         Error::new(
             PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
             format!("database \"{name}\" is not replicated"),
         )
         .hint(format!("ALTER DATABASE {name} START REPLICATION IN GROUP ... starts it."))
     })?;
-    match area.state.phase() {
+    match area.phase() {
         Phase::Active | Phase::Failed => {
-            area.state.request.store(index as u32 + 1, Ordering::SeqCst);
-            area.state.set_phase(Phase::Stopping);
-            area.state.manager.wake();
+            area.entry.request.store(index as u32 + 1, Ordering::SeqCst);
+            area.set_phase(Phase::Stopping);
+            area.at().wake_manager();
             Ok(())
         }
         _ => Err(Error::new(

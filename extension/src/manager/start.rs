@@ -7,17 +7,18 @@
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use gcs_writeset::Position;
 use gcs_writeset::link::{FailureKind, Request};
 use pgrx::prelude::*;
+use postgres_r_protocol::manager::Link;
+use postgres_r_protocol::platform::Exclusion;
+use postgres_r_protocol::replica::Phase;
 
+use super::entry;
 use super::link::LinkError;
-use super::{Connection, Manager, launcher};
+use super::process::ManagerProcess;
 use crate::error::{self, Error};
 use crate::guc;
-use crate::pg::latch::{Interest, SOCKETS};
 use crate::pg::{catalog, interrupt, log, origin, process, query, xact};
-use crate::shmem::Phase;
 
 /// How long gcs may take to say who it is.
 const WELCOME_TIMEOUT: Duration = Duration::from_secs(5);
@@ -31,17 +32,17 @@ const QUORUM_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long what was queued may take to apply before the origin is dropped.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 
-impl Manager {
+impl ManagerProcess {
     pub(super) fn start(&mut self) -> Result<(), Error> {
-        let name = self.area.state.name.get();
-        let group = self.area.state.group.get();
+        let name = self.area.replica.name.get();
+        let group = self.area.replica.group.get();
         ready(&name)?;
-        self.area.reset(Position::ZERO);
+        self.reset();
         self.join(&name, &group)?;
-        let created = xact::transaction(|| origin::create(&launcher::origin_name(&group, self.area.state.oid())));
+        let created = xact::transaction(|| origin::create(&entry::origin_name(&group, self.area.oid())));
         let id = created.map_err(Error::from)?;
-        self.area.state.set_origin(id);
-        self.area.state.set_phase(Phase::Active);
+        self.area.set_origin(id);
+        self.area.set_phase(Phase::Active);
         log::log(format!("database \"{name}\" is replicated in group \"{group}\""), None, None);
         Ok(())
     }
@@ -51,17 +52,17 @@ impl Manager {
         let mut greeted = false;
         let mut quorum_seen = started;
         self.connect().map_err(|error| no_daemon(&error.to_string()))?;
-        while !matches!(self.connection, Connection::Up(_)) {
+        while self.link() != Link::Up {
             interrupt::forget_cancel();
             interrupt::check();
-            if self.area.state.phase() != Phase::Starting {
+            if self.area.phase() != Phase::Starting {
                 return Err(error::stopping());
             }
-            if let Err(failure) = self.serve_link() {
+            if let Err(failure) = self.serve_stream() {
                 return Err(self.explain(&failure, name, group));
             }
-            greeted |= matches!(self.connection, Connection::Attaching(_) | Connection::Up(_));
-            if self.area.state.quorum.load(Ordering::SeqCst) {
+            greeted |= matches!(self.link(), Link::Attaching | Link::Up);
+            if self.area.replica.quorum.load(Ordering::SeqCst) {
                 quorum_seen = Instant::now();
             }
             if !greeted && started.elapsed() >= WELCOME_TIMEOUT {
@@ -70,9 +71,7 @@ impl Manager {
             if quorum_seen.elapsed() >= QUORUM_TIMEOUT || started.elapsed() >= ORDER_TIMEOUT {
                 return Err(error::no_quorum());
             }
-            let wanted = if self.stalled { Interest::NOTHING } else { Interest::READABLE };
-            let [happened, _] = self.wait.wait([wanted, Interest::NOTHING], Some(Duration::from_millis(100)));
-            self.unread |= happened.readable;
+            self.sleep(Some(Duration::from_millis(100)));
         }
         Ok(())
     }
@@ -94,8 +93,8 @@ impl Manager {
 
     /// Returns when the database is no longer replicated, or is again.
     pub(super) fn stop(&mut self) {
-        let name = self.area.state.name.get();
-        let failed = !self.shared.table.shared(|| self.area.state.reason.get()).is_empty();
+        let name = self.area.replica.name.get();
+        let failed = !self.node.table.shared(|| self.area.replica.reason.get()).is_empty();
         match self.leave_group() {
             Ok(()) => {}
             // Nothing here is in the group's order any more; the group is told when somebody starts or removes it.
@@ -104,24 +103,22 @@ impl Manager {
             }
             Err(error) => {
                 self.drop_link();
-                self.area.state.set_phase(Phase::Active);
-                launcher::answer(self.shared, self.area, Err(error));
+                self.area.set_phase(Phase::Active);
+                entry::answer(self.node, self.area, Err(error));
                 return;
             }
         }
         if !failed {
             self.drain();
         }
-        let group = self.area.state.group.get();
-        let oid = self.area.state.oid();
-        self.area.state.set_phase(Phase::Off);
-        for worker in self.area.workers {
-            worker.place.wake();
-        }
-        let dropped = xact::transaction(|| origin::drop(&launcher::origin_name(&group, oid)));
+        let group = self.area.replica.group.get();
+        let oid = self.area.oid();
+        self.area.set_phase(Phase::Off);
+        self.wake_workers();
+        let dropped = xact::transaction(|| origin::drop(&entry::origin_name(&group, oid)));
         let answer = dropped.map_err(Error::from);
         log::log(format!("database \"{name}\" is no longer replicated"), None, None);
-        launcher::answer(self.shared, self.area, answer);
+        entry::answer(self.node, self.area, answer);
     }
 
     fn leave_group(&mut self) -> Result<(), Error> {
@@ -131,38 +128,35 @@ impl Manager {
             interrupt::forget_cancel();
             interrupt::check();
             self.connect_if_due();
-            if let Err(failure) = self.serve_link() {
+            if let Err(failure) = self.serve_stream() {
                 self.link_lost(&failure.to_string());
                 asked = false;
             }
-            if let (Connection::Up(link), false) = (&mut self.connection, asked) {
-                asked = link.send(&Request::Detach).is_ok();
+            if self.link() == Link::Up && !asked {
+                asked = self.send(&Request::Detach).is_ok();
+            }
+            if let Err(failure) = self.fetch() {
+                self.link_lost(&failure.to_string());
+                asked = false;
             }
             if started.elapsed() >= if asked { ORDER_TIMEOUT } else { QUORUM_TIMEOUT } {
-                return Err(if matches!(self.connection, Connection::Down { .. }) {
-                    no_daemon("it does not answer")
-                } else {
-                    error::no_quorum()
-                });
+                return Err(if self.link() == Link::Down { no_daemon("it does not answer") } else { error::no_quorum() });
             }
             self.keep_workers();
-            let readable = !matches!(self.connection, Connection::Down { .. }) && !self.stalled;
-            let wanted = if readable { Interest::READABLE } else { Interest::NOTHING };
-            let [happened, _] = self.wait.wait([wanted, Interest::NOTHING], Some(Duration::from_millis(100)));
-            self.unread |= happened.readable;
+            self.sleep(Some(Duration::from_millis(100)));
         }
         self.drop_link();
         Ok(())
     }
 
-    fn drain(&self) {
+    fn drain(&mut self) {
         let started = Instant::now();
         while self.area.gate.ahead() > 0 && started.elapsed() < DRAIN_TIMEOUT {
             interrupt::forget_cancel();
             interrupt::check();
             self.area.gate.want_room(true);
             if self.area.gate.ahead() > 0 {
-                self.wait.wait([Interest::NOTHING; SOCKETS], Some(Duration::from_millis(100)));
+                self.sleep(Some(Duration::from_millis(100)));
             }
         }
     }

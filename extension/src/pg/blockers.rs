@@ -1,8 +1,9 @@
 //! Whom this process waits for: the look-up behind pg_blocking_pids, for the process itself.
 
 use pgrx::pg_sys;
+use postgres_r_protocol::id::LocalXid;
 
-use super::process::{Holder, LocalXid, holder_by_pid, my_pid};
+use super::process::{Holder, holder_by_pid, my_pid};
 
 /// The transactions that hold the lock that this process waits for, or wait for it in front of this process. Empty when this
 /// process waits for no lock. To be called with no LWLock held.

@@ -1,8 +1,10 @@
 //! Time: when the current transaction started, and now.
 
-use std::time::Duration;
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
 
 use pgrx::pg_sys;
+use postgres_r_protocol::id::Moment;
 
 /// Makes now() and statement_timestamp() of the current transaction give `time`, in microseconds since 2000-01-01 UTC.
 pub fn pretend_started_at(time: i64) {
@@ -25,4 +27,10 @@ pub fn now() -> i64 {
 /// How long ago `then` was; zero if it lies ahead.
 pub fn since(then: i64) -> Duration {
     Duration::from_micros(now().saturating_sub(then).max(0) as u64)
+}
+
+/// Now, by a clock that only goes forward; of this process alone.
+pub fn moment() -> Moment {
+    static BEGINNING: OnceLock<Instant> = OnceLock::new();
+    Moment(BEGINNING.get_or_init(Instant::now).elapsed())
 }

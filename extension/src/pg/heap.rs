@@ -20,23 +20,23 @@ use super::table::Table;
 
 /// Where a row version is.
 #[derive(Clone, Copy, Debug)]
-pub struct Place(pg_sys::ItemPointerData);
+pub struct RowPlace(pg_sys::ItemPointerData);
 
-impl Place {
+impl RowPlace {
     fn parts(&self) -> (u16, u16, u16) {
         (self.0.ip_blkid.bi_hi, self.0.ip_blkid.bi_lo, self.0.ip_posid)
     }
 }
 
-impl PartialEq for Place {
-    fn eq(&self, other: &Place) -> bool {
+impl PartialEq for RowPlace {
+    fn eq(&self, other: &RowPlace) -> bool {
         self.parts() == other.parts()
     }
 }
 
-impl Eq for Place {}
+impl Eq for RowPlace {}
 
-impl std::hash::Hash for Place {
+impl std::hash::Hash for RowPlace {
     fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
         self.parts().hash(state);
     }
@@ -65,7 +65,7 @@ pub enum Patience {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Doubt {
     pub index: Oid,
-    pub place: Place,
+    pub place: RowPlace,
 }
 
 /// A column's value that could not be used.
@@ -200,7 +200,7 @@ impl Target {
         table: &Table,
         index: Oid,
         identity: Image<'_>,
-        avoid: impl Fn(Place) -> bool,
+        avoid: impl Fn(RowPlace) -> bool,
         scratch: &Context,
     ) -> Result<bool, BadColumn> {
         if self.lookup.is_none() {
@@ -224,7 +224,7 @@ impl Target {
                 if !pg_sys::index_getnext_slot(lookup.scan, pg_sys::ScanDirection::ForwardScanDirection, found) {
                     break;
                 }
-                if !avoid(Place((*found).tts_tid)) {
+                if !avoid(RowPlace((*found).tts_tid)) {
                     return Ok(true);
                 }
                 passed_over = Some(());
@@ -376,7 +376,7 @@ impl Target {
             pg_sys::ExecStoreHeapTuple(tuple, self.made, false);
             (*self.made).tts_tid = (*tuple).t_self;
             (*self.made).tts_tableOid = self.relation.oid();
-            let place = Place((*tuple).t_self);
+            let place = RowPlace((*tuple).t_self);
             let doubtful = scratch.with(|| {
                 pg_sys::ExecInsertIndexTuples(
                     self.info,
@@ -436,7 +436,7 @@ impl Target {
     }
 
     /// Brings a row version into `found`, if this transaction sees it alive.
-    unsafe fn fetch(&mut self, place: Place) -> bool {
+    unsafe fn fetch(&mut self, place: RowPlace) -> bool {
         // SAFETY: SnapshotSelf sees our own latest changes; the slot is of this relation.
         unsafe {
             let mut place = place.0;

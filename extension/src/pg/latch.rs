@@ -4,8 +4,8 @@ use std::os::fd::{AsRawFd, RawFd};
 use std::time::Duration;
 
 use pgrx::pg_sys;
+use postgres_r_protocol::id::ProcNo;
 
-use super::process::ProcNo;
 use super::socket::Socket;
 
 /// Sets the latch of the process in this place of the process array, if there is such a place. Raises nothing.

@@ -1,6 +1,7 @@
 //! Lightweight locks.
 
 use pgrx::pg_sys;
+use postgres_r_protocol::platform::Exclusion;
 
 /// An LWLock of this extension's tranche. Held only for the length of a closure; an ERROR in the closure releases it, with all others.
 #[derive(Clone, Copy)]
@@ -18,14 +19,6 @@ impl Lock {
         Lock { lock }
     }
 
-    pub fn exclusive<R>(&self, critical: impl FnOnce() -> R) -> R {
-        self.hold(pg_sys::LWLockMode::LW_EXCLUSIVE, critical)
-    }
-
-    pub fn shared<R>(&self, critical: impl FnOnce() -> R) -> R {
-        self.hold(pg_sys::LWLockMode::LW_SHARED, critical)
-    }
-
     fn hold<R>(&self, mode: pg_sys::LWLockMode::Type, critical: impl FnOnce() -> R) -> R {
         // SAFETY: a lock of our tranche, alive as long as the server.
         unsafe { pg_sys::LWLockAcquire(self.lock, mode) };
@@ -33,5 +26,15 @@ impl Lock {
         // SAFETY: acquired above and nobody else releases it.
         unsafe { pg_sys::LWLockRelease(self.lock) };
         result
+    }
+}
+
+impl Exclusion for Lock {
+    fn exclusive<R>(&self, critical: impl FnOnce() -> R) -> R {
+        self.hold(pg_sys::LWLockMode::LW_EXCLUSIVE, critical)
+    }
+
+    fn shared<R>(&self, critical: impl FnOnce() -> R) -> R {
+        self.hold(pg_sys::LWLockMode::LW_SHARED, critical)
     }
 }

@@ -5,24 +5,21 @@ use std::cell::RefCell;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
-pub use super::summons::{Summons, forget_summons, install_summons, was_ended, was_summoned};
+pub use super::summons::{forget_summons, install_summons, was_ended, was_summoned};
+use postgres_r_protocol::id::{LocalXid, ProcNo};
+use postgres_r_protocol::victim;
 
-/// A place in the process array; a process has one for life, and the next process gets it after.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ProcNo(pub u32);
-
-/// A process's own number of a transaction; never 0 inside of one, never used twice by one backend.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LocalXid(pub u32);
-
-/// A transaction of a process, as found under a lock.
+/// A transaction that holds a lock, as found under a lock, and its process.
 #[derive(Clone, Copy, Debug)]
 pub struct Holder {
-    pub process: ProcNo,
-    pub transaction: LocalXid,
+    pub transaction: victim::Holder,
     pub pid: i32,
-    /// Whether the transaction has an id, which it gets when it first writes.
-    pub writes: bool,
+}
+
+impl Holder {
+    fn new(process: ProcNo, transaction: LocalXid, writes: bool, pid: i32) -> Holder {
+        Holder { transaction: victim::Holder { process, transaction, writes }, pid }
+    }
 }
 
 /// How many places there will be, asked while shared memory is sized.
@@ -89,8 +86,7 @@ pub fn holder_of(xid: pg_sys::TransactionId) -> Option<Holder> {
         for i in 0..header.allProcCount {
             let process = &*header.allProcs.add(i as usize);
             if process.xid == top && process.pid != 0 {
-                found =
-                    Some(Holder { process: ProcNo(i), transaction: LocalXid(process.lxid), pid: process.pid, writes: true });
+                found = Some(Holder::new(ProcNo(i), LocalXid(process.lxid), true, process.pid));
                 break;
             }
         }
@@ -103,19 +99,17 @@ pub fn holder_of(xid: pg_sys::TransactionId) -> Option<Holder> {
 pub fn holder_by_pid(pid: i32, transaction: LocalXid) -> Option<Holder> {
     // SAFETY: BackendPidGetProc returns null or an entry in shared memory that stays allocated; fields are read once.
     let process = unsafe { pg_sys::BackendPidGetProc(pid).as_ref() }?;
-    (process.lxid == transaction.0 && transaction.0 != 0).then_some(Holder {
-        process: ProcNo(process.pgprocno as u32),
-        transaction,
-        pid,
-        writes: process.xid != pg_sys::InvalidTransactionId,
-    })
+    let writes = process.xid != pg_sys::InvalidTransactionId;
+    (process.lxid == transaction.0 && transaction.0 != 0)
+        .then(|| Holder::new(ProcNo(process.pgprocno as u32), transaction, writes, pid))
 }
 
 /// Whether that process is still in that transaction.
 pub fn still_in(holder: &Holder) -> bool {
+    let number = holder.transaction.transaction.0;
     // SAFETY: see `place`.
-    place(holder.process)
-        .is_some_and(|process| unsafe { (*process).lxid == holder.transaction.0 && (*process).pid == holder.pid })
+    place(holder.transaction.process)
+        .is_some_and(|process| unsafe { (*process).lxid == number && (*process).pid == holder.pid })
 }
 
 /// Signals the process: its handler (see [`super::summons`]) asks what is meant. A process without the handler ignores the signal.
@@ -128,7 +122,7 @@ pub fn summon(holder: &Holder) {
 /// PostgreSQL's own recovery conflict, for a process that does not hear a summons: a running statement gets an ERROR, an idle
 /// session a FATAL, both 40001. It may hit the transaction after the one that was meant.
 pub fn dislodge(holder: &Holder) {
-    if let Some(process) = place(holder.process) {
+    if let Some(process) = place(holder.transaction.process) {
         // SAFETY: the entry is in shared memory; SendProcSignal checks that the pid still has that backend id.
         unsafe {
             let backend = (*process).backendId;

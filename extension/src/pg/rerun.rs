@@ -16,6 +16,7 @@ use std::ffi::{c_char, c_int};
 use std::sync::OnceLock;
 
 use cee_scape::call_with_sigsetjmp;
+use gcs_writeset::Position;
 use pgrx::{PgSqlErrorCode, pg_sys};
 
 use super::summons;
@@ -25,20 +26,34 @@ use super::summons;
 pub struct Policy {
     /// Whether the transaction, in which nothing was written yet, may be run like this at all.
     pub wanted: fn() -> bool,
-    /// Called at the end of a try, when the statement and its deferred triggers have run. An ERROR undoes the try.
-    pub decide: fn(),
-    /// Whether the statement is to be tried again after this ERROR; returns when the next try makes sense. `tries` counts those made.
-    pub again: fn(tries: u32, Caught<'_>) -> bool,
+    /// Called at the end of a try, when the statement and its deferred triggers have run. A loss or an ERROR undoes the try.
+    pub decide: fn() -> Result<(), Loss>,
+    /// Whether the statement is to be tried again; returns when the next try makes sense. `tries` counts those made.
+    pub again: fn(tries: u32, Failed) -> bool,
+}
+
+/// The transaction of a try was decided on, and lost.
+pub struct Loss {
+    pub winner: Position,
+    /// Raises the error that the client is told if there is no further try.
+    pub raise: Box<dyn FnOnce()>,
+}
+
+/// What ended a try.
+#[derive(Clone, Copy)]
+pub enum Failed {
+    /// It lost to this position.
+    Lost(Position),
+    Raised(Caught),
 }
 
 /// An ERROR that ended a try.
 #[derive(Clone, Copy)]
-pub struct Caught<'a> {
-    pub code: c_int,
-    pub message: &'a [u8],
+pub struct Caught {
+    code: c_int,
 }
 
-impl Caught<'_> {
+impl Caught {
     pub fn is(&self, code: PgSqlErrorCode) -> bool {
         self.code == code as c_int
     }
@@ -198,16 +213,17 @@ unsafe fn run_until_decided(query: *mut pg_sys::QueryDesc, direction: pg_sys::Sc
     unsafe {
         let processed = loop {
             let mut processed = 0;
-            let error = attempt(query, direction, &raw mut processed);
-            if error.is_null() {
+            let mut end = End::Done;
+            attempt(query, direction, &raw mut processed, &raw mut end);
+            if let End::Done = end {
                 break processed;
             }
             tries += 1;
-            if !try_again(tries, error) {
+            if !try_again(tries, &raw const end) {
                 TRYING.set(false);
-                ReThrowError(error);
+                raise(end);
             }
-            FreeErrorData(error);
+            forget(end);
             let rows = (*pg_sys::ActivePortal).holdStore;
             if !rows.is_null() {
                 tuplestore_clear(rows);
@@ -220,26 +236,69 @@ unsafe fn run_until_decided(query: *mut pg_sys::QueryDesc, direction: pg_sys::Sc
     }
 }
 
-#[pgrx::pg_guard]
-unsafe extern "C-unwind" fn try_again(tries: u32, error: *mut pg_sys::ErrorData) -> bool {
-    // SAFETY: an error that was copied has a message.
-    let caught = unsafe {
-        let message = (*error).message;
-        let message = if message.is_null() { c"" } else { std::ffi::CStr::from_ptr(message) };
-        Caught { code: (*error).sqlerrcode, message: message.to_bytes() }
-    };
-    HOOK.get().is_some_and(|hook| (hook.policy.again)(tries, caught))
+/// How a try ended.
+enum End {
+    Done,
+    Lost(Loss),
+    /// By this ERROR, copied.
+    Raised(*mut pg_sys::ErrorData),
 }
 
-/// One try. Returns the ERROR that ended it, copied, after its subtransaction was rolled back; or null.
+/// # Safety
+/// `end` must be valid.
+#[pgrx::pg_guard]
+unsafe extern "C-unwind" fn try_again(tries: u32, end: *const End) -> bool {
+    // SAFETY: by contract; an ERROR that was copied is there until it is freed.
+    let failed = unsafe {
+        match &*end {
+            End::Done => return false,
+            End::Lost(loss) => Failed::Lost(loss.winner),
+            End::Raised(error) => Failed::Raised(Caught { code: (**error).sqlerrcode }),
+        }
+    };
+    HOOK.get().is_some_and(|hook| (hook.policy.again)(tries, failed))
+}
+
+/// Raises what ended the last try.
 ///
 /// # Safety
-/// As `run`. `processed` must be valid.
+/// As `run`.
+unsafe fn raise(end: End) -> ! {
+    match end {
+        End::Done => {}
+        End::Lost(loss) => raise_loss(Box::into_raw(Box::new(loss))),
+        // SAFETY: the copy of an ERROR.
+        End::Raised(error) => unsafe { ReThrowError(error) },
+    }
+    unreachable!("a try that failed has something to raise")
+}
+
+#[pgrx::pg_guard]
+extern "C-unwind" fn raise_loss(loss: *mut Loss) {
+    // SAFETY: made from a box by the only caller.
+    let loss = unsafe { Box::from_raw(loss) };
+    (loss.raise)();
+}
+
+/// # Safety
+/// As `run`.
+unsafe fn forget(end: End) {
+    if let End::Raised(error) = end {
+        // SAFETY: the copy of an ERROR.
+        unsafe { FreeErrorData(error) };
+    }
+}
+
+/// One try. What it did is undone unless it is done.
+///
+/// # Safety
+/// As `run`. `processed` and `end` must be valid.
 unsafe fn attempt(
     query: *mut pg_sys::QueryDesc,
     direction: pg_sys::ScanDirection::Type,
     processed: *mut u64,
-) -> *mut pg_sys::ErrorData {
+    end: *mut End,
+) {
     // SAFETY: PG_TRY and PG_CATCH around an internal subtransaction, in the order in which PL/pgSQL does it. No frame between
     // `sigsetjmp` and whatever raises has anything to drop but those of the guards, which catch what is theirs.
     unsafe {
@@ -251,25 +310,24 @@ unsafe fn attempt(
             pg_sys::PG_exception_stack = std::ptr::from_ref(here).cast_mut().cast();
             execute(query, direction, processed);
             if fits_the_send_buffer(query, *processed) {
-                decide();
+                decide(end);
             }
             0
         });
         pg_sys::PG_exception_stack = catchers;
         pg_sys::error_context_stack = callbacks;
-        let error = if raised == 0 {
-            ReleaseCurrentSubTransaction();
-            std::ptr::null_mut()
-        } else {
+        if raised != 0 {
             pg_sys::MemoryContextSwitchTo(context);
-            let error = CopyErrorData();
+            end.write(End::Raised(CopyErrorData()));
             FlushErrorState();
+        }
+        if matches!(*end, End::Done) {
+            ReleaseCurrentSubTransaction();
+        } else {
             RollbackAndReleaseCurrentSubTransaction();
-            error
-        };
+        }
         pg_sys::MemoryContextSwitchTo(context);
         pg_sys::CurrentResourceOwner = owner;
-        error
     }
 }
 
@@ -321,9 +379,14 @@ unsafe fn execute(query: *mut pg_sys::QueryDesc, direction: pg_sys::ScanDirectio
     }
 }
 
+/// # Safety
+/// `end` must be valid, and hold nothing to be dropped.
 #[pgrx::pg_guard]
-unsafe extern "C-unwind" fn decide() {
-    if let Some(hook) = HOOK.get() {
-        (hook.policy.decide)();
+unsafe extern "C-unwind" fn decide(end: *mut End) {
+    if let Some(hook) = HOOK.get()
+        && let Err(loss) = (hook.policy.decide)()
+    {
+        // SAFETY: by contract.
+        unsafe { end.write(End::Lost(loss)) };
     }
 }

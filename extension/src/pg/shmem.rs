@@ -6,10 +6,11 @@
 use std::cell::UnsafeCell;
 use std::mem::{align_of, size_of};
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicPtr, AtomicU8, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicPtr, Ordering};
 
 use pgrx::pg_sys;
 use pgrx::prelude::*;
+use postgres_r_protocol::platform::Ring;
 
 use super::lock::Lock;
 
@@ -142,19 +143,18 @@ unsafe impl Sync for ByteRing {}
 // SAFETY: as above.
 unsafe impl Send for ByteRing {}
 
-impl ByteRing {
-    pub fn size(&self) -> usize {
+impl Ring for ByteRing {
+    fn size(&self) -> usize {
         self.size
     }
 
-    pub fn write(&self, offset: usize, bytes: &[u8]) {
+    fn write(&self, offset: usize, bytes: &[u8]) {
         assert!(offset <= self.size && bytes.len() <= self.size - offset, "write outside of a ring");
         // SAFETY: inside the ring, checked above; the source is not in it.
         unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), self.base.add(offset), bytes.len()) };
     }
 
-    /// Appends `len` bytes from `offset` on to `out`.
-    pub fn read(&self, offset: usize, len: usize, out: &mut Vec<u8>) {
+    fn read(&self, offset: usize, len: usize, out: &mut Vec<u8>) {
         assert!(offset <= self.size && len <= self.size - offset, "read outside of a ring");
         out.reserve(len);
         // SAFETY: inside the ring, checked above; `out` has room for `len` more bytes, which are then initialised.
@@ -182,46 +182,6 @@ impl<T: Sync> Handle<T> {
     pub fn get(&self) -> Option<&'static T> {
         // SAFETY: null, or leaked by `set` and never freed.
         unsafe { self.pointer.load(Ordering::Acquire).as_ref() }
-    }
-}
-
-/// A short text. Writers hold the lock that guards the value it is part of; a reader without it may see a mixture, never
-/// memory that is not text.
-pub struct Text<const N: usize> {
-    len: AtomicU32,
-    bytes: [AtomicU8; N],
-}
-
-impl<const N: usize> Default for Text<N> {
-    fn default() -> Self {
-        Text { len: AtomicU32::new(0), bytes: [const { AtomicU8::new(0) }; N] }
-    }
-}
-
-impl<const N: usize> Text<N> {
-    /// Keeps as much of `text` as fits.
-    pub fn set(&self, text: &str) {
-        let mut len = text.len().min(N);
-        while !text.is_char_boundary(len) {
-            len -= 1;
-        }
-        for (to, from) in self.bytes.iter().zip(&text.as_bytes()[..len]) {
-            to.store(*from, Ordering::Relaxed);
-        }
-        self.len.store(len as u32, Ordering::Release);
-    }
-
-    pub fn get(&self) -> String {
-        let len = (self.len.load(Ordering::Acquire) as usize).min(N);
-        let bytes: Vec<u8> = self.bytes[..len].iter().map(|b| b.load(Ordering::Relaxed)).collect();
-        String::from_utf8_lossy(&bytes).into_owned()
-    }
-
-    /// Without allocating.
-    pub fn is(&self, text: &str) -> bool {
-        let len = self.len.load(Ordering::Acquire) as usize;
-        len == text.len()
-            && self.bytes[..len.min(N)].iter().zip(text.as_bytes()).all(|(a, b)| a.load(Ordering::Relaxed) == *b)
     }
 }
 

@@ -116,7 +116,29 @@ pub(super) unsafe fn classify(node: *mut pg_sys::Node) -> Class {
                 _ => Class::Local,
             },
             Tag::T_VariableSetStmt if imports_snapshot(&*node.cast()) => Class::ImportSnapshot,
-            Tag::T_VariableSetStmt
+            tag if is_local(tag) => Class::Local,
+            // Which index a table is clustered on is the group's, the order of rows in the file is not.
+            Tag::T_ClusterStmt if (*node.cast::<pg_sys::ClusterStmt>()).indexname.is_null() => Class::Local,
+            Tag::T_ClusterStmt => refuse("Use ALTER TABLE ... CLUSTER ON, then CLUSTER without USING."),
+            Tag::T_LockStmt => lock(&*node.cast()),
+            Tag::T_CopyStmt => copy(&*node.cast()),
+            Tag::T_ExplainStmt => explain(&*node.cast()),
+            Tag::T_CreateTableAsStmt => create_table_as(&*node.cast()),
+            Tag::T_RefreshMatViewStmt => refuse(NOT_YET),
+            // An option that PostgreSQL does not know: its own error is the right one, and STOP REPLICATION is taken from there.
+            Tag::T_AlterDatabaseStmt if !only_known_options(&*node.cast()) => Class::Local,
+            tag if is_of_shared_object(tag) => refuse(SHARED_OBJECT),
+            Tag::T_CreateExtensionStmt | Tag::T_AlterExtensionStmt | Tag::T_AlterExtensionContentsStmt => refuse(EXTENSIONS),
+            _ => classify_definition(node).unwrap_or_else(refuse),
+        }
+    }
+}
+
+/// What a session does to itself, and upkeep that each node does for itself.
+fn is_local(tag: Tag) -> bool {
+    matches!(
+        tag,
+        Tag::T_VariableSetStmt
             | Tag::T_VariableShowStmt
             | Tag::T_DiscardStmt
             | Tag::T_PrepareStmt
@@ -135,29 +157,49 @@ pub(super) unsafe fn classify(node: *mut pg_sys::Node) -> Class {
             | Tag::T_CallStmt
             | Tag::T_VacuumStmt
             | Tag::T_ReindexStmt
-            | Tag::T_AlterSystemStmt => Class::Local,
-            // Which index a table is clustered on is the group's, the order of rows in the file is not.
-            Tag::T_ClusterStmt if (*node.cast::<pg_sys::ClusterStmt>()).indexname.is_null() => Class::Local,
-            Tag::T_ClusterStmt => refuse("Use ALTER TABLE ... CLUSTER ON, then CLUSTER without USING."),
-            Tag::T_LockStmt => lock(&*node.cast()),
-            Tag::T_CopyStmt => copy(&*node.cast()),
-            Tag::T_ExplainStmt => explain(&*node.cast()),
-            Tag::T_CreateTableAsStmt => create_table_as(&*node.cast()),
-            Tag::T_RefreshMatViewStmt => refuse(NOT_YET),
+            | Tag::T_AlterSystemStmt
+    )
+}
 
+/// What belongs to the whole server, not to one database.
+fn is_of_shared_object(tag: Tag) -> bool {
+    matches!(
+        tag,
+        Tag::T_CreateRoleStmt
+            | Tag::T_AlterRoleStmt
+            | Tag::T_AlterRoleSetStmt
+            | Tag::T_DropRoleStmt
+            | Tag::T_GrantRoleStmt
+            | Tag::T_CreatedbStmt
+            | Tag::T_AlterDatabaseStmt
+            | Tag::T_AlterDatabaseSetStmt
+            | Tag::T_AlterDatabaseRefreshCollStmt
+            | Tag::T_DropdbStmt
+            | Tag::T_CreateTableSpaceStmt
+            | Tag::T_AlterTableSpaceOptionsStmt
+            | Tag::T_DropTableSpaceStmt
+    )
+}
+
+/// DDL: ordered, or refused with this hint.
+///
+/// # Safety
+/// As [`classify`].
+unsafe fn classify_definition(node: *mut pg_sys::Node) -> Result<Class, &'static str> {
+    // SAFETY: each tag says what the node is.
+    unsafe {
+        Ok(match (*node).type_ {
             Tag::T_CreateStmt => create_table(&*node.cast()),
             Tag::T_AlterTableStmt => alter_table(&*node.cast()),
             Tag::T_IndexStmt => create_index(&*node.cast()),
-            Tag::T_DropStmt => drop(&*node.cast()).unwrap_or_else(refuse),
+            Tag::T_DropStmt => drop(&*node.cast())?,
             Tag::T_TruncateStmt => truncate(&*node.cast()),
-            Tag::T_RenameStmt => rename(&*node.cast()).unwrap_or_else(refuse),
-            Tag::T_AlterOwnerStmt => {
-                by_object_type((*node.cast::<pg_sys::AlterOwnerStmt>()).objectType).unwrap_or_else(refuse)
-            }
-            Tag::T_AlterObjectSchemaStmt => alter_schema(&*node.cast()).unwrap_or_else(refuse),
-            Tag::T_CommentStmt => by_object_type((*node.cast::<pg_sys::CommentStmt>()).objtype).unwrap_or_else(refuse),
-            Tag::T_GrantStmt => grant(&*node.cast()).unwrap_or_else(refuse),
-            Tag::T_DefineStmt => define(&*node.cast()).unwrap_or_else(|| refuse(NOT_YET)),
+            Tag::T_RenameStmt => rename(&*node.cast())?,
+            Tag::T_AlterOwnerStmt => by_object_type((*node.cast::<pg_sys::AlterOwnerStmt>()).objectType)?,
+            Tag::T_AlterObjectSchemaStmt => alter_schema(&*node.cast())?,
+            Tag::T_CommentStmt => by_object_type((*node.cast::<pg_sys::CommentStmt>()).objtype)?,
+            Tag::T_GrantStmt => grant(&*node.cast())?,
+            Tag::T_DefineStmt => define(&*node.cast()).ok_or(NOT_YET)?,
             Tag::T_ViewStmt => persistent((*node.cast::<pg_sys::ViewStmt>()).view, Ordered::default()),
             Tag::T_CreateSeqStmt => {
                 let new = Ordered { needs_relation: true, ..Ordered::default() };
@@ -186,25 +228,8 @@ pub(super) unsafe fn classify(node: *mut pg_sys::Node) -> Class {
             Tag::T_AlterEnumStmt | Tag::T_AlterDomainStmt => {
                 Class::Ordered(Ordered { changes_types: true, ..Ordered::default() })
             }
-
-            // An option that PostgreSQL does not know: its own error is the right one, and STOP REPLICATION is taken from there.
-            Tag::T_AlterDatabaseStmt if !only_known_options(&*node.cast()) => Class::Local,
-            Tag::T_CreateRoleStmt
-            | Tag::T_AlterRoleStmt
-            | Tag::T_AlterRoleSetStmt
-            | Tag::T_DropRoleStmt
-            | Tag::T_GrantRoleStmt
-            | Tag::T_CreatedbStmt
-            | Tag::T_AlterDatabaseStmt
-            | Tag::T_AlterDatabaseSetStmt
-            | Tag::T_AlterDatabaseRefreshCollStmt
-            | Tag::T_DropdbStmt
-            | Tag::T_CreateTableSpaceStmt
-            | Tag::T_AlterTableSpaceOptionsStmt
-            | Tag::T_DropTableSpaceStmt => refuse(SHARED_OBJECT),
-            Tag::T_CreateExtensionStmt | Tag::T_AlterExtensionStmt | Tag::T_AlterExtensionContentsStmt => refuse(EXTENSIONS),
-            _ => refuse(NOT_YET),
-        }
+            _ => return Err(NOT_YET),
+        })
     }
 }
 

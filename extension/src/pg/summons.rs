@@ -17,17 +17,7 @@
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicPtr, Ordering};
 
 use pgrx::pg_sys;
-
-/// What a summoned process is to do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Summons {
-    /// It was not meant.
-    Nothing,
-    /// Cancel the statement that it runs. An idle session learns at its next statement.
-    Cancel,
-    /// If it is idle, end the session; else cancel what it runs.
-    End,
-}
+use postgres_r_protocol::victim::Summons;
 
 static HEARING: AtomicPtr<()> = AtomicPtr::new(std::ptr::null_mut());
 static SUMMONED: AtomicBool = AtomicBool::new(false);

@@ -15,6 +15,16 @@ pub enum Kind {
     Remote,
 }
 
+/// The number that a remote backend is registered with: which database, which worker of it.
+pub fn remote_number(database: usize, index: usize) -> u64 {
+    (database as u64) << 32 | index as u64
+}
+
+/// The database and the worker of such a number.
+pub fn remote_of_number(number: u64) -> (usize, usize) {
+    ((number >> 32) as usize, (number & 0xffff_ffff) as usize)
+}
+
 /// The main functions, given by `_PG_init`, so that this module need not know them.
 pub struct Mains {
     pub launcher: fn(u64),

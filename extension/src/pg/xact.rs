@@ -6,6 +6,7 @@ use std::sync::OnceLock;
 use pgrx::pg_sys;
 use pgrx::pg_sys::panic::CaughtError;
 use pgrx::prelude::*;
+use postgres_r_protocol::id::Lsn;
 
 use super::timer;
 
@@ -163,10 +164,6 @@ pub fn restore(setting: SynchronousCommit) {
     // SAFETY: as above.
     unsafe { pg_sys::synchronous_commit = setting.0 };
 }
-
-/// A place in the write-ahead log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Lsn(pub u64);
 
 /// Where the commit record of this process's last transaction ends.
 pub fn last_commit_lsn() -> Lsn {

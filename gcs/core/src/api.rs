@@ -26,6 +26,8 @@ use gcs_writeset::link::{GroupStatus, RefusalReason, Verdict};
 use gcs_writeset::{DatabaseId, Incarnation, NodeId, Position, Sequence, SlotId, Tag, Token, TokenOutcome};
 use raft::eraftpb;
 
+use crate::command::Encoded;
+
 /// Logical time: how often the driver's clock has ticked. One tick is 100 ms in the daemon.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Tick(pub u64);
@@ -97,9 +99,9 @@ pub enum Input {
 pub enum PeerMessage {
     /// Validated by the core before raft sees it: sender, kind (no propose, hup, beat or conf change), term, indexes.
     Raft(Box<eraftpb::Message>),
-    /// Commands for the leader to propose; each an encoded command. Dropped by whoever does not lead: the sender keeps
+    /// Commands for the leader to propose. Dropped by whoever does not lead: the sender keeps
     /// them and sends again.
-    Forward(Vec<Bytes>),
+    Forward(Vec<Encoded>),
 }
 
 #[derive(Clone, Debug)]

@@ -14,6 +14,7 @@
 //! below the horizon can neither conflict (bases are at or above it) nor be waited for (dependencies start there). That is why
 //! forgetting may be lazy and a checkpoint may leave out what lies below.
 
+mod rules;
 mod table;
 
 use std::collections::VecDeque;
@@ -25,16 +26,7 @@ use gcs_writeset::{Key, Mode, NodeId, Position};
 use crate::bounds::{PURGE_KEYS_MIN, WINDOW_KEYS_MAX, WINDOW_POSITIONS_MAX};
 use table::{Holders, Table};
 
-/// Deliberate mistakes, for a simulator to show that it would find them. Only a test can plant one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PlantedBug {
-    /// A holder ordered just after the base is overlooked.
-    BaseOffByOne,
-    /// Exclusive keys are not held against earlier shared ones.
-    SharedForgotten,
-    /// Everything may start at once.
-    NoDependencies,
-}
+pub use rules::{Exact, Planted, PlantedBug, Rules};
 
 /// How far the window reaches; see [`crate::bounds`].
 #[derive(Clone, Copy, Debug)]
@@ -72,7 +64,6 @@ struct Record {
 #[derive(Debug)]
 pub struct Certifier {
     bounds: WindowBounds,
-    bug: Option<PlantedBug>,
     horizon: Position,
     /// Keys of all records at or below the horizon, ever.
     keys_through_horizon: u64,
@@ -89,7 +80,6 @@ impl Certifier {
     pub fn new(bounds: WindowBounds) -> Certifier {
         Certifier {
             bounds,
-            bug: None,
             horizon: Position::ZERO,
             keys_through_horizon: 0,
             above: 0,
@@ -108,10 +98,6 @@ impl Certifier {
             certifier.remember(holder.position, holder.node, holder.exclusive.iter(), holder.shared.iter());
         }
         certifier
-    }
-
-    pub fn plant(&mut self, bug: PlantedBug) {
-        self.bug = Some(bug);
     }
 
     pub fn horizon(&self) -> Position {
@@ -145,7 +131,12 @@ impl Certifier {
 
     /// The verdict on the writeset that was given `position`; remembers it if certified. Positions come in order.
     pub fn certify(&mut self, position: Position, node: NodeId, envelope: &Envelope) -> Verdict {
-        let verdict = self.judge(position, envelope);
+        self.certify_by(Exact, position, node, envelope)
+    }
+
+    /// The same by these rules.
+    pub fn certify_by(&mut self, rules: impl Rules, position: Position, node: NodeId, envelope: &Envelope) -> Verdict {
+        let verdict = self.judge(rules, position, envelope);
         if let Verdict::Certified { .. } = verdict {
             let exclusive = envelope.groups.iter().flat_map(|group| &group.exclusive);
             let shared = envelope.groups.iter().flat_map(|group| &group.shared);
@@ -156,7 +147,7 @@ impl Certifier {
         verdict
     }
 
-    fn judge(&self, position: Position, envelope: &Envelope) -> Verdict {
+    fn judge(&self, rules: impl Rules, position: Position, envelope: &Envelope) -> Verdict {
         for group in envelope.groups.iter().filter(|group| !group.is_empty()) {
             if group.base >= position {
                 return Verdict::Aborted(AbortCause::Malformed);
@@ -167,8 +158,8 @@ impl Certifier {
         }
         let mut depends_on = self.horizon;
         for (key_index, (key, mode, base)) in envelope.keys().enumerate() {
-            let Some(last) = self.last_conflicting(key, mode) else { continue };
-            if last > self.effective(base) {
+            let Some(last) = self.last_conflicting(rules, key, mode) else { continue };
+            if last > rules.base(base) {
                 let winner_node = self.node_at(last);
                 let key_index = key_index as u32;
                 return Verdict::Aborted(AbortCause::Conflict { winner: last, winner_node, key_index });
@@ -177,26 +168,18 @@ impl Certifier {
                 depends_on = depends_on.max(last);
             }
         }
-        Verdict::Certified { depends_on: self.effective_dependency(depends_on) }
+        Verdict::Certified { depends_on: rules.depends_on(depends_on) }
     }
 
     /// The last holder of `key` whose mode does not go with `mode`.
-    fn last_conflicting(&self, key: Key, mode: Mode) -> Option<Position> {
-        let holders = self.table.get(key)?;
-        match mode {
-            Mode::Exclusive if self.bug == Some(PlantedBug::SharedForgotten) => Some(holders.exclusive),
-            Mode::Exclusive | Mode::Checked => Some(holders.exclusive.max(holders.shared)),
-            Mode::Shared => Some(holders.exclusive),
-        }
-        .filter(|&last| last > self.horizon)
-    }
-
-    fn effective(&self, base: Position) -> Position {
-        if self.bug == Some(PlantedBug::BaseOffByOne) { base.next() } else { base }
-    }
-
-    fn effective_dependency(&self, depends_on: Position) -> Position {
-        if self.bug == Some(PlantedBug::NoDependencies) { Position::ZERO } else { depends_on }
+    fn last_conflicting(&self, rules: impl Rules, key: Key, mode: Mode) -> Option<Position> {
+        let Holders { exclusive, shared } = self.table.get(key)?;
+        let last = match mode {
+            Mode::Exclusive => rules.last_against_exclusive(exclusive, shared),
+            Mode::Checked => exclusive.max(shared),
+            Mode::Shared => exclusive,
+        };
+        Some(last).filter(|&last| last > self.horizon)
     }
 
     /// Which node's writeset was certified at `position`, which lies above the horizon.

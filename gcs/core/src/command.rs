@@ -13,7 +13,11 @@
 //! ```
 //!
 //! An entry holds everything that waited when it was proposed, so that a busy group pays for one append and one flush where an
-//! idle one does. Writesets are never copied out of an entry: decoding hands out slices of it.
+//! idle one does.
+//!
+//! *Copies.* Encoding a command makes only its head; the writeset or chunk behind it stays where the socket was read into
+//! ([`Encoded`]), and is copied once, into the entry or into the frame that forwards it. Nothing is copied out of an entry either:
+//! decoding hands out slices of it.
 //!
 //! *Generation*: attaches and detaches of one node have no natural order (incarnations are drawn at random), yet a copy of an
 //! old attach, still on its way when its daemon died, must not undo a newer one. So each says which one it follows: it counts
@@ -22,7 +26,7 @@
 use bytes::Bytes;
 use gcs_writeset::bounds::NAME_BYTES_MAX;
 use gcs_writeset::wire::{Put, Reader, WireError};
-use gcs_writeset::{DatabaseId, Incarnation, NodeId, Position, Sequence, SlotId, Tag, Token};
+use gcs_writeset::{DatabaseId, Incarnation, NodeId, Position, Tag, Token};
 
 use crate::bounds::{COMMAND_BYTES_MAX, ENTRY_COMMANDS_MAX};
 
@@ -78,8 +82,10 @@ impl Command {
         }
     }
 
-    pub fn encode(&self) -> Bytes {
-        let mut out = Vec::with_capacity(64);
+    /// Makes the head; what the command carries is shared with it.
+    pub fn encode(&self) -> Encoded {
+        let mut out = Vec::with_capacity(HEAD_BYTES);
+        let mut payload = Bytes::new();
         match self {
             Command::Attach { node, incarnation, generation, database } => {
                 out.put_u8(ATTACH);
@@ -95,21 +101,19 @@ impl Command {
                 out.put_u32(database.0);
             }
             Command::Submit { tag, writeset } => {
-                out.reserve(writeset.len());
                 out.put_u8(SUBMIT);
-                put_tag(&mut out, *tag);
-                out.extend_from_slice(writeset);
+                tag.put(&mut out);
+                payload = writeset.clone();
             }
             Command::Chunk { tag, index, bytes } => {
-                out.reserve(bytes.len());
                 out.put_u8(CHUNK);
-                put_tag(&mut out, *tag);
+                tag.put(&mut out);
                 out.put_u32(*index);
-                out.extend_from_slice(bytes);
+                payload = bytes.clone();
             }
             Command::Abandon { tag } => {
                 out.put_u8(ABANDON);
-                put_tag(&mut out, *tag);
+                tag.put(&mut out);
             }
             Command::Progress { node, incarnation, database, report } => {
                 out.put_u8(PROGRESS);
@@ -122,13 +126,13 @@ impl Command {
             }
             Command::Ask { tag, token, fence_after } => {
                 out.put_u8(ASK);
-                put_tag(&mut out, *tag);
+                tag.put(&mut out);
                 out.extend_from_slice(&token.0);
                 out.put_u8(u8::from(fence_after.is_some()));
                 out.put_u64(fence_after.unwrap_or_default().0);
             }
         }
-        Bytes::from(out)
+        Encoded { head: Bytes::from(out), payload }
     }
 
     /// Writesets and chunks share the memory of `bytes`.
@@ -141,6 +145,53 @@ impl Command {
             Read::Chunk { tag, index, bytes: chunk } => Command::Chunk { tag, index, bytes: bytes.slice_ref(chunk) },
             Read::Small(command) => command,
         })
+    }
+}
+
+/// Room for the head of any command but an attach, whose name may be longer.
+const HEAD_BYTES: usize = 64;
+
+/// An encoded command on its way into an entry or a frame, in two parts that belong behind each other.
+///
+/// A command of this node's PostgreSQL keeps the memory that its session read it into for as long as it waits to be ordered. That is
+/// bounded as the sessions are: a backend has one submission outstanding, in a buffer that its session would hold anyway, and chunks
+/// come in buffers of their size.
+#[derive(Clone, Debug, Default)]
+pub struct Encoded {
+    /// Everything in front of the writeset or chunk. Empty if the command came from a peer and is whole already.
+    head: Bytes,
+    payload: Bytes,
+}
+
+impl Encoded {
+    /// A command as a peer forwarded it. Nobody has looked at it yet.
+    pub fn whole(bytes: Bytes) -> Encoded {
+        Encoded { head: Bytes::new(), payload: bytes }
+    }
+
+    /// How many bytes it is.
+    pub fn length(&self) -> usize {
+        self.head.len() + self.payload.len()
+    }
+
+    /// Appends the bytes.
+    pub fn put(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.head);
+        out.extend_from_slice(&self.payload);
+    }
+
+    /// The member whose command this is; an error if it is none. A head is a command by itself, of an empty writeset or chunk.
+    pub fn node(&self) -> Result<NodeId, WireError> {
+        let front = if self.head.is_empty() { &self.payload } else { &self.head };
+        Ok(Command::decode(front)?.node())
+    }
+}
+
+impl PartialEq for Encoded {
+    /// By bytes, wherever they are divided.
+    fn eq(&self, other: &Encoded) -> bool {
+        let bytes = |encoded: &Encoded| encoded.head.iter().chain(&encoded.payload).copied().collect::<Vec<u8>>();
+        bytes(self) == bytes(other)
     }
 }
 
@@ -166,11 +217,11 @@ fn read(bytes: &[u8]) -> Result<Read<'_>, WireError> {
             generation: Generation(reader.u64()?),
             database: DatabaseId(reader.u32()?),
         }),
-        SUBMIT => return Ok(Read::Submit { tag: read_tag(&mut reader)?, writeset: reader.rest() }),
+        SUBMIT => return Ok(Read::Submit { tag: Tag::read(&mut reader)?, writeset: reader.rest() }),
         CHUNK => {
-            return Ok(Read::Chunk { tag: read_tag(&mut reader)?, index: reader.u32()?, bytes: reader.rest() });
+            return Ok(Read::Chunk { tag: Tag::read(&mut reader)?, index: reader.u32()?, bytes: reader.rest() });
         }
-        ABANDON => Read::Small(Command::Abandon { tag: read_tag(&mut reader)? }),
+        ABANDON => Read::Small(Command::Abandon { tag: Tag::read(&mut reader)? }),
         PROGRESS => Read::Small(Command::Progress {
             node: NodeId(reader.u64()?),
             incarnation: Incarnation(reader.u64()?),
@@ -189,7 +240,7 @@ fn read(bytes: &[u8]) -> Result<Read<'_>, WireError> {
 }
 
 fn read_ask(reader: &mut Reader<'_>) -> Result<Command, WireError> {
-    let tag = read_tag(reader)?;
+    let tag = Tag::read(reader)?;
     let token = Token(reader.array()?);
     let fences = match reader.u8()? {
         0 => false,
@@ -201,14 +252,14 @@ fn read_ask(reader: &mut Reader<'_>) -> Result<Command, WireError> {
 }
 
 /// One log entry of these encoded commands, of which there is at least one.
-pub fn encode_entry(commands: &[Bytes]) -> Vec<u8> {
+pub fn encode_entry(commands: &[Encoded]) -> Vec<u8> {
     debug_assert!(!commands.is_empty() && commands.len() <= ENTRY_COMMANDS_MAX);
-    let mut out = Vec::with_capacity(ENTRY_HEADER_BYTES + commands.iter().map(|c| 4 + c.len()).sum::<usize>());
+    let mut out = Vec::with_capacity(ENTRY_HEADER_BYTES + commands.iter().map(|c| 4 + c.length()).sum::<usize>());
     out.put_u8(ENTRY_VERSION);
     out.put_u32(commands.len() as u32);
     for command in commands {
-        out.put_u32(command.len() as u32);
-        out.extend_from_slice(command);
+        out.put_u32(command.length() as u32);
+        command.put(&mut out);
     }
     out
 }
@@ -276,27 +327,10 @@ fn for_each_command<'a>(data: &'a [u8], mut visit: impl FnMut(&'a [u8]) -> Resul
     reader.finish("entry")
 }
 
-fn put_tag(out: &mut Vec<u8>, tag: Tag) {
-    out.put_u32(tag.database.0);
-    out.put_u64(tag.node.0);
-    out.put_u64(tag.incarnation.0);
-    out.put_u32(tag.slot.0);
-    out.put_u64(tag.sequence.0);
-}
-
-fn read_tag(reader: &mut Reader<'_>) -> Result<Tag, WireError> {
-    Ok(Tag {
-        database: DatabaseId(reader.u32()?),
-        node: NodeId(reader.u64()?),
-        incarnation: Incarnation(reader.u64()?),
-        slot: SlotId(reader.u32()?),
-        sequence: Sequence(reader.u64()?),
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use gcs_writeset::{Sequence, SlotId};
     use proptest::prelude::*;
 
     fn tag() -> impl Strategy<Value = Tag> {
@@ -350,7 +384,7 @@ mod tests {
     proptest! {
         #[test]
         fn an_entry_gives_back_its_commands(commands in prop::collection::vec(command(), 1..8)) {
-            let encoded: Vec<Bytes> = commands.iter().map(Command::encode).collect();
+            let encoded: Vec<Encoded> = commands.iter().map(Command::encode).collect();
             let data = Bytes::from(encode_entry(&encoded));
             prop_assert_eq!(decode_entry(&data), Ok(commands.clone()));
             for (ordinal, command) in commands.iter().enumerate() {
@@ -361,8 +395,20 @@ mod tests {
         }
 
         #[test]
+        fn a_command_in_two_parts_is_the_same_as_one_that_came_whole(command in command()) {
+            let encoded = command.encode();
+            let mut bytes = Vec::new();
+            encoded.put(&mut bytes);
+            prop_assert_eq!(encoded.length(), bytes.len());
+            let whole = Encoded::whole(Bytes::from(bytes));
+            prop_assert_eq!(encoded.node(), Ok(command.node()));
+            prop_assert_eq!(whole.node(), Ok(command.node()));
+            prop_assert_eq!(whole, encoded);
+        }
+
+        #[test]
         fn a_shortened_entry_is_refused(commands in prop::collection::vec(command(), 1..4), cut in any::<prop::sample::Index>()) {
-            let encoded: Vec<Bytes> = commands.iter().map(Command::encode).collect();
+            let encoded: Vec<Encoded> = commands.iter().map(Command::encode).collect();
             let data = encode_entry(&encoded);
             let data = Bytes::copy_from_slice(&data[..1 + cut.index(data.len() - 1)]);
             prop_assert!(decode_entry(&data).is_err());

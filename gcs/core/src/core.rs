@@ -18,9 +18,9 @@ use raft::{Ready, Storage};
 
 use crate::api::*;
 use crate::bounds::*;
-use crate::certify::{PlantedBug, WindowBounds};
+use crate::certify::{Exact, Planted, PlantedBug, Rules, WindowBounds};
 use crate::checkpoint;
-use crate::command::{self, Command};
+use crate::command::{self, Encoded};
 use crate::error::CoreError;
 use crate::flow::{Flow, Ticket};
 use crate::order::Order;
@@ -70,9 +70,11 @@ impl Default for Limits {
     }
 }
 
-pub struct Core<L: Storage> {
+/// `L` reads the log; `R` are the rules of certification, exact but in a simulator.
+pub struct Core<L: Storage, R: Rules = Exact> {
     config: CoreConfig,
     limits: Limits,
+    rules: R,
     order: Order<L>,
     state: State,
     flow: Flow,
@@ -101,6 +103,8 @@ struct StatusNote {
 }
 
 impl<L: Storage> Core<L> {
+    /// A core with exact rules and the usual limits.
+    ///
     /// `recovered` is what the log store found; `log` reads what was made durable (the driver writes to it between steps).
     ///
     /// The driver's [`raft::Storage`] keeps entries, a hard state and checkpoints. Its `initial_state` is not asked, and the
@@ -110,9 +114,19 @@ impl<L: Storage> Core<L> {
     pub fn new(config: CoreConfig, log: L, recovered: Recovered) -> Result<Core<L>, CoreError> {
         Core::with_limits(config, log, recovered, Limits::default())
     }
+}
 
-    /// The same with smaller limits, for tests to meet them.
-    pub fn with_limits(config: CoreConfig, log: L, recovered: Recovered, limits: Limits) -> Result<Core<L>, CoreError> {
+impl<L: Storage> Core<L, Planted> {
+    /// For tests of tests only: certifies wrongly from now on.
+    #[doc(hidden)]
+    pub fn plant(&mut self, bug: PlantedBug) {
+        self.rules = Planted(Some(bug));
+    }
+}
+
+impl<L: Storage, R: Rules + Default> Core<L, R> {
+    /// Like [`Core::new`], with smaller limits, for tests to meet them.
+    pub fn with_limits(config: CoreConfig, log: L, recovered: Recovered, limits: Limits) -> Result<Core<L, R>, CoreError> {
         let bounds = limits.window;
         check_config(&config)?;
         let state = match &recovered.checkpoint {
@@ -128,6 +142,7 @@ impl<L: Storage> Core<L> {
             quorum: Quorum::new(others),
             config,
             limits,
+            rules: R::default(),
             order,
             state,
             stage: Stage::Free,
@@ -142,13 +157,9 @@ impl<L: Storage> Core<L> {
             waiting: VecDeque::new(),
         })
     }
+}
 
-    /// For tests of tests only: certifies wrongly from now on.
-    #[doc(hidden)]
-    pub fn plant(&mut self, bug: PlantedBug) {
-        self.state.plant(bug);
-    }
-
+impl<L: Storage, R: Rules> Core<L, R> {
     /// Feeds inputs in order and returns everything to be done. An error is a broken invariant or a storage failure: the
     /// process must end. Bad input from peers or PostgreSQL is never an error here: it is dropped or refused.
     ///
@@ -194,7 +205,7 @@ impl<L: Storage> Core<L> {
         status::status(&self.config, &self.order, &self.quorum, &self.state, self.has_quorum, database)
     }
 
-    fn take(&mut self, now: Tick, input: Input, forwarded: &mut Vec<Bytes>, effects: &mut Effects) {
+    fn take(&mut self, now: Tick, input: Input, forwarded: &mut Vec<Encoded>, effects: &mut Effects) {
         match input {
             Input::Tick => {
                 self.order.tick(now);
@@ -255,7 +266,7 @@ impl<L: Storage> Core<L> {
     }
 
     /// Leading: everything that waits becomes log entries. Following: it goes to the leader.
-    fn send_out(&mut self, now: Tick, forwarded: Vec<Bytes>, effects: &mut Effects) {
+    fn send_out(&mut self, now: Tick, forwarded: Vec<Encoded>, effects: &mut Effects) {
         let Some(leader) = self.order.leader() else { return };
         if leader == self.config.node {
             self.propose(now, forwarded);
@@ -264,7 +275,7 @@ impl<L: Storage> Core<L> {
         }
     }
 
-    fn propose(&mut self, now: Tick, forwarded: Vec<Bytes>) {
+    fn propose(&mut self, now: Tick, forwarded: Vec<Encoded>) {
         let mut batch = Batch::default();
         for command in forwarded.into_iter().chain(self.flow.reports(now, &self.state)) {
             if batch.is_full_for(&command, ENTRY_BYTES_MAX) && !self.propose_batch(now, &mut batch) {
@@ -392,7 +403,7 @@ impl<L: Storage> Core<L> {
             self.since_checkpoint.0 += 1;
             self.since_checkpoint.1 += data.len() as u64;
             let commands = command::decode_entry(&data).map_err(|cause| CoreError::Entry { index, cause })?;
-            let (outcome, events) = self.state.apply(index, term, commands);
+            let (outcome, events) = self.state.apply(self.rules, index, term, commands);
             outcomes.push(outcome);
             for event in events {
                 self.flow.ordered(&event, &mut effects.replies);
@@ -471,18 +482,18 @@ impl<L: Storage> Core<L> {
 #[derive(Default)]
 struct Batch {
     tickets: Vec<Ticket>,
-    commands: Vec<Bytes>,
+    commands: Vec<Encoded>,
     bytes: usize,
 }
 
 impl Batch {
-    fn is_full_for(&self, command: &Bytes, bytes_max: usize) -> bool {
-        !self.commands.is_empty() && (self.bytes + command.len() > bytes_max || self.commands.len() >= ENTRY_COMMANDS_MAX)
+    fn is_full_for(&self, command: &Encoded, bytes_max: usize) -> bool {
+        !self.commands.is_empty() && (self.bytes + command.length() > bytes_max || self.commands.len() >= ENTRY_COMMANDS_MAX)
     }
 
-    fn push(&mut self, ticket: Option<Ticket>, command: Bytes) {
+    fn push(&mut self, ticket: Option<Ticket>, command: Encoded) {
         self.tickets.extend(ticket);
-        self.bytes += command.len();
+        self.bytes += command.length();
         self.commands.push(command);
     }
 }
@@ -492,8 +503,8 @@ fn envelope(message: eraftpb::Message) -> (NodeId, PeerMessage) {
 }
 
 /// A peer may only forward commands of its own, and only such as everybody can read.
-fn is_forwardable(from: NodeId, command: &Bytes) -> bool {
-    command.len() <= COMMAND_BYTES_MAX && Command::decode(command).is_ok_and(|command| command.node() == from)
+fn is_forwardable(from: NodeId, command: &Encoded) -> bool {
+    command.length() <= COMMAND_BYTES_MAX && command.node() == Ok(from)
 }
 
 fn check_config(config: &CoreConfig) -> Result<(), CoreError> {

@@ -17,7 +17,7 @@ use gcs_writeset::{CommitToken, Incarnation, NodeId, Position, Sequence, SlotId,
 
 use crate::api::{LogIndex, LogRef, PositionOutcome};
 use crate::bounds::{CHUNKS_MAX, SLOTS_MAX};
-use crate::certify::{Certifier, WindowBounds};
+use crate::certify::{Certifier, Rules, WindowBounds};
 use crate::command::{Generation, Report};
 use crate::member::Attachments;
 use crate::retention::Retention;
@@ -82,13 +82,13 @@ impl Database {
         detached
     }
 
-    /// Orders a submission; `None` if it does not count.
-    pub fn submit(&mut self, tag: Tag, writeset: &Bytes, at: LogRef) -> Option<PositionOutcome> {
+    /// Orders a submission and certifies it by these rules; `None` if it does not count.
+    pub fn submit(&mut self, rules: impl Rules, tag: Tag, writeset: &Bytes, at: LogRef) -> Option<PositionOutcome> {
         let chunks = self.finish(tag)?;
         let position = self.head.next();
         let (verdict, chunks): (_, Vec<LogRef>) = match Envelope::decode(writeset) {
             Ok((envelope, _)) if is_complete(&chunks, envelope.chunks) => {
-                let verdict = self.judge(position, tag.node, &envelope);
+                let verdict = self.judge(rules, position, tag.node, &envelope);
                 self.attachments.report_oldest_base(tag.node, envelope.oldest_base, self.head);
                 (verdict, chunks.into_values().collect())
             }
@@ -103,11 +103,11 @@ impl Database {
         Some(PositionOutcome { database: tag.database, position, ordinal: at.ordinal, verdict, chunks })
     }
 
-    fn judge(&mut self, position: Position, node: NodeId, envelope: &Envelope) -> Verdict {
+    fn judge(&mut self, rules: impl Rules, position: Position, node: NodeId, envelope: &Envelope) -> Verdict {
         if let Some(cause) = envelope.token.and_then(|token| self.tokens.refuse(token)) {
             return Verdict::Aborted(cause);
         }
-        let verdict = self.certifier.certify(position, node, envelope);
+        let verdict = self.certifier.certify_by(rules, position, node, envelope);
         if let Some(CommitToken { token, .. }) = envelope.token {
             self.tokens.decided(token, position, matches!(verdict, Verdict::Certified { .. }));
         }

@@ -14,13 +14,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use bytes::Bytes;
 use gcs_writeset::link::RefusalReason;
 use gcs_writeset::{DatabaseId, Incarnation, NodeId, Position, Sequence, SlotId, Tag};
 
 use crate::api::{Local, LocalReply, Tick};
 use crate::bounds::*;
-use crate::command::{Command, Report};
+use crate::command::{Command, Encoded, Report};
 use crate::state::{Event, State};
 
 /// Counts commands as they come in; they leave in this order.
@@ -51,7 +50,7 @@ enum Body {
     Detach,
     Tagged {
         tag: Tag,
-        encoded: Bytes,
+        encoded: Encoded,
     },
 }
 
@@ -193,7 +192,7 @@ impl Flow {
     }
 
     /// The next command to be sent. It counts as sent with [`Flow::sent`].
-    pub fn next(&mut self, state: &State) -> Option<(Ticket, Bytes)> {
+    pub fn next(&mut self, state: &State) -> Option<(Ticket, Encoded)> {
         while let Some(ticket) = self.unsent.pop_first() {
             if let Some(pending) = self.pending.get(&ticket).filter(|pending| !self.must_wait(pending)) {
                 return Some((ticket, self.encode(pending, state)));
@@ -228,7 +227,7 @@ impl Flow {
 
     /// Reports that are due: what PostgreSQL last said, if the group does not know it yet. A lost one is made up for by the
     /// next.
-    pub fn reports(&mut self, now: Tick, state: &State) -> Vec<Bytes> {
+    pub fn reports(&mut self, now: Tick, state: &State) -> Vec<Encoded> {
         let mut due = Vec::new();
         for (&id, progress) in &mut self.progress {
             let Some(attachment) = state.database(id).and_then(|db| db.attachments.by_node.get(&self.me)) else { continue };
@@ -343,8 +342,8 @@ impl Flow {
         refusal.is_none()
     }
 
-    fn enter_tagged(&mut self, tag: Tag, piece: Piece, encoded: Bytes) {
-        let bytes = encoded.len();
+    fn enter_tagged(&mut self, tag: Tag, piece: Piece, encoded: Encoded) {
+        let bytes = encoded.length();
         self.enter(subject(tag, piece), Body::Tagged { tag, encoded }, bytes);
     }
 
@@ -438,7 +437,7 @@ impl Flow {
         self.by_subject.range(first..=last).next().is_some()
     }
 
-    fn encode(&self, pending: &Pending, state: &State) -> Bytes {
+    fn encode(&self, pending: &Pending, state: &State) -> Encoded {
         match (&pending.body, &pending.subject) {
             (Body::Tagged { encoded, .. }, _) => encoded.clone(),
             (Body::Attach(incarnation), Subject::Attach(name)) => {
@@ -452,7 +451,7 @@ impl Flow {
                 let generation = known.map_or_else(Default::default, |db| db.attachments.generation(self.me));
                 Command::Detach { node: self.me, generation, database: *database }.encode()
             }
-            (Body::Attach(_) | Body::Detach, _) => Bytes::new(),
+            (Body::Attach(_) | Body::Detach, _) => Encoded::default(),
         }
     }
 

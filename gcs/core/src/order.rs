@@ -7,12 +7,12 @@
 //! - it draws election timeouts from the thread's random generator; [`Elections`] draws them from the seed instead;
 //! - it trusts messages; [`check`] looks at each before it gets in, so that no peer can make this process panic;
 //! - it waits for ever for a snapshot whose message was lost; here it counts as lost after a while;
-//! - it asks the log for the membership; [`Log`] answers that from the configuration, so that the driver's log only keeps
+//! - it asks the log for the membership; [`MemberLog`] answers that from the configuration, so that the driver's log only keeps
 //!   entries, a hard state and checkpoints.
 
 mod check;
 mod elections;
-mod log;
+mod member_log;
 
 use std::collections::BTreeMap;
 
@@ -24,10 +24,10 @@ use crate::api::{LogIndex, Tick};
 use crate::bounds::*;
 use crate::error::CoreError;
 use elections::Elections;
-use log::Log;
+use member_log::MemberLog;
 
 pub struct Order<L: Storage> {
-    raft: RawNode<Log<L>>,
+    raft: RawNode<MemberLog<L>>,
     me: NodeId,
     voters: Vec<NodeId>,
     elections: Elections,
@@ -46,7 +46,7 @@ impl<L: Storage> Order<L> {
         applied: LogIndex,
     ) -> Result<Order<L>, CoreError> {
         let conf_state = ConfState { voters: voters.iter().map(|node| node.0).collect(), ..ConfState::default() };
-        let log = Log::new(log, hard_state, conf_state, applied)?;
+        let log = MemberLog::new(log, hard_state, conf_state, applied)?;
         let mut raft = RawNode::new(&raft_config(me, applied), log, &slog::Logger::root(slog::Discard, slog::o!()))?;
         let elections = Elections::new(me, seed, &mut raft.raft);
         Ok(Order { raft, me, voters, elections, snapshots: BTreeMap::new() })

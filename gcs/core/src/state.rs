@@ -10,7 +10,7 @@ use gcs_writeset::{DatabaseId, Incarnation, NodeId, Position, Tag, TokenOutcome}
 
 use crate::api::{EntryOutcome, LogIndex, LogRef, Member, Ordered, PositionOutcome};
 use crate::bounds::DATABASES_MAX;
-use crate::certify::{PlantedBug, WindowBounds};
+use crate::certify::{Rules, WindowBounds};
 use crate::command::{Command, Generation};
 use crate::deliver::Database;
 
@@ -24,7 +24,6 @@ pub struct State {
     /// Databases ever numbered. A number is never given twice, so positions of different lives of a name do not mix.
     pub databases_ever: u32,
     pub bounds: WindowBounds,
-    bug: Option<PlantedBug>,
 }
 
 /// What a command came to.
@@ -85,23 +84,21 @@ impl State {
             databases: BTreeMap::new(),
             databases_ever: 0,
             bounds,
-            bug: None,
         }
     }
 
-    pub fn plant(&mut self, bug: PlantedBug) {
-        self.bug = Some(bug);
-        for database in self.databases.values_mut() {
-            database.certifier.plant(bug);
-        }
-    }
-
-    /// Applies the entry after the last one.
-    pub fn apply(&mut self, index: LogIndex, term: u64, commands: Vec<Command>) -> (EntryOutcome, Vec<Event>) {
+    /// Applies the entry after the last one, certifying by these rules.
+    pub fn apply(
+        &mut self,
+        rules: impl Rules,
+        index: LogIndex,
+        term: u64,
+        commands: Vec<Command>,
+    ) -> (EntryOutcome, Vec<Event>) {
         debug_assert_eq!(index.0, self.applied.0 + 1);
         let mut events = Vec::with_capacity(commands.len());
         for (ordinal, command) in commands.into_iter().enumerate() {
-            events.extend(self.apply_command(command, LogRef { index, ordinal: ordinal as u32 }));
+            events.extend(self.apply_command(rules, command, LogRef { index, ordinal: ordinal as u32 }));
         }
         self.applied = index;
         self.applied_term = term;
@@ -141,14 +138,14 @@ impl State {
         by_database.min().unwrap_or(self.applied)
     }
 
-    fn apply_command(&mut self, command: Command, at: LogRef) -> Option<Event> {
+    fn apply_command(&mut self, rules: impl Rules, command: Command, at: LogRef) -> Option<Event> {
         match command {
             Command::Attach { node, incarnation, generation, database } => {
                 Some(self.attach(node, incarnation, generation, database))
             }
             Command::Detach { node, generation, database } => Some(self.detach(node, generation, database)),
             Command::Submit { tag, writeset } => {
-                let outcome = self.databases.get_mut(&tag.database).and_then(|db| db.submit(tag, &writeset, at));
+                let outcome = self.databases.get_mut(&tag.database).and_then(|db| db.submit(rules, tag, &writeset, at));
                 Some(match outcome {
                     Some(outcome) => Event::Ordered(Ordered { index: at.index, outcome, tag, writeset }),
                     None => Event::Dropped { tag },
@@ -189,13 +186,7 @@ impl State {
         // Databases are numbered in the order in which they were first attached, from 1.
         let id = known.unwrap_or(DatabaseId(self.databases_ever + 1));
         self.databases_ever = self.databases_ever.max(id.0);
-        let database = self.databases.entry(id).or_insert_with(|| {
-            let mut database = Database::new(name.clone(), self.bounds);
-            if let Some(bug) = self.bug {
-                database.certifier.plant(bug);
-            }
-            database
-        });
+        let database = self.databases.entry(id).or_insert_with(|| Database::new(name.clone(), self.bounds));
         match database.attach(node, incarnation, generation) {
             Some(serve_from) => Event::Attached { node, database: id, name, incarnation, serve_from },
             None => Event::AttachStale { node, name },

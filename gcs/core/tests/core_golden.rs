@@ -8,7 +8,7 @@ use std::fmt::Write;
 use std::path::Path;
 
 use bytes::Bytes;
-use gcs_core::certify::WindowBounds;
+use gcs_core::certify::{Exact, WindowBounds};
 use gcs_core::command::{Command, Generation, Report};
 use gcs_core::state::{Event, State};
 use gcs_core::{Local, LocalReply, LogIndex, Ordered, checkpoint};
@@ -139,7 +139,7 @@ impl Ledger {
 
     fn order(&mut self, command: Command) -> String {
         let index = LogIndex(self.state.applied.0 + 1);
-        let (_, events) = self.state.apply(index, 1, vec![command]);
+        let (_, events) = self.state.apply(Exact, index, 1, vec![command]);
         events.iter().map(event).collect()
     }
 

@@ -3,7 +3,7 @@
 
 mod support;
 
-use bytes::Bytes;
+use gcs_core::command::Encoded;
 use gcs_core::*;
 use gcs_writeset::{Incarnation, NodeId};
 use proptest::prelude::*;
@@ -66,7 +66,7 @@ fn input() -> impl Strategy<Value = Input> {
             from: NodeId(message.from),
             message: PeerMessage::Raft(Box::new(message)),
         }),
-        1 => prop::collection::vec(prop::collection::vec(any::<u8>(), 0..40).prop_map(Bytes::from), 0..3)
+        1 => prop::collection::vec(prop::collection::vec(any::<u8>(), 0..40).prop_map(|bytes| Encoded::whole(bytes.into())), 0..3)
             .prop_map(|commands| Input::Peer { from: NodeId(2), message: PeerMessage::Forward(commands) }),
         3 => Just(Input::Tick),
         1 => Just(Input::PeerUp(NodeId(2))),

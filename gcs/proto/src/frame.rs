@@ -13,12 +13,13 @@
 
 use bytes::{Buf, Bytes, BytesMut};
 use gcs_core::PeerMessage;
+use gcs_core::command::Encoded;
 use prost::Message as _;
 use raft::eraftpb;
 use raft_prost::Message as _;
 use thiserror::Error;
 
-use crate::message::{Forward, Hello, Refused, Welcome};
+use crate::message::{Forward, Hello, Refused, Welcome, put_forward};
 
 pub const VERSION: u8 = 1;
 
@@ -71,9 +72,10 @@ pub fn encode(frame: &Frame, out: &mut Vec<u8>) -> Result<(), FrameError> {
         Frame::Refused(refused) => put(out, KIND_REFUSED, |out| refused.encode(out).is_ok()),
         Frame::Ping => put(out, KIND_PING, |_| true),
         Frame::Message(PeerMessage::Raft(message)) => put(out, KIND_RAFT, |out| message.encode(out).is_ok()),
-        Frame::Message(PeerMessage::Forward(commands)) => {
-            put(out, KIND_FORWARD, |out| Forward { commands: commands.clone() }.encode(out).is_ok())
-        }
+        Frame::Message(PeerMessage::Forward(commands)) => put(out, KIND_FORWARD, |out| {
+            put_forward(commands, out);
+            true
+        }),
     };
     let length = out.len() - start - 4;
     if !encoded || length > FRAME_BYTES_MAX {
@@ -149,7 +151,7 @@ fn decode(mut frame: Bytes) -> Result<Frame, FrameError> {
             .map(|message| Frame::Message(PeerMessage::Raft(Box::new(message))))
             .map_err(|_| FrameError::Body { what: "raft message" }),
         KIND_FORWARD => Forward::decode(frame)
-            .map(|forward| Frame::Message(PeerMessage::Forward(forward.commands)))
+            .map(|forward| Frame::Message(PeerMessage::Forward(forward.commands.into_iter().map(Encoded::whole).collect())))
             .map_err(|_| FrameError::Body { what: "forwarded batch" }),
         kind => Err(FrameError::Kind(kind)),
     }
@@ -158,6 +160,8 @@ fn decode(mut frame: Bytes) -> Result<Frame, FrameError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use gcs_core::command::Command;
+    use gcs_writeset::{DatabaseId, Incarnation, NodeId, Sequence, SlotId, Tag};
     use proptest::prelude::*;
 
     fn entry() -> impl Strategy<Value = eraftpb::Entry> {
@@ -176,7 +180,10 @@ mod tests {
                 Frame::Message(PeerMessage::Raft(Box::new(message)))
             },
         );
-        let commands = prop::collection::vec(prop::collection::vec(any::<u8>(), 0..32).prop_map(Bytes::from), 0..4);
+        let commands = prop::collection::vec(
+            prop::collection::vec(any::<u8>(), 0..32).prop_map(|bytes| Encoded::whole(bytes.into())),
+            0..4,
+        );
         let forward = commands.prop_map(|commands| Frame::Message(PeerMessage::Forward(commands)));
         let welcome = any::<u64>().prop_map(|node| Frame::Welcome(Welcome { node }));
         prop_oneof![hello, refused, raft, forward, welcome, Just(Frame::Ping)]
@@ -195,8 +202,20 @@ mod tests {
     }
 
     #[test]
+    fn a_command_is_forwarded_behind_its_head() {
+        let (incarnation, slot, sequence) = (Incarnation(3), SlotId(4), Sequence(5));
+        let tag = Tag { database: DatabaseId(1), node: NodeId(2), incarnation, slot, sequence };
+        let commands = [Bytes::from_static(b"writeset"), Bytes::new()];
+        let commands: Vec<_> = commands.map(|writeset| Command::Submit { tag, writeset }.encode()).into();
+        let frame = Frame::Message(PeerMessage::Forward(commands));
+        let mut bytes = Vec::new();
+        encode(&frame, &mut bytes).unwrap();
+        assert_eq!(decode_all(&bytes, bytes.len()).unwrap(), [frame]);
+    }
+
+    #[test]
     fn a_frame_above_the_limit_is_neither_sent_nor_taken() {
-        let commands = vec![Bytes::from(vec![0; FRAME_BYTES_MAX])];
+        let commands = vec![Encoded::whole(Bytes::from(vec![0; FRAME_BYTES_MAX]))];
         let mut out = b"before".to_vec();
         assert!(encode(&Frame::Message(PeerMessage::Forward(commands)), &mut out).is_err());
         assert_eq!(out, b"before");

@@ -1,7 +1,9 @@
 //! The handshake between daemons, and the form of forwarded commands. Raft's own messages are raft-rs' protobuf (eraftpb).
 
 use bytes::Bytes;
+use gcs_core::command::Encoded;
 use gcs_writeset::NodeId;
+use prost::encoding::{WireType, encode_key, encode_varint};
 
 /// Goes up when frames or messages change; daemons refuse another number by name.
 pub const PROTOCOL: u32 = 1;
@@ -31,7 +33,7 @@ pub struct Welcome {
 /// Why a connection was refused, in words for the log of the one that dialled.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub struct Refused {
-    #[prost(enumeration = "RefusalReason", tag = "1")]
+    #[prost(enumeration = "HandshakeRefusal", tag = "1")]
     pub reason: i32,
     #[prost(string, tag = "2")]
     pub message: String,
@@ -39,7 +41,7 @@ pub struct Refused {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, prost::Enumeration)]
 #[repr(i32)]
-pub enum RefusalReason {
+pub enum HandshakeRefusal {
     Unspecified = 0,
     Protocol = 1,
     WrongGroup = 2,
@@ -52,6 +54,16 @@ pub enum RefusalReason {
 pub struct Forward {
     #[prost(bytes = "bytes", repeated, tag = "1")]
     pub commands: Vec<Bytes>,
+}
+
+/// Appends what encoding a [`Forward`] would, from where the commands are: what they carry lies apart from their heads, and is
+/// copied here for the first time.
+pub fn put_forward(commands: &[Encoded], out: &mut Vec<u8>) {
+    for command in commands {
+        encode_key(1, WireType::LengthDelimited, out);
+        encode_varint(command.length() as u64, out);
+        command.put(out);
+    }
 }
 
 /// FNV-1a over the sorted members, a zero byte behind each name and address.

@@ -5,15 +5,16 @@
 
 use std::collections::VecDeque;
 
-use bytes::Bytes;
 use gcs_core::command::{Command, decode_entry, payload_at};
 use gcs_core::{EntryOutcome, LogIndex, LogRef, PositionOutcome};
-use gcs_writeset::link::{self, Reply};
+use gcs_writeset::link::{self, Reply, Verdict};
 use gcs_writeset::wire::WireError;
-use gcs_writeset::{DatabaseId, Incarnation, NodeId, Position};
+use gcs_writeset::{DatabaseId, Incarnation, NodeId, Position, Tag};
 use thiserror::Error;
 
+use crate::bounds::BACKLOG_PIECE_BYTES;
 use crate::log::{LogError, LogReader};
+use crate::outbox::Outbox;
 
 #[derive(Debug, Error)]
 pub enum BacklogError {
@@ -22,28 +23,39 @@ pub enum BacklogError {
     #[error("{0}")]
     Log(#[from] LogError),
     #[error("entry cannot be decoded: {0}")]
-    Wire(WireError),
+    Wire(#[from] WireError),
+    #[error("the thread that read it has panicked")]
+    Panicked,
 }
 
-/// Who reads: its own writesets are not sent back to it.
-#[derive(Clone, Copy, Debug)]
+/// Who reads a stream: its own writesets are not sent back to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Origin {
     pub node: NodeId,
     pub incarnation: Incarnation,
 }
 
+impl Origin {
+    /// Whether a position is delivered with its writeset: not to the one that submitted it, which has it.
+    pub fn carries(&self, verdict: &Verdict, tag: Tag) -> bool {
+        let own = tag.node == self.node && tag.incarnation == self.incarnation;
+        matches!(verdict, Verdict::Certified { .. }) && !own
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Mode {
-    Stream,
-    Fetch,
+enum Wanted {
+    /// Every position, as this reader gets it.
+    Stream(Origin),
+    /// The writeset of a single one.
+    Writeset,
 }
 
 #[derive(Debug)]
 pub struct Backlog {
     log: LogReader,
-    origin: Origin,
     database: DatabaseId,
-    mode: Mode,
+    wanted: Wanted,
     next: Position,
     /// The outcomes from here on have not been looked at; `None` before the search.
     index: Option<LogIndex>,
@@ -58,11 +70,19 @@ pub struct Backlog {
 impl Backlog {
     /// Every position from `next` on.
     pub fn stream(log: LogReader, origin: Origin, database: DatabaseId, next: Position) -> Backlog {
+        Backlog::new(log, database, Wanted::Stream(origin), next)
+    }
+
+    /// The writeset of one position.
+    pub fn fetch(log: LogReader, database: DatabaseId, position: Position) -> Backlog {
+        Backlog::new(log, database, Wanted::Writeset, position)
+    }
+
+    fn new(log: LogReader, database: DatabaseId, wanted: Wanted, next: Position) -> Backlog {
         Backlog {
             log,
-            origin,
             database,
-            mode: Mode::Stream,
+            wanted,
             next,
             index: None,
             positions: VecDeque::new(),
@@ -70,11 +90,6 @@ impl Backlog {
             chunks: VecDeque::new(),
             chunked: Position::ZERO,
         }
-    }
-
-    /// The payload of one position.
-    pub fn fetch(log: LogReader, origin: Origin, database: DatabaseId, position: Position) -> Backlog {
-        Backlog { mode: Mode::Fetch, ..Backlog::stream(log, origin, database, position) }
     }
 
     /// The first position of which nothing has been given out.
@@ -87,8 +102,23 @@ impl Backlog {
         !self.chunks.is_empty()
     }
 
+    /// Sends the next piece, once everything before it has been written. Reads on a thread that may wait for the disk.
+    pub async fn send_piece(mut self, outbox: &Outbox) -> Result<Backlog, BacklogError> {
+        outbox.drained().await;
+        let reading = tokio::task::spawn_blocking(move || {
+            let mut frames = Vec::new();
+            let result = self.fill(&mut frames, BACKLOG_PIECE_BYTES);
+            (self, frames, result)
+        });
+        let (backlog, frames, result) = reading.await.map_err(|_| BacklogError::Panicked)?;
+        // The queue has drained before the piece was read: the piece itself becomes the queue.
+        outbox.put(|out| if out.is_empty() { *out = frames } else { out.extend_from_slice(&frames) });
+        outbox.flush();
+        result.map(|()| backlog)
+    }
+
     /// Appends frames until there are `bytes_max`, or no more.
-    pub fn fill(&mut self, out: &mut Vec<u8>, bytes_max: usize) -> Result<(), BacklogError> {
+    fn fill(&mut self, out: &mut Vec<u8>, bytes_max: usize) -> Result<(), BacklogError> {
         let mut index = match self.index {
             Some(index) => index,
             None => self.find()?,
@@ -96,7 +126,7 @@ impl Backlog {
         while out.len() < bytes_max {
             if let Some(chunk) = self.chunks.pop_front() {
                 self.put_chunk(out, chunk)?;
-            } else if self.mode == Mode::Fetch && self.index.is_some() && self.positions.is_empty() {
+            } else if self.wanted == Wanted::Writeset && self.index.is_some() && self.positions.is_empty() {
                 return Ok(());
             } else if let Some(outcome) = self.positions.pop_front() {
                 self.put_position(out, outcome)?;
@@ -135,7 +165,11 @@ impl Backlog {
     }
 
     fn end_or_truncated(&self, index: LogIndex) -> Result<(), BacklogError> {
-        if index < self.log.outcomes().start || self.mode == Mode::Fetch { Err(BacklogError::Truncated) } else { Ok(()) }
+        if index < self.log.outcomes().start || self.wanted == Wanted::Writeset {
+            Err(BacklogError::Truncated)
+        } else {
+            Ok(())
+        }
     }
 
     /// Takes the positions of an entry that are still to be sent.
@@ -144,7 +178,7 @@ impl Backlog {
         let (database, next) = (self.database, self.next);
         self.positions = outcome.positions.into();
         self.positions.retain(|position| position.database == database && position.position >= next);
-        if self.mode == Mode::Fetch {
+        if self.wanted == Wanted::Writeset {
             self.positions.retain(|position| position.position == next);
         }
         match self.positions.front() {
@@ -153,8 +187,8 @@ impl Backlog {
             _ if head >= next => return Err(BacklogError::Truncated),
             _ => return Ok(()),
         }
-        let entry = self.log.entry(index)?.ok_or(BacklogError::Truncated)?;
-        self.commands = decode_entry(&Bytes::from(entry.data))?;
+        let data = self.log.data(index)?.ok_or(BacklogError::Truncated)?;
+        self.commands = decode_entry(&data)?;
         Ok(())
     }
 
@@ -163,12 +197,15 @@ impl Backlog {
             return Err(BacklogError::Wire(WireError::OutOfRange { what: "ordinal of a writeset" }));
         };
         let (position, tag, verdict) = (outcome.position, *tag, outcome.verdict);
-        let carries = self.mode == Mode::Fetch || self.origin.carries(&verdict, tag);
+        let carries = match self.wanted {
+            Wanted::Stream(origin) => origin.carries(&verdict, tag),
+            Wanted::Writeset => true,
+        };
         let more = carries && !outcome.chunks.is_empty();
         let payload = if carries { &writeset[..] } else { &[] };
-        let reply = match self.mode {
-            Mode::Stream => Reply::Ordered { position, tag, verdict, more },
-            Mode::Fetch => Reply::Body { position, more },
+        let reply = match self.wanted {
+            Wanted::Stream(_) => Reply::Ordered { position, tag, verdict, more },
+            Wanted::Writeset => Reply::Body { position, more },
         };
         link::put_frame(out, &reply, payload)?;
         if more {
@@ -180,8 +217,8 @@ impl Backlog {
     }
 
     fn put_chunk(&mut self, out: &mut Vec<u8>, chunk: LogRef) -> Result<(), BacklogError> {
-        let entry = self.log.entry(chunk.index)?.ok_or(BacklogError::Truncated)?;
-        let (_, bytes) = payload_at(&Bytes::from(entry.data), chunk.ordinal)?;
+        let data = self.log.data(chunk.index)?.ok_or(BacklogError::Truncated)?;
+        let (_, bytes) = payload_at(&data, chunk.ordinal)?;
         let more = !self.chunks.is_empty();
         link::put_frame(out, &Reply::Body { position: self.chunked, more }, &bytes)?;
         Ok(())
@@ -190,10 +227,10 @@ impl Backlog {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
     use gcs_core::command::encode_entry;
     use gcs_core::{Checkpoint, DurableWrite};
-    use gcs_writeset::link::Verdict;
-    use gcs_writeset::{Sequence, SlotId, Tag};
+    use gcs_writeset::{Sequence, SlotId};
     use raft::eraftpb::Entry;
 
     use super::*;
@@ -286,10 +323,9 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let mut log = open(directory.path());
         fill(&mut log, 20);
-        let origin = Origin { node: NodeId(2), incarnation: Incarnation(3) };
         for position in 1..=28 {
             let mut frames = Vec::new();
-            Backlog::fetch(log.reader(), origin, SHOP, Position(position)).fill(&mut frames, 1 << 20).unwrap();
+            Backlog::fetch(log.reader(), SHOP, Position(position)).fill(&mut frames, 1 << 20).unwrap();
             assert_eq!(positions(&frames), [position]);
         }
     }

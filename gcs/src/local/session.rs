@@ -1,33 +1,23 @@
 //! One connection on the local socket.
 
-use std::io;
 use std::rc::Rc;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use gcs_core::{Input, Local};
 use gcs_writeset::link::{self, Failure, FailureKind, PROTOCOL, Reply, Request, Role};
-use gcs_writeset::wire::WireError;
 use gcs_writeset::{DatabaseId, Incarnation, Tag};
-use thiserror::Error;
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 
-use super::Hub;
-use super::manager::Manager;
-use crate::bounds::{HANDSHAKE_TIMEOUT, MANAGER_QUEUE_BYTES_MAX, MANAGER_TAKEOVER_WAIT, SUBMISSION_BYTES_MAX};
+use super::error::SessionError;
+use super::feed::Feed;
+use super::fetcher;
+use super::hub::Hub;
+use super::requests::Requests;
+use super::seat::Seat;
+use super::this_node::ThisNode;
+use crate::bounds::{HANDSHAKE_TIMEOUT, MANAGER_QUEUE_BYTES_MAX, SUBMISSION_BYTES_MAX};
 use crate::outbox::{Outbox, Stream};
-
-#[derive(Debug, Error)]
-pub enum SessionError {
-    #[error("{0}")]
-    Io(#[from] io::Error),
-    #[error("garbage received: {0}")]
-    Wire(#[from] WireError),
-    #[error("no greeting within {} s", HANDSHAKE_TIMEOUT.as_secs())]
-    Silent,
-    #[error("{0}")]
-    Failed(&'static str),
-}
 
 struct Caller {
     role: Role,
@@ -35,43 +25,19 @@ struct Caller {
     incarnation: Incarnation,
 }
 
-/// Reads requests.
-struct Requests {
-    stream: Rc<Stream>,
-    buffer: BytesMut,
-}
-
-impl Requests {
-    /// The next request with its payload; `None` at the end.
-    async fn next(&mut self) -> Result<Option<(Request, Bytes)>, SessionError> {
-        loop {
-            if let Some(length) = link::frame_len(&self.buffer)? {
-                if self.buffer.len() >= length {
-                    let frame = self.buffer.split_to(length).freeze();
-                    let (request, payload) = link::decode_frame::<Request>(&frame)?;
-                    return Ok(Some((request, frame.slice_ref(payload))));
-                }
-                self.buffer.reserve(length - self.buffer.len());
-            }
-            if self.stream.read(&mut self.buffer).await? == 0 {
-                return Ok(None);
-            }
-        }
-    }
-}
-
 pub async fn run(hub: &Rc<Hub>, stream: UnixStream) {
     let peer = stream.peer_cred();
     let stream = Rc::new(Stream::Unix(stream));
     let outbox = Rc::new(Outbox::new(stream.clone(), MANAGER_QUEUE_BYTES_MAX));
-    let mut requests = Requests { stream, buffer: BytesMut::new() };
+    let mut requests = Requests::new(stream);
     match peer {
-        Ok(peer) if hub.uids.contains(&peer.uid()) => {}
+        Ok(peer) if hub.node.uids.contains(&peer.uid()) => {}
         Ok(peer) => {
             tracing::warn!(uid = peer.uid(), "connection on the local socket refused: not an allowed user");
+            let message = format!("user id {} may not use this socket", peer.uid());
             let hint =
                 "Run PostgreSQL and gcs as the same user, or add the user to \"local_users\" in the configuration of gcs.";
-            fail(&outbox, FailureKind::NotAuthorized, format!("user id {} may not use this socket", peer.uid()), hint);
+            fail(&outbox, Failure { kind: FailureKind::NotAuthorized, message, hint: hint.to_owned() });
             return;
         }
         Err(error) => {
@@ -84,41 +50,48 @@ pub async fn run(hub: &Rc<Hub>, stream: UnixStream) {
         result = serve(hub, &outbox, &mut requests) => result,
         error = writing.run() => Err(error.into()),
     };
-    match result {
-        Ok(()) => {}
-        Err(SessionError::Io(error)) => tracing::debug!(%error, "local connection ended"),
-        Err(error) => {
-            tracing::warn!("local connection dropped: {error}");
-            fail(&outbox, FailureKind::Protocol, error.to_string(), "");
+    let Err(error) = result else { return };
+    let failure = match error {
+        SessionError::Io(error) => return tracing::debug!(%error, "local connection ended"),
+        SessionError::Refused(failure) => {
+            tracing::info!("local connection refused: {}", failure.message);
+            failure
         }
-    }
+        error => {
+            let message = error.to_string();
+            match error {
+                SessionError::Log(_) => tracing::error!("local connection dropped: {message}"),
+                _ => tracing::warn!("local connection dropped: {message}"),
+            }
+            Failure { kind: FailureKind::Protocol, message, hint: String::new() }
+        }
+    };
+    fail(&outbox, failure);
 }
 
-fn fail(outbox: &Outbox, kind: FailureKind, message: String, hint: &str) {
-    let failure = Failure { kind, message, hint: hint.to_owned() };
+fn fail(outbox: &Outbox, failure: Failure) {
     // A failure has no payload and is short.
     let _ = outbox.put(|out| link::put_frame(out, &Reply::Failed(failure), &[]));
     outbox.flush();
 }
 
-async fn serve(hub: &Rc<Hub>, outbox: &Rc<Outbox>, requests: &mut Requests) -> Result<(), SessionError> {
+async fn serve(hub: &Hub, outbox: &Rc<Outbox>, requests: &mut Requests) -> Result<(), SessionError> {
     let greeting = timeout(HANDSHAKE_TIMEOUT, requests.next()).await.map_err(|_| SessionError::Silent)??;
-    let Some(caller) = greet(hub, outbox, greeting)? else { return Ok(()) };
-    match caller.role {
+    let Some((hello, _)) = greeting else { return Ok(()) };
+    let Caller { role, database, incarnation } = greet(&hub.node, hello)?;
+    match role {
         Role::Manager => {
-            let Some(seat) = take_over(hub, outbox, &caller).await else { return Ok(()) };
-            let manager = &seat.manager;
+            let seat = Seat::take(hub, database, incarnation, outbox.clone()).await?;
             welcome(hub, outbox)?;
-            manager.status(hub.status.borrow().clone());
-            manager.flush();
-            tokio::select! {
-                result = serve_manager(hub, manager, requests) => result,
-                result = manager.feed(hub) => result,
-            }
+            serve_manager(hub, &seat.feed, requests).await
         }
         Role::Backend => {
             welcome(hub, outbox)?;
-            serve_backend(hub, &caller, requests).await
+            serve_backend(&hub.node, &database, incarnation, requests).await
+        }
+        Role::Fetcher => {
+            welcome(hub, outbox)?;
+            fetcher::serve(&hub.node, outbox, &database, requests).await
         }
         Role::Control => {
             welcome(hub, outbox)?;
@@ -127,119 +100,90 @@ async fn serve(hub: &Rc<Hub>, outbox: &Rc<Outbox>, requests: &mut Requests) -> R
     }
 }
 
-fn greet(hub: &Hub, outbox: &Outbox, greeting: Option<(Request, Bytes)>) -> Result<Option<Caller>, SessionError> {
-    let (protocol, role, database, group, incarnation) = match greeting {
-        None => return Ok(None),
-        Some((Request::Hello { protocol, role, database, group, incarnation }, _)) => {
-            (protocol, role, database, group, incarnation)
-        }
-        Some(_) => return Err(SessionError::Failed("a request before the greeting")),
+fn greet(node: &ThisNode, hello: Request) -> Result<Caller, SessionError> {
+    let Request::Hello { protocol, role, database, group, incarnation } = hello else {
+        return Err(SessionError::Misuse("a request before the greeting"));
     };
     if protocol != PROTOCOL {
         let message = format!("gcs speaks link protocol {PROTOCOL}, but postgres_r speaks {protocol}");
-        fail(outbox, FailureKind::Protocol, message, "Install gcs and postgres_r of the same version.");
-        return Ok(None);
+        let hint = "Install gcs and postgres_r of the same version.";
+        return Err(SessionError::refused(FailureKind::Protocol, message, hint));
     }
     if let Some(group) = group
-        && group != hub.config.group
+        && group != node.group()
     {
-        let message =
-            format!("gcs of node \"{}\" belongs to group \"{}\", not \"{group}\"", hub.config.name, hub.config.group);
-        fail(outbox, FailureKind::WrongGroup, message, "Name the group that is in the configuration of gcs.");
-        return Ok(None);
+        let message = format!("gcs of node \"{}\" belongs to group \"{}\", not \"{group}\"", node.name(), node.group());
+        let hint = "Name the group that is in the configuration of gcs.";
+        return Err(SessionError::refused(FailureKind::WrongGroup, message, hint));
     }
     if database.is_empty() && role != Role::Control {
-        return Err(SessionError::Failed("a greeting without a database"));
+        return Err(SessionError::Misuse("a greeting without a database"));
     }
-    Ok(Some(Caller { role, database, incarnation }))
+    Ok(Caller { role, database, incarnation })
 }
 
 fn welcome(hub: &Hub, outbox: &Outbox) -> Result<(), SessionError> {
-    let config = &hub.config;
-    let (group, name) = (config.group.clone(), config.name.clone());
-    let reply = Reply::Welcome { protocol: PROTOCOL, group, node: config.node, name, ordinal: hub.ordinal };
-    outbox.put(|out| link::put_frame(out, &reply, &[]))?;
+    outbox.put(|out| link::put_frame(out, &hub.node.welcome(), &[]))?;
     outbox.flush();
     Ok(())
 }
 
-/// The place of a database's manager. It becomes free however the connection ends, also when an error of its writer drops the
-/// reader in the middle of a wait.
-struct Seat<'a> {
-    hub: &'a Hub,
-    manager: Rc<Manager>,
-}
-
-impl Drop for Seat<'_> {
-    fn drop(&mut self) {
-        self.hub.managers.borrow_mut().retain(|_, other| !Rc::ptr_eq(other, &self.manager));
-        self.manager.end();
-        if self.manager.was_attached() {
-            tracing::info!(database = %self.manager.database, "the manager of a database has gone");
-        }
+async fn serve_manager(hub: &Hub, feed: &Feed, requests: &mut Requests) -> Result<(), SessionError> {
+    feed.status(hub.status());
+    feed.flush();
+    tokio::select! {
+        result = hear_manager(hub, feed, requests) => result,
+        result = feed.run() => result,
     }
 }
 
-/// Becomes the manager of the database, unless it has one. One whose connection is closed may still be there for an instant.
-async fn take_over<'a>(hub: &'a Rc<Hub>, outbox: &Rc<Outbox>, caller: &Caller) -> Option<Seat<'a>> {
-    let present = || hub.managers.borrow().get(&caller.database).cloned();
-    let wait = async {
-        loop {
-            let Some(old) = present() else { return };
-            old.ended().await;
-        }
-    };
-    if timeout(MANAGER_TAKEOVER_WAIT, wait).await.is_err() {
-        let message = format!("database \"{}\" is already attached on node \"{}\"", caller.database, hub.config.name);
-        fail(outbox, FailureKind::AlreadyAttached, message, "Another server may be using the same gcs.");
-        return None;
-    }
-    let manager = Rc::new(Manager::new(hub.node(), caller.database.clone(), caller.incarnation, outbox.clone()));
-    hub.managers.borrow_mut().insert(caller.database.clone(), manager.clone());
-    Some(Seat { hub, manager })
-}
-
-async fn serve_manager(hub: &Hub, manager: &Rc<Manager>, requests: &mut Requests) -> Result<(), SessionError> {
+async fn hear_manager(hub: &Hub, feed: &Feed, requests: &mut Requests) -> Result<(), SessionError> {
+    let node = &hub.node;
     while let Some((request, payload)) = requests.next().await? {
         match request {
             Request::Attach { resume_after } => {
-                if !manager.attach(resume_after) {
-                    return Err(SessionError::Failed("a second attach"));
+                if !feed.attach(resume_after) {
+                    return Err(SessionError::Misuse("a second attach"));
                 }
-                let (database, incarnation) = (manager.database.clone(), manager.incarnation);
-                hub.inbox.push(Input::Local(Local::Attach { database, incarnation }));
+                let (database, incarnation) = (feed.database.clone(), feed.incarnation);
+                node.inbox.push(Input::Local(Local::Attach { database, incarnation }));
             }
-            Request::Detach => match manager.detach() {
-                Some(database) => hub.inbox.push(Input::Local(Local::Detach { database })),
-                None => return Err(SessionError::Failed("a detach without an attach")),
+            Request::Detach => match feed.detach() {
+                Some(database) => node.inbox.push(Input::Local(Local::Detach { database })),
+                None => return Err(SessionError::Misuse("a detach without an attach")),
             },
             Request::Progress { committed, flushed, oldest_base } => {
-                if let Some(database) = manager.database_id() {
-                    hub.inbox.push(Input::Local(Local::Progress { database, committed, flushed, oldest_base }));
+                if let Some(database) = feed.database_id() {
+                    node.inbox.push(Input::Local(Local::Progress { database, committed, flushed, oldest_base }));
                 }
             }
-            Request::Fetch { position } => manager.fetch(position).await?,
             Request::Status => {
-                manager.status(hub.status.borrow().clone());
-                manager.flush();
+                feed.status(hub.status());
+                feed.flush();
             }
             Request::Submit { .. } | Request::Chunk { .. } | Request::Abandon { .. } | Request::AskToken { .. } => {
-                submit(hub, manager.database_id(), manager.incarnation, request, payload).await?;
+                submit(node, feed.database_id(), feed.incarnation, request, payload).await?;
             }
-            Request::Hello { .. } => return Err(SessionError::Failed("a second greeting")),
+            Request::Fetch { .. } | Request::Hello { .. } => {
+                return Err(SessionError::Misuse("a request that a manager cannot make"));
+            }
         }
     }
     Ok(())
 }
 
-async fn serve_backend(hub: &Hub, caller: &Caller, requests: &mut Requests) -> Result<(), SessionError> {
+async fn serve_backend(
+    node: &ThisNode,
+    database: &str,
+    incarnation: Incarnation,
+    requests: &mut Requests,
+) -> Result<(), SessionError> {
     while let Some((request, payload)) = requests.next().await? {
         match request {
             Request::Submit { .. } | Request::Chunk { .. } | Request::Abandon { .. } | Request::AskToken { .. } => {
-                let database = hub.databases.borrow().get(&caller.database).copied();
-                submit(hub, database, caller.incarnation, request, payload).await?;
+                submit(node, node.databases.id(database), incarnation, request, payload).await?;
             }
-            _ => return Err(SessionError::Failed("a request that a backend cannot make")),
+            _ => return Err(SessionError::Misuse("a request that a backend cannot make")),
         }
     }
     Ok(())
@@ -247,17 +191,17 @@ async fn serve_backend(hub: &Hub, caller: &Caller, requests: &mut Requests) -> R
 
 /// A database that is not attached has no manager to hear a refusal: it has the backends submit again when it is.
 async fn submit(
-    hub: &Hub,
+    node: &ThisNode,
     database: Option<DatabaseId>,
     incarnation: Incarnation,
     request: Request,
     bytes: Bytes,
 ) -> Result<(), SessionError> {
     if bytes.len() > SUBMISSION_BYTES_MAX {
-        return Err(SessionError::Failed("a submission that is too long"));
+        return Err(SessionError::Misuse("a submission that is too long"));
     }
     let Some(database) = database else { return Ok(()) };
-    let tag = |slot, sequence| Tag { database, node: hub.node(), incarnation, slot, sequence };
+    let tag = |slot, sequence| Tag { database, node: node.id(), incarnation, slot, sequence };
     let local = match request {
         Request::Submit { slot, sequence } => Local::Submit { tag: tag(slot, sequence), writeset: bytes },
         Request::Chunk { slot, sequence, index } => Local::Chunk { tag: tag(slot, sequence), index, bytes },
@@ -267,15 +211,15 @@ async fn submit(
         }
         _ => return Ok(()),
     };
-    hub.inbox.push(Input::Local(local));
-    hub.inbox.room().await;
+    node.inbox.push(Input::Local(local));
+    node.inbox.room().await;
     Ok(())
 }
 
 async fn serve_control(hub: &Hub, outbox: &Outbox, requests: &mut Requests) -> Result<(), SessionError> {
     while let Some((request, _)) = requests.next().await? {
-        let Request::Status = request else { return Err(SessionError::Failed("a request that control cannot make")) };
-        let status = hub.status.borrow().clone();
+        let Request::Status = request else { return Err(SessionError::Misuse("a request that control cannot make")) };
+        let status = hub.status();
         outbox.put(|out| link::put_frame(out, &Reply::Group(status), &[]))?;
         outbox.flush();
     }

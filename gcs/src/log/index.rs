@@ -1,4 +1,4 @@
-//! Where each entry and outcome is: dense tables in memory over the range of Raft indexes that is kept.
+//! Where each entry and outcome is: dense lists in memory over the range of Raft indexes that is kept.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -13,12 +13,12 @@ pub struct Place {
 
 /// Places by Raft index, without gaps.
 #[derive(Clone, Debug, Default)]
-pub struct Table {
+pub struct Places {
     first: u64,
     places: VecDeque<Place>,
 }
 
-impl Table {
+impl Places {
     /// The indexes that are here.
     pub fn range(&self) -> Range<u64> {
         self.first..self.first + self.places.len() as u64
@@ -110,25 +110,25 @@ mod tests {
 
     #[test]
     fn what_is_appended_at_an_index_replaces_it_and_everything_behind() {
-        let mut table = Table::default();
-        table.append(1, (0..5).map(place));
-        table.append(3, [place(100)].into_iter());
-        assert_eq!(table.range(), 1..4);
-        assert_eq!((table.get(2), table.get(3), table.get(4)), (Some(place(1)), Some(place(100)), None));
+        let mut places = Places::default();
+        places.append(1, (0..5).map(place));
+        places.append(3, [place(100)].into_iter());
+        assert_eq!(places.range(), 1..4);
+        assert_eq!((places.get(2), places.get(3), places.get(4)), (Some(place(1)), Some(place(100)), None));
     }
 
     #[test]
     fn dropping_reaches_beyond_the_end_and_below_the_start() {
-        let mut table = Table::default();
-        table.append(5, (0..3).map(place));
-        table.drop_to(3);
-        assert_eq!(table.range(), 5..8);
-        table.drop_to(5);
-        assert_eq!(table.range(), 6..8);
-        table.drop_to(20);
-        assert_eq!(table.range(), 21..21);
-        table.append(21, [place(1)].into_iter());
-        assert_eq!(table.range(), 21..22);
+        let mut places = Places::default();
+        places.append(5, (0..3).map(place));
+        places.drop_to(3);
+        assert_eq!(places.range(), 5..8);
+        places.drop_to(5);
+        assert_eq!(places.range(), 6..8);
+        places.drop_to(20);
+        assert_eq!(places.range(), 21..21);
+        places.append(21, [place(1)].into_iter());
+        assert_eq!(places.range(), 21..22);
     }
 
     #[test]

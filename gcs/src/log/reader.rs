@@ -5,13 +5,14 @@ use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use gcs_core::{EntryOutcome, LogIndex};
 use parking_lot::RwLock;
 use raft::eraftpb::{ConfState, Entry, HardState, Snapshot, SnapshotMetadata};
 use raft::{GetEntriesContext, RaftState, Storage, StorageError};
 
-use super::index::{Place, Table, Terms};
-use super::record::{Base, Item, read_entry, read_outcome};
+use super::index::{Place, Places, Terms};
+use super::record::{Base, RecordItem, read_entry, read_entry_data, read_outcome};
 use super::segment::Segment;
 use super::{LogError, checkpoint};
 
@@ -23,23 +24,49 @@ const ENTRY_OVERHEAD_BYTES: usize = 32;
 
 #[derive(Debug)]
 pub struct Shared {
-    pub state: RwLock<State>,
+    pub state: RwLock<LogState>,
     pub checkpoints: PathBuf,
     pub voters: Vec<u64>,
 }
 
 /// What the records, taken in order, add up to.
 #[derive(Debug, Default)]
-pub struct State {
+pub struct LogState {
     pub base: Base,
     pub hard_state: HardState,
     pub checkpoint: Option<Base>,
-    pub entries: Table,
+    pub entries: Places,
     pub terms: Terms,
-    pub outcomes: Table,
+    pub outcomes: Places,
     pub segments: BTreeMap<u32, Arc<Segment>>,
-    recent: VecDeque<Entry>,
+    recent: VecDeque<Recent>,
     recent_bytes: usize,
+}
+
+/// An entry at hand. Raft is given copies, since its entries own their data; whoever else reads it shares the data.
+#[derive(Debug)]
+struct Recent {
+    index: u64,
+    term: u64,
+    entry_type: i32,
+    data: Bytes,
+    context: Vec<u8>,
+}
+
+impl Recent {
+    fn new(entry: Entry) -> Recent {
+        let Entry { index, term, entry_type, data, context, .. } = entry;
+        Recent { index, term, entry_type, data: data.into(), context }
+    }
+
+    fn entry(&self) -> Entry {
+        let (data, context) = (self.data.to_vec(), self.context.clone());
+        Entry { index: self.index, term: self.term, entry_type: self.entry_type, data, context, ..Default::default() }
+    }
+
+    fn cost(&self) -> usize {
+        self.data.len() + self.context.len() + ENTRY_OVERHEAD_BYTES
+    }
 }
 
 impl Shared {
@@ -54,7 +81,7 @@ impl Shared {
     }
 }
 
-impl State {
+impl LogState {
     pub fn last_index(&self) -> u64 {
         let range = self.entries.range();
         if range.is_empty() { self.base.index } else { range.end - 1 }
@@ -68,24 +95,24 @@ impl State {
     }
 
     /// Takes in the items of the record at `offset` of segment `segment`.
-    pub fn apply(&mut self, segment: u32, offset: u32, items: Vec<Item>) {
+    pub fn apply(&mut self, segment: u32, offset: u32, items: Vec<RecordItem>) {
         let place = |range: Range<u32>| Place { segment, offset: offset + range.start, length: range.end - range.start };
         for item in items {
             match item {
-                Item::Entries { first, terms, places } => {
+                RecordItem::Entries { first, terms, places } => {
                     self.terms.append(first, terms.into_iter());
                     self.entries.append(first, places.into_iter().map(place));
                 }
-                Item::Outcomes { first, places } => self.outcomes.append(first, places.into_iter().map(place)),
-                Item::HardState(state) => self.hard_state = state,
-                Item::Base(base) if base.index > self.base.index => {
+                RecordItem::Outcomes { first, places } => self.outcomes.append(first, places.into_iter().map(place)),
+                RecordItem::HardState(state) => self.hard_state = state,
+                RecordItem::Base(base) if base.index > self.base.index => {
                     self.base = base;
                     self.entries.drop_to(base.index);
                     self.outcomes.drop_to(base.index);
                     self.terms.drop_to(base.index);
                 }
-                Item::Base(_) => {}
-                Item::Reset(base) => {
+                RecordItem::Base(_) => {}
+                RecordItem::Reset(base) => {
                     self.base = base;
                     self.entries.reset(base.index);
                     self.outcomes.reset(base.index);
@@ -101,20 +128,20 @@ impl State {
     pub fn remember(&mut self, entries: Vec<Entry>) {
         let Some(first) = entries.first().map(|entry| entry.index) else { return };
         while self.recent.back().is_some_and(|last| last.index >= first) {
-            self.recent_bytes -= self.recent.pop_back().map_or(0, |entry| cost(&entry));
+            self.recent_bytes -= self.recent.pop_back().map_or(0, |entry| entry.cost());
         }
         if self.recent.back().is_some_and(|last| last.index + 1 != first) {
             self.recent.clear();
             self.recent_bytes = 0;
         }
         self.recent_bytes += entries.iter().map(cost).sum::<usize>();
-        self.recent.extend(entries);
+        self.recent.extend(entries.into_iter().map(Recent::new));
         while self.recent_bytes > RECENT_BYTES_MAX && self.recent.len() > 1 {
-            self.recent_bytes -= self.recent.pop_front().map_or(0, |entry| cost(&entry));
+            self.recent_bytes -= self.recent.pop_front().map_or(0, |entry| entry.cost());
         }
     }
 
-    fn recent(&self, index: u64) -> Option<&Entry> {
+    fn recent(&self, index: u64) -> Option<&Recent> {
         let at = index.checked_sub(self.recent.front()?.index)?;
         self.recent.get(usize::try_from(at).ok()?)
     }
@@ -158,13 +185,27 @@ impl LogReader {
         let found = {
             let state = self.shared.state.read();
             if let Some(entry) = state.recent(index.0) {
-                return Ok(Some(entry.clone()));
+                return Ok(Some(entry.entry()));
             }
             state.locate(state.entries.get(index.0))
         };
         let Some((segment, place)) = found else { return Ok(None) };
         let bytes = segment.read(u64::from(place.offset), place.length as usize)?;
         read_entry(index.0, &bytes).map(Some).map_err(|source| damaged(&segment, place, source))
+    }
+
+    /// The data of an entry, which is not copied; `None` if it is not there, or not any more.
+    pub fn data(&self, index: LogIndex) -> Result<Option<Bytes>, LogError> {
+        let found = {
+            let state = self.shared.state.read();
+            if let Some(entry) = state.recent(index.0) {
+                return Ok(Some(entry.data.clone()));
+            }
+            state.locate(state.entries.get(index.0))
+        };
+        let Some((segment, place)) = found else { return Ok(None) };
+        let bytes = Bytes::from(segment.read(u64::from(place.offset), place.length as usize)?);
+        read_entry_data(&bytes).map(Some).map_err(|source| damaged(&segment, place, source))
     }
 }
 

@@ -20,10 +20,11 @@
 
 use std::ops::Range;
 
+use bytes::Bytes;
 use gcs_core::{EntryOutcome, LogIndex, LogRef, PositionOutcome};
-use gcs_writeset::link::{AbortCause, Verdict};
+use gcs_writeset::link::Verdict;
 use gcs_writeset::wire::{Put, Reader, WireError};
-use gcs_writeset::{DatabaseId, NodeId, Position};
+use gcs_writeset::{DatabaseId, Position};
 use raft::eraftpb::{Entry, HardState};
 
 pub const HEADER_BYTES: usize = 24;
@@ -44,7 +45,7 @@ pub struct Base {
 
 /// Where the items of a record are, in bytes from its start.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Item {
+pub enum RecordItem {
     Entries { first: u64, terms: Vec<u64>, places: Vec<Range<u32>> },
     HardState(HardState),
     Outcomes { first: u64, places: Vec<Range<u32>> },
@@ -56,7 +57,7 @@ pub enum Item {
 #[derive(Debug, Default)]
 pub struct RecordBuilder {
     bytes: Vec<u8>,
-    items: Vec<Item>,
+    items: Vec<RecordItem>,
 }
 
 impl RecordBuilder {
@@ -75,7 +76,7 @@ impl RecordBuilder {
             places.push(self.part(|out| put_entry(out, entry)));
         }
         let terms = entries.iter().map(|entry| entry.term).collect();
-        self.items.push(Item::Entries { first: head.index, terms, places });
+        self.items.push(RecordItem::Entries { first: head.index, terms, places });
     }
 
     pub fn outcomes(&mut self, outcomes: &[EntryOutcome]) {
@@ -85,7 +86,7 @@ impl RecordBuilder {
         for outcome in outcomes {
             places.push(self.part(|out| put_outcome(out, outcome)));
         }
-        self.items.push(Item::Outcomes { first: head.index.0, places });
+        self.items.push(RecordItem::Outcomes { first: head.index.0, places });
     }
 
     pub fn hard_state(&mut self, state: &HardState) {
@@ -93,17 +94,17 @@ impl RecordBuilder {
         for value in [state.term, state.vote, state.commit] {
             self.bytes.put_u64(value);
         }
-        self.items.push(Item::HardState(state.clone()));
+        self.items.push(RecordItem::HardState(state.clone()));
     }
 
     pub fn base(&mut self, base: Base) {
         self.mark(BASE, base);
-        self.items.push(Item::Base(base));
+        self.items.push(RecordItem::Base(base));
     }
 
     pub fn reset(&mut self, base: Base) {
         self.mark(RESET, base);
-        self.items.push(Item::Reset(base));
+        self.items.push(RecordItem::Reset(base));
     }
 
     /// The length the record will have, padding included.
@@ -116,7 +117,7 @@ impl RecordBuilder {
     }
 
     /// Completes the record and gives it out with its items.
-    pub fn finish(&mut self, segment: u64, sequence: u64, synced: u64) -> (&[u8], Vec<Item>) {
+    pub fn finish(&mut self, segment: u64, sequence: u64, synced: u64) -> (&[u8], Vec<RecordItem>) {
         let body = (self.bytes.len() - HEADER_BYTES) as u32;
         self.bytes[0..4].copy_from_slice(&body.to_le_bytes());
         self.bytes[8..16].copy_from_slice(&sequence.to_le_bytes());
@@ -178,7 +179,7 @@ pub fn read_head(segment: u64, bytes: &[u8]) -> Option<Head> {
 }
 
 /// The items of the record at the front of `bytes`.
-pub fn read_items(head: &Head, bytes: &[u8]) -> Result<Vec<Item>, WireError> {
+pub fn read_items(head: &Head, bytes: &[u8]) -> Result<Vec<RecordItem>, WireError> {
     let end = HEADER_BYTES + head.body;
     let mut reader = Reader::new(bytes.get(HEADER_BYTES..end).ok_or(WireError::Truncated { missing: 1 })?);
     let mut items = Vec::new();
@@ -192,7 +193,7 @@ pub fn read_items(head: &Head, bytes: &[u8]) -> Result<Vec<Item>, WireError> {
                     terms.push(Reader::new(part).varint()?);
                     places.push(place);
                 }
-                Item::Entries { first, terms, places }
+                RecordItem::Entries { first, terms, places }
             }
             OUTCOMES => {
                 let first = reader.u64()?;
@@ -200,11 +201,13 @@ pub fn read_items(head: &Head, bytes: &[u8]) -> Result<Vec<Item>, WireError> {
                 for _ in 0..reader.u32()? {
                     places.push(read_part(&mut reader, end)?.1);
                 }
-                Item::Outcomes { first, places }
+                RecordItem::Outcomes { first, places }
             }
-            HARD_STATE => Item::HardState(HardState { term: reader.u64()?, vote: reader.u64()?, commit: reader.u64()? }),
-            BASE => Item::Base(Base { index: reader.u64()?, term: reader.u64()? }),
-            RESET => Item::Reset(Base { index: reader.u64()?, term: reader.u64()? }),
+            HARD_STATE => {
+                RecordItem::HardState(HardState { term: reader.u64()?, vote: reader.u64()?, commit: reader.u64()? })
+            }
+            BASE => RecordItem::Base(Base { index: reader.u64()?, term: reader.u64()? }),
+            RESET => RecordItem::Reset(Base { index: reader.u64()?, term: reader.u64()? }),
             kind => return Err(WireError::Unknown { what: "log item", value: u64::from(kind) }),
         };
         items.push(item);
@@ -240,23 +243,32 @@ fn put_entry(out: &mut Vec<u8>, entry: &Entry) {
     out.put_bytes(&entry.context);
 }
 
-pub fn read_entry(index: u64, part: &[u8]) -> Result<Entry, WireError> {
-    let mut reader = open_part(part)?;
-    let term = reader.varint()?;
-    let entry_type = i32::from(reader.u8()?);
-    let data = reader.bytes("entry data", usize::MAX >> 1)?.to_vec();
-    let context = reader.bytes("entry context", usize::MAX >> 1)?.to_vec();
-    reader.finish("entry")?;
-    Ok(Entry { entry_type, term, index, data, context, ..Default::default() })
+/// An entry where it was read.
+struct EntryParts<'a> {
+    term: u64,
+    entry_type: i32,
+    data: &'a [u8],
+    context: &'a [u8],
 }
 
-const CERTIFIED: u8 = 0;
-const CONFLICT: u8 = 1;
-const BELOW_HORIZON: u8 = 2;
-const MALFORMED: u8 = 3;
-const TOKEN_USED: u8 = 4;
-const TOKEN_FENCED: u8 = 5;
-const TOKEN_TOO_OLD: u8 = 6;
+fn read_entry_parts(part: &[u8]) -> Result<EntryParts<'_>, WireError> {
+    let mut reader = open_part(part)?;
+    let (term, entry_type) = (reader.varint()?, i32::from(reader.u8()?));
+    let data = reader.bytes("entry data", usize::MAX >> 1)?;
+    let context = reader.bytes("entry context", usize::MAX >> 1)?;
+    reader.finish("entry")?;
+    Ok(EntryParts { term, entry_type, data, context })
+}
+
+pub fn read_entry(index: u64, part: &[u8]) -> Result<Entry, WireError> {
+    let EntryParts { term, entry_type, data, context } = read_entry_parts(part)?;
+    Ok(Entry { entry_type, term, index, data: data.to_vec(), context: context.to_vec(), ..Default::default() })
+}
+
+/// The data of an entry, in the memory that it was read into.
+pub fn read_entry_data(part: &Bytes) -> Result<Bytes, WireError> {
+    Ok(part.slice_ref(read_entry_parts(part)?.data))
+}
 
 fn put_outcome(out: &mut Vec<u8>, outcome: &EntryOutcome) {
     out.put_varint(outcome.heads.len() as u64);
@@ -269,40 +281,11 @@ fn put_outcome(out: &mut Vec<u8>, outcome: &EntryOutcome) {
         out.put_varint(u64::from(position.database.0));
         out.put_varint(position.position.0);
         out.put_varint(u64::from(position.ordinal));
-        put_verdict(out, &position.verdict);
+        position.verdict.put(out);
         out.put_varint(position.chunks.len() as u64);
         for chunk in &position.chunks {
             out.put_varint(chunk.index.0);
             out.put_varint(u64::from(chunk.ordinal));
-        }
-    }
-}
-
-fn put_verdict(out: &mut Vec<u8>, verdict: &Verdict) {
-    match verdict {
-        Verdict::Certified { depends_on } => {
-            out.put_u8(CERTIFIED);
-            out.put_varint(depends_on.0);
-        }
-        Verdict::Aborted(AbortCause::Conflict { winner, winner_node, key_index }) => {
-            out.put_u8(CONFLICT);
-            out.put_varint(winner.0);
-            out.put_u64(winner_node.0);
-            out.put_varint(u64::from(*key_index));
-        }
-        Verdict::Aborted(AbortCause::BelowHorizon { horizon }) => {
-            out.put_u8(BELOW_HORIZON);
-            out.put_varint(horizon.0);
-        }
-        Verdict::Aborted(AbortCause::Malformed) => out.put_u8(MALFORMED),
-        Verdict::Aborted(AbortCause::TokenUsed { first }) => {
-            out.put_u8(TOKEN_USED);
-            out.put_varint(first.0);
-        }
-        Verdict::Aborted(AbortCause::TokenFenced) => out.put_u8(TOKEN_FENCED),
-        Verdict::Aborted(AbortCause::TokenTooOld { floor }) => {
-            out.put_u8(TOKEN_TOO_OLD);
-            out.put_varint(floor.0);
         }
     }
 }
@@ -318,7 +301,7 @@ pub fn read_outcome(index: u64, part: &[u8]) -> Result<EntryOutcome, WireError> 
             database: DatabaseId(small(&mut reader)?),
             position: Position(reader.varint()?),
             ordinal: small(&mut reader)?,
-            verdict: read_verdict(&mut reader)?,
+            verdict: Verdict::read(&mut reader)?,
             chunks: Vec::new(),
         };
         for _ in 0..reader.varint()? {
@@ -328,23 +311,6 @@ pub fn read_outcome(index: u64, part: &[u8]) -> Result<EntryOutcome, WireError> 
     }
     reader.finish("outcome")?;
     Ok(outcome)
-}
-
-fn read_verdict(reader: &mut Reader<'_>) -> Result<Verdict, WireError> {
-    Ok(match reader.u8()? {
-        CERTIFIED => Verdict::Certified { depends_on: Position(reader.varint()?) },
-        CONFLICT => Verdict::Aborted(AbortCause::Conflict {
-            winner: Position(reader.varint()?),
-            winner_node: NodeId(reader.u64()?),
-            key_index: small(reader)?,
-        }),
-        BELOW_HORIZON => Verdict::Aborted(AbortCause::BelowHorizon { horizon: Position(reader.varint()?) }),
-        MALFORMED => Verdict::Aborted(AbortCause::Malformed),
-        TOKEN_USED => Verdict::Aborted(AbortCause::TokenUsed { first: Position(reader.varint()?) }),
-        TOKEN_FENCED => Verdict::Aborted(AbortCause::TokenFenced),
-        TOKEN_TOO_OLD => Verdict::Aborted(AbortCause::TokenTooOld { floor: Position(reader.varint()?) }),
-        kind => return Err(WireError::Unknown { what: "verdict", value: u64::from(kind) }),
-    })
 }
 
 fn small(reader: &mut Reader<'_>) -> Result<u32, WireError> {

@@ -9,7 +9,7 @@ use parking_lot::RwLock;
 use raft::eraftpb::HardState;
 
 use super::keeper::Keeper;
-use super::reader::{LogReader, Shared, State};
+use super::reader::{LogReader, LogState, Shared};
 use super::record::{Base, RecordBuilder, read_head, read_items};
 use super::segment::{self, HEADER_BYTES, Header, SEGMENT_BYTES, Segment};
 use super::{Identity, LogError, checkpoint, sync_directory};
@@ -233,7 +233,7 @@ impl Log {
 }
 
 /// The checkpoint to go on from. A log that does not start at the beginning cannot do without.
-fn recover_checkpoint(checkpoints: &Path, log: &Path, state: &State) -> Result<Option<Checkpoint>, LogError> {
+fn recover_checkpoint(checkpoints: &Path, log: &Path, state: &LogState) -> Result<Option<Checkpoint>, LogError> {
     let outcomes = state.outcomes.range();
     // What the checkpoint covers is not applied again, so its outcomes must be here.
     let covered = if outcomes.is_empty() { state.base.index } else { outcomes.end - 1 };
@@ -252,7 +252,7 @@ fn recover_checkpoint(checkpoints: &Path, log: &Path, state: &State) -> Result<O
 
 /// Reads the segments in order.
 struct Replay {
-    state: State,
+    state: LogState,
     end: End,
 }
 
@@ -271,7 +271,7 @@ impl Replay {
         let numbers = segment::list(directory)?;
         let first = numbers.first().copied().unwrap_or(1);
         let end = End { current: None, next_number: first, tail: 0, next_sequence: 1 };
-        let mut replay = Replay { state: State::default(), end };
+        let mut replay = Replay { state: LogState::default(), end };
         for (at, number) in numbers.iter().copied().enumerate() {
             if number != replay.end.next_number {
                 return Err(hole(directory, format!("segment {:08x} is missing", replay.end.next_number)));

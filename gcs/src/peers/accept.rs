@@ -7,14 +7,14 @@ use std::time::Duration;
 
 use gcs_core::Input;
 use gcs_proto::message::PROTOCOL;
-use gcs_proto::{Decoder, FRAME_BYTES_MAX, Frame, FrameError, Hello, RefusalReason, Refused, Welcome};
+use gcs_proto::{Decoder, FRAME_BYTES_MAX, Frame, FrameError, HandshakeRefusal, Hello, Refused, Welcome};
 use gcs_writeset::NodeId;
 use thiserror::Error;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 
-use super::{Peer, Peers};
+use super::table::{Peer, Peers};
 use crate::bounds::{HANDSHAKE_FRAME_BYTES_MAX, HANDSHAKE_TIMEOUT, HANDSHAKES_MAX, PEER_SILENCE_MAX};
 use crate::outbox::{Outbox, Stream};
 
@@ -99,38 +99,38 @@ async fn greet(peers: &Peers, stream: TcpStream) -> Result<(NodeId, Rc<Stream>, 
 /// Whether this is a member that believes what we believe.
 fn check(peers: &Peers, hello: &Hello) -> Result<(), Refused> {
     let config = &peers.config;
-    let refuse = |reason: RefusalReason, message: String| Err(Refused { reason: reason.into(), message });
+    let refuse = |reason: HandshakeRefusal, message: String| Err(Refused { reason: reason.into(), message });
     if hello.protocol != PROTOCOL {
         let message =
             format!("peer protocol {} here, {} there: run the same version of gcs on all nodes", PROTOCOL, hello.protocol);
-        return refuse(RefusalReason::Protocol, message);
+        return refuse(HandshakeRefusal::Protocol, message);
     }
     if hello.group != config.group {
         let message = format!("node \"{}\" is in group \"{}\", not \"{}\"", config.name, config.group, hello.group);
-        return refuse(RefusalReason::WrongGroup, message);
+        return refuse(HandshakeRefusal::WrongGroup, message);
     }
-    let known = peers.peers.get(&NodeId(hello.node)).is_some_and(|peer| peer.member.name == hello.name);
+    let known = peers.by_node.get(&NodeId(hello.node)).is_some_and(|peer| peer.member.name == hello.name);
     if !known {
         let message = format!("node \"{}\" does not know \"{}\": list the same peers on all nodes", config.name, hello.name);
-        return refuse(RefusalReason::NotAMember, message);
+        return refuse(HandshakeRefusal::NotAMember, message);
     }
     if hello.members_hash != config.members_hash() {
         let message =
             format!("node \"{}\" has another member list: names and addresses must be the same on all nodes", config.name);
-        return refuse(RefusalReason::MembersDiffer, message);
+        return refuse(HandshakeRefusal::MembersDiffer, message);
     }
     Ok(())
 }
 
 async fn receive(peers: &Peers, node: NodeId, stream: &Stream, decoder: Decoder) {
-    let Some(peer) = peers.peers.get(&node) else { return };
+    let Some(peer) = peers.by_node.get(&node) else { return };
     let connection = peers.next_connection();
-    let replaces = peer.state.borrow().incoming.is_some();
+    let replaces = peer.connections.borrow().incoming.is_some();
     if replaces {
         // What was on the old one is lost: the core hears of it as of any loss.
-        peers.update(peer, |state| state.incoming = None);
+        peers.update(peer, |connections| connections.incoming = None);
     }
-    peers.update(peer, |state| state.incoming = Some(connection));
+    peers.update(peer, |connections| connections.incoming = Some(connection));
     peer.called.notify_one();
     let error = read(peers, peer, connection, stream, decoder).await;
     match &error {
@@ -139,8 +139,8 @@ async fn receive(peers: &Peers, node: NodeId, stream: &Stream, decoder: Decoder)
         }
         _ => tracing::debug!(peer = %peer.member.name, "connection ended: {error}"),
     }
-    if peer.state.borrow().incoming == Some(connection) {
-        peers.update(peer, |state| state.incoming = None);
+    if peer.connections.borrow().incoming == Some(connection) {
+        peers.update(peer, |connections| connections.incoming = None);
         if matches!(error, ReceiveError::Silent) {
             peer.silent.notify_waiters();
         }
@@ -153,7 +153,7 @@ async fn read(peers: &Peers, peer: &Peer, connection: u64, stream: &Stream, mut 
             match decoder.next_frame() {
                 Ok(Some(Frame::Message(message))) => {
                     let from = peer.member.node;
-                    if peer.state.borrow().is_up {
+                    if peer.connections.borrow().is_up {
                         peers.inbox.push(Input::Peer { from, message });
                     }
                 }
@@ -170,7 +170,7 @@ async fn read(peers: &Peers, peer: &Peer, connection: u64, stream: &Stream, mut 
             Ok(Err(error)) => return error.into(),
             Err(_) => return ReceiveError::Silent,
         }
-        if peer.state.borrow().incoming != Some(connection) {
+        if peer.connections.borrow().incoming != Some(connection) {
             return ReceiveError::Replaced;
         }
     }

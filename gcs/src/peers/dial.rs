@@ -11,8 +11,11 @@ use thiserror::Error;
 use tokio::net::TcpStream;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
-use super::{Peer, Peers, outbox};
-use crate::bounds::{HANDSHAKE_FRAME_BYTES_MAX, HANDSHAKE_TIMEOUT, PING_EVERY, REDIAL_FIRST, REDIAL_LAST, REDIAL_REFUSED};
+use super::table::{Peer, Peers};
+use crate::bounds::{
+    HANDSHAKE_FRAME_BYTES_MAX, HANDSHAKE_TIMEOUT, PEER_QUEUE_BYTES_MAX, PING_EVERY, REDIAL_FIRST, REDIAL_LAST,
+    REDIAL_REFUSED,
+};
 use crate::outbox::{Outbox, Stream};
 
 #[derive(Debug, Error)]
@@ -28,7 +31,7 @@ enum DialError {
 }
 
 pub async fn run(peers: Rc<Peers>, node: NodeId) {
-    let Some(peer) = peers.peers.get(&node) else { return };
+    let Some(peer) = peers.by_node.get(&node) else { return };
     let mut pause = REDIAL_FIRST;
     // A peer that cannot be reached is reported once, not at every attempt.
     let mut reported = String::new();
@@ -118,15 +121,15 @@ async fn greet(peers: &Peers, peer: &Peer, stream: &Rc<Stream>) -> Result<(), Di
 
 /// Until the connection breaks or the peer falls silent.
 async fn serve(peers: &Peers, peer: &Peer, stream: Rc<Stream>) -> DialError {
-    let outbox = outbox(&stream);
-    peers.update(peer, |state| state.outbox = Some(outbox.clone()));
+    let outbox = Rc::new(Outbox::new(stream.clone(), PEER_QUEUE_BYTES_MAX));
+    peers.update(peer, |connections| connections.outbox = Some(outbox.clone()));
     let error = tokio::select! {
         error = outbox.run() => error.into(),
         error = watch(&stream) => error,
         () = ping(&outbox) => DialError::Timeout,
         () = peer.silent.notified() => DialError::Timeout,
     };
-    peers.update(peer, |state| state.outbox = None);
+    peers.update(peer, |connections| connections.outbox = None);
     error
 }
 

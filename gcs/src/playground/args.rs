@@ -1,6 +1,6 @@
 //! The command line of `gcs playground`.
 
-use std::io::{IsTerminal, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -9,8 +9,8 @@ use serde_json::json;
 
 use super::error::Error;
 use super::group::{NewGroup, Part, Playground, Started};
+use super::manifest::{Manifest, NodeNumber, Paths};
 use super::process::{Signal, parse_signal};
-use super::state::{NodeNumber, Paths, State};
 use super::status::{self, Status};
 use super::watch;
 
@@ -27,18 +27,18 @@ enum Command {
     /// Shows each node.
     Status {
         #[command(flatten)]
-        place: Place,
+        at: Directory,
         #[arg(long)]
         json: bool,
     },
     /// Ends everything that runs under DIR. The data stay.
-    Stop(Place),
+    Stop(Directory),
     /// Sends a signal to a node's PostgreSQL and daemon, KILL unless told otherwise, and waits for their end.
     Kill {
         /// Counts from 1.
         node: usize,
         #[command(flatten)]
-        place: Place,
+        at: Directory,
         /// Only the postmaster.
         #[arg(long, conflicts_with = "gcs")]
         postgres: bool,
@@ -53,14 +53,14 @@ enum Command {
         /// Counts from 1.
         node: usize,
         #[command(flatten)]
-        place: Place,
+        at: Directory,
     },
     /// Adds one more node.
-    AddNode(Place),
+    AddNode(Directory),
 }
 
 #[derive(Debug, clap::Args)]
-struct Place {
+struct Directory {
     /// Where the playground stands.
     #[arg(long, value_name = "DIR")]
     dir: PathBuf,
@@ -69,7 +69,7 @@ struct Place {
 #[derive(Debug, clap::Args)]
 struct StartArgs {
     #[command(flatten)]
-    place: Place,
+    at: Directory,
     /// How many nodes.
     #[arg(long, value_name = "N", default_value_t = 3)]
     nodes: usize,
@@ -95,13 +95,11 @@ struct StartArgs {
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let done = match args.command {
         Command::Start(args) => start(&args),
-        Command::Status { place, json } => show_status(&place.dir, json),
-        Command::Stop(place) => stop(&place.dir),
-        Command::Kill { node, place, postgres, gcs, signal } => {
-            kill(&place.dir, NodeNumber(node), part(postgres, gcs), signal)
-        }
-        Command::StartNode { node, place } => start_node(&place.dir, NodeNumber(node)),
-        Command::AddNode(place) => add_node(&place.dir),
+        Command::Status { at, json } => show_status(&at.dir, json),
+        Command::Stop(at) => stop(&at.dir),
+        Command::Kill { node, at, postgres, gcs, signal } => kill(&at.dir, NodeNumber(node), part(postgres, gcs), signal),
+        Command::StartNode { node, at } => start_node(&at.dir, NodeNumber(node)),
+        Command::AddNode(at) => add_node(&at.dir),
     };
     Ok(done.map_or_else(complain, |()| ExitCode::SUCCESS))
 }
@@ -129,7 +127,7 @@ fn start(args: &StartArgs) -> Result<(), Error> {
 
 /// Makes the group, or starts again what was made and stopped.
 fn begin(args: &StartArgs) -> Result<Playground, Error> {
-    let dir = &args.place.dir;
+    let dir = &args.at.dir;
     if dir.join("playground.json").exists() {
         return begin_again(args);
     }
@@ -148,14 +146,14 @@ fn begin(args: &StartArgs) -> Result<Playground, Error> {
 }
 
 fn begin_again(args: &StartArgs) -> Result<Playground, Error> {
-    let mut playground = Playground::open(&args.place.dir)?;
-    let state = &playground.state;
+    let mut playground = Playground::open(&args.at.dir)?;
+    let manifest = &playground.manifest;
     let dir = playground.paths.dir.display();
-    if state.running {
+    if manifest.running {
         return Err(Error::usage(format!("the playground in {dir} is running"))
             .hint("See `gcs playground status`, or stop it first."));
     }
-    let made = (state.nodes.len(), state.nodes[0].port, &state.database, &state.group);
+    let made = (manifest.nodes.len(), manifest.nodes[0].port, &manifest.database, &manifest.group);
     if made != (args.nodes, args.base_port, &args.database, &args.group) {
         let (nodes, port, database, group) = made;
         return Err(Error::usage(format!("{dir} holds a playground made with other options")).hint(format!(
@@ -212,11 +210,6 @@ fn start_node(dir: &Path, number: NodeNumber) -> Result<(), Error> {
 }
 
 fn add_node(dir: &Path) -> Result<(), Error> {
-    State::load(&Paths::of(dir)?)?;
+    Manifest::load(&Paths::of(dir)?)?;
     Err(Error::failed("a node cannot be added to a group yet").hint("Start a playground with more --nodes."))
-}
-
-/// Whether a live table makes sense.
-pub(super) fn is_live() -> bool {
-    std::io::stdout().is_terminal()
 }

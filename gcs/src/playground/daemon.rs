@@ -12,8 +12,8 @@ use crate::status::{self, StatusError};
 
 use super::account::Account;
 use super::cluster::last_complaint;
+use super::manifest::NodeEntry;
 use super::process::{Process, Signal};
-use super::state::NodeState;
 use super::{Error, Result};
 
 const START_MAX: Duration = Duration::from_secs(30);
@@ -48,7 +48,7 @@ impl Daemon {
     }
 
     /// Writes the configuration of the node `me` among `nodes`.
-    pub fn configure(&self, group: &str, me: &NodeState, nodes: &[NodeState]) -> Result<()> {
+    pub fn configure(&self, group: &str, me: &NodeEntry, nodes: &[NodeEntry]) -> Result<()> {
         let mut text = format!(
             "# Written by gcs playground.\nname = {}\ngroup = {}\ndata_directory = {}\nlocal_socket = {}\npeer_address = {}\n",
             quote(&me.name),
@@ -155,7 +155,7 @@ fn reap(mut child: Child) {
     std::thread::spawn(move || drop(child.wait()));
 }
 
-fn peer_address(node: &NodeState) -> String {
+fn peer_address(node: &NodeEntry) -> String {
     format!("127.0.0.1:{}", node.peer_port)
 }
 
@@ -172,7 +172,7 @@ mod tests {
     #[test]
     fn the_daemon_understands_the_configuration_it_is_given() {
         let home = tempfile::tempdir().unwrap();
-        let node = |number: u16| NodeState { name: format!("node{number}"), port: 6000 + number, peer_port: 6100 + number };
+        let node = |number: u16| NodeEntry { name: format!("node{number}"), port: 6000 + number, peer_port: 6100 + number };
         let daemon = Daemon { binary: "gcs".into(), account: Account::choose().unwrap(), home: home.path().to_owned() };
         daemon.configure("postgresr", &node(2), &[node(1), node(2), node(3)]).unwrap();
         let config = Config::load(&daemon.config()).unwrap();

@@ -17,8 +17,8 @@ use postgres::{Client, NoTls};
 use super::account::Account;
 use super::cluster::{self, Cluster, SUPERUSER};
 use super::daemon::{self, Daemon};
+use super::manifest::{Manifest, NodeEntry, NodeNumber, Paths};
 use super::process::{Signal, is_fatal};
-use super::state::{NodeNumber, NodeState, Paths, State};
 use super::{Error, Result};
 
 /// From the start of the last process to all nodes online; catching up after a long absence counts in.
@@ -75,7 +75,7 @@ pub enum Started {
 #[derive(Clone, Debug)]
 pub struct Playground {
     pub paths: Paths,
-    pub state: State,
+    pub manifest: Manifest,
     pub(super) account: Account,
 }
 
@@ -83,8 +83,8 @@ impl Playground {
     /// Opens what `create` made, running or not.
     pub fn open(dir: &Path) -> Result<Playground> {
         let paths = Paths::of(dir)?;
-        let state = State::load(&paths)?;
-        Ok(Playground { paths, state, account: Account::choose()? })
+        let manifest = Manifest::load(&paths)?;
+        Ok(Playground { paths, manifest, account: Account::choose()? })
     }
 
     /// Makes the group and starts it. When it fails, nothing runs; the files stay, to be looked at.
@@ -98,9 +98,9 @@ impl Playground {
         account.check_reaches(&paths.dir)?;
         let _lock = paths.lock()?;
         let gcs = if account.is_other() { daemon::copy_program(&new.gcs, &paths.dir.join("bin"))? } else { new.gcs.clone() };
-        let state = State::new(&new.group, &new.database, nodes, postgres_bin, gcs);
-        state.save(&paths)?;
-        let playground = Playground { paths, state, account };
+        let manifest = Manifest::new(&new.group, &new.database, nodes, postgres_bin, gcs);
+        manifest.save(&paths)?;
+        let playground = Playground { paths, manifest, account };
         let made = playground.make(&new.settings);
         if made.is_err() {
             playground.stop_processes();
@@ -114,7 +114,7 @@ impl Playground {
             let (cluster, daemon) = (self.cluster(number), self.daemon(number));
             fs::create_dir(&cluster.home).map_err(Error::file("create", &cluster.home))?;
             self.account.give(&cluster.home)?;
-            daemon.configure(&self.state.group, &self.state.nodes[number.index()], &self.state.nodes)?;
+            daemon.configure(&self.manifest.group, &self.manifest.nodes[number.index()], &self.manifest.nodes)?;
             cluster.init(&format!("{}{settings}", replication_settings(&daemon)))
         })?;
         self.on_all(|number| self.daemon(number).start())?;
@@ -129,14 +129,18 @@ impl Playground {
     }
 
     fn make_database(&self, number: NodeNumber) -> Result<()> {
-        let name = quote_identifier(&self.state.database);
+        let name = quote_identifier(&self.manifest.database);
         self.execute(number, "postgres", &format!("CREATE DATABASE {name}"))?;
-        self.execute(number, &self.state.database, "CREATE EXTENSION postgres_r")
+        self.execute(number, &self.manifest.database, "CREATE EXTENSION postgres_r")
     }
 
     fn start_replication(&self, number: NodeNumber) -> Result<()> {
-        let (database, group) = (quote_identifier(&self.state.database), quote_identifier(&self.state.group));
-        self.execute(number, &self.state.database, &format!("ALTER DATABASE {database} START REPLICATION IN GROUP {group}"))
+        let (database, group) = (quote_identifier(&self.manifest.database), quote_identifier(&self.manifest.group));
+        self.execute(
+            number,
+            &self.manifest.database,
+            &format!("ALTER DATABASE {database} START REPLICATION IN GROUP {group}"),
+        )
     }
 
     fn execute(&self, number: NodeNumber, database: &str, statement: &str) -> Result<()> {
@@ -151,7 +155,7 @@ impl Playground {
     /// A connection as superuser to the node's PostgreSQL.
     pub fn connect(&self, number: NodeNumber, database: &str) -> std::result::Result<Client, postgres::Error> {
         let mut config = postgres::Config::new();
-        config.host("127.0.0.1").port(self.state.nodes[number.index()].port).user(SUPERUSER).dbname(database);
+        config.host("127.0.0.1").port(self.manifest.nodes[number.index()].port).user(SUPERUSER).dbname(database);
         config.connect_timeout(CONNECT_MAX).application_name("gcs playground").connect(NoTls)
     }
 
@@ -194,7 +198,7 @@ impl Playground {
     }
 
     fn remember_running(&self, running: bool) -> Result<()> {
-        State { running, ..self.state.clone() }.save(&self.paths)
+        Manifest { running, ..self.manifest.clone() }.save(&self.paths)
     }
 
     /// Sends the signal, and waits for the end of what it ends: of a postmaster, all its backends too.
@@ -272,43 +276,43 @@ impl Playground {
             Some(MemberState::Online) => {}
             _ => return Err("its PostgreSQL has not joined the group".to_owned()),
         }
-        let mut client = self.connect(number, &self.state.database).map_err(|error| describe(&error))?;
+        let mut client = self.connect(number, &self.manifest.database).map_err(|error| describe(&error))?;
         client.batch_execute("SELECT 1").map_err(|error| describe(&error))
     }
 
     fn majority_runs(&self) -> bool {
         let running = self.numbers().iter().filter(|&&number| self.daemon(number).process().is_some()).count();
-        running > self.state.nodes.len() / 2
+        running > self.manifest.nodes.len() / 2
     }
 
     pub fn numbers(&self) -> Vec<NodeNumber> {
-        (1..=self.state.nodes.len()).map(NodeNumber).collect()
+        (1..=self.manifest.nodes.len()).map(NodeNumber).collect()
     }
 
     pub fn name(&self, number: NodeNumber) -> &str {
-        &self.state.nodes[number.index()].name
+        &self.manifest.nodes[number.index()].name
     }
 
     pub fn uri(&self, number: NodeNumber) -> String {
-        self.cluster(number).uri(&self.state.database)
+        self.cluster(number).uri(&self.manifest.database)
     }
 
     pub fn cluster(&self, number: NodeNumber) -> Cluster {
-        let node = &self.state.nodes[number.index()];
-        let (bin, account) = (self.state.postgres_bin.clone(), self.account.clone());
+        let node = &self.manifest.nodes[number.index()];
+        let (bin, account) = (self.manifest.postgres_bin.clone(), self.account.clone());
         Cluster { bin, account, home: self.paths.node(&node.name), port: node.port }
     }
 
     pub fn daemon(&self, number: NodeNumber) -> Daemon {
         let home = self.paths.node(self.name(number));
-        Daemon { binary: self.state.gcs.clone(), account: self.account.clone(), home }
+        Daemon { binary: self.manifest.gcs.clone(), account: self.account.clone(), home }
     }
 
     fn check(&self, number: NodeNumber) -> Result<()> {
-        if (1..=self.state.nodes.len()).contains(&number.0) {
+        if (1..=self.manifest.nodes.len()).contains(&number.0) {
             return Ok(());
         }
-        Err(Error::usage(format!("there is no node {}; this playground has 1 to {}", number.0, self.state.nodes.len())))
+        Err(Error::usage(format!("there is no node {}; this playground has 1 to {}", number.0, self.manifest.nodes.len())))
     }
 
     /// Does the same on all nodes at once; the first error wins.
@@ -330,7 +334,7 @@ fn replication_settings(daemon: &Daemon) -> String {
 }
 
 /// Names and ports, after a look whether the ports are free.
-fn plan_nodes(new: &NewGroup) -> Result<Vec<NodeState>> {
+fn plan_nodes(new: &NewGroup) -> Result<Vec<NodeEntry>> {
     if !(1..=GROUP_MEMBERS_MAX).contains(&new.nodes) {
         return Err(Error::usage(format!("a group has 1 to {GROUP_MEMBERS_MAX} nodes, not {}", new.nodes)));
     }
@@ -340,9 +344,9 @@ fn plan_nodes(new: &NewGroup) -> Result<Vec<NodeState>> {
     }
     let node = |index: u16| {
         let (port, peer_port) = (new.base_port + index, new.base_port + PEER_PORT_OFFSET + index);
-        NodeState { name: format!("node{}", index + 1), port, peer_port }
+        NodeEntry { name: format!("node{}", index + 1), port, peer_port }
     };
-    let nodes: Vec<NodeState> = (0..new.nodes as u16).map(node).collect();
+    let nodes: Vec<NodeEntry> = (0..new.nodes as u16).map(node).collect();
     for port in nodes.iter().flat_map(|node| [node.port, node.peer_port]) {
         TcpListener::bind((Ipv4Addr::LOCALHOST, port)).map_err(|error| {
             Error::usage(format!("port {port} cannot be used: {error}")).hint("Give another --base-port.")

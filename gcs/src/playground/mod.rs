@@ -20,7 +20,7 @@
 //!
 //! - [`account`]: the user that servers run as.  - [`process`]: finding, signalling and awaiting processes.
 //! - [`cluster`]: one PostgreSQL cluster.        - [`daemon`]: one daemon.
-//! - [`state`]: playground.json and paths.       - [`group`]: the commands themselves.
+//! - [`manifest`]: playground.json and paths.    - [`group`]: the commands themselves.
 //! - [`status`]: what `status` and the live table show.  - [`args`], [`watch`]: the command line.
 
 pub mod account;
@@ -29,12 +29,12 @@ pub mod cluster;
 pub mod daemon;
 pub mod error;
 pub mod group;
+pub mod manifest;
 pub mod process;
-pub mod state;
 pub mod status;
 mod watch;
 
 pub use args::{Args, run};
 pub use error::{Error, Result};
 pub use group::{NewGroup, Part, Playground};
-pub use state::NodeNumber;
+pub use manifest::NodeNumber;

@@ -6,7 +6,7 @@ use gcs_writeset::link::{GroupStatus, MemberState};
 use serde::Serialize;
 
 use super::Playground;
-use super::state::NodeNumber;
+use super::manifest::NodeNumber;
 
 /// `status --json`.
 #[derive(Clone, Debug, Serialize)]
@@ -87,7 +87,7 @@ pub fn collect(playground: &Playground) -> Status {
     let end = answers.iter().filter_map(Answers::end_of_order).max();
     let nodes = playground.numbers().into_iter().zip(answers);
     let nodes = nodes.map(|(number, answers)| describe(playground, number, &answers, end)).collect();
-    Status { group: playground.state.group.clone(), database: playground.state.database.clone(), nodes }
+    Status { group: playground.manifest.group.clone(), database: playground.manifest.database.clone(), nodes }
 }
 
 fn ask(playground: &Playground, number: NodeNumber) -> Answers {
@@ -107,7 +107,7 @@ const COUNTERS: &str = "SELECT commits::text, (aborts_conflict + aborts_horizon 
 
 /// `None` if it takes no clients.
 fn ask_sql(playground: &Playground, number: NodeNumber) -> Option<SqlAnswers> {
-    let mut client = playground.connect(number, &playground.state.database).ok()?;
+    let mut client = playground.connect(number, &playground.manifest.database).ok()?;
     let position = client.query_one(POSITION, &[]).ok().and_then(|row| row.get::<_, Option<String>>(0)?.parse().ok());
     let counters = client.query_one(COUNTERS, &[]).ok().and_then(|row| {
         let number = |column| row.get::<_, Option<String>>(column).and_then(|text| text.parse().ok());

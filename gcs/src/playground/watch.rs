@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
-use std::io::{Read, Write};
+use std::io::{IsTerminal, Read, Write};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -10,10 +10,9 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
 use tokio::task::spawn_blocking;
 
-use super::args::is_live;
 use super::error::{Error, Result};
 use super::group::Playground;
-use super::state::State;
+use super::manifest::Manifest;
 use super::status::{self, Counters, Status};
 
 const REFRESH_EVERY: Duration = Duration::from_secs(1);
@@ -41,7 +40,7 @@ pub fn foreground(
 }
 
 fn stop(mut playground: Playground) -> Result<()> {
-    if !State::load(&playground.paths)?.running {
+    if !Manifest::load(&playground.paths)?.running {
         return Ok(());
     }
     if is_live() {
@@ -49,6 +48,11 @@ fn stop(mut playground: Playground) -> Result<()> {
     }
     playground.stop()?.iter().for_each(|forced| eprintln!("gcs: warning: {forced}"));
     Ok(())
+}
+
+/// Whether a live table makes sense.
+fn is_live() -> bool {
+    std::io::stdout().is_terminal()
 }
 
 /// Reasons to leave, from outside.
@@ -92,7 +96,7 @@ async fn watch(playground: &Playground, mut leave: Leave) {
             () = leave.wanted() => return,
             _ = ticks.tick() => {}
         }
-        if !State::load(&playground.paths).is_ok_and(|state| state.running) {
+        if !Manifest::load(&playground.paths).is_ok_and(|manifest| manifest.running) {
             return;
         }
         if is_live() {

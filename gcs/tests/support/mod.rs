@@ -220,6 +220,42 @@ impl Link {
     }
 }
 
+/// A connection that fetches single writesets.
+pub struct Fetcher {
+    pub link: Link,
+}
+
+impl Fetcher {
+    pub fn greet(socket: &Path) -> Fetcher {
+        let mut link = Link::hello(socket, Role::Fetcher, Incarnation(0), Some("g"));
+        assert!(matches!(link.receive(), Some((Reply::Welcome { .. }, _))));
+        Fetcher { link }
+    }
+
+    pub fn ask(&mut self, position: Position) {
+        self.link.send(&Request::Fetch { position }, &[]);
+    }
+
+    /// The parts of the next answer, which must be about `position`: the writeset, then its chunks.
+    pub fn answer(&mut self, position: Position) -> Vec<Vec<u8>> {
+        let mut parts = Vec::new();
+        loop {
+            let (reply, part) = self.link.receive().expect("the daemon closed the connection");
+            let Reply::Body { position: of, more } = reply else { panic!("not an answer to a fetch: {reply:?}") };
+            assert_eq!(of, position);
+            parts.push(part);
+            if !more {
+                return parts;
+            }
+        }
+    }
+
+    pub fn fetch(&mut self, position: Position) -> Vec<Vec<u8>> {
+        self.ask(position);
+        self.answer(position)
+    }
+}
+
 /// A position as a manager got it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Delivered {

@@ -2,12 +2,12 @@
 
 use std::fmt;
 
-use serde::{Deserialize, Serialize};
+use crate::wire::{Put, Reader, WireError};
 
 macro_rules! number {
     ($(#[$doc:meta])* $name:ident($inner:ty)) => {
         $(#[$doc])*
-        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub struct $name(pub $inner);
 
         impl fmt::Display for $name {
@@ -71,13 +71,34 @@ impl NodeId {
 }
 
 /// Names one submission for ever. A resubmission carries the same tag, so the group orders it at most once.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Tag {
     pub database: DatabaseId,
     pub node: NodeId,
     pub incarnation: Incarnation,
     pub slot: SlotId,
     pub sequence: Sequence,
+}
+
+impl Tag {
+    /// Appends the one form that a tag has, wherever it stands: 32 bytes.
+    pub fn put(&self, out: &mut Vec<u8>) {
+        out.put_u32(self.database.0);
+        out.put_u64(self.node.0);
+        out.put_u64(self.incarnation.0);
+        out.put_u32(self.slot.0);
+        out.put_u64(self.sequence.0);
+    }
+
+    pub fn read(reader: &mut Reader<'_>) -> Result<Tag, WireError> {
+        Ok(Tag {
+            database: DatabaseId(reader.u32()?),
+            node: NodeId(reader.u64()?),
+            incarnation: Incarnation(reader.u64()?),
+            slot: SlotId(reader.u32()?),
+            sequence: Sequence(reader.u64()?),
+        })
+    }
 }
 
 impl fmt::Display for Tag {

@@ -4,12 +4,10 @@
 //! index calls equal is equal; names, never OIDs, tell relations apart, since OIDs differ between nodes. Two different
 //! keys that hash alike cost a needless abort, never a missed one. docs/certification.md argues each namespace.
 
-use serde::{Deserialize, Serialize};
-
 use crate::id::Position;
 
 /// What a key stands for. The namespace is mixed into the hash, so equal values of different namespaces differ.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
 pub enum Namespace {
     Row = 1,
@@ -21,14 +19,14 @@ pub enum Namespace {
 
 /// Two holders conflict unless both are shared. A checked key conflicts with every earlier holder and is not held itself: what
 /// was read must still stand, and later writers do not mind.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Mode {
     Exclusive,
     Shared,
     Checked,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Key(pub u64);
 
 impl Key {

@@ -1,8 +1,8 @@
 //! The link: messages on the Unix socket between PostgreSQL and its daemon.
 //!
-//! A frame is `length u32` (of all that follows), `head u32` (length of the message), the message in bincode, and then a
-//! payload of raw bytes, which is never copied through serde. There is no checksum: the socket does not leave the machine and
-//! the payload carries its own.
+//! A frame is `length u32` (of all that follows), `head u32` (length of the message), the message, and then a payload of raw
+//! bytes. `link/codec.rs` says how a message stands in bytes, and docs/formats.md lists every one of them. There is no checksum: the
+//! socket does not leave the machine, and a writeset carries its own.
 //!
 //! Every connection opens with [`Request::Hello`] and is answered [`Reply::Welcome`] or [`Reply::Failed`]. Then, by role:
 //!
@@ -16,33 +16,39 @@
 //!   `Detach` the stream goes on until `Detached`.
 //!
 //!   *Parts.* Between an `Ordered` with `more` and its last `Body` only `Group`, `ChunkOrdered`, `TokenOutcome` and `Refused` can
-//!   come. The `Body` frames that answer a `Fetch` come in order, but other frames, also `Ordered`, may stand between them. Fetches
-//!   are answered one after the other, in the order in which they were asked.
+//!   come.
 //! - **Backend**: only writes, `Submit`, `Chunk` and `AskToken`; nothing but `Welcome` is ever sent to it.
 //! - **Control**: `Status`, answered `Group`; used by people and by the playground.
+//! - **Fetcher**: sends nothing but `Fetch`, which asks for the writeset of a position that came in the stream without it. Each is
+//!   answered with the `Body` frames of its position, from disk and in the order of the questions; nothing else but `Welcome` and
+//!   `Failed` comes on this connection. It is a connection of its own because a manager stops reading the stream when it has no
+//!   room for further positions, and there may be no room before the writeset that it fetches has been applied.
 //!
 //! When the daemon goes away, the manager reconnects, attaches again after its own committed position, and the backends that
 //! were waiting submit again under the same tag; the group drops what it had already ordered.
 
-use bincode::config::{self, Configuration};
-use serde::{Deserialize, Serialize};
+mod codec;
+mod frame;
 
-use crate::bounds::LINK_FRAME_BYTES_MAX;
+pub use codec::Message;
+pub use frame::{decode_frame, frame_len, put_frame, put_frame_with};
+
 use crate::id::{DatabaseId, Incarnation, NodeId, Position, Sequence, SlotId, Tag};
 use crate::token::{Token, TokenOutcome};
-use crate::wire::{Reader, WireError};
 
-/// Goes up when a message changes; both sides refuse another number with a clear error.
-pub const PROTOCOL: u32 = 1;
+/// Goes up when a frame or a message changes; both sides refuse another number with a clear error. So that they can, two things
+/// keep their form in every protocol: the beginning of a [`Request::Hello`] up to this number, and a [`Reply::Failed`].
+pub const PROTOCOL: u32 = 2;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
     Manager,
     Backend,
     Control,
+    Fetcher,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Request {
     Hello {
         protocol: u32,
@@ -87,7 +93,8 @@ pub enum Request {
         token: Token,
         fence_after: Option<Position>,
     },
-    /// Asks for the payload of a position that was delivered without (its backend is gone): answered `Body`.
+    /// Asks for the writeset of a position that was delivered without it (its backend is gone): answered `Body`. A fetcher may ask
+    /// once its database has been attached, and for positions that have been ordered; else the answer is `Failed`.
     Fetch {
         position: Position,
     },
@@ -96,7 +103,7 @@ pub enum Request {
     Status,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reply {
     Welcome {
         protocol: u32,
@@ -147,7 +154,7 @@ pub enum Reply {
 }
 
 /// A pure function of the ordered history.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// May be applied once everything up to `depends_on` is committed; commits in position order.
     Certified {
@@ -156,7 +163,7 @@ pub enum Verdict {
     Aborted(AbortCause),
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AbortCause {
     /// The key at `key_index` was also held by `winner`, ordered after the key's base.
     Conflict { winner: Position, winner_node: NodeId, key_index: u32 },
@@ -172,7 +179,7 @@ pub enum AbortCause {
     TokenTooOld { floor: Position },
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RefusalReason {
     /// No majority can be reached: 25006.
     NoQuorum,
@@ -182,7 +189,7 @@ pub enum RefusalReason {
     NotAttached,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct GroupStatus {
     pub quorum: bool,
     pub leader: Option<NodeId>,
@@ -190,7 +197,7 @@ pub struct GroupStatus {
     pub members: Vec<MemberStatus>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MemberStatus {
     pub node: NodeId,
     pub name: String,
@@ -203,7 +210,7 @@ pub struct MemberStatus {
     pub ordered: Position,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MemberState {
     /// Its daemon is connected and its PostgreSQL attached.
     Online,
@@ -212,14 +219,14 @@ pub enum MemberState {
     Unreachable,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
     pub kind: FailureKind,
     pub message: String,
     pub hint: String,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FailureKind {
     Protocol,
     WrongGroup,
@@ -231,78 +238,6 @@ pub enum FailureKind {
     /// `resume_after` lies beyond everything the group ever ordered: this is not the group this database belongs to.
     AheadOfGroup,
     ShuttingDown,
-}
-
-fn bincode_config() -> Configuration {
-    config::standard()
-}
-
-/// Appends one frame to `out`.
-pub fn put_frame<M: Serialize>(out: &mut Vec<u8>, message: &M, payload: &[u8]) -> Result<(), WireError> {
-    let start = out.len();
-    out.extend_from_slice(&[0; 8]);
-    let head = bincode::serde::encode_into_std_write(message, out, bincode_config())
-        .map_err(|_| WireError::OutOfRange { what: "link message" })?;
-    out.extend_from_slice(payload);
-    let length = out.len() - start - 4;
-    if length > LINK_FRAME_BYTES_MAX {
-        out.truncate(start);
-        return Err(WireError::TooLarge { what: "link frame", value: length as u64, limit: LINK_FRAME_BYTES_MAX as u64 });
-    }
-    out[start..start + 4].copy_from_slice(&(length as u32).to_le_bytes());
-    out[start + 4..start + 8].copy_from_slice(&(head as u32).to_le_bytes());
-    Ok(())
-}
-
-/// How long the frame at the front of `input` is, length field included; `None` if even that is not there yet.
-pub fn frame_len(input: &[u8]) -> Result<Option<usize>, WireError> {
-    let mut reader = Reader::new(input);
-    let Ok(length) = reader.u32() else { return Ok(None) };
-    if length as usize > LINK_FRAME_BYTES_MAX {
-        return Err(WireError::TooLarge {
-            what: "link frame",
-            value: u64::from(length),
-            limit: LINK_FRAME_BYTES_MAX as u64,
-        });
-    }
-    Ok(Some(length as usize + 4))
-}
-
-/// Decodes one whole frame, as measured by [`frame_len`]; the payload is borrowed.
-pub fn decode_frame<M: for<'de> Deserialize<'de>>(frame: &[u8]) -> Result<(M, &[u8]), WireError> {
-    let mut reader = Reader::new(frame);
-    reader.u32()?;
-    let head = reader.u32()? as usize;
-    let message = reader.take(head)?;
-    let (decoded, used) = bincode::serde::decode_from_slice(message, bincode_config())
-        .map_err(|_| WireError::OutOfRange { what: "link message" })?;
-    if used != head {
-        return Err(WireError::Trailing { what: "link message", extra: head - used });
-    }
-    Ok((decoded, reader.rest()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    #[test]
-    fn a_frame_carries_its_message_and_its_payload() {
-        let mut out = Vec::new();
-        let submit = Request::Submit { slot: SlotId(3), sequence: Sequence(9) };
-        put_frame(&mut out, &submit, b"writeset").unwrap();
-        assert_eq!(frame_len(&out), Ok(Some(out.len())));
-        let (message, payload) = decode_frame::<Request>(&out).unwrap();
-        assert_eq!((message, payload), (submit, &b"writeset"[..]));
-    }
-
-    proptest! {
-        #[test]
-        fn garbage_never_panics(bytes in prop::collection::vec(any::<u8>(), 0..128)) {
-            let _ = frame_len(&bytes);
-            let _ = decode_frame::<Request>(&bytes);
-            let _ = decode_frame::<Reply>(&bytes);
-        }
-    }
+    /// The database has not been attached since this daemon started.
+    NotAttached,
 }

@@ -6,12 +6,10 @@
 
 use std::fmt;
 
-use serde::{Deserialize, Serialize};
-
 use crate::id::Position;
 
 /// A token as the application chose it: a UUID.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Token(pub [u8; 16]);
 
 impl fmt::Display for Token {
@@ -35,7 +33,7 @@ pub struct CommitToken {
 }
 
 /// What a token has come to, as of the place in the order that the question was given.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TokenOutcome {
     /// No transaction with it is remembered. One may be on its way, or forgotten.
     Unknown,

@@ -16,6 +16,8 @@
 //!
 //! A key's *index*, which a verdict names, counts the keys as they stand here, through all groups.
 
+use std::ops::Range;
+
 use crate::bounds::{KEYS_MAX, NAME_BYTES_MAX};
 use crate::id::Position;
 use crate::key::{Key, KeyGroup, Mode};
@@ -40,11 +42,71 @@ pub struct Envelope {
     pub groups: Vec<KeyGroup>,
 }
 
+/// The fields at the front of an envelope that have a fixed size.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Head {
+    pub has_statements: bool,
+    pub chunks: u32,
+    pub oldest_base: Position,
+    pub started_at: i64,
+    pub committed_at: i64,
+    pub token: Option<CommitToken>,
+}
+
+/// What whoever applies a writeset wants of its envelope: everything but the keys.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Peeked<'a> {
+    pub head: Head,
+    pub application: &'a str,
+    /// Where the body (or its end, if there are chunks) is in the encoded writeset.
+    pub body: Range<usize>,
+}
+
+/// Version, flags, chunks, oldest base, times, and the token.
+const HEAD_BYTES_MAX: usize = 2 + 4 + 3 * 8 + 24;
+
+/// The longest varint, and the checksum.
+const VARINT_BYTES_MAX: usize = 10;
+const CHECKSUM_BYTES: usize = 4;
+
 impl Envelope {
     /// Encodes the envelope around `body`.
     pub fn encode(&self, body: &[u8]) -> Vec<u8> {
-        let keys: usize = self.groups.iter().map(|g| g.len()).sum();
-        let mut out = Vec::with_capacity(64 + keys * 8 + self.groups.len() * 12 + body.len());
+        let mut out = Vec::with_capacity(self.bytes_max(body.len()));
+        self.put_front(&mut out, body.len());
+        out.extend_from_slice(body);
+        put_checksum(&mut out, 0);
+        out
+    }
+
+    /// Appends the envelope to `out`, around a body of `body_length` bytes that `put_body` appends where it belongs. An error if
+    /// it appends another number of bytes; `out` then holds no writeset.
+    pub fn encode_into(
+        &self,
+        out: &mut Vec<u8>,
+        body_length: usize,
+        put_body: impl FnOnce(&mut Vec<u8>),
+    ) -> Result<(), WireError> {
+        let start = out.len();
+        out.reserve(self.bytes_max(body_length));
+        self.put_front(out, body_length);
+        let body_at = out.len();
+        put_body(out);
+        if out.len().checked_sub(body_at) != Some(body_length) {
+            return Err(WireError::OutOfRange { what: "length of the writeset body" });
+        }
+        put_checksum(out, start);
+        Ok(())
+    }
+
+    /// At least as much memory as the encoded writeset takes.
+    fn bytes_max(&self, body_length: usize) -> usize {
+        let groups: usize = self.groups.iter().map(|group| 8 + 3 * VARINT_BYTES_MAX + 8 * group.len()).sum();
+        HEAD_BYTES_MAX + self.application.len() + groups + 3 * VARINT_BYTES_MAX + body_length + CHECKSUM_BYTES
+    }
+
+    /// Everything in front of the body's first byte.
+    fn put_front(&self, out: &mut Vec<u8>, body_length: usize) {
         out.put_u8(VERSION);
         let statements = if self.has_statements { FLAG_STATEMENTS } else { 0 };
         out.put_u8(statements | if self.token.is_some() { FLAG_TOKEN } else { 0 });
@@ -67,59 +129,49 @@ impl Envelope {
                 out.put_u64(key.0);
             }
         }
-        out.put_bytes(body);
-        let checksum = crc32c::crc32c(&out);
-        out.put_u32(checksum);
-        out
+        out.put_varint(body_length as u64);
     }
 
     /// Decodes and checks a whole writeset; the body is borrowed.
     pub fn decode(bytes: &[u8]) -> Result<(Envelope, &[u8]), WireError> {
-        let split = bytes.len().checked_sub(4).ok_or_else(|| WireError::Truncated { missing: 4 - bytes.len() })?;
-        let (content, tail) = bytes.split_at(split);
-        let expected = Reader::new(tail).u32()?;
-        let found = crc32c::crc32c(content);
-        if found != expected {
-            return Err(WireError::Checksum { found, expected });
+        let mut reader = Reader::new(checked_content(bytes)?);
+        let Head { has_statements, chunks, oldest_base, started_at, committed_at, token } = read_head(&mut reader)?;
+        let application = read_application(&mut reader)?.to_owned();
+        let mut left = KEYS_MAX as u64;
+        let mut groups = Vec::new();
+        for _ in 0..reader.varint()? {
+            groups.push(decode_group(&mut reader, &mut left)?);
         }
+        let body = read_body(reader)?;
+        let envelope =
+            Envelope { has_statements, chunks, oldest_base, started_at, committed_at, token, application, groups };
+        Ok((envelope, body))
+    }
+
+    /// Checks a whole writeset as [`Envelope::decode`] does, and passes over its keys instead of decoding them: for whoever applies
+    /// it, since keys are the certifier's. Nothing is allocated.
+    ///
+    /// The checksum is checked here once more. Whoever applies a writeset is its last reader and writes what is in it into tables,
+    /// and the bytes have been through shared memory or a file since the daemon read them.
+    pub fn peek(bytes: &[u8]) -> Result<Peeked<'_>, WireError> {
+        let content = checked_content(bytes)?;
         let mut reader = Reader::new(content);
-        let version = reader.u8()?;
-        if version != VERSION {
-            return Err(WireError::Unknown { what: "writeset version", value: u64::from(version) });
-        }
-        let flags = reader.u8()?;
-        if flags & !(FLAG_STATEMENTS | FLAG_TOKEN) != 0 {
-            return Err(WireError::Unknown { what: "writeset flags", value: u64::from(flags) });
-        }
-        let mut envelope = Envelope {
-            has_statements: flags & FLAG_STATEMENTS != 0,
-            chunks: reader.u32()?,
-            oldest_base: Position(reader.u64()?),
-            started_at: reader.i64()?,
-            committed_at: reader.i64()?,
-            token: (flags & FLAG_TOKEN != 0).then(|| read_token(&mut reader)).transpose()?,
-            application: reader.str("application name", NAME_BYTES_MAX)?.to_owned(),
-            groups: Vec::new(),
-        };
+        let head = read_head(&mut reader)?;
+        let application = read_application(&mut reader)?;
         let mut left = KEYS_MAX as u64;
         for _ in 0..reader.varint()? {
-            let group = decode_group(&mut reader, &mut left)?;
-            envelope.groups.push(group);
+            let KeyCounts { exclusive, shared, checked, .. } = read_counts(&mut reader, &mut left)?;
+            reader.take((exclusive + shared + checked) * KEY_BYTES)?;
         }
-        let body = reader.bytes("writeset body", usize::MAX >> 1)?;
-        reader.finish("writeset")?;
-        Ok((envelope, body))
+        let body = read_body(reader)?;
+        Ok(Peeked { head, application, body: content.len() - body.len()..content.len() })
     }
 
     /// The application name of an encoded writeset, without looking at the rest; `None` if it can't be read.
     pub fn peek_application(bytes: &[u8]) -> Option<&str> {
         let mut reader = Reader::new(bytes);
-        let (_version, flags) = (reader.u8().ok()?, reader.u8().ok()?);
-        reader.take(4 + 3 * 8).ok()?;
-        if flags & FLAG_TOKEN != 0 {
-            read_token(&mut reader).ok()?;
-        }
-        reader.str("application name", NAME_BYTES_MAX).ok()
+        read_head(&mut reader).ok()?;
+        read_application(&mut reader).ok()
     }
 
     /// Every key with its base and mode, in index order.
@@ -132,20 +184,79 @@ impl Envelope {
     }
 }
 
+fn put_checksum(out: &mut Vec<u8>, start: usize) {
+    let checksum = crc32c::crc32c(&out[start..]);
+    out.put_u32(checksum);
+}
+
+/// Everything in front of the checksum, if that is right.
+fn checked_content(bytes: &[u8]) -> Result<&[u8], WireError> {
+    let missing = || WireError::Truncated { missing: CHECKSUM_BYTES - bytes.len() };
+    let split = bytes.len().checked_sub(CHECKSUM_BYTES).ok_or_else(missing)?;
+    let (content, tail) = bytes.split_at(split);
+    let expected = Reader::new(tail).u32()?;
+    let found = crc32c::crc32c(content);
+    if found == expected { Ok(content) } else { Err(WireError::Checksum { found, expected }) }
+}
+
+fn read_head(reader: &mut Reader<'_>) -> Result<Head, WireError> {
+    let version = reader.u8()?;
+    if version != VERSION {
+        return Err(WireError::Unknown { what: "writeset version", value: u64::from(version) });
+    }
+    let flags = reader.u8()?;
+    if flags & !(FLAG_STATEMENTS | FLAG_TOKEN) != 0 {
+        return Err(WireError::Unknown { what: "writeset flags", value: u64::from(flags) });
+    }
+    Ok(Head {
+        has_statements: flags & FLAG_STATEMENTS != 0,
+        chunks: reader.u32()?,
+        oldest_base: Position(reader.u64()?),
+        started_at: reader.i64()?,
+        committed_at: reader.i64()?,
+        token: (flags & FLAG_TOKEN != 0).then(|| read_token(reader)).transpose()?,
+    })
+}
+
 fn read_token(reader: &mut Reader<'_>) -> Result<CommitToken, WireError> {
     Ok(CommitToken { token: Token(reader.array()?), since: Position(reader.u64()?) })
 }
 
-fn decode_group(reader: &mut Reader<'_>, left: &mut u64) -> Result<KeyGroup, WireError> {
+fn read_application<'a>(reader: &mut Reader<'a>) -> Result<&'a str, WireError> {
+    reader.str("application name", NAME_BYTES_MAX)
+}
+
+/// The body, which is all that is left.
+fn read_body(mut reader: Reader<'_>) -> Result<&[u8], WireError> {
+    let body = reader.bytes("writeset body", usize::MAX >> 1)?;
+    reader.finish("writeset")?;
+    Ok(body)
+}
+
+const KEY_BYTES: usize = 8;
+
+/// The front of a group: its base, and how many keys of each mode follow.
+struct KeyCounts {
+    base: Position,
+    exclusive: usize,
+    shared: usize,
+    checked: usize,
+}
+
+/// Together the groups of a writeset have at most [`KEYS_MAX`] keys, of which `left` may still come.
+fn read_counts(reader: &mut Reader<'_>, left: &mut u64) -> Result<KeyCounts, WireError> {
     let base = Position(reader.u64()?);
-    let exclusive = reader.varint()?;
-    let shared = reader.varint()?;
-    let checked = reader.varint()?;
+    let [exclusive, shared, checked] = [reader.varint()?, reader.varint()?, reader.varint()?];
     let total = exclusive.saturating_add(shared).saturating_add(checked);
     if total > *left {
         return Err(WireError::TooLarge { what: "number of keys", value: total, limit: *left });
     }
     *left -= total;
+    Ok(KeyCounts { base, exclusive: exclusive as usize, shared: shared as usize, checked: checked as usize })
+}
+
+fn decode_group(reader: &mut Reader<'_>, left: &mut u64) -> Result<KeyGroup, WireError> {
+    let KeyCounts { base, exclusive, shared, checked } = read_counts(reader, left)?;
     Ok(KeyGroup {
         base,
         exclusive: decode_keys(reader, exclusive)?,
@@ -154,9 +265,9 @@ fn decode_group(reader: &mut Reader<'_>, left: &mut u64) -> Result<KeyGroup, Wir
     })
 }
 
-fn decode_keys(reader: &mut Reader<'_>, count: u64) -> Result<Vec<Key>, WireError> {
-    let bytes = reader.take(count as usize * 8)?;
-    Ok(bytes.as_chunks::<8>().0.iter().map(|chunk| Key(u64::from_le_bytes(*chunk))).collect())
+fn decode_keys(reader: &mut Reader<'_>, count: usize) -> Result<Vec<Key>, WireError> {
+    let bytes = reader.take(count * KEY_BYTES)?;
+    Ok(bytes.as_chunks::<KEY_BYTES>().0.iter().map(|chunk| Key(u64::from_le_bytes(*chunk))).collect())
 }
 
 #[cfg(test)]
@@ -186,12 +297,40 @@ mod tests {
         })
     }
 
+    #[test]
+    fn a_body_of_another_length_than_promised_makes_no_writeset() {
+        let envelope = Envelope::default();
+        let wrong = Err(WireError::OutOfRange { what: "length of the writeset body" });
+        assert_eq!(envelope.encode_into(&mut Vec::new(), 5, |out| out.extend_from_slice(b"body")), wrong);
+        assert_eq!(envelope.encode_into(&mut Vec::new(), 3, |out| out.extend_from_slice(b"body")), wrong);
+        assert_eq!(envelope.encode_into(&mut Vec::new(), 3, Vec::clear), wrong);
+    }
+
     proptest! {
         #[test]
         fn what_is_encoded_is_decoded(envelope in envelope(), body in prop::collection::vec(any::<u8>(), 0..64)) {
             let bytes = envelope.encode(&body);
+            prop_assert!(bytes.len() <= envelope.bytes_max(body.len()));
             prop_assert_eq!(Envelope::peek_application(&bytes), Some(&*envelope.application));
             prop_assert_eq!(Envelope::decode(&bytes), Ok((envelope, &body[..])));
+        }
+
+        #[test]
+        fn a_writeset_made_in_place_is_the_same(envelope in envelope(), body in prop::collection::vec(any::<u8>(), 0..64)) {
+            let mut out = b"before".to_vec();
+            envelope.encode_into(&mut out, body.len(), |out| out.extend_from_slice(&body)).unwrap();
+            prop_assert_eq!(&out[6..], envelope.encode(&body));
+        }
+
+        #[test]
+        fn a_look_sees_what_decoding_does(envelope in envelope(), body in prop::collection::vec(any::<u8>(), 0..64)) {
+            let bytes = envelope.encode(&body);
+            let Peeked { head, application, body: range } = Envelope::peek(&bytes).unwrap();
+            let Head { has_statements, chunks, oldest_base, started_at, committed_at, token } = head;
+            let (application, groups) = (application.to_owned(), envelope.groups.clone());
+            let seen =
+                Envelope { has_statements, chunks, oldest_base, started_at, committed_at, token, application, groups };
+            prop_assert_eq!((seen, &bytes[range]), (envelope, &body[..]));
         }
 
         #[test]
@@ -200,12 +339,22 @@ mod tests {
             let at = at.index(bytes.len());
             bytes[at] ^= flip;
             prop_assert!(Envelope::decode(&bytes).is_err());
+            prop_assert!(Envelope::peek(&bytes).is_err());
         }
 
         #[test]
         fn garbage_is_refused_without_a_panic(bytes in prop::collection::vec(any::<u8>(), 0..128)) {
             prop_assert!(Envelope::decode(&bytes).is_err());
+            prop_assert!(Envelope::peek(&bytes).is_err());
             let _ = Envelope::peek_application(&bytes);
+        }
+
+        #[test]
+        fn garbage_with_a_right_checksum_is_decoded_and_looked_at_alike(flags in 0u8..5, rest in prop::collection::vec(any::<u8>(), 28..128)) {
+            let mut bytes = [&[VERSION, flags][..], &rest].concat();
+            put_checksum(&mut bytes, 0);
+            let decoded = Envelope::decode(&bytes).map(|(_, body)| body.len());
+            prop_assert_eq!(Envelope::peek(&bytes).map(|peeked| peeked.body.len()), decoded);
         }
     }
 }

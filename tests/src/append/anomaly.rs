@@ -5,6 +5,14 @@ use std::fmt;
 
 use super::history::{History, TxnId};
 
+/// What all transactions of a history were promised.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Isolation {
+    /// PostgreSQL's REPEATABLE READ.
+    Snapshot,
+    Serializable,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Kind {
     /// An element twice in a list.

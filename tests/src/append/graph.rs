@@ -11,8 +11,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
-use super::Isolation;
-use super::anomaly::{Anomaly, Kind};
+use super::anomaly::{Anomaly, Isolation, Kind};
 use super::history::{Element, History, Key, Op, TxnId};
 use super::versions::Versions;
 

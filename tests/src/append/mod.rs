@@ -5,7 +5,7 @@
 //! kind of cycle in the graph of dependencies.
 //!
 //! - [`history`]: what clients did and saw.  - [`versions`]: version orders, and what is wrong without a graph.
-//! - [`graph`]: the dependency graph and its cycles.  - [`anomaly`]: names.
+//! - [`graph`]: the dependency graph and its cycles.  - [`anomaly`]: promises, and names for what breaks them.
 //!
 //! Left out on purpose: real time between different clients.
 
@@ -23,13 +23,7 @@ use anomaly::Anomaly;
 use graph::Graph;
 use history::{Element, History, Key};
 
-/// What all transactions of a history were promised.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Isolation {
-    /// PostgreSQL's REPEATABLE READ.
-    Snapshot,
-    Serializable,
-}
+pub use anomaly::Isolation;
 
 /// Everything found. `last`, when given, is what a quiet group showed at the end.
 pub fn check(history: &History, isolation: Isolation, last: Option<&BTreeMap<Key, Vec<Element>>>) -> Vec<Anomaly> {

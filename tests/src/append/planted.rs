@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::anomaly::Kind;
+use super::anomaly::{Isolation, Kind};
+use super::check;
 use super::history::{Element, History, Key, Op, Outcome, Session, Txn};
-use super::{Isolation, check};
 
 fn append(key: u32, element: u64) -> Op {
     Op::Append(Key(key), Element(element))

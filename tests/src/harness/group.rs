@@ -99,7 +99,7 @@ impl Group {
     }
 
     pub fn database(&self) -> &str {
-        &self.playground.state.database
+        &self.playground.manifest.database
     }
 
     /// A session on the node; it must take clients.

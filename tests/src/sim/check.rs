@@ -1,28 +1,21 @@
 //! The invariants of the design, one file each. Each sees every fact of a run, in order, and says when one breaks it.
 
 mod certified_means_committed;
+mod doubts_have_causes;
 mod durable_before_acknowledged;
 mod equal_in_the_end;
 mod exactly_once;
+mod gate_moves;
+mod invariant;
 mod minority_commits_nothing;
 mod never_diverge;
 mod no_lost_update;
 mod one_commit_order;
+mod precedence;
 mod same_order;
 mod same_verdict;
 
-use super::fact::{Fact, View};
-
-pub trait Invariant {
-    fn name(&self) -> &'static str;
-
-    fn observe(&mut self, fact: &Fact, view: &View<'_>) -> Result<(), String>;
-
-    /// All is well and over.
-    fn end(&mut self) -> Result<(), String> {
-        Ok(())
-    }
-}
+pub use invariant::Invariant;
 
 pub fn all(reference_certifier: bool) -> Vec<Box<dyn Invariant>> {
     vec![
@@ -35,6 +28,9 @@ pub fn all(reference_certifier: bool) -> Vec<Box<dyn Invariant>> {
         Box::new(never_diverge::NeverDiverge),
         Box::new(minority_commits_nothing::MinorityCommitsNothing::default()),
         Box::new(no_lost_update::NoLostUpdate::default()),
+        Box::new(gate_moves::GateMoves::default()),
+        Box::new(precedence::Precedence),
+        Box::new(doubts_have_causes::DoubtsHaveCauses),
         Box::new(equal_in_the_end::EqualInTheEnd::default()),
     ]
 }

@@ -7,7 +7,7 @@ use gcs_core::{LogIndex, PositionOutcome};
 use gcs_writeset::{Position, Tag};
 
 use super::postgres::{Row, TxnId, Value};
-use super::time::Time;
+use super::time::{Span, Time};
 
 /// A node of the simulation, from 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -20,8 +20,37 @@ pub struct Delivery {
     pub outcome: PositionOutcome,
     pub tag: Tag,
     pub writeset: Bytes,
+    /// The front of the body.
+    pub chunks: Vec<Bytes>,
     /// Chunks and the end of the body, put together.
     pub body: Bytes,
+}
+
+/// Why a client was not told what became of its transaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Doubt {
+    /// No verdict came in time.
+    NoVerdict,
+    /// It stood in the way of what had to go first for its verdict to come.
+    InTheWay,
+    /// Its session was ended while there was no verdict.
+    SessionEnded,
+    /// An error came up in the middle.
+    Error,
+    /// The server died.
+    ServerGone,
+}
+
+/// Why a client was told that its transaction is committed, though not by its own session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Elsewhere {
+    /// An earlier position needed its locks.
+    Yielded,
+    /// Earlier positions took too long.
+    TooLate,
+    SessionEnded,
+    /// An error came up after the verdict.
+    Error,
 }
 
 #[derive(Clone, Debug)]
@@ -34,10 +63,14 @@ pub enum Fact {
     Delivered { node: N, delivery: Rc<Delivery> },
     /// PostgreSQL needs positions after this one, and its daemon no longer has them.
     LogTooShort { node: N, after: Position },
+    /// Daemon and PostgreSQL do not understand each other.
+    Misunderstood { node: N, what: String },
+    /// What was queued for this position cannot be read.
+    Unreadable { node: N, position: Position, what: String },
     /// A writeset does not fit the rows it is to be applied to.
     Diverged { node: N, position: Position, row: Row },
-    /// Snapshots taken from now on see this position.
-    Visible { node: N, position: Position },
+    /// Snapshots taken from now on see this position, which holds this transaction.
+    Visible { node: N, position: Position, txn: TxnId },
     /// Everything up to here is committed, aborted positions passed over.
     Committed { node: N, position: Position },
     /// PostgreSQL came back from a crash with everything up to here.
@@ -46,18 +79,24 @@ pub enum Fact {
     Serving { node: N, visible: Position },
     /// A transaction is handed to the group under this tag.
     Submitted { node: N, txn: TxnId, tag: Tag },
+    /// A submission goes to the daemon again, under its tag.
+    SentAgain { node: N, txn: TxnId },
     /// COMMIT returned.
     Acknowledged { node: N, txn: TxnId, position: Position },
     /// A definite error: nothing of it may remain.
     Failed { node: N, txn: TxnId, why: &'static str },
     /// An error that leaves the outcome open.
-    Unknown { node: N, txn: TxnId },
-    /// A certified backend ended, since an earlier position needed its locks.
-    GaveWay { node: N, position: Position },
-    /// A submission goes to the daemon again, under its tag.
-    SentAgain { node: N, txn: TxnId },
+    Unknown { node: N, txn: TxnId, why: Doubt },
+    /// An error that says at which position the group has committed it.
+    CommittedElsewhere { node: N, txn: TxnId, position: Position, why: Elsewhere },
     /// A client that wanted to write was refused for want of a quorum.
     RefusedWrite { node: N },
+    /// A position has been waiting so long for a lock of something later.
+    HeldUp { node: N, position: Position, by: String, since: Time },
+    /// Something happened that seeds must have been through.
+    Corner { node: N, what: &'static str },
+    /// How far a server is. `undisturbed`: for how long it has been up, attached and writable with nothing stopped on it.
+    Gate { node: N, committed: Position, known: Position, undisturbed: Span },
     /// A daemon's clock ticked: what it thinks of the group, and whether it can exchange messages with a majority.
     Ticked { node: N, quorum: bool, in_touch: bool },
     /// The end of a run: what every row is on this node.
@@ -68,6 +107,10 @@ pub enum Fact {
 pub struct View<'a> {
     pub now: Time,
     pub nodes: usize,
+    /// Since when nothing has gone wrong any more.
+    pub calm_since: Option<Time>,
+    /// How long a verdict, and a turn, is waited for.
+    pub commit_timeout: Span,
     /// Whether this entry, as the second node has it, is flushed at the first.
     pub flushed: &'a dyn Fn(N, LogIndex, N) -> bool,
 }

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use super::fact::N;
-use super::time::{Span, ms};
-use super::world::{Event, World};
+use super::process::{Kind, Signal};
+use super::time::{Span, ms, us};
 use crate::rng::Rng;
 
 #[derive(Clone, Debug)]
@@ -24,6 +24,8 @@ pub enum Fault {
     /// Connections of a node break.
     Reset(N),
     SlowDisk(N, Span),
+    /// Processes of this kind do not run for a while, as by SIGSTOP.
+    Pause(N, Kind, Span),
 }
 
 impl Fault {
@@ -45,56 +47,36 @@ impl Fault {
                 Fault::Split(side, span, noticed)
             }
             80..88 => Fault::OneWay(n, N(rng.below(nodes as u64) as usize), span),
-            88..92 => Fault::Reset(n),
-            _ => Fault::SlowDisk(n, span),
+            88..90 => Fault::Reset(n),
+            90..94 => Fault::SlowDisk(n, span),
+            _ => Fault::Pause(n, *rng.pick(&[Kind::Client, Kind::Remote, Kind::Manager, Kind::Manager]), span),
         }
     }
 }
 
-pub fn inflict(world: &mut World, fault: Fault) {
-    let all = world.plan.nodes;
-    match fault {
-        Fault::Daemon(n, span) => {
-            world.crash_daemon(n);
-            world.later(span, Event::StartDaemon(n));
+/// A small trouble of one server, of which there are many.
+#[derive(Clone, Copy, Debug)]
+pub enum Nuisance {
+    /// Somebody cancels what a session does, or ends the session.
+    Session(Signal),
+    /// A remote backend, or the manager, ends by itself.
+    Dies(Kind),
+    /// A connection of such a process breaks.
+    Hangup(Kind),
+    /// A process is not scheduled for a while.
+    Slow(Kind, Span),
+}
+
+impl Nuisance {
+    pub fn random(rng: &mut Rng) -> Nuisance {
+        let kind = *rng.pick(&[Kind::Client, Kind::Client, Kind::Remote, Kind::Manager]);
+        match rng.below(100) {
+            0..30 => Nuisance::Session(Signal::Cancel),
+            30..50 => Nuisance::Session(Signal::Terminate),
+            50..58 => Nuisance::Dies(Kind::Remote),
+            58..62 => Nuisance::Dies(Kind::Manager),
+            62..75 => Nuisance::Hangup(if rng.permille(500) { Kind::Client } else { Kind::Manager }),
+            _ => Nuisance::Slow(kind, us(*rng.pick(&[1_000, 20_000, 150_000]) + rng.below(1_000))),
         }
-        Fault::Postgres(n, span) => {
-            if !world.nodes[n.0].witness {
-                world.crash_postgres(n);
-                world.later(span, Event::StartPostgres(n));
-            }
-        }
-        Fault::Machine(n, span) => {
-            inflict(world, Fault::Daemon(n, span));
-            inflict(world, Fault::Postgres(n, span));
-        }
-        Fault::Everything(span) => {
-            *world.tally.corners.entry("everything died at once").or_default() += 1;
-            for n in (0..all).map(N) {
-                let span = Span(span.0 / 2 + world.rng.below(span.0));
-                inflict(world, Fault::Machine(n, span));
-            }
-        }
-        Fault::Split(side, span, noticed) => {
-            let until = world.now + span;
-            world.net.split(&side, all, world.now, until);
-            if let Some(within) = noticed {
-                for a in side {
-                    for b in (0..all).map(N).filter(|b| *b != a) {
-                        world.break_connection(a, b, within);
-                    }
-                }
-            }
-        }
-        Fault::OneWay(from, to, span) => {
-            let until = world.now + span;
-            world.net.cut(from, to, world.now, until);
-        }
-        Fault::Reset(n) => {
-            for other in (0..all).map(N).filter(|other| *other != n) {
-                world.break_connection(n, other, ms(5));
-            }
-        }
-        Fault::SlowDisk(n, span) => world.nodes[n.0].slow_until = world.now + span,
     }
 }

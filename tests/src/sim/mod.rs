@@ -22,20 +22,36 @@ pub mod fact;
 pub mod faults;
 pub mod net;
 pub mod plan;
+pub mod platform;
 pub mod postgres;
+pub mod process;
+pub mod server;
+pub mod spool;
 pub mod time;
 pub mod trace;
+pub mod wire;
 pub mod world;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use plan::Plan;
 use time::Time;
+use trace::Trace;
 use world::{Failure, Tally, World};
 
 /// Runs one plan. A panic in the core is a failure like others.
 pub fn run(plan: &Plan) -> Result<Tally, Failure> {
-    let run = AssertUnwindSafe(|| World::new(plan.clone(), false).run().0);
+    run_into(plan, Trace::default())
+}
+
+/// Runs one plan and keeps its trace.
+pub fn run_traced(plan: &Plan) -> (Result<Tally, Failure>, Vec<String>) {
+    let trace = Trace::kept();
+    (run_into(plan, trace.clone()), trace.into_lines())
+}
+
+fn run_into(plan: &Plan, trace: Trace) -> Result<Tally, Failure> {
+    let run = AssertUnwindSafe(|| World::new(plan.clone(), trace).run());
     catch_unwind(run).unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().cloned();
         let what = text.or_else(|| panic.downcast_ref::<&str>().map(|&text| text.to_owned())).unwrap_or_default();
@@ -57,12 +73,6 @@ pub fn run_seeds(first: u64, count: u64) -> Vec<(u64, Result<Tally, Failure>)> {
     });
     results.sort_by_key(|(seed, _)| *seed);
     results
-}
-
-/// Runs one plan and keeps its trace.
-pub fn run_traced(plan: &Plan) -> (Result<Tally, Failure>, Vec<String>) {
-    let (result, trace) = World::new(plan.clone(), true).run();
-    (result, trace.into_lines())
 }
 
 /// Says how to see a failure again.

@@ -3,7 +3,10 @@
 use gcs_core::Limits;
 use gcs_core::certify::{PlantedBug, WindowBounds};
 
+use postgres_r_protocol::platform::Planted;
+
 use super::postgres::Mistake;
+use super::process::Settings;
 use super::time::{Span, ms};
 use crate::rng::Rng;
 
@@ -13,8 +16,7 @@ pub struct Plan {
     pub nodes: usize,
     /// The last node keeps no database: it votes, and follows the order.
     pub witness: bool,
-    pub clients_per_node: u32,
-    pub rows: u32,
+    pub settings: Settings,
     /// Of a thousand messages between daemons.
     pub drop_permille: u64,
     pub duplicate_permille: u64,
@@ -24,11 +26,14 @@ pub struct Plan {
     pub delay_slow: Span,
     /// The mean span between two faults.
     pub fault_every: Span,
+    /// The mean span between two small troubles of one server: a session that is ended, a connection that breaks.
+    pub nuisance_every: Span,
     /// How long things go wrong; afterwards everything must heal.
     pub trouble: Span,
     pub limits: Limits,
     pub bug: Option<PlantedBug>,
-    pub mistake: Option<Mistake>,
+    /// A deliberate mistake of the extension's protocol.
+    pub planted: Option<Planted>,
     /// Whether verdicts are compared with those of a certifier that keeps all of history.
     pub reference_certifier: bool,
 }
@@ -48,19 +53,40 @@ impl Plan {
             seed,
             nodes,
             witness: nodes == 5 && rng.permille(700),
-            clients_per_node: rng.between(2, 5) as u32,
-            rows: rng.between(4, 24) as u32,
+            settings: settings(&mut rng),
             drop_permille: if bad_network { rng.between(1, 80) } else { 0 },
             duplicate_permille: if bad_network { rng.between(1, 80) } else { 0 },
             slow_permille: rng.between(0, 50),
             delay_usual: ms(rng.between(1, 6)),
             delay_slow: ms(rng.between(20, 400)),
             fault_every: ms(rng.between(600, 4_000)),
+            nuisance_every: ms(rng.between(60, 1_000)),
             trouble: ms(rng.between(8_000, 20_000)),
             limits: Limits { window, checkpoint_entries_max: rng.between(15, 150), checkpoint_bytes_max: 1 << 20 },
             bug: None,
-            mistake: None,
+            planted: None,
             reference_certifier: true,
         }
+    }
+}
+
+fn settings(rng: &mut Rng) -> Settings {
+    Settings {
+        clients: rng.between(2, 5) as u32,
+        rows: rng.between(4, 24) as u32,
+        things: rng.below(4) as u32,
+        window: *rng.pick(&[8, 16, 64, 256]),
+        ring_bytes: *rng.pick(&[600, 1_500, 6_000]),
+        commit_timeout: ms(*rng.pick(&[1_000, 3_000, 10_000])),
+        reader_grace: ms(200),
+        mistake: None,
+        ambush_permille: rng.between(5, 40),
+    }
+}
+
+impl Plan {
+    /// The same with this mistake of the server.
+    pub fn with_mistake(self, mistake: Mistake) -> Plan {
+        Plan { settings: Settings { mistake: Some(mistake), ..self.settings }, ..self }
     }
 }

@@ -2,6 +2,9 @@
 
 use std::fmt;
 use std::ops::Add;
+use std::time::Duration;
+
+use postgres_r_protocol::id::Moment;
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Time(pub u64);
@@ -18,6 +21,16 @@ pub const fn ms(count: u64) -> Span {
     Span(count * 1_000)
 }
 
+impl Span {
+    pub fn of(duration: Duration) -> Span {
+        Span(duration.as_micros() as u64)
+    }
+
+    pub fn duration(self) -> Duration {
+        Duration::from_micros(self.0)
+    }
+}
+
 impl Add<Span> for Time {
     type Output = Time;
 
@@ -29,6 +42,11 @@ impl Add<Span> for Time {
 impl Time {
     pub fn since(self, earlier: Time) -> Span {
         Span(self.0.saturating_sub(earlier.0))
+    }
+
+    /// The same as the protocol's processes know it.
+    pub fn moment(self) -> Moment {
+        Moment(Duration::from_micros(self.0))
     }
 }
 

@@ -1,35 +1,28 @@
-//! What a run did, line by line; kept as text where somebody wants to read it, and always as a hash.
+//! What a run did, line by line, where somebody wants to read it. The lines outlive the run, so that one that panics can be read as well.
 
+use std::cell::RefCell;
 use std::fmt::Arguments;
+use std::rc::Rc;
 
 use super::time::Time;
 
-#[derive(Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Trace {
-    hash: u64,
-    lines: Option<Vec<String>>,
+    lines: Option<Rc<RefCell<Vec<String>>>>,
 }
 
 impl Trace {
-    pub fn new(keep: bool) -> Trace {
-        Trace { hash: 0xcbf2_9ce4_8422_2325, lines: keep.then(Vec::new) }
+    pub fn kept() -> Trace {
+        Trace { lines: Some(Rc::default()) }
     }
 
-    pub fn line(&mut self, now: Time, what: Arguments<'_>) {
-        let line = format!("{now} {what}");
-        for byte in line.bytes() {
-            self.hash = (self.hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
+    pub fn line(&self, now: Time, what: Arguments<'_>) {
+        if let Some(lines) = &self.lines {
+            lines.borrow_mut().push(format!("{now} {what}"));
         }
-        if let Some(lines) = &mut self.lines {
-            lines.push(line);
-        }
-    }
-
-    pub fn hash(&self) -> u64 {
-        self.hash
     }
 
     pub fn into_lines(self) -> Vec<String> {
-        self.lines.unwrap_or_default()
+        self.lines.map(|lines| lines.take()).unwrap_or_default()
     }
 }

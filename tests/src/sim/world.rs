@@ -2,29 +2,37 @@
 //!
 //! - [`daemons`]: lives, clocks, writes and messages of daemons
 //! - [`link`]: what goes on between a daemon and its PostgreSQL
+//! - [`witness`]: a node without a database
+//! - [`trouble`]: what goes wrong
 //! - [`ending`]: when a run is over, and how it was
 
 mod daemons;
 mod ending;
 mod link;
+mod trouble;
+mod witness;
 
 use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 
 use gcs_core::{LogIndex, PeerMessage};
-use gcs_writeset::NodeId;
 use gcs_writeset::link::{AbortCause, Verdict};
+use gcs_writeset::{Incarnation, NodeId};
 
 use super::check::{self, Invariant};
 use super::daemon::Daemon;
 use super::disk::SimLog;
 use super::fact::{Fact, N, View};
-use super::faults::{self, Fault};
 use super::net::Net;
 use super::plan::Plan;
-use super::postgres::{Down, PgEvent, Postgres, Up};
-use super::time::{Span, Time, ms, us};
+use super::platform;
+use super::process::ServerEvent;
+use super::server::Server;
+use super::time::{Span, Time, ms};
 use super::trace::Trace;
+use super::wire::{ConnId, Down, Up};
 use crate::rng::Rng;
+use link::Pipe;
+use witness::Witness;
 
 /// After trouble ends, everything must be well within this span.
 pub const HEALED_WITHIN: Span = ms(60_000);
@@ -36,20 +44,19 @@ pub struct Node {
     pub daemon: Option<Daemon>,
     /// Counts lives, so that what was meant for an earlier one is dropped.
     pub daemon_life: u64,
-    pub postgres: Postgres,
-    pub postgres_life: u64,
-    /// Counts connections between the two.
-    pub link: u64,
-    /// A witness has no PostgreSQL once it has said so: then it is retired.
-    pub witness: bool,
-    retired: bool,
-    /// It has said so and waits for the answer.
-    leaving: bool,
+    pub server: Server,
+    pub server_life: u64,
+    /// Connections between the two.
+    pipes: BTreeMap<ConnId, Pipe>,
+    witness: Option<Witness>,
     pub slow_until: Time,
     tick_span: Span,
-    /// When the last message on the link arrives: the link keeps order.
-    down_until: Time,
-    up_until: Time,
+}
+
+impl Node {
+    pub fn is_witness(&self) -> bool {
+        self.witness.is_some()
+    }
 }
 
 pub enum Event {
@@ -69,13 +76,17 @@ pub enum Event {
         life: u64,
         peer: N,
     },
-    Down(N, u64, Box<Down>),
-    Up(N, u64, Box<Up>),
-    Postgres(N, u64, PgEvent),
-    LinkUp(N, u64),
+    Down(N, u64, ConnId, Box<Down>),
+    Up(N, u64, ConnId, Box<Up>),
+    /// There may be room for more on a connection.
+    Feed(N, u64, ConnId),
+    AttachAgain(N, u64, ConnId),
+    Server(N, u64, ServerEvent),
+    Witness(N, u64),
     StartDaemon(N),
-    StartPostgres(N),
+    StartServer(N),
     Fault,
+    Nuisance(N),
 }
 
 struct Planned {
@@ -119,6 +130,7 @@ pub struct Tally {
     pub acknowledged: u64,
     pub failed: u64,
     pub unknown: u64,
+    pub elsewhere: u64,
     pub faults: u64,
     pub events: u64,
     pub why_failed: BTreeMap<&'static str, u64>,
@@ -134,7 +146,7 @@ pub struct World {
     pub nodes: Vec<Node>,
     pub trace: Trace,
     pub tally: Tally,
-    calm: bool,
+    calm_since: Option<Time>,
     events: BinaryHeap<Planned>,
     planned: u64,
     txns: u64,
@@ -146,16 +158,17 @@ pub struct World {
 }
 
 impl World {
-    pub fn new(plan: Plan, keep_trace: bool) -> World {
+    pub fn new(plan: Plan, trace: Trace) -> World {
+        platform::plant(plan.planted);
         let mut rng = Rng::new(plan.seed ^ 0x0077_6f72_6c64);
         let nodes = (0..plan.nodes).map(|i| new_node(&plan, N(i), &mut rng)).collect();
         let mut world = World {
             net: Net::new(&plan),
             now: Time(0),
             nodes,
-            trace: Trace::new(keep_trace),
+            trace,
             tally: Tally::default(),
-            calm: false,
+            calm_since: None,
             events: BinaryHeap::new(),
             planned: 0,
             txns: 0,
@@ -174,7 +187,8 @@ impl World {
         for n in (0..self.plan.nodes).map(N) {
             let (daemon, postgres) = (ms(self.rng.below(500)), ms(self.rng.below(500)));
             self.later(daemon, Event::StartDaemon(n));
-            self.later(postgres, Event::StartPostgres(n));
+            self.later(postgres, Event::StartServer(n));
+            self.later(ms(3_000), Event::Nuisance(n));
             for other in (0..n.0).map(N) {
                 self.later(ms(100), Event::Connect(other, n));
             }
@@ -183,16 +197,16 @@ impl World {
     }
 
     /// Lives through trouble, then heals, and stops when all is well or something is broken.
-    pub fn run(mut self) -> (Result<Tally, Failure>, Trace) {
+    pub fn run(mut self) -> Result<Tally, Failure> {
         let healed = Time(0) + self.plan.trouble;
         let limit = healed + HEALED_WITHIN;
         while self.failure.is_none() {
             let Some(planned) = self.events.pop() else { break };
             self.now = planned.at;
-            if !self.calm && self.now >= healed {
+            if self.calm_since.is_none() && self.now >= healed {
                 self.heal();
             }
-            if self.calm && self.is_well() {
+            if self.is_well() {
                 self.finish();
                 break;
             }
@@ -204,11 +218,10 @@ impl World {
             self.handle(planned.event);
             self.check_facts();
         }
-        let result = match self.failure.take() {
+        match self.failure.take() {
             Some(failure) => Err(failure),
             None => Ok(self.tally),
-        };
-        (result, self.trace)
+        }
     }
 
     pub fn later(&mut self, span: Span, event: Event) {
@@ -221,6 +234,9 @@ impl World {
     }
 
     fn fail(&mut self, invariant: &'static str, what: String) {
+        for node in self.nodes.iter().filter(|node| !node.is_witness() && self.failure.is_none()) {
+            self.trace.line(self.now, format_args!("{}: {}", node.n.0, node.server.describe()));
+        }
         self.trace.line(self.now, format_args!("FAILED {invariant}: {what}"));
         self.failure.get_or_insert(Failure { at: self.now, invariant, what });
     }
@@ -233,72 +249,37 @@ impl World {
             Event::Message { from, to, message } => self.message(from, to, message),
             Event::Connect(a, b) => self.connect(a, b),
             Event::Disconnect { at, life, peer } => self.disconnect(at, life, peer),
-            Event::Down(n, link, down) => self.down(n, link, *down),
-            Event::Up(n, link, up) => self.up(n, link, *up),
-            Event::Postgres(n, life, event) => {
-                if self.nodes[n.0].postgres_life == life && self.nodes[n.0].postgres.up {
-                    self.with_postgres(n, |postgres, ctx| postgres.handle(ctx, event));
+            Event::Down(n, life, conn, down) => self.down(n, life, conn, *down),
+            Event::Up(n, life, conn, up) => self.up(n, life, conn, *up),
+            Event::Feed(n, life, conn) => self.feed_some(n, life, conn),
+            Event::AttachAgain(n, life, conn) => {
+                if self.nodes[n.0].daemon_life == life {
+                    self.ask_to_attach(n, conn);
                 }
             }
-            Event::LinkUp(n, link) => self.link_up(n, link),
+            Event::Server(n, life, event) => {
+                if self.nodes[n.0].server_life == life && self.nodes[n.0].server.is_up {
+                    self.with_server(n, |server, hand| server.handle(hand, event));
+                }
+            }
+            Event::Witness(n, life) => self.witness(n, life),
             Event::StartDaemon(n) => self.start_daemon(n),
-            Event::StartPostgres(n) => self.start_postgres(n),
+            Event::StartServer(n) => self.start_server(n),
             Event::Fault => self.fault(),
+            Event::Nuisance(n) => self.nuisance(n),
         }
-    }
-
-    pub fn crash_daemon(&mut self, n: N) {
-        if self.nodes[n.0].daemon.take().is_none() {
-            return;
-        }
-        self.trace.line(self.now, format_args!("{} daemon dies", n.0));
-        let node = &mut self.nodes[n.0];
-        node.daemon_life += 1;
-        node.leaving = false;
-        node.link += 1;
-        node.disk.0.borrow_mut().crash(&mut self.rng);
-        node.postgres.link_down();
-        for other in (0..self.plan.nodes).map(N).filter(|other| *other != n) {
-            self.break_connection(n, other, ms(60));
-        }
-    }
-
-    pub fn crash_postgres(&mut self, n: N) {
-        if !self.nodes[n.0].postgres.up {
-            return;
-        }
-        self.trace.line(self.now, format_args!("{} postgres dies", n.0));
-        self.with_postgres(n, |postgres, ctx| postgres.crash(ctx));
-        let node = &mut self.nodes[n.0];
-        node.postgres_life += 1;
-        node.link += 1;
-        if let Some(daemon) = &mut node.daemon {
-            daemon.stream = None;
-            daemon.asked = None;
-        }
-    }
-
-    fn fault(&mut self) {
-        if self.calm {
-            return;
-        }
-        self.net.forget_old(self.now);
-        self.tally.faults += 1;
-        let fault = Fault::random(&mut self.rng, self.plan.nodes, self.plan.witness);
-        self.trace.line(self.now, format_args!("fault {fault:?}"));
-        faults::inflict(self, fault);
-        let span = us(self.rng.between(self.plan.fault_every.0 / 3, self.plan.fault_every.0 * 2));
-        self.later(span, Event::Fault);
     }
 
     fn heal(&mut self) {
         self.trace.line(self.now, format_args!("trouble ends"));
-        self.calm = true;
+        self.calm_since = Some(self.now);
         self.net.heal();
         for n in (0..self.plan.nodes).map(N) {
-            self.nodes[n.0].slow_until = self.now;
+            let now = self.now;
+            self.nodes[n.0].slow_until = now;
+            self.nodes[n.0].server.continue_all(now);
             self.later(ms(10), Event::StartDaemon(n));
-            self.later(ms(20), Event::StartPostgres(n));
+            self.later(ms(20), Event::StartServer(n));
         }
     }
 
@@ -311,7 +292,9 @@ impl World {
                 let data = nodes[on.0].disk.0.borrow().data(index);
                 data.is_none_or(|data| nodes[at.0].disk.0.borrow().flushed().holds(index, &data))
             };
-            let view = View { now: self.now, nodes: self.plan.nodes, flushed: &flushed };
+            let (now, calm_since) = (self.now, self.calm_since);
+            let commit_timeout = self.plan.settings.commit_timeout;
+            let view = View { now, nodes: self.plan.nodes, calm_since, commit_timeout, flushed: &flushed };
             let broken =
                 checks.iter_mut().find_map(|check| check.observe(&fact, &view).err().map(|what| (check.name(), what)));
             if let Some((name, what)) = broken {
@@ -323,17 +306,18 @@ impl World {
 
     fn note(&mut self, fact: &Fact) {
         match fact {
-            Fact::Ticked { .. } | Fact::Ordered { .. } | Fact::Checkpointed { .. } => return,
+            Fact::Ticked { .. } | Fact::Ordered { .. } | Fact::Checkpointed { .. } | Fact::Gate { .. } => return,
             Fact::Acknowledged { node, .. } => {
                 self.tally.acknowledged += 1;
-                self.wrote_since[node.0] |= self.calm;
+                self.wrote_since[node.0] |= self.calm_since.is_some();
             }
             Fact::Failed { why, .. } => {
                 self.tally.failed += 1;
                 *self.tally.why_failed.entry(why).or_default() += 1;
             }
             Fact::Unknown { .. } => self.tally.unknown += 1,
-            Fact::GaveWay { .. } => *self.tally.corners.entry("a certified backend gave way").or_default() += 1,
+            Fact::CommittedElsewhere { .. } => self.tally.elsewhere += 1,
+            Fact::Corner { what, .. } => *self.tally.corners.entry(what).or_default() += 1,
             Fact::SentAgain { .. } => *self.tally.corners.entry("a submission was sent again").or_default() += 1,
             Fact::RefusedWrite { .. } => *self.tally.corners.entry("a minority refused a write").or_default() += 1,
             Fact::Delivered { node, delivery } => {
@@ -359,21 +343,18 @@ impl World {
 
 fn new_node(plan: &Plan, n: N, rng: &mut Rng) -> Node {
     let id = NodeId::of_name(&format!("n{}", n.0));
+    let is_witness = plan.witness && n.0 + 1 == plan.nodes;
     Node {
         n,
         id,
         disk: SimLog::default(),
         daemon: None,
         daemon_life: 0,
-        postgres: Postgres::new(n, id, plan.clients_per_node, plan.rows, plan.mistake),
-        postgres_life: 0,
-        link: 0,
-        witness: plan.witness && n.0 + 1 == plan.nodes,
-        retired: false,
-        leaving: false,
+        server: Server::new(n, plan.settings.clone()),
+        server_life: 0,
+        pipes: BTreeMap::new(),
+        witness: is_witness.then(|| Witness::new(Incarnation(rng.draw()))),
         slow_until: Time(0),
         tick_span: ms(rng.between(95, 105)),
-        down_until: Time(0),
-        up_until: Time(0),
     }
 }

@@ -98,7 +98,7 @@ struct OneClient {
 impl OneClient {
     fn run(&self) {
         while !self.stop.load(Ordering::Relaxed) {
-            match self.playground.connect(self.number, &self.playground.state.database) {
+            match self.playground.connect(self.number, &self.playground.manifest.database) {
                 Ok(mut session) => self.insert_until_it_breaks(&mut session),
                 Err(_) => thread::sleep(RECONNECT_EVERY),
             }

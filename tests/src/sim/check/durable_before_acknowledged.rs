@@ -6,7 +6,7 @@ use gcs_core::LogIndex;
 use gcs_writeset::Position;
 use gcs_writeset::link::Verdict;
 
-use super::Invariant;
+use super::invariant::Invariant;
 use crate::sim::fact::{Fact, N, View};
 use crate::sim::postgres::{Body, TxnId};
 
@@ -30,7 +30,7 @@ impl Invariant for DurableBeforeAcknowledged {
                     self.certified.insert(delivery.outcome.position, (delivery.index, body.txn));
                 }
             }
-            Fact::Recovered { node, position } | Fact::Visible { node, position } => {
+            Fact::Recovered { node, position } | Fact::Visible { node, position, .. } => {
                 self.visible.insert(*node, *position);
             }
             Fact::Acknowledged { node, txn, position } => {

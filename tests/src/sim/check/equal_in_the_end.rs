@@ -1,6 +1,6 @@
 //! The point of it all: in the end every row is the same on every node.
 
-use super::Invariant;
+use super::invariant::Invariant;
 use crate::sim::fact::{Fact, N, View};
 use crate::sim::postgres::{Row, Value};
 

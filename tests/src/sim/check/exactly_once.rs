@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use gcs_writeset::Position;
 use gcs_writeset::link::Verdict;
 
-use super::Invariant;
+use super::invariant::Invariant;
 use crate::sim::fact::{Fact, N, View};
 use crate::sim::postgres::{Body, TxnId};
 
@@ -35,7 +35,7 @@ impl Invariant for ExactlyOnce {
                     }
                 }
             }
-            Fact::Visible { node, position } => {
+            Fact::Visible { node, position, .. } => {
                 let last = self.committed.insert(*node, *position).unwrap_or_default();
                 if *position <= last {
                     return Err(format!("node {} commits position {position} again, after {last}", node.0));

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::Invariant;
+use super::invariant::Invariant;
 use crate::sim::fact::{Fact, N, View};
 use crate::sim::time::{Span, Time, ms};
 

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use gcs_writeset::Position;
 use gcs_writeset::link::Verdict;
 
-use super::Invariant;
+use super::invariant::Invariant;
 use crate::sim::fact::{Fact, View};
 use crate::sim::postgres::{Body, Row, Value};
 

@@ -1,17 +1,19 @@
 //! Invariant 4: on every node, visibility follows position order, with no certified position left out; and a node shows its
-//! clients nothing older than what it has shown before.
+//! clients nothing older than what it has shown before. What becomes visible at a position is what was ordered there.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use gcs_writeset::Position;
 use gcs_writeset::link::Verdict;
 
-use super::Invariant;
+use super::invariant::Invariant;
 use crate::sim::fact::{Fact, N, View};
+use crate::sim::postgres::{Body, TxnId};
 
 #[derive(Default)]
 pub struct OneCommitOrder {
-    certified: BTreeSet<Position>,
+    /// `None` for a body that cannot be read.
+    certified: BTreeMap<Position, Option<TxnId>>,
     visible: BTreeMap<N, Position>,
     /// The last position that clients of a node may have seen.
     shown: BTreeMap<N, Position>,
@@ -26,18 +28,25 @@ impl Invariant for OneCommitOrder {
         match fact {
             Fact::Delivered { delivery, .. } => {
                 if let Verdict::Certified { .. } = delivery.outcome.verdict {
-                    self.certified.insert(delivery.outcome.position);
+                    let txn = Body::decode(&delivery.body).ok().map(|body| body.txn);
+                    self.certified.insert(delivery.outcome.position, txn);
                 }
             }
             Fact::Recovered { node, position } => {
                 self.visible.insert(*node, *position);
             }
-            Fact::Visible { node, position } => {
+            Fact::Visible { node, position, txn } => {
+                if self.certified.get(position) != Some(&Some(*txn)) {
+                    return Err(format!(
+                        "transaction {} becomes visible at {position} on node {}, not its own",
+                        txn.0, node.0
+                    ));
+                }
                 let before = self.visible.insert(*node, *position).unwrap_or_default();
                 if *position <= before {
                     return Err(format!("position {position} becomes visible after {before} on node {}", node.0));
                 }
-                if let Some(skipped) = self.certified.range(before.next()..*position).next() {
+                if let Some((skipped, _)) = self.certified.range(before.next()..*position).next() {
                     return Err(format!("position {position} becomes visible without {skipped} on node {}", node.0));
                 }
                 let shown = self.shown.entry(*node).or_default();

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use gcs_writeset::{Position, Tag};
 
-use super::Invariant;
+use super::invariant::Invariant;
 use crate::sim::fact::{Fact, N, View};
 
 #[derive(Default)]

@@ -1,15 +1,16 @@
 //! Invariant 2: a verdict reads nothing but ordered history. Every node must give the same one, and it must be the one that a
 //! certifier gives which keeps all of history and looks at every pair.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use gcs_core::LogIndex;
 use gcs_writeset::link::{AbortCause, Verdict};
 use gcs_writeset::writeset::Envelope;
-use gcs_writeset::{Key, Mode, NodeId, Position};
+use gcs_writeset::{Key, Mode, NodeId, Position, Tag};
 
-use super::Invariant;
+use super::invariant::Invariant;
 use crate::sim::fact::{Delivery, Fact, N, View};
+use crate::sim::postgres::TxnId;
 
 /// A certified writeset and all its keys.
 type Held = (Position, NodeId, Vec<(Key, Mode)>);
@@ -22,6 +23,10 @@ pub struct SameVerdict {
     /// The last position that was compared.
     justified: Position,
     history: Vec<Held>,
+    /// Submissions, by tag.
+    submitted: BTreeMap<Tag, TxnId>,
+    /// Those that nobody waits for any longer.
+    left: BTreeSet<TxnId>,
 }
 
 impl Invariant for SameVerdict {
@@ -37,6 +42,14 @@ impl Invariant for SameVerdict {
                 if first != *checksum {
                     return Err(format!("the state as of entry {} is another on node {}", index.0, node.0));
                 }
+                Ok(())
+            }
+            Fact::Submitted { txn, tag, .. } => {
+                self.submitted.insert(*tag, *txn);
+                Ok(())
+            }
+            Fact::Unknown { txn, .. } => {
+                self.left.insert(*txn);
                 Ok(())
             }
             Fact::Delivered { node, delivery } => {
@@ -61,6 +74,8 @@ impl SameVerdict {
             states: BTreeMap::new(),
             justified: Position::ZERO,
             history: Vec::new(),
+            submitted: BTreeMap::new(),
+            left: BTreeSet::new(),
         }
     }
 
@@ -71,6 +86,10 @@ impl SameVerdict {
         } else {
             Err(format!("position {position} is {verdict:?} on node {} and was {first:?}", node.0))
         }
+    }
+
+    fn is_left(&self, tag: Tag) -> bool {
+        self.submitted.get(&tag).is_some_and(|txn| self.left.contains(txn))
     }
 
     fn justify(&mut self, delivery: &Delivery) -> Result<(), String> {
@@ -115,6 +134,8 @@ impl SameVerdict {
             Verdict::Aborted(AbortCause::TokenUsed { .. } | AbortCause::TokenFenced | AbortCause::TokenTooOld { .. }) => {
                 Err("it has no token".into())
             }
+            // Its backend has left it, and the chunks of the next transaction in the same slot have taken the place of its own.
+            Verdict::Aborted(AbortCause::Malformed) if envelope.chunks > 0 && self.is_left(delivery.tag) => Ok(()),
             Verdict::Aborted(AbortCause::Malformed) => Err("nothing was wrong with it".into()),
         }
     }

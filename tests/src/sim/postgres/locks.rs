@@ -1,16 +1,10 @@
-//! Row locks.
+//! Row locks, and who waits for them. A process that waits is woken when a lock on its row goes; then it looks for itself.
 
 use std::collections::BTreeMap;
 
-use gcs_writeset::{Position, SlotId};
+use postgres_r_protocol::id::ProcNo;
 
-use super::model::{ChangeKind, Row};
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Owner {
-    Local(SlotId),
-    Remote(Position),
-}
+use super::rows::{ChangeKind, Row};
 
 /// PostgreSQL's FOR KEY SHARE, FOR NO KEY UPDATE, FOR UPDATE.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -38,31 +32,39 @@ impl LockMode {
 
 #[derive(Debug, Default)]
 pub struct Locks {
-    rows: BTreeMap<Row, Vec<(Owner, LockMode)>>,
+    rows: BTreeMap<Row, Vec<(ProcNo, LockMode)>>,
+    waiting: BTreeMap<ProcNo, Row>,
 }
 
 impl Locks {
-    /// Who stands in the way.
-    pub fn blockers(&self, row: Row, mode: LockMode, me: Owner) -> Vec<Owner> {
-        let held = self.rows.get(&row).map_or(&[][..], Vec::as_slice);
-        held.iter().filter(|(owner, held)| *owner != me && mode.conflicts(*held)).map(|(owner, _)| *owner).collect()
-    }
-
-    pub fn take(&mut self, row: Row, mode: LockMode, me: Owner) {
+    /// Takes a lock, or says who stands in the way; `me` waits for it then.
+    pub fn take(&mut self, row: Row, mode: LockMode, me: ProcNo) -> Result<(), Vec<ProcNo>> {
         let held = self.rows.entry(row).or_default();
+        let blocks = |(owner, held): &&(ProcNo, LockMode)| *owner != me && mode.conflicts(*held);
+        let blockers: Vec<ProcNo> = held.iter().filter(blocks).map(|(owner, _)| *owner).collect();
+        if !blockers.is_empty() {
+            self.waiting.insert(me, row);
+            return Err(blockers);
+        }
+        self.waiting.remove(&me);
         if !held.contains(&(me, mode)) {
             held.push((me, mode));
         }
+        Ok(())
     }
 
-    pub fn release(&mut self, me: Owner) {
-        self.rows.retain(|_, held| {
+    /// The transaction is over: whom to wake.
+    pub fn release(&mut self, me: ProcNo) -> Vec<ProcNo> {
+        self.waiting.remove(&me);
+        let mut freed = Vec::new();
+        self.rows.retain(|row, held| {
+            let before = held.len();
             held.retain(|(owner, _)| *owner != me);
+            if held.len() < before {
+                freed.push(*row);
+            }
             !held.is_empty()
         });
-    }
-
-    pub fn clear(&mut self) {
-        self.rows.clear();
+        self.waiting.iter().filter(|(_, row)| freed.contains(row)).map(|(process, _)| *process).collect()
     }
 }

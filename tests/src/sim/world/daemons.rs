@@ -6,7 +6,6 @@ use gcs_writeset::NodeId;
 use super::{Event, World};
 use crate::sim::daemon::Daemon;
 use crate::sim::fact::{Fact, N};
-use crate::sim::postgres::Down;
 use crate::sim::time::{Span, Time, ms, us};
 
 impl World {
@@ -31,7 +30,8 @@ impl World {
         node.daemon_life += 1;
         let (life, span) = (node.daemon_life, node.tick_span);
         self.later(span, Event::Tick(n, life));
-        self.open_link(n);
+        self.nodes[n.0].server.daemon_is_there(true);
+        self.later(ms(1), Event::Witness(n, life));
     }
 
     pub(super) fn config(&self, n: N) -> CoreConfig {
@@ -58,6 +58,10 @@ impl World {
         self.give(n, Input::Tick);
         let in_touch = self.in_touch(n);
         self.facts.push_back(Fact::Ticked { node: n, quorum, in_touch });
+        if !self.nodes[n.0].is_witness() {
+            let gate = self.nodes[n.0].server.gate(self.now);
+            self.facts.push_back(gate);
+        }
     }
 
     /// Whether a node could, since its last tick, exchange messages with one (maybe itself) that can do so with enough others to make a majority.
@@ -101,11 +105,12 @@ impl World {
             Err(error) => return self.fail("core", format!("node {}: {error}", n.0)),
         };
         let sends = std::mem::take(&mut effects.send_now);
-        if let Some(status) = effects.status.take()
-            && daemon.quorum != status.quorum
-        {
-            daemon.quorum = status.quorum;
-            self.send_down(n, Down::Quorum(status.quorum));
+        let has_news = effects.status.take().is_some_and(|status| {
+            let before = std::mem::replace(&mut daemon.quorum, status.quorum);
+            before != status.quorum
+        });
+        if has_news {
+            self.tell_status(n);
         }
         self.send(n, sends);
         match &effects.write {
@@ -172,6 +177,9 @@ impl World {
         self.send(n, effects.send_after_write);
         for ordered in effects.ordered {
             let (tag, outcome) = (ordered.tag, ordered.outcome);
+            if let Some(daemon) = &mut self.nodes[n.0].daemon {
+                daemon.head = daemon.head.max(outcome.position);
+            }
             self.facts.push_back(Fact::Ordered { node: n, tag, outcome });
         }
         self.hand_on(n, effects.replies);

@@ -4,20 +4,27 @@ use gcs_writeset::Position;
 
 use super::{HEALED_WITHIN, Node, World};
 use crate::sim::fact::{Fact, N};
+use crate::sim::time::{Span, ms};
+
+/// A run goes on for so long after trouble has ended, however well everything is.
+const CALM_AT_LEAST: Span = ms(4_000);
 
 impl World {
     pub(super) fn is_well(&mut self) -> bool {
-        let members: Vec<usize> = (0..self.plan.nodes).filter(|i| !self.nodes[*i].witness).collect();
+        if self.calm_since.is_none_or(|since| self.now.since(since) < CALM_AT_LEAST) {
+            return false;
+        }
+        let members: Vec<usize> = (0..self.plan.nodes).filter(|i| !self.nodes[*i].is_witness()).collect();
         if !members.iter().all(|i| self.wrote_since[*i]) {
             return false;
         }
         for i in &members {
-            self.nodes[*i].postgres.quiet = true;
+            self.nodes[*i].server.be_quiet();
         }
         let heads: Vec<Option<Position>> = self.nodes.iter().map(|node| self.head(node)).collect();
         members.iter().all(|i| {
-            let postgres = &self.nodes[*i].postgres;
-            postgres.up && postgres.is_idle() && heads.iter().all(|head| *head == Some(postgres.committed()))
+            let server = &self.nodes[*i].server;
+            server.is_up && server.is_idle() && heads.iter().all(|head| *head == Some(server.committed()))
         })
     }
 
@@ -31,12 +38,12 @@ impl World {
         for node in &self.nodes {
             let status = node.daemon.as_ref().map(|daemon| daemon.core.status(None));
             what += &format!(
-                " [node {}: wrote {}, committed {}, received {}, idle {}, head {:?}, leader {:?}, quorum {:?}]",
+                " [node {}: wrote {}, committed {}, known {}, idle {}, head {:?}, leader {:?}, quorum {:?}]",
                 node.n.0,
                 self.wrote_since[node.n.0],
-                node.postgres.committed(),
-                node.postgres.received(),
-                node.postgres.is_idle(),
+                node.server.committed(),
+                node.server.known(),
+                node.server.is_idle(),
                 self.head(node),
                 status.as_ref().and_then(|status| status.leader),
                 status.as_ref().map(|status| status.quorum),
@@ -47,9 +54,9 @@ impl World {
 
     pub(super) fn finish(&mut self) {
         for i in 0..self.plan.nodes {
-            if !self.nodes[i].witness {
-                let postgres = &self.nodes[i].postgres;
-                let (committed, rows) = (postgres.committed(), postgres.snapshot());
+            if !self.nodes[i].is_witness() {
+                let server = &self.nodes[i].server;
+                let (committed, rows) = (server.committed(), server.snapshot());
                 self.facts.push_back(Fact::Final { node: N(i), committed, rows });
             }
         }

@@ -1,0 +1,288 @@
+//! What a database is to replication on this node: one record in shared memory, written by the database's manager, read by all; and the
+//! handles by which a process reaches everything that belongs to the database and to the server.
+
+use std::sync::atomic::AtomicI64;
+
+use gcs_writeset::bounds::{GROUP_MEMBERS_MAX, NAME_BYTES_MAX};
+use gcs_writeset::link::{GroupStatus, MemberState};
+use gcs_writeset::{DatabaseId, Incarnation, NodeId, Position};
+
+use crate::bounds::{NAME_BYTES, REASON_BYTES};
+use crate::conflicts::{Conflict, Conflicts, Kind};
+use crate::counters::Counters;
+use crate::gate::Gate;
+use crate::id::{Holds, ProcNo};
+use crate::numbered::Atomic;
+use crate::platform::{Platform, Wake};
+use crate::recent::Recent;
+use crate::slot::Slot;
+use crate::sync::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use crate::text::Text;
+use crate::victim::Winner;
+use crate::worker::Worker;
+
+crate::numbered! {
+    #[derive(Default)]
+    pub enum Phase else Off {
+        /// Not replicated; the entry is free.
+        #[default]
+        Off = 0,
+        /// START REPLICATION is under way.
+        Starting = 1,
+        Active = 2,
+        /// STOP REPLICATION is under way.
+        Stopping = 3,
+        /// Its contents no longer follow the group's order, or can't: out of service until it is rebuilt.
+        Failed = 4,
+    }
+}
+
+crate::numbered! {
+    /// A member of the group as gcs sees it.
+    #[derive(Default)]
+    pub enum Presence else Unreachable {
+        #[default]
+        Online = 0,
+        Detached = 1,
+        Unreachable = 2,
+    }
+}
+
+impl Presence {
+    pub fn name(self) -> &'static str {
+        match self {
+            Presence::Online => "online",
+            Presence::Detached => "detached",
+            Presence::Unreachable => "unreachable",
+        }
+    }
+}
+
+impl From<MemberState> for Presence {
+    fn from(state: MemberState) -> Presence {
+        match state {
+            MemberState::Online => Presence::Online,
+            MemberState::Detached => Presence::Detached,
+            MemberState::Unreachable => Presence::Unreachable,
+        }
+    }
+}
+
+#[derive(Default)]
+pub struct Member {
+    pub node: AtomicU64,
+    pub presence: Atomic<Presence>,
+    pub ordinal: AtomicU32,
+    pub committed: AtomicU64,
+    pub ordered: AtomicU64,
+    pub name: Text<NAME_BYTES_MAX>,
+    pub address: Text<NAME_BYTES_MAX>,
+}
+
+#[derive(Default)]
+pub struct Replica {
+    pub phase: Atomic<Phase>,
+    pub name: Text<NAME_BYTES>,
+    pub group: Text<NAME_BYTES_MAX>,
+    /// Why the phase is `Failed`.
+    pub reason: Text<REASON_BYTES>,
+    pub manager: Holds,
+
+    /// The link to gcs is up and this incarnation attached.
+    pub attached: AtomicBool,
+    /// Goes up with every attach; a backend that waited across one submits again.
+    pub attaches: AtomicU64,
+    pub quorum: AtomicBool,
+    /// When the node last stopped being able to write, microseconds since 2000; meaningful while it can't.
+    pub unwritable_since: AtomicI64,
+    number: AtomicU32,
+    node: AtomicU64,
+    /// This node's place in the group, from 0; fixed while it is a member.
+    pub ordinal: AtomicU32,
+    /// Clients may come in once this is committed here; `u64::MAX` until an attach said so.
+    serve_from: AtomicU64,
+    pub serving: AtomicBool,
+
+    pub leader: AtomicU64,
+    pub term: AtomicU64,
+    pub member_count: AtomicU32,
+    pub members: [Member; GROUP_MEMBERS_MAX],
+
+    pub counters: Counters,
+}
+
+const UNKNOWN: u64 = u64::MAX;
+
+impl Replica {
+    pub fn number(&self) -> DatabaseId {
+        DatabaseId(self.number.load(Ordering::SeqCst))
+    }
+
+    pub fn node(&self) -> NodeId {
+        NodeId(self.node.load(Ordering::SeqCst))
+    }
+
+    pub fn is_attached(&self) -> bool {
+        self.attached.load(Ordering::SeqCst)
+    }
+
+    pub fn attaches(&self) -> u64 {
+        self.attaches.load(Ordering::SeqCst)
+    }
+
+    /// The link is up and the group has a majority.
+    pub fn is_writable(&self) -> bool {
+        self.is_attached() && self.quorum.load(Ordering::SeqCst)
+    }
+
+    /// The manager's: what became of the link and the majority, `at` that time. True if the node can write now and could not before.
+    pub fn set_writable(&self, attached: bool, quorum: bool, at: i64) -> bool {
+        let before = self.is_writable();
+        self.attached.store(attached, Ordering::SeqCst);
+        self.quorum.store(quorum, Ordering::SeqCst);
+        if before && !self.is_writable() {
+            self.unwritable_since.store(at, Ordering::SeqCst);
+        }
+        !before && self.is_writable()
+    }
+
+    pub fn serve_from(&self) -> Position {
+        Position(self.serve_from.load(Ordering::SeqCst))
+    }
+
+    pub(crate) fn welcomed(&self, node: NodeId, ordinal: u16) {
+        self.node.store(node.0, Ordering::SeqCst);
+        self.ordinal.store(u32::from(ordinal), Ordering::SeqCst);
+    }
+
+    pub(crate) fn attached_as(&self, number: DatabaseId, serve_from: Position) {
+        self.number.store(number.0, Ordering::SeqCst);
+        // Only the first attach of a server's life can be behind what its predecessor showed.
+        let _ = self.serve_from.compare_exchange(UNKNOWN, serve_from.0, Ordering::SeqCst, Ordering::SeqCst);
+    }
+
+    /// The group as gcs sees it. The caller holds the lock that guards the members.
+    pub fn set_group(&self, status: &GroupStatus) {
+        self.leader.store(status.leader.map_or(0, |leader| leader.0), Ordering::SeqCst);
+        self.term.store(status.term, Ordering::SeqCst);
+        for (entry, member) in self.members.iter().zip(&status.members) {
+            entry.node.store(member.node.0, Ordering::SeqCst);
+            entry.presence.store(member.state.into());
+            entry.ordinal.store(u32::from(member.ordinal), Ordering::SeqCst);
+            entry.committed.store(member.committed.0, Ordering::SeqCst);
+            entry.ordered.store(member.ordered.0, Ordering::SeqCst);
+            if !entry.name.is(&member.name) {
+                entry.name.set(&member.name);
+            }
+            if !entry.address.is(&member.address) {
+                entry.address.set(&member.address);
+            }
+        }
+        let count = status.members.len().min(self.members.len());
+        self.member_count.store(count as u32, Ordering::SeqCst);
+    }
+
+    /// The name of a member, or its number where it is not known.
+    pub fn node_name(&self, node: NodeId) -> String {
+        let count = self.member_count.load(Ordering::SeqCst) as usize;
+        self.members
+            .iter()
+            .take(count)
+            .find(|member| member.node.load(Ordering::SeqCst) == node.0)
+            .map_or_else(|| format!("{:016x}", node.0), |member| member.name.get())
+    }
+}
+
+/// The processes of a server.
+pub struct Server<P: Platform> {
+    /// This life of the server.
+    pub incarnation: Incarnation,
+    /// One for each place in the process array.
+    pub slots: P::Shared<[Slot]>,
+    pub waker: P::Waker,
+}
+
+impl<P: Platform> Server<P> {
+    pub fn slot_of(&self, process: ProcNo) -> Option<&Slot> {
+        self.slots.get(process.0 as usize)
+    }
+
+    pub fn wake(&self, process: ProcNo) {
+        self.waker.wake(process);
+    }
+
+    pub fn wake_holder(&self, duty: &Holds) {
+        if let Some(process) = duty.get() {
+            self.wake(process);
+        }
+    }
+}
+
+/// A replicated database, and what belongs to it.
+pub struct Database<P: Platform> {
+    pub index: usize,
+    pub replica: P::Shared<Replica>,
+    pub gate: Gate<P>,
+    pub queue: P::Ring,
+    pub workers: P::Shared<[Worker]>,
+    pub recent: Recent<P>,
+    pub conflicts: Conflicts<P>,
+}
+
+impl<P: Platform> Database<P> {
+    /// Whether the node is back at everything that it may have shown to clients before.
+    pub fn is_caught_up(&self) -> bool {
+        self.gate.committed() >= self.replica.serve_from()
+    }
+
+    /// What a transaction of this node has lost to this winner.
+    pub fn conflict(&self, kind: Kind, winner: Winner) -> Conflict {
+        let Winner { position, node, table, key } = winner;
+        let (node, application) = (self.replica.node_name(node), self.recent.application(position));
+        Conflict { kind, table, key, position, node, application }
+    }
+
+    /// Makes the entry as new, for another database. The gate starts after `committed`.
+    pub fn reset(&self, committed: Position, at: i64) {
+        let replica = &self.replica;
+        replica.attached.store(false, Ordering::SeqCst);
+        replica.quorum.store(false, Ordering::SeqCst);
+        replica.unwritable_since.store(at, Ordering::SeqCst);
+        replica.serving.store(false, Ordering::SeqCst);
+        replica.serve_from.store(UNKNOWN, Ordering::SeqCst);
+        replica.member_count.store(0, Ordering::SeqCst);
+        replica.reason.set("");
+        self.recent.clear();
+        self.conflicts.clear();
+        self.gate.reset(committed);
+    }
+}
+
+/// One database of one server: what most of this crate is about.
+pub struct At<'a, P: Platform> {
+    pub server: &'a Server<P>,
+    pub database: &'a Database<P>,
+}
+
+impl<P: Platform> Clone for At<'_, P> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<P: Platform> Copy for At<'_, P> {}
+
+impl<P: Platform> At<'_, P> {
+    pub fn wake_manager(self) {
+        self.server.wake_holder(&self.database.replica.manager);
+    }
+
+    /// Two numbers of which one changes whenever the position whose turn it is comes nearer to its commit.
+    pub fn progress(self) -> (Position, u64) {
+        let database = self.database;
+        let next = database.gate.committed().next();
+        let doers = database.workers.iter().map(|worker| &worker.process).chain([&database.replica.manager]);
+        let slots = doers.filter_map(|duty| self.server.slot_of(duty.get()?));
+        (next, slots.map(|slot| slot.progress.towards(database.index, next)).sum())
+    }
+}

@@ -1,0 +1,102 @@
+//! Nobody makes an earlier position wait.
+//!
+//! A remote backend that has to wait for a lock finds out who holds it, and has `postgres_r_protocol::precedence` decide about each holder
+//! (docs/architecture.md, "Who gives way"). There are two occasions: [`give_way`], called before it sleeps on a row, and
+//! PostgreSQL's own report of a long lock wait, which [`on_report`] sees in place of the log. A timer repeats the second
+//! as long as the wait lasts, so every look-up finds what changed since the last one and goes one step further.
+
+use std::cell::{Cell, RefCell};
+use std::time::Duration;
+
+use gcs_writeset::{NodeId, Position};
+use pgrx::pg_sys;
+use postgres_r_protocol::gate::Job;
+use postgres_r_protocol::precedence::{Pressing, Pressure};
+use postgres_r_protocol::victim::Winner;
+
+use crate::guc;
+use crate::node::{self, DatabaseArea};
+use crate::pg::log::{Level, Report};
+use crate::pg::process::{self, Holder};
+use crate::pg::{blockers, clock, latch, timer};
+use crate::relations::KeyDescription;
+use crate::session;
+
+/// deadlock_timeout of remote backends: how long a wait lasts before the first look-up.
+pub const LOOK_UP_AFTER: &str = "10ms";
+
+/// Between look-ups.
+const LOOK_UP_EVERY: Duration = Duration::from_millis(20);
+
+thread_local! {
+    /// The position that this remote backend works on, and the node that it is of.
+    static APPLICATION: Cell<Option<(Position, NodeId)>> = const { Cell::new(None) };
+    static PRESSING: RefCell<Pressing> = RefCell::default();
+}
+
+pub fn begin(job: &Job) {
+    APPLICATION.set(Some((job.position, job.node)));
+}
+
+pub fn end() {
+    APPLICATION.set(None);
+    PRESSING.with_borrow_mut(Pressing::begin);
+    timer::stop();
+}
+
+/// Makes the holders that must give way to this remote backend do so, before it waits for transaction `xid`. `what` is the
+/// table and the key (if known) that they hold, for their error. Returns at once; the caller then waits as usual.
+pub fn give_way(xid: pg_sys::TransactionId, what: &KeyDescription) {
+    let (Some(area), Some(holder)) = (session::database(), process::holder_of(xid)) else { return };
+    let slot = node::get().and_then(|node| node.slot_of(holder.transaction.process));
+    // Read here, since whoever reports an error can't read catalogs.
+    let role = slot.and_then(|slot| slot.victim.role()).map(|role| pg_sys::Oid::from(role.0));
+    deal_with(area, &holder, what.table.clone(), what.key_for(role));
+}
+
+/// In a remote backend, reports of lock waits are occasions, not news.
+pub fn on_report(report: &mut Report) {
+    if report.level() != Level::Log || APPLICATION.get().is_none() {
+        return;
+    }
+    if report.has_format(c"process %d still waiting for") {
+        report.hold_back();
+        look_up();
+    } else if report.has_format(c"process %d acquired") || report.has_format(c"process %d avoided deadlock") {
+        report.hold_back();
+    }
+}
+
+fn look_up() {
+    let Some(area) = session::database() else { return };
+    for holder in blockers::mine() {
+        deal_with(area, &holder, String::new(), String::new());
+    }
+    // The wait loop goes round whenever our latch is set, and reports again each time.
+    timer::start(LOOK_UP_EVERY);
+}
+
+fn deal_with(area: &DatabaseArea, holder: &Holder, table: String, key: String) {
+    let Some((position, node)) = APPLICATION.get() else { return };
+    let Some(slot) = node::get().and_then(|node| node.slot_of(holder.transaction.process)) else { return };
+    let winner = Winner { position, node, table, key };
+    let (grace, now) = (guc::reader_grace(), clock::moment());
+    let pressure =
+        PRESSING.with_borrow_mut(|pressing| pressing.deal_with(area.at(), slot, &holder.transaction, &winner, grace, now));
+    match pressure {
+        Pressure::Wait => {}
+        Pressure::Wake => latch::wake(holder.transaction.process),
+        // The mark stands, so that whatever the transaction does next it sees it; the signal is for what it is doing now.
+        Pressure::Summon if process::still_in(holder) => process::summon(holder),
+        Pressure::Dislodge if process::still_in(holder) => {
+            area.replica.counters.sessions_ended.one();
+            process::dislodge(holder);
+            process::summon(holder);
+        }
+        Pressure::End if process::still_in(holder) => {
+            area.replica.counters.sessions_ended.one();
+            process::terminate(holder.transaction.process);
+        }
+        Pressure::Summon | Pressure::Dislodge | Pressure::End => {}
+    }
+}

@@ -1,0 +1,383 @@
+//! Ordered statements: DDL runs on its origin inside the transaction, and travels as its text with its role and settings, in
+//! its place among the row changes.
+//!
+//! What a statement touches is not guessed from its parse tree but reported by PostgreSQL while it runs (`touched`): cascades and
+//! inherited effects are covered. Keys: exclusive for each relation touched, by old and new name; and one for DDL as such,
+//! because statements depend on catalogs in ways that no list of relations shows (a view on a table dropped elsewhere).
+//!
+//! On the origin and wherever a statement is applied, tables get their capture trigger and sequences their place right after the
+//! statement. Whatever is neither local nor ordered is refused by name.
+
+use std::cell::RefCell;
+use std::collections::HashSet;
+
+use gcs_writeset::body::PutItem;
+use gcs_writeset::key::name_hash;
+use postgres_r_protocol::capture::buffer::{Guard, Strength};
+use postgres_r_protocol::capture::order::Command;
+
+use super::touched::{self, Touched};
+use super::{base, reads, transaction};
+use crate::error::Error;
+use crate::pg::access;
+use crate::pg::relation::{self, Lock, Oid, Open, Persistence, RelationKind};
+use crate::pg::statement::{Class, Ordered, Refusal, TableLock};
+use crate::pg::utility::{self, Stage, Utility};
+use crate::pg::{definition, heap, role, sequence, setting, subtransaction, trigger, xact};
+use crate::{relations, session};
+
+/// Settings that change what a statement means.
+const SETTINGS: [&std::ffi::CStr; 13] = [
+    c"search_path",
+    c"DateStyle",
+    c"IntervalStyle",
+    c"TimeZone",
+    c"array_nulls",
+    c"check_function_bodies",
+    c"default_text_search_config",
+    c"default_toast_compression",
+    c"lc_monetary",
+    c"lc_numeric",
+    c"standard_conforming_strings",
+    c"transform_null_equals",
+    c"xmloption",
+];
+
+/// Functions that change something no trigger sees.
+const REFUSED_FUNCTIONS: [(u32, &str); 12] = [
+    (715, "lo_create"),
+    (764, "lo_import"),
+    (767, "lo_import"),
+    (955, "lowrite"),
+    (957, "lo_creat"),
+    (964, "lo_unlink"),
+    (1004, "lo_truncate"),
+    (1576, "setval"),
+    (1765, "setval"),
+    (3172, "lo_truncate64"),
+    (3457, "lo_from_bytea"),
+    (3460, "lo_put"),
+];
+
+/// The ordered statement that runs now.
+struct Watched {
+    ordered: Ordered,
+    /// On its origin: its command id and what travels.
+    origin: Option<(Command, Vec<u8>)>,
+}
+
+thread_local! {
+    /// What the LOCK TABLE that runs now locks.
+    static LOCKING: RefCell<Option<(Vec<Oid>, TableLock)>> = const { RefCell::new(None) };
+    static WATCHED: RefCell<Option<Watched>> = const { RefCell::new(None) };
+    /// Relations known to be captured (or to need no capture), as of a count of `relations::changes`.
+    static CAPTURED: RefCell<(u64, HashSet<u32>)> = RefCell::default();
+}
+
+pub fn init() {
+    utility::on_utility(utility::Listener { before, after });
+    access::on_access(access::Listener { object: touched::on_object, function: on_function });
+}
+
+/// The end of every transaction.
+pub fn reset() {
+    touched::forget();
+    WATCHED.set(None);
+    LOCKING.set(None);
+}
+
+fn before(utility: &mut Utility) {
+    if !session::replicated() {
+        return;
+    }
+    // One that failed left this behind.
+    LOCKING.set(None);
+    let is_whole = !utility.is_subcommand() && touched::start(subtransaction::level());
+    if !is_whole {
+        utility.stage = Stage::Part;
+        refuse_ddl_while_filling(utility);
+    } else if session::is_remote_backend() {
+        watch_remote(utility);
+    } else {
+        base::before_snapshot();
+        watch(utility);
+    }
+    if utility.stage != Stage::Through && utility.prepare_sequence().is_err() {
+        refuse(&Refusal {
+            what: "ALTER SEQUENCE INCREMENT without RESTART".to_owned(),
+            hint: "Nodes are at different values; give RESTART WITH a value above all of them.",
+        });
+    }
+}
+
+fn after(utility: &mut Utility) {
+    utility.finish_sequence(session::ordinal());
+    if let Some((relations, lock)) = LOCKING.take() {
+        lock_keys(&relations, lock);
+    }
+    if utility.stage == Stage::Whole {
+        let touched = touched::finish();
+        if let Some(watched) = WATCHED.take() {
+            watched.succeeded(utility, &touched);
+        }
+    }
+}
+
+fn watch(utility: &mut Utility) {
+    match utility.class() {
+        Class::Ordered(ordered) => {
+            refuse_toast(&ordered.targets);
+            let item = item(utility);
+            if ordered.changes_types {
+                relation::keep_writers_off_types();
+            }
+            if ordered.targets.iter().any(|&target| is_permanent(target)) {
+                // Before it may run for long; what it makes anew may still turn out to be temporary.
+                transaction::ensure_writable();
+            }
+            touched::add(&ordered.targets);
+            utility.stage = Stage::Whole;
+            let command = Command(trigger::current_command());
+            WATCHED.set(Some(Watched { ordered, origin: Some((command, item)) }));
+        }
+        Class::Refused(refusal) => refuse(&refusal),
+        // What a DO block or CALL runs is looked at statement by statement.
+        Class::Local => touched::forget(),
+        Class::CopyIn(table) => {
+            touched::forget();
+            require_capture(table);
+        }
+        Class::CopyOut(table) => {
+            touched::forget();
+            reads::add(table);
+        }
+        Class::Lock(relations, lock) => {
+            touched::forget();
+            refuse_views(&relations, lock);
+            LOCKING.set(Some((relations, lock)));
+            utility.stage = Stage::Part;
+        }
+        Class::ImportSnapshot => {
+            touched::forget();
+            if xact::is_serializable() && !xact::is_read_only() {
+                refuse(&Refusal {
+                    what: "SET TRANSACTION SNAPSHOT in a SERIALIZABLE transaction that may write".to_owned(),
+                    hint: "Nobody knows which position of the group an imported snapshot shows. Make the transaction READ ONLY.",
+                });
+            }
+        }
+    }
+}
+
+/// A statement from another node runs here: what belongs to it is done, nothing is recorded.
+fn watch_remote(utility: &mut Utility) {
+    let Class::Ordered(ordered) = utility.class() else { return touched::forget() };
+    if ordered.changes_types {
+        relation::keep_writers_off_types();
+    }
+    utility.stage = Stage::Whole;
+    WATCHED.set(Some(Watched { ordered, origin: None }));
+}
+
+/// The query of a CREATE TABLE AS may call functions that run statements; what they are part of does not travel as text.
+fn refuse_ddl_while_filling(utility: &Utility) {
+    let is_filling = WATCHED
+        .with_borrow(|watched| watched.as_ref().is_some_and(|watched| watched.ordered.fills && watched.origin.is_some()));
+    if is_filling && matches!(utility.class(), Class::Ordered(_)) {
+        refuse(&Refusal { what: format!("{} in the query of CREATE TABLE AS", utility.tag()), hint: "Run it before." });
+    }
+}
+
+fn is_permanent(relation: Oid) -> bool {
+    relation::entry(relation).is_some_and(|entry| entry.persistence == Persistence::Permanent)
+}
+
+/// TOAST tables are named after OIDs, which differ between nodes.
+fn refuse_toast(targets: &[Oid]) {
+    let entries = targets.iter().filter_map(|&target| relation::entry(target));
+    for entry in entries.filter(|entry| entry.schema == "pg_toast") {
+        refuse(&Refusal { what: format!("DDL on \"{}\"", entry.name), hint: "Its name is another one on other nodes." });
+    }
+}
+
+fn refuse_views(relations: &[Oid], lock: TableLock) {
+    let entries = relations.iter().filter_map(|&relation| relation::entry(relation));
+    for entry in entries.filter(|entry| entry.kind == RelationKind::View && lock != TableLock::AsARow) {
+        refuse(&Refusal { what: format!("LOCK of view \"{}\"", entry.name), hint: "Lock the tables that it shows." });
+    }
+}
+
+/// LOCK TABLE holds in the group, if the transaction writes. The locks are granted: who had them before has ended, and is seen.
+fn lock_keys(relations: &[Oid], lock: TableLock) {
+    let held = Guard::Held(session::committed());
+    for &relation in relations.iter().filter(|&&relation| is_permanent(relation)) {
+        let Some(entry) = relation::entry(relation) else { continue };
+        let name = name_hash(&[&entry.schema, &entry.name]);
+        let strength = if lock == TableLock::AgainstWriters { Strength::Exclusive } else { Strength::Shared };
+        transaction::add_key(relations::relation_key(name), Strength::Shared, held);
+        transaction::add_key(relations::table_lock_key(name), strength, held);
+        if lock == TableLock::AgainstItself {
+            transaction::add_key(relations::weak_table_lock_key(name), Strength::Exclusive, held);
+        }
+    }
+}
+
+impl Watched {
+    fn succeeded(self, utility: &Utility, touched: &Touched) {
+        let Some((command, item)) = self.origin else { return settle(touched, &self.ordered) };
+        if touched.is_temporary && !touched.is_permanent {
+            return;
+        }
+        refuse_uneven(utility, &self.ordered, touched);
+        if self.ordered.needs_relation && touched.is_empty() {
+            return;
+        }
+        transaction::ensure_writable();
+        settle(touched, &self.ordered);
+        // Its locks are held by now. Rows and tables that others only lock, on other nodes, do not meet them.
+        let held = Guard::Held(session::committed());
+        for &name in &touched.names {
+            transaction::add_whole(relations::relation_key(name), held);
+        }
+        let strength = if self.ordered.is_truncate { Strength::Shared } else { Strength::Exclusive };
+        transaction::add_key(relations::ddl_key(), strength, Guard::Since(base::current()));
+        if self.ordered.changes_types {
+            transaction::add_key(relations::types_key(), Strength::Exclusive, Guard::Locked);
+        }
+        if self.ordered.fills {
+            touched.tables().for_each(|table| fill(command, table));
+        } else {
+            transaction::append_statement(command, &item);
+        }
+    }
+}
+
+/// CREATE TABLE AS would give other rows elsewhere: it travels as the table that it made, and the rows.
+fn fill(command: Command, table: Oid) {
+    let Some(table) = Open::by_oid(table, Lock::AccessShare) else { return };
+    transaction::append_statement(command, &item_of(&definition::create_table(&table)));
+    let command = trigger::current_command();
+    heap::for_each_new_row(&table, |row| super::trigger::on_new_row(&table, command, row));
+}
+
+/// After the statement, on every node: capture triggers and places of sequences.
+fn settle(touched: &Touched, ordered: &Ordered) {
+    if !ordered.is_truncate {
+        for table in touched.tables() {
+            capture_table(table);
+        }
+    }
+    if ordered.restarts_identity {
+        for &table in &touched.truncated {
+            sequence::restart_owned(table, session::ordinal());
+        }
+    }
+}
+
+/// Refuses what would come out differently on different nodes, now that it can be told; the ERROR undoes it.
+fn refuse_uneven(utility: &Utility, ordered: &Ordered, touched: &Touched) {
+    let what = if touched.is_temporary {
+        format!("{} of temporary and permanent relations at once", utility.tag())
+    } else if touched.on_loan {
+        format!("{} of a permanent object that depends on a temporary one", utility.tag())
+    } else if let Some(entry) = &touched.uncapturable {
+        format!("{} of relation \"{}\", whose rows are not captured,", utility.tag(), entry.name)
+    } else if ordered.adds_column && touched.has_rewritten() {
+        return refuse(&Refusal {
+            what: "ALTER TABLE ADD COLUMN with a volatile default on a table that holds rows".to_owned(),
+            hint: "Its values would differ between nodes. Add the column without a default, UPDATE it, then set the default.",
+        });
+    } else {
+        return;
+    };
+    refuse(&Refusal { what, hint: "docs/compatibility.md lists what is replicated." });
+}
+
+/// The statement as it travels.
+fn item(utility: &Utility) -> Vec<u8> {
+    let Some(text) = utility.text() else {
+        refuse(&Refusal { what: "a statement that is not UTF-8".to_owned(), hint: "Use a database with encoding UTF8." });
+        return Vec::new();
+    };
+    item_of(&text)
+}
+
+fn item_of(text: &str) -> Vec<u8> {
+    let role = role::current_name().unwrap_or_default();
+    let settings: Vec<(&str, String)> =
+        SETTINGS.iter().filter_map(|name| Some((name.to_str().ok()?, setting::get(name)?))).collect();
+    let settings: Vec<(&str, &str)> = settings.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    let mut item = Vec::with_capacity(text.len() + 512);
+    item.put_statement(&role, &settings, text);
+    item
+}
+
+fn refuse(refusal: &Refusal) {
+    let message = format!("{} is not supported in a replicated database", refusal.what);
+    Error::new(pgrx::PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED, message).hint(refusal.hint).raise()
+}
+
+fn on_function(function: Oid) {
+    let Some((_, name)) = REFUSED_FUNCTIONS.iter().find(|&&(oid, _)| oid == function.to_u32()) else { return };
+    if session::is_captured() {
+        let hint = if *name == "setval" {
+            // Where a parse tree was made before replication, or is stored.
+            "Prepare the statement again, or use ALTER SEQUENCE ... RESTART WITH."
+        } else {
+            "Large objects are not replicated; use a bytea column."
+        };
+        refuse(&Refusal { what: format!("function {name}()"), hint });
+    }
+}
+
+/// Raises an error unless rows written to this relation by a query or COPY are captured, or need not be.
+pub fn require_capture(oid: Oid) {
+    let changes = relations::changes();
+    let is_known = CAPTURED.with_borrow_mut(|(as_of, known)| {
+        if *as_of != changes {
+            known.clear();
+            *as_of = changes;
+        }
+        known.contains(&oid.to_u32())
+    });
+    if is_known {
+        return;
+    }
+    let Some(entry) = relation::entry(oid) else { return };
+    let refuse_rows = |what: &str, hint| {
+        refuse(&Refusal { what: format!("changing rows of {what} \"{}\"", entry.name), hint });
+    };
+    match (entry.kind, entry.persistence) {
+        (_, Persistence::Temporary) | (RelationKind::View | RelationKind::PartitionedTable, _) => {}
+        _ if entry.is_internal && entry.schema != "postgres_r" => {
+            refuse_rows("system relation", "Use the statements made for it.");
+        }
+        (RelationKind::Table, Persistence::Permanent) => {
+            let is_captured =
+                entry.is_internal || Open::by_oid(oid, Lock::AccessShare).is_none_or(|table| trigger::is_in_force(&table));
+            if !is_captured {
+                refuse_rows("uncaptured table", "Have a superuser run SELECT postgres_r.capture_tables().");
+            }
+        }
+        _ => refuse_rows("relation", "Its rows are not captured; docs/compatibility.md lists what is replicated."),
+    }
+    CAPTURED.with_borrow_mut(|(as_of, known)| {
+        if *as_of == relations::changes() {
+            known.insert(oid.to_u32());
+        }
+    });
+}
+
+/// Gives one table its capture trigger.
+fn capture_table(oid: Oid) {
+    if let Some(table) = Open::by_oid(oid, Lock::AccessShare) {
+        trigger::ensure(&table);
+    }
+}
+
+/// Gives every permanent table its capture trigger; for tables that were there before replication started.
+pub fn capture_tables() {
+    for table in relation::user_tables() {
+        capture_table(table);
+    }
+}

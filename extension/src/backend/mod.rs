@@ -1,0 +1,15 @@
+//! A client's process: what its transaction changes, how that goes out, what comes back, and what the client is told.
+//!
+//! In the direction of a commit: [`capture`] collects, [`writable`] asks whether the node may write, [`submit`] sends on a [`connection`] of the
+//! process's own, [`commit`] waits for the turn. [`retry`] runs a single statement again that lost; [`lost`] says what errors mean.
+//! [`token`] and [`ask`] are for clients that did not hear the outcome.
+
+pub mod ask;
+pub mod capture;
+pub mod commit;
+pub mod connection;
+pub mod lost;
+pub mod retry;
+pub mod submit;
+pub mod token;
+pub mod writable;

@@ -1,0 +1,248 @@
+//! The transaction's writeset goes out, the verdict comes in: `postgres_r_protocol::submission`, stepped by a client's backend.
+
+use std::time::{Duration, Instant};
+
+use gcs_writeset::bounds::KEYS_MAX;
+use gcs_writeset::link::{AbortCause, RefusalReason, Request, put_frame_with};
+use gcs_writeset::wire::WireError;
+use gcs_writeset::writeset::Envelope;
+use gcs_writeset::{KeyGroup, Position};
+use postgres_r_protocol::conflicts::Kind;
+use postgres_r_protocol::id::{Moment, ProcNo};
+use postgres_r_protocol::progress::{Stage, Whose};
+use postgres_r_protocol::slot::Slot;
+use postgres_r_protocol::submission::{Backend, Ended, Patience, Process, Sent, Step, Submission};
+use postgres_r_protocol::victim::Winner;
+
+use super::capture::Captured;
+use super::connection::{self, Connection};
+use super::{lost, token};
+use crate::error::{self, Error};
+use crate::guc;
+use crate::node::DatabaseArea;
+use crate::pg::{clock, interrupt, latch, process, role, setting, xact};
+
+/// Why there is no position to commit at.
+pub enum Failure {
+    /// Nothing of the transaction remains.
+    Definite(Error),
+    /// As `Definite`: the transaction lost to this position.
+    Lost { winner: Position, error: Error },
+    /// The log may yet commit it.
+    Unknown(Error),
+    /// The server wants this process to end; as `Unknown`.
+    Terminated(Error),
+}
+
+impl Failure {
+    pub fn raise(self) -> ! {
+        match self {
+            Failure::Definite(error) | Failure::Lost { error, .. } | Failure::Unknown(error) => error.raise(),
+            Failure::Terminated(error) => error.raise_fatal(),
+        }
+    }
+}
+
+/// Sends what the transaction changed and waits for the verdict: the position to commit at, and when that was asked for.
+pub fn submit(
+    area: &'static DatabaseArea,
+    slot: &'static Slot,
+    process: ProcNo,
+    captured: &mut Captured,
+) -> Result<(Position, i64), Failure> {
+    check_keys(captured)?;
+    let started = Instant::now();
+    let mut backend = Submitting { area, slot, captured, committed_at: 0 };
+    let mut submission = Submission::new(process, &backend);
+    let ended = loop {
+        interrupt::serve_barrier();
+        match submission.step(area.at(), slot, &mut backend) {
+            Step::Sleep(span) => latch::wait(Some(span)),
+            Step::Ended(ended) => break ended,
+        }
+    };
+    area.replica.counters.verdict_wait_us.time(started.elapsed());
+    match ended {
+        Ended::Certified(position) => Ok((position, backend.committed_at)),
+        Ended::Interrupted => {
+            interrupt::check();
+            Err(Failure::Definite(error::canceled()))
+        }
+        ended => Err(failure(area, captured, ended)),
+    }
+}
+
+fn check_keys(captured: &Captured) -> Result<(), Failure> {
+    let groups = captured.unguarded.iter().map(KeyGroup::len);
+    let keys = captured.exclusive.len() + captured.shared.len() + groups.sum::<usize>();
+    if keys > KEYS_MAX { Err(Failure::Definite(error::too_many_keys(KEYS_MAX))) } else { Ok(()) }
+}
+
+fn failure(area: &'static DatabaseArea, captured: &Captured, ended: Ended) -> Failure {
+    let counters = &area.replica.counters;
+    match ended {
+        Ended::Aborted(cause) => return aborted(area, captured, cause),
+        Ended::Unknown => {
+            counters.outcomes_unknown.one();
+            let why = format!("The group did not answer within {} ms.", guc::commit_timeout().as_millis());
+            return Failure::Unknown(error::outcome_unknown(&why, token::current()));
+        }
+        Ended::UnknownAtEnd => {
+            counters.outcomes_unknown.one();
+            let why = "The session was ended while the transaction was being committed.";
+            return Failure::Terminated(error::outcome_unknown(why, token::current()));
+        }
+        _ => {}
+    }
+    Failure::Definite(match ended {
+        Ended::Refused(RefusalReason::NoQuorum) => {
+            counters.refused_quorum.one();
+            error::no_quorum()
+        }
+        Ended::Refused(RefusalReason::Overloaded) => {
+            counters.refused_overload.one();
+            error::overloaded()
+        }
+        Ended::Behind(positions) => {
+            counters.refused_overload.one();
+            error::behind(positions)
+        }
+        Ended::NoLink => error::no_link(),
+        Ended::TooManyKeys => error::too_many_keys(KEYS_MAX),
+        Ended::TooLarge => error::too_large(captured.body.length(), guc::max_writeset_bytes()),
+        _ => error::not_attached(),
+    })
+}
+
+fn aborted(area: &'static DatabaseArea, captured: &Captured, cause: AbortCause) -> Failure {
+    let counters = &area.replica.counters;
+    let error = match cause {
+        AbortCause::Conflict { winner, winner_node, key_index } => {
+            counters.aborts_conflict.one();
+            let found = captured.describe(key_index).unwrap_or_default();
+            let key = found.key_for(Some(role::outer()));
+            let winner = Winner { position: winner, node: winner_node, table: found.table, key };
+            let position = winner.position;
+            let conflict = lost::noted(area, area.conflict(Kind::Certification, winner));
+            return Failure::Lost { winner: position, error: error::conflict(&conflict) };
+        }
+        AbortCause::BelowHorizon { horizon } => {
+            counters.aborts_horizon.one();
+            error::below_horizon(horizon)
+        }
+        AbortCause::Malformed => {
+            counters.aborts_malformed.one();
+            error::malformed()
+        }
+        AbortCause::TokenUsed { first } => {
+            counters.refused_token.one();
+            error::token_used(first)
+        }
+        AbortCause::TokenFenced => {
+            counters.refused_token.one();
+            error::token_fenced()
+        }
+        AbortCause::TokenTooOld { floor } => {
+            counters.aborts_horizon.one();
+            error::token_too_old(floor)
+        }
+    };
+    Failure::Definite(error)
+}
+
+/// This process, with its connection and a writeset.
+struct Submitting<'a> {
+    area: &'static DatabaseArea,
+    slot: &'static Slot,
+    captured: &'a mut Captured,
+    /// When COMMIT was asked for, microseconds since 2000; known once the envelope is made.
+    committed_at: i64,
+}
+
+impl Submitting<'_> {
+    fn envelope(&mut self, chunks: u32, base: Position, oldest_base: Position) -> Envelope {
+        let captured = &mut *self.captured;
+        let (started_at, committed_at) = xact::times();
+        self.committed_at = committed_at;
+        let mut groups = vec![KeyGroup {
+            base,
+            exclusive: std::mem::take(&mut captured.exclusive),
+            shared: std::mem::take(&mut captured.shared),
+            ..KeyGroup::default()
+        }];
+        groups.append(&mut captured.unguarded);
+        let has_statements = captured.has_statements;
+        let (token, application) = (token::current(), setting::application_name());
+        self.slot.set_application(&application);
+        Envelope { has_statements, chunks, oldest_base, started_at, committed_at, token, application, groups }
+    }
+}
+
+impl Process for Submitting<'_> {
+    fn now(&self) -> Moment {
+        clock::moment()
+    }
+
+    fn is_interrupted(&self) -> bool {
+        interrupt::pending()
+    }
+
+    fn is_ending(&self) -> bool {
+        interrupt::die_pending()
+    }
+
+    fn is_connected(&mut self) -> bool {
+        connection::with(Connection::is_alive)
+    }
+
+    fn connect(&mut self) -> bool {
+        connection::with(|connection| connection.open(self.area).is_ok())
+    }
+
+    fn send(&mut self, frame: &[u8], deadline: Moment, patience: Patience) -> Sent {
+        connection::with(|connection| connection.send(frame, deadline, patience))
+    }
+}
+
+impl Backend for Submitting<'_> {
+    fn commit_timeout(&self) -> Duration {
+        guc::commit_timeout()
+    }
+
+    fn body_length(&self) -> u64 {
+        self.captured.body.length()
+    }
+
+    fn rows(&self) -> u64 {
+        self.captured.rows
+    }
+
+    fn read_body(&mut self, out: &mut Vec<u8>, bytes: usize) {
+        self.captured.body.read(out, bytes);
+    }
+
+    fn put_writeset(
+        &mut self,
+        frame: &mut Vec<u8>,
+        request: &Request,
+        chunks: u32,
+        base: Position,
+        oldest_base: Position,
+    ) -> Result<(), WireError> {
+        let envelope = self.envelope(chunks, base, oldest_base);
+        let body = &mut self.captured.body;
+        // What has not gone ahead in chunks goes from where it was captured into the frame, in one copy.
+        let Ok(rest) = usize::try_from(body.left()) else { return Err(WireError::OutOfRange { what: "writeset body" }) };
+        put_frame_with(frame, request, |frame| envelope.encode_into(frame, rest, |frame| body.read(frame, rest)))
+    }
+
+    fn sending(&mut self, total: u64) {
+        let progress = &self.slot.progress;
+        if progress.is_idle() {
+            let (pid, node, started_at) = (process::my_pid(), self.area.replica.node(), clock::now());
+            let whose = Whose { pid, database: self.area.index, node, started_at };
+            progress.start(whose, Position::ZERO, Stage::Sending);
+        }
+        progress.total(total);
+    }
+}

@@ -1,0 +1,92 @@
+//! Whether this session may write now: asked at a transaction's first write, and again before it is submitted.
+
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use postgres_r_protocol::replica::Phase;
+
+use super::capture::base;
+use crate::error::{self, Error};
+use crate::guc;
+use crate::node::{self, DatabaseArea};
+use crate::pg::{clock, process};
+use crate::session;
+
+/// How long a node may be without its group before its first write waits no more.
+const WRITABLE_GRACE: Duration = Duration::from_millis(1500);
+
+/// How long a statement that writes lets what is already ordered go first.
+const LAG_WAIT_MAX: Duration = Duration::from_secs(1);
+
+/// How long a client waits to be let in.
+const ADMIT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Raises 25006 when the group cannot take a write, 57P03 while the node catches up.
+pub fn ensure() {
+    let Some(area) = session::database() else { return };
+    if let Some(error) = session::phase_error(area).or_else(|| group_error(area)) {
+        error.raise();
+    }
+    if !area.replica.serving.load(Ordering::Acquire) {
+        error::catching_up().raise();
+    }
+    base::announce();
+}
+
+/// Why the group can't be reached now. A moment without it is waited for.
+pub fn group_error(area: &DatabaseArea) -> Option<Error> {
+    let replica = area.replica;
+    if replica.is_writable() || becomes_writable(area) {
+        return None;
+    }
+    if !replica.is_attached() {
+        return Some(error::no_link());
+    }
+    replica.counters.refused_quorum.one();
+    Some(error::no_quorum())
+}
+
+/// A leader that changes or a daemon that starts again costs a moment, not an error; once that has passed, the error comes at
+/// once. Interrupts are served.
+fn becomes_writable(area: &DatabaseArea) -> bool {
+    let since = area.replica.unwritable_since.load(Ordering::SeqCst);
+    let left = WRITABLE_GRACE.saturating_sub(clock::since(since));
+    !left.is_zero() && area.conditions.wait_for_writable(left, || area.replica.is_writable())
+}
+
+/// Lets what is already ordered go first: a transaction that takes locks now would lose to it, or hold it up. Without this a
+/// node that has fallen behind a busy one works for nothing: all it does is lose, and losing slows its remote backends
+/// down. Called before a statement that writes; interrupts are served. The wait is bounded, since nothing is wrong with trying.
+pub fn let_ordered_go_first() {
+    let Some(area) = session::database() else { return };
+    let target = guc::apply_lag_target();
+    if session::is_remote_backend() || area.gate.ahead() <= target {
+        return;
+    }
+    let counters = &area.replica.counters;
+    let started = Instant::now();
+    area.conditions.wait_for_lag(LAG_WAIT_MAX, || area.gate.ahead() <= target);
+    counters.lag_waits.one();
+    counters.lag_wait_us.time(started.elapsed());
+}
+
+/// Whether a client may come in; waits a bounded time while the node catches up. Called before the session has a database.
+pub fn admit(database: &str) {
+    let Some(node) = node::get() else { return };
+    if process::in_recovery() {
+        return;
+    }
+    let adopted = || node.registry.adopted.load(Ordering::SeqCst);
+    if !adopted() && !node.registry.adopted_changed.wait_until(ADMIT_TIMEOUT, adopted) {
+        error::starting_up().raise_fatal();
+    }
+    let concerns = |area: &&DatabaseArea| area.phase() != Phase::Off && area.replica.name.is(database);
+    let Some(area) = node.databases.iter().find(concerns) else { return };
+    let open = || area.phase() != Phase::Active || area.replica.serving.load(Ordering::SeqCst);
+    if !area.conditions.wait_for_serving(ADMIT_TIMEOUT, open) {
+        error::catching_up().raise_fatal();
+    }
+    if let (Phase::Failed, Some(error)) = (area.phase(), session::phase_error(area)) {
+        error.raise_fatal();
+    }
+}

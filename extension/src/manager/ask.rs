@@ -1,0 +1,62 @@
+//! START and STOP REPLICATION, as a session asks for them: a request in shared memory, and a bounded wait for its answer.
+
+use std::time::{Duration, Instant};
+
+use pgrx::prelude::*;
+use postgres_r_protocol::statement::Wanted;
+
+use crate::error::{self, Error};
+use crate::node::request::Request;
+use crate::node::{self, wake};
+use crate::pg::{catalog, interrupt, latch, process};
+
+/// How long a session waits for its answer.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Asks and waits. Raises nothing by itself; with `interruptible`, a cancel does.
+pub fn ask(database: &str, wanted: &Wanted, interruptible: bool) -> Result<(), Error> {
+    let Some(node) = node::get() else { return Err(error::not_preloaded()) };
+    let role = catalog::current_role();
+    let Some(request) = node.requests.iter().find(|request| request.ask(database, wanted, role, process::me())) else {
+        return Err(Error::new(
+            PgSqlErrorCode::ERRCODE_INSUFFICIENT_RESOURCES,
+            "too many databases are being started or stopped",
+        )
+        .hint("Try again in a moment."));
+    };
+    wake(&node.registry.launcher);
+    wait(request, interruptible)
+}
+
+fn wait(request: &Request, interruptible: bool) -> Result<(), Error> {
+    let deadline = Instant::now() + ANSWER_TIMEOUT;
+    loop {
+        if let Some(answer) = request.take_answer() {
+            return answer;
+        }
+        let left = deadline.saturating_duration_since(Instant::now());
+        let stop = left.is_zero() || interrupt::die_pending() || (interruptible && interrupt::pending());
+        if stop && request.abandon() {
+            if interruptible {
+                interrupt::check();
+            }
+            return Err(Error::new(PgSqlErrorCode::ERRCODE_QUERY_CANCELED, "no answer to the request for replication")
+                .detail("It may still be carried out.")
+                .hint("See the server's log and postgres_r.members."));
+        }
+        latch::wait(Some(left));
+    }
+}
+
+/// Inside of a transaction block nothing can be started or stopped.
+pub fn in_block(wanted: &Wanted) -> Error {
+    let name = match wanted {
+        Wanted::Start { .. } => "START REPLICATION",
+        Wanted::Stop => "STOP REPLICATION",
+    };
+    Error::new(
+        PgSqlErrorCode::ERRCODE_ACTIVE_SQL_TRANSACTION,
+        format!("ALTER DATABASE ... {name} cannot run inside a transaction block"),
+    )
+    .hint("End the transaction first.")
+}

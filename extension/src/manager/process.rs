@@ -1,0 +1,461 @@
+//! The replication manager: one a replicated database. It owns the link to gcs.
+//!
+//! One loop over its latch, its sockets and the postmaster's death: read what gcs says, have `postgres_r_protocol::manager` act on it, send what
+//! that asks for, keep remote backends running. What it must not do is wait for anything else: a backend that waits for
+//! its verdict waits for this process.
+//!
+//! A second connection to gcs is there while writesets are to be fetched (`postgres_r_protocol::fetcher`).
+
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use gcs_writeset::Position;
+use gcs_writeset::link::{Failure, PROTOCOL, Request, Role};
+use postgres_r_protocol::dispatch::{Me, Trouble};
+use postgres_r_protocol::manager::{self as protocol, Manager, Next};
+use postgres_r_protocol::platform::Exclusion;
+use postgres_r_protocol::replica::Phase;
+use postgres_r_protocol::slot::Slot;
+
+use super::entry;
+use super::link::{Link, LinkError};
+use crate::error;
+use crate::guc;
+use crate::node::{self, DatabaseArea, Node, wake};
+use crate::pg::latch::{Interest, WaitSet};
+use crate::pg::worker::{self, Kind};
+use crate::pg::{clock, interrupt, log, process, xact};
+use crate::session;
+use crate::spool::Files;
+
+/// Between attempts to reach gcs.
+const RECONNECT_MIN: Duration = Duration::from_millis(50);
+const RECONNECT_MAX: Duration = Duration::from_secs(1);
+
+/// Between attempts to start a remote backend.
+const START_WORKER_AGAIN: Duration = Duration::from_secs(1);
+
+/// What is read before other duties get their turn.
+const READ_BYTES_A_ROUND: usize = 4 << 20;
+
+/// The sockets of the wait set.
+const STREAM: usize = 0;
+const FETCHER: usize = 1;
+
+pub fn main(number: u64) {
+    let Some(node) = node::get() else { return };
+    let Some(area) = node.databases.get(number as usize) else { return };
+    let Some((slot, place)) = node.my_slot() else { return };
+    if area.phase() == Phase::Off || !area.replica.manager.claim(place) {
+        return;
+    }
+    session::become_housekeeping();
+    process::on_exit(move || leave(node, area));
+    worker::connect(area.oid());
+    worker::set_setting("default_transaction_read_only", "off");
+    let mut manager = ManagerProcess::new(node, area, slot);
+    if area.phase() == Phase::Starting {
+        match manager.start() {
+            Ok(()) => entry::answer(node, area, Ok(())),
+            Err(error) => {
+                area.set_phase(Phase::Off);
+                entry::answer(node, area, Err(error));
+                return;
+            }
+        }
+    }
+    manager.run();
+}
+
+/// This manager ends, in whatever state.
+fn leave(node: &Node, area: &DatabaseArea) {
+    area.replica.set_writable(false, false, clock::now());
+    // Not the gate of a database that another one has taken the place of, nor one that is not there yet.
+    if matches!(area.phase(), Phase::Active | Phase::Stopping | Phase::Failed) {
+        protocol::resolve(area.at());
+    }
+    area.replica.manager.set(None);
+    wake(&node.registry.launcher);
+}
+
+/// A connection to gcs that comes and goes.
+struct Connection {
+    link: Option<Link>,
+    retry_at: Instant,
+    pause: Duration,
+    /// There may be more to read at once.
+    unread: bool,
+    /// There was no room for the frame at the front of the input.
+    stalled: bool,
+}
+
+impl Connection {
+    fn new() -> Connection {
+        Connection { link: None, retry_at: Instant::now(), pause: RECONNECT_MIN, unread: false, stalled: false }
+    }
+
+    fn opened(&mut self, link: Link) {
+        *self = Connection { link: Some(link), unread: true, stalled: false, ..*self };
+    }
+
+    /// The connection is lost; it is tried again after a pause that grows, unless it `was_good`.
+    fn lost(&mut self, was_good: bool) {
+        self.pause = if was_good { RECONNECT_MIN } else { (self.pause * 2).min(RECONNECT_MAX) };
+        *self = Connection {
+            link: None,
+            retry_at: Instant::now() + self.pause,
+            unread: false,
+            stalled: false,
+            pause: self.pause,
+        };
+    }
+
+    fn interest(&self) -> Interest {
+        self.link
+            .as_ref()
+            .map_or(Interest::NOTHING, |link| Interest { readable: !self.stalled, writable: link.wants_to_write() })
+    }
+}
+
+pub(super) struct ManagerProcess {
+    pub(super) node: &'static Node,
+    pub(super) area: &'static DatabaseArea,
+    slot: &'static Slot,
+    protocol: Manager<Files>,
+    stream: Connection,
+    fetcher: Connection,
+    wait: WaitSet,
+    pub(super) detached: bool,
+    /// What gcs said when it would not have this database.
+    pub(super) refusal: Option<Failure>,
+    /// What was last logged about the link, so that it is said once.
+    complaint: Option<String>,
+    workers_started: Vec<Option<Instant>>,
+}
+
+impl ManagerProcess {
+    fn new(node: &'static Node, area: &'static DatabaseArea, slot: &'static Slot) -> ManagerProcess {
+        ManagerProcess {
+            node,
+            area,
+            slot,
+            protocol: Manager::new(area.at(), Files { database: area.oid() }),
+            stream: Connection::new(),
+            fetcher: Connection::new(),
+            wait: WaitSet::default(),
+            detached: false,
+            refusal: None,
+            complaint: None,
+            workers_started: vec![None; area.workers.len()],
+        }
+    }
+
+    /// Begins anew, with a gate at its beginning.
+    pub(super) fn reset(&mut self) {
+        self.area.reset(Position::ZERO);
+        self.protocol = Manager::new(self.area.at(), Files { database: self.area.oid() });
+    }
+
+    fn run(&mut self) {
+        loop {
+            interrupt::forget_cancel();
+            interrupt::check();
+            interrupt::reload_config();
+            match self.area.phase() {
+                Phase::Active => self.round(),
+                Phase::Stopping => {
+                    self.stop();
+                    return;
+                }
+                Phase::Failed => self.stand_by(),
+                Phase::Off | Phase::Starting => return,
+            }
+        }
+    }
+
+    fn round(&mut self) {
+        self.connect_if_due();
+        if let Err(error) = self.serve_stream() {
+            self.link_lost(&error.to_string());
+        }
+        if let Err(error) = self.fetch() {
+            self.link_lost(&format!("could not fetch writesets: {error}"));
+        }
+        if protocol::opens_to_clients(self.area.at()) {
+            self.area.conditions.serving_changed();
+        }
+        if let Some(process) = self.protocol.who_never_comes(self.area.at(), clock::moment()) {
+            process::terminate(process);
+        }
+        let worker_missing = self.keep_workers();
+        self.sleep(self.timeout(worker_missing));
+    }
+
+    /// Sleeps until something happens, or the time is over.
+    pub(super) fn sleep(&mut self, timeout: Option<Duration>) {
+        let wanted = [self.stream.interest(), self.fetcher.interest()];
+        let happened = self.wait.wait(wanted, timeout);
+        self.stream.unread |= happened[STREAM].readable;
+        self.fetcher.unread |= happened[FETCHER].readable;
+    }
+
+    fn timeout(&self, worker_missing: bool) -> Option<Duration> {
+        if (self.stream.unread && !self.stream.stalled) || self.fetcher.unread {
+            return Some(Duration::ZERO);
+        }
+        let until = |at: Instant| at.saturating_duration_since(Instant::now());
+        let reconnect = self.stream.link.is_none().then(|| until(self.stream.retry_at));
+        let is_fetcher_due = self.fetcher.link.is_none() && self.protocol.wants_fetcher(self.area.at());
+        let fetch = is_fetcher_due.then_some(Duration::ZERO);
+        let report = self.protocol.report_in(self.area.at());
+        let workers = worker_missing.then_some(START_WORKER_AGAIN);
+        [reconnect, fetch, report, workers].into_iter().flatten().min()
+    }
+
+    pub(super) fn link(&self) -> protocol::Link {
+        self.protocol.link()
+    }
+
+    pub(super) fn connect_if_due(&mut self) {
+        if self.stream.link.is_none()
+            && Instant::now() >= self.stream.retry_at
+            && let Err(error) = self.connect()
+        {
+            self.link_lost(&error.to_string());
+        }
+    }
+
+    pub(super) fn connect(&mut self) -> Result<(), LinkError> {
+        let link = self.greet(Role::Manager)?;
+        link.watch_by(&mut self.wait, STREAM);
+        self.stream.opened(link);
+        self.protocol.connected();
+        Ok(())
+    }
+
+    /// A new connection, on which the greeting is on its way.
+    fn greet(&self, role: Role) -> Result<Link, LinkError> {
+        let mut link = Link::connect(&guc::gcs_socket())?;
+        link.send(&Request::Hello {
+            protocol: PROTOCOL,
+            role,
+            database: self.area.replica.name.get(),
+            group: Some(self.area.replica.group.get()),
+            incarnation: self.area.at().server.incarnation,
+        })?;
+        Ok(link)
+    }
+
+    /// The link is down, by itself or because it is to be.
+    pub(super) fn drop_link(&mut self) {
+        let was_up = self.link() == protocol::Link::Up;
+        self.wait.watch(STREAM, None);
+        self.stream.lost(was_up);
+        self.close_fetcher();
+        let me = self.me();
+        self.protocol.lost(self.area.at(), me);
+    }
+
+    pub(super) fn link_lost(&mut self, why: &str) {
+        self.drop_link();
+        if self.complaint.as_deref() != Some(why) {
+            let name = self.area.replica.name.get();
+            log::log(
+                format!("database \"{name}\" has no link to gcs: {why}"),
+                Some(format!("The socket is \"{}\".", guc::gcs_socket())),
+                None,
+            );
+            self.complaint = Some(why.to_string());
+        }
+    }
+
+    fn me(&self) -> Me<'static> {
+        Me { pid: process::my_pid(), progress: &self.slot.progress, at: clock::now() }
+    }
+
+    /// Reads what there is room for, and says what is to be said.
+    pub(super) fn serve_stream(&mut self) -> Result<(), LinkError> {
+        let Some(link) = &mut self.stream.link else { return Ok(()) };
+        link.flush()?;
+        let mut budget = READ_BYTES_A_ROUND;
+        self.area.gate.want_room(false);
+        self.take_frames()?;
+        while self.stream.unread && !self.stream.stalled && budget > 0 {
+            let Some(link) = &mut self.stream.link else { return Ok(()) };
+            let read = link.read()?;
+            self.area.replica.counters.bytes_received.add(read as u64);
+            budget = budget.saturating_sub(read);
+            self.stream.unread = read > 0;
+            self.take_frames()?;
+        }
+        if self.stream.stalled {
+            // Told before looking again, so that room made in between is not missed.
+            self.area.gate.want_room(true);
+            self.take_frames()?;
+        }
+        let report = self.protocol.report(self.area.at(), clock::moment(), xact::flushed_lsn);
+        match (report, &mut self.stream.link) {
+            (Some(report), Some(link)) => link.send(&report),
+            _ => Ok(()),
+        }
+    }
+
+    fn take_frames(&mut self) -> Result<(), LinkError> {
+        self.stream.stalled = false;
+        let (me, members) = (self.me(), &self.node.table);
+        let before = self.link();
+        let mut requests = Vec::new();
+        while let Some(link) = &mut self.stream.link {
+            let Some(frame) = link.front()? else { break };
+            let parts = (&frame.reply, frame.payload);
+            match self.protocol.take(self.area.at(), me, members, parts, &mut requests)? {
+                Next::Go => {}
+                Next::Keep => {
+                    self.stream.stalled = true;
+                    break;
+                }
+                Next::Detached => self.detached = true,
+                Next::Failed(failure) => return Err(self.failed(failure)),
+            }
+            let length = frame.length;
+            link.consume(length);
+            for request in requests.drain(..) {
+                link.send(&request)?;
+            }
+        }
+        if before != protocol::Link::Up && self.link() == protocol::Link::Up {
+            self.stream.pause = RECONNECT_MIN;
+            if self.complaint.take().is_some() {
+                log::log(format!("database \"{}\" has a link to gcs again", self.area.replica.name.get()), None, None);
+            }
+        }
+        Ok(())
+    }
+
+    /// gcs would not have it.
+    fn failed(&mut self, failure: Failure) -> LinkError {
+        if protocol::is_final(failure.kind) {
+            let reason = format!("The group's gcs says: {}.", failure.message);
+            self.node.table.exclusive(|| self.area.replica.reason.set(&reason));
+            self.area.set_phase(Phase::Failed);
+        }
+        let error = LinkError::Failed(failure.message.clone());
+        self.refusal = Some(failure);
+        error
+    }
+
+    /// Writesets that no backend of this node will commit come on a connection of their own, while there are any. After an error the link is
+    /// to be given up as well: both end at the same gcs.
+    pub(super) fn fetch(&mut self) -> Result<(), LinkError> {
+        let is_wanted = self.protocol.wants_fetcher(self.area.at());
+        match (is_wanted, self.fetcher.link.is_some()) {
+            (true, false) => self.open_fetcher()?,
+            (false, true) => {
+                self.close_fetcher();
+                self.protocol.fetcher_closed();
+            }
+            _ => {}
+        }
+        self.serve_fetcher()
+    }
+
+    fn open_fetcher(&mut self) -> Result<(), LinkError> {
+        let link = self.greet(Role::Fetcher)?;
+        link.watch_by(&mut self.wait, FETCHER);
+        self.fetcher.opened(link);
+        Ok(())
+    }
+
+    fn close_fetcher(&mut self) {
+        if self.fetcher.link.is_some() {
+            self.wait.watch(FETCHER, None);
+        }
+        self.fetcher = Connection::new();
+    }
+
+    fn serve_fetcher(&mut self) -> Result<(), LinkError> {
+        let at = self.area.at();
+        let Some(link) = &mut self.fetcher.link else { return Ok(()) };
+        link.flush()?;
+        let mut budget = READ_BYTES_A_ROUND;
+        while self.fetcher.unread && budget > 0 {
+            let read = link.read()?;
+            self.area.replica.counters.bytes_received.add(read as u64);
+            budget = budget.saturating_sub(read);
+            self.fetcher.unread = read > 0;
+            while let Some(frame) = link.front()? {
+                if let Next::Failed(failure) = self.protocol.take_fetched(at, (&frame.reply, frame.payload))? {
+                    return Err(LinkError::Failed(failure.message));
+                }
+                let length = frame.length;
+                link.consume(length);
+            }
+        }
+        for request in self.protocol.fetches(at) {
+            link.send(&request)?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn send(&mut self, request: &Request) -> Result<(), LinkError> {
+        match &mut self.stream.link {
+            Some(link) => link.send(request),
+            None => Err(Trouble::Protocol("there is no link".into()).into()),
+        }
+    }
+
+    /// Starts remote backends that are missing. True if one is.
+    pub(super) fn keep_workers(&mut self) -> bool {
+        let mut missing = false;
+        let wanted = guc::apply_workers().min(self.area.workers.len());
+        for index in 0..wanted {
+            if self.area.workers[index].process.get().is_some() {
+                continue;
+            }
+            missing = true;
+            if self.workers_started[index].is_some_and(|at| at.elapsed() < START_WORKER_AGAIN) {
+                continue;
+            }
+            self.workers_started[index] = Some(Instant::now());
+            let name = format!("postgres_r remote backend {index} of {}", self.area.replica.name.get());
+            if !worker::start(Kind::Remote, &name, worker::remote_number(self.area.index, index)) {
+                self.complain("could not start a remote backend; raise max_worker_processes and restart the server");
+            }
+        }
+        for worker in &self.area.workers[wanted..] {
+            wake(&worker.process);
+        }
+        missing
+    }
+
+    pub(super) fn wake_workers(&self) {
+        for worker in self.area.workers {
+            wake(&worker.process);
+        }
+    }
+
+    fn complain(&mut self, what: &str) {
+        if self.complaint.as_deref() != Some(what) {
+            log::warn(what, None, None);
+            self.complaint = Some(what.to_string());
+        }
+    }
+
+    /// Out of service: nothing is read, nothing served, until STOP REPLICATION.
+    fn stand_by(&mut self) {
+        let replica = self.area.replica;
+        if replica.serving.swap(false, Ordering::SeqCst) || self.stream.link.is_some() {
+            let reason = self.node.table.shared(|| replica.reason.get());
+            self.drop_link();
+            log::warn(
+                format!("database \"{}\" is out of service on this node", replica.name.get()),
+                Some(reason.clone()),
+                error::out_of_service(&reason).hint,
+            );
+            process::terminate_sessions(self.area.oid());
+            self.wake_workers();
+            self.area.conditions.serving_changed();
+        }
+        self.sleep(None);
+    }
+}

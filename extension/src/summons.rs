@@ -1,0 +1,28 @@
+//! How a process hears that its transaction must give way: it has a signal handler, and says so in its slot.
+//!
+//! What the signal means is decided by `postgres_r_protocol::precedence`; what the handler does then, by [`crate::pg::summons`].
+
+use postgres_r_protocol::id::RoleId;
+use postgres_r_protocol::precedence;
+use postgres_r_protocol::victim::Summons;
+
+use crate::node;
+use crate::pg::process;
+
+/// From here on this process can be told to give way.
+pub fn listen() {
+    process::install_summons(meaning);
+    let Some(slot) = node::my_slot() else { return };
+    slot.victim.set_role(RoleId(0));
+    slot.victim.set_hears(true);
+    process::on_exit(|| {
+        if let Some(slot) = node::my_slot() {
+            slot.victim.set_hears(false);
+        }
+    });
+}
+
+/// Asked by the signal handler: atomics only.
+fn meaning() -> Summons {
+    node::my_slot().map_or(Summons::Nothing, |slot| precedence::summons(slot, process::my_transaction()))
+}

@@ -1,0 +1,77 @@
+//! The turn of a position, from when this process knows that it will commit there until the turn is passed on: local and remote alike.
+//!
+//! ```text
+//! expect   (clients' backends) the group has certified the transaction: whatever happens here, it is committed
+//! arm      the turn has come: the replication origin is this process's, interrupts are held; from here to the commit record nothing waits
+//!          (PostgreSQL writes the commit record and leaves the process array)
+//! passed   let go of the origin, move the gate. Nothing here can raise.
+//! dropped  the transaction was rolled back instead: let go of the origin
+//! ```
+
+use std::cell::Cell;
+
+use gcs_writeset::Position;
+use postgres_r_protocol::turn;
+
+use crate::node::DatabaseArea;
+use crate::pg::xact::{self, SynchronousCommit};
+use crate::pg::{interrupt, origin};
+
+/// A position that this process commits at.
+#[derive(Clone, Copy)]
+pub struct Turn {
+    pub area: &'static DatabaseArea,
+    pub position: Position,
+    /// When COMMIT was asked for on its origin, microseconds since 2000.
+    pub committed_at: i64,
+}
+
+thread_local! {
+    /// What the group has certified of this process's own, and this process has not committed yet.
+    static EXPECTED: Cell<Option<Turn>> = const { Cell::new(None) };
+    /// The turn that this process has in hand, and how its commits are made durable otherwise.
+    static ARMED: Cell<Option<(Turn, SynchronousCommit)>> = const { Cell::new(None) };
+}
+
+/// The group has certified the current transaction of a client.
+pub fn expect(turn: Turn) {
+    EXPECTED.set(Some(turn));
+}
+
+/// What the current transaction of a client is certified for, if it is.
+pub fn expected() -> Option<Turn> {
+    EXPECTED.get()
+}
+
+/// The transaction is over.
+pub fn forget() {
+    EXPECTED.set(None);
+}
+
+/// The turn has come, in the transaction that is about to commit.
+pub fn arm(turn: Turn) {
+    origin::arm(turn.area.origin(), turn.position, turn.committed_at);
+    ARMED.set(Some((turn, xact::commit_asynchronously())));
+    interrupt::hold();
+}
+
+/// The transaction is committed: the turn that it had is passed on. Past the commit record: only atomics, a lock and latches.
+pub fn passed() -> Option<Turn> {
+    let (turn, setting) = ARMED.take()?;
+    interrupt::resume();
+    origin::disarm();
+    xact::restore(setting);
+    // Whoever waits for this position may go by the catalogs as it left them.
+    xact::send_invalidations();
+    turn::pass(turn.area.at(), turn.position, xact::last_commit_lsn());
+    Some(turn)
+}
+
+/// The transaction was rolled back with the turn in hand.
+pub fn dropped() {
+    if let Some((_, setting)) = ARMED.take() {
+        // The ERROR has already set the count of held interrupts back.
+        origin::disarm();
+        xact::restore(setting);
+    }
+}

@@ -1,0 +1,62 @@
+//! The points at which certification could be wrong without being caught by a type.
+//!
+//! The rules of docs/certification.md are [`Exact`]. A simulator must show that it would find a certifier that breaks one, so
+//! each point that [`Planted`] can break is a function here. The rules are a type: a daemon, whose rules are exact, is compiled
+//! without a trace of the others.
+
+use gcs_writeset::Position;
+
+pub trait Rules: Copy {
+    /// The last certified writeset that an exclusive key conflicts with, given the last exclusive and the last shared holder.
+    #[inline]
+    fn last_against_exclusive(self, exclusive: Position, shared: Position) -> Position {
+        exclusive.max(shared)
+    }
+
+    /// Holders after this position conflict with a key of this base.
+    #[inline]
+    fn base(self, base: Position) -> Position {
+        base
+    }
+
+    /// What a certified writeset must wait for, given the last holder of any of its keys.
+    #[inline]
+    fn depends_on(self, last: Position) -> Position {
+        last
+    }
+}
+
+/// The rules as they are.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Exact;
+
+impl Rules for Exact {}
+
+/// A deliberate mistake, for a simulator to show that it would find it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PlantedBug {
+    /// A holder ordered just after the base is overlooked.
+    BaseOffByOne,
+    /// Exclusive keys are not held against earlier shared ones.
+    SharedForgotten,
+    /// Everything may start at once.
+    NoDependencies,
+}
+
+/// The rules with a mistake, if one is planted. For tests of tests only.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Planted(pub Option<PlantedBug>);
+
+impl Rules for Planted {
+    fn last_against_exclusive(self, exclusive: Position, shared: Position) -> Position {
+        if self.0 == Some(PlantedBug::SharedForgotten) { exclusive } else { Exact.last_against_exclusive(exclusive, shared) }
+    }
+
+    fn base(self, base: Position) -> Position {
+        if self.0 == Some(PlantedBug::BaseOffByOne) { base.next() } else { Exact.base(base) }
+    }
+
+    fn depends_on(self, last: Position) -> Position {
+        if self.0 == Some(PlantedBug::NoDependencies) { Position::ZERO } else { Exact.depends_on(last) }
+    }
+}

@@ -1,0 +1,78 @@
+//! The driver's log as `raft` wants to see it: with the membership, and with snapshots only where there is a checkpoint.
+
+use raft::eraftpb::{ConfState, Entry, HardState, Snapshot};
+use raft::{GetEntriesContext, RaftState, Storage, StorageError};
+
+use crate::api::LogIndex;
+use crate::error::CoreError;
+
+pub struct MemberLog<L> {
+    inner: L,
+    hard_state: HardState,
+    conf_state: ConfState,
+}
+
+impl<L: Storage> MemberLog<L> {
+    /// Fails where `raft` would panic: on a log with a hole, or one that does not belong to this hard state.
+    pub fn new(
+        inner: L,
+        mut hard_state: HardState,
+        conf_state: ConfState,
+        applied: LogIndex,
+    ) -> Result<MemberLog<L>, CoreError> {
+        let first = inner.first_index()?;
+        let last = inner.last_index()?;
+        // The hard state's commit index is written without a flush of its own. What was applied was committed.
+        hard_state.commit = hard_state.commit.max(applied.0);
+        if first > applied.0 + 1 {
+            return Err(CoreError::Recovery(format!("the log begins at {first}, the checkpoint ends at {}", applied.0)));
+        }
+        if hard_state.commit > last {
+            return Err(CoreError::Recovery(format!(
+                "the log ends at {last}, before committed entry {}",
+                hard_state.commit
+            )));
+        }
+        if hard_state.term < inner.term(last)? {
+            return Err(CoreError::Recovery(format!("the hard state is older than the log's last entry {last}")));
+        }
+        Ok(MemberLog { inner, hard_state, conf_state })
+    }
+}
+
+impl<L: Storage> Storage for MemberLog<L> {
+    fn initial_state(&self) -> raft::Result<RaftState> {
+        Ok(RaftState::new(self.hard_state.clone(), self.conf_state.clone()))
+    }
+
+    fn entries(
+        &self,
+        low: u64,
+        high: u64,
+        max_size: impl Into<Option<u64>>,
+        context: GetEntriesContext,
+    ) -> raft::Result<Vec<Entry>> {
+        self.inner.entries(low, high, max_size, context)
+    }
+
+    fn term(&self, index: u64) -> raft::Result<u64> {
+        self.inner.term(index)
+    }
+
+    fn first_index(&self) -> raft::Result<u64> {
+        self.inner.first_index()
+    }
+
+    fn last_index(&self) -> raft::Result<u64> {
+        self.inner.last_index()
+    }
+
+    fn snapshot(&self, request_index: u64, to: u64) -> raft::Result<Snapshot> {
+        let mut snapshot = self.inner.snapshot(request_index, to)?;
+        if snapshot.get_metadata().index == 0 {
+            return Err(raft::Error::Store(StorageError::SnapshotTemporarilyUnavailable));
+        }
+        snapshot.mut_metadata().conf_state = Some(self.conf_state.clone());
+        Ok(snapshot)
+    }
+}

@@ -1,0 +1,272 @@
+//! The feed of a database's manager: the stream of positions, and everything else that a manager is told.
+//!
+//! After its attach has been ordered a manager gets every position after `resume_after`, in order and once. Either it is *live*:
+//! the driver puts each newly ordered position straight into its queue. Or it *catches up*: positions are read
+//! from disk, a piece at a time, each time the queue has drained. It becomes live when what it has read is all that was ever
+//! handed on, which nothing can change in between: all of this runs on one thread. It falls back to catching up when its queue is
+//! full, and for a writeset in chunks, which are not at hand.
+
+use std::cell::Cell;
+use std::rc::Rc;
+
+use gcs_core::{Input, Local, Ordered};
+use gcs_writeset::link::{self, Failure, FailureKind, GroupStatus, RefusalReason, Reply};
+use gcs_writeset::{DatabaseId, Incarnation, Position};
+use tokio::sync::Notify;
+use tokio::time::timeout;
+
+use super::backlog::{Backlog, BacklogError, Origin};
+use super::error::SessionError;
+use super::this_node::ThisNode;
+use crate::bounds::ATTACH_RETRY;
+use crate::outbox::Outbox;
+
+pub struct Feed {
+    pub database: String,
+    pub incarnation: Incarnation,
+    node: Rc<ThisNode>,
+    outbox: Rc<Outbox>,
+    database_id: Cell<Option<DatabaseId>>,
+    phase: Cell<Phase>,
+    detach: Cell<Detach>,
+    /// There is something for [`Feed::run`] to do.
+    work: Notify,
+    ended: Notify,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Greeted,
+    /// Waits for its attach to be ordered; `refused` if it must be asked for again.
+    Attaching {
+        resume_after: Position,
+        refused: bool,
+    },
+    CatchingUp {
+        next: Position,
+    },
+    Live {
+        next: Position,
+    },
+    Failed(FailureKind),
+    Ended,
+}
+
+/// Whether the database is leaving. Its stream goes on until that has been ordered: backends wait for their verdicts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Detach {
+    No,
+    Asked,
+    Refused,
+}
+
+impl Feed {
+    pub fn new(node: Rc<ThisNode>, database: String, incarnation: Incarnation, outbox: Rc<Outbox>) -> Feed {
+        Feed {
+            database,
+            incarnation,
+            node,
+            outbox,
+            database_id: Cell::new(None),
+            phase: Cell::new(Phase::Greeted),
+            detach: Cell::new(Detach::No),
+            work: Notify::new(),
+            ended: Notify::new(),
+        }
+    }
+
+    /// Known once the attach has been ordered.
+    pub fn database_id(&self) -> Option<DatabaseId> {
+        self.database_id.get()
+    }
+
+    pub fn was_attached(&self) -> bool {
+        self.database_id().is_some()
+    }
+
+    /// False if it has attached before.
+    pub fn attach(&self, resume_after: Position) -> bool {
+        let first = self.phase.get() == Phase::Greeted;
+        if first {
+            self.phase.set(Phase::Attaching { resume_after, refused: false });
+        }
+        first
+    }
+
+    /// The attach has been ordered.
+    pub fn attached(&self, database: DatabaseId, serve_from: Position) {
+        let Phase::Attaching { resume_after, .. } = self.phase.get() else { return };
+        if resume_after > serve_from {
+            return self.fail_later(FailureKind::AheadOfGroup);
+        }
+        tracing::info!(database = %self.database, %resume_after, %serve_from, "a database has attached");
+        self.database_id.set(Some(database));
+        self.send(&Reply::Attached { database, serve_from }, &[]);
+        let next = resume_after.next();
+        let is_at_the_end = resume_after == self.node.databases.head(database);
+        self.phase.set(if is_at_the_end { Phase::Live { next } } else { Phase::CatchingUp { next } });
+        self.work.notify_one();
+    }
+
+    pub fn attach_refused(&self, reason: RefusalReason) {
+        match (self.phase.get(), self.detach.get()) {
+            (Phase::Attaching { resume_after, .. }, _) => self.phase.set(Phase::Attaching { resume_after, refused: true }),
+            (_, Detach::Asked) => self.detach.set(Detach::Refused),
+            _ => return,
+        }
+        tracing::debug!(database = %self.database, ?reason, "attach or detach refused, trying again");
+        self.work.notify_one();
+    }
+
+    /// The database, if it is attached.
+    pub fn detach(&self) -> Option<DatabaseId> {
+        let database = self.database_id()?;
+        self.detach.set(Detach::Asked);
+        Some(database)
+    }
+
+    pub fn detached(&self) {
+        tracing::info!(database = %self.database, "a database has detached");
+        self.send(&Reply::Detached, &[]);
+        self.phase.set(Phase::Ended);
+    }
+
+    /// The next position of the database, straight from the step that ordered it.
+    pub fn ordered(&self, ordered: &Ordered) {
+        let Phase::Live { next } = self.phase.get() else { return };
+        let outcome = &ordered.outcome;
+        if outcome.position < next {
+            return;
+        }
+        let carries = self.origin().carries(&outcome.verdict, ordered.tag);
+        if outcome.position > next || self.outbox.is_full() || (carries && !outcome.chunks.is_empty()) {
+            self.phase.set(Phase::CatchingUp { next });
+            return self.work.notify_one();
+        }
+        let (position, tag, verdict) = (outcome.position, ordered.tag, outcome.verdict);
+        let payload = if carries { &ordered.writeset[..] } else { &[] };
+        self.send(&Reply::Ordered { position, tag, verdict, more: false }, payload);
+        self.phase.set(Phase::Live { next: position.next() });
+    }
+
+    pub fn status(&self, status: GroupStatus) {
+        let quorum = status.quorum;
+        self.send(&Reply::Group(status), &[]);
+        let waits =
+            matches!(self.phase.get(), Phase::Attaching { refused: true, .. }) || self.detach.get() == Detach::Refused;
+        if quorum && waits {
+            self.work.notify_one();
+        }
+    }
+
+    /// Queues a frame; [`Feed::flush`] writes it.
+    pub fn send(&self, reply: &Reply, payload: &[u8]) {
+        if let Err(error) = self.outbox.put(|out| link::put_frame(out, reply, payload)) {
+            // Writesets come through frames of the same bound, so this is a bug; never leave a gap behind it.
+            tracing::error!(database = %self.database, %error, "a frame to the manager is too long");
+            self.fail_later(FailureKind::Protocol);
+        }
+    }
+
+    pub fn flush(&self) {
+        self.outbox.flush();
+    }
+
+    pub async fn drained(&self) {
+        self.outbox.drained().await;
+    }
+
+    pub fn end(&self) {
+        self.phase.set(Phase::Ended);
+        self.ended.notify_waiters();
+    }
+
+    pub async fn ended(&self) {
+        self.ended.notified().await;
+    }
+
+    fn fail_later(&self, kind: FailureKind) {
+        self.phase.set(Phase::Failed(kind));
+        self.work.notify_one();
+    }
+
+    fn origin(&self) -> Origin {
+        Origin { node: self.node.id(), incarnation: self.incarnation }
+    }
+
+    /// Does what cannot be done at once, for as long as the session lasts: reads from disk, tries again, fails.
+    pub async fn run(&self) -> Result<(), SessionError> {
+        let mut backlog = None;
+        loop {
+            match self.phase.get() {
+                Phase::CatchingUp { next } => {
+                    let Some(database) = self.database_id() else { return Ok(()) };
+                    let from_here = || Backlog::stream(self.node.log.clone(), self.origin(), database, next);
+                    let current = backlog.take().unwrap_or_else(from_here);
+                    backlog = self.catch_up(database, current).await?;
+                }
+                Phase::Attaching { refused: true, resume_after } => {
+                    let _ = timeout(ATTACH_RETRY, self.work.notified()).await;
+                    self.phase.set(Phase::Attaching { resume_after, refused: false });
+                    let (database, incarnation) = (self.database.clone(), self.incarnation);
+                    self.node.inbox.push(Input::Local(Local::Attach { database, incarnation }));
+                }
+                Phase::Failed(kind) => return self.fail(kind).await,
+                _ if self.detach.get() == Detach::Refused => {
+                    let _ = timeout(ATTACH_RETRY, self.work.notified()).await;
+                    self.detach.set(Detach::Asked);
+                    if let Some(database) = self.database_id() {
+                        self.node.inbox.push(Input::Local(Local::Detach { database }));
+                    }
+                }
+                _ => self.work.notified().await,
+            }
+        }
+    }
+
+    /// Sends one piece from disk, and goes live if that was all.
+    async fn catch_up(&self, database: DatabaseId, backlog: Backlog) -> Result<Option<Backlog>, SessionError> {
+        let backlog = match backlog.send_piece(&self.outbox).await {
+            Ok(backlog) => backlog,
+            Err(BacklogError::Truncated) => {
+                self.fail_later(FailureKind::LogTruncated);
+                return Ok(None);
+            }
+            Err(error) => return Err(error.into()),
+        };
+        // A detach may have come meanwhile.
+        if !matches!(self.phase.get(), Phase::CatchingUp { .. }) {
+            return Ok(None);
+        }
+        if backlog.in_the_middle() {
+            return Ok(Some(backlog));
+        }
+        let next = backlog.next_position();
+        if next > self.node.databases.head(database) {
+            self.phase.set(Phase::Live { next });
+            return Ok(None);
+        }
+        self.phase.set(Phase::CatchingUp { next });
+        Ok(Some(backlog))
+    }
+
+    async fn fail(&self, kind: FailureKind) -> Result<(), SessionError> {
+        let (message, hint) = match kind {
+            FailureKind::AheadOfGroup => (
+                format!("database \"{}\" has seen positions that this group never ordered", self.database),
+                "It was replicated in another group, or the group's data directories were replaced.",
+            ),
+            FailureKind::LogTruncated => (
+                format!("the group's log no longer reaches back to where database \"{}\" stopped", self.database),
+                "Copy the database from another node.",
+            ),
+            _ => ("internal error of gcs".to_owned(), ""),
+        };
+        tracing::error!(database = %self.database, "{message}");
+        let failure = Failure { kind, message, hint: hint.to_owned() };
+        self.outbox.put(|out| link::put_frame(out, &Reply::Failed(failure), &[]))?;
+        self.outbox.flush();
+        self.outbox.drained().await;
+        Ok(())
+    }
+}

@@ -1,0 +1,156 @@
+//! The hub: where what a step of the core ordered or answered meets the managers that wait for it.
+//!
+//! The hub knows the feed of each database whose manager is connected. The driver hands everything on before the step is over;
+//! the hub puts it into the feeds, and [`Hub::flush`] writes it to the managers' sockets.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::time::Duration;
+
+use gcs_core::{LocalReply, Ordered};
+use gcs_writeset::link::{Failure, FailureKind, GroupStatus, Reply};
+use gcs_writeset::{DatabaseId, Incarnation, Tag};
+use tokio::time::timeout;
+
+use super::feed::Feed;
+use super::this_node::ThisNode;
+
+pub struct Hub {
+    pub node: Rc<ThisNode>,
+    feeds: RefCell<BTreeMap<String, Rc<Feed>>>,
+    status: RefCell<GroupStatus>,
+}
+
+impl Hub {
+    pub fn new(node: Rc<ThisNode>) -> Hub {
+        Hub { node, feeds: RefCell::default(), status: RefCell::default() }
+    }
+
+    /// Hands on what a step ordered, in order. [`Hub::flush`] writes it.
+    pub fn ordered(&self, ordered: &[Ordered]) {
+        for one in ordered {
+            let (database, position) = (one.outcome.database, one.outcome.position);
+            self.node.databases.ordered(database, position);
+            if let Some(feed) = self.attached_feed(database) {
+                feed.ordered(one);
+            }
+        }
+    }
+
+    pub fn replies(&self, replies: Vec<LocalReply>) {
+        for reply in replies {
+            self.reply(reply);
+        }
+    }
+
+    fn reply(&self, reply: LocalReply) {
+        match reply {
+            LocalReply::Attached { database, name, incarnation, serve_from } => {
+                self.node.databases.attached(name.clone(), database, serve_from);
+                if let Some(feed) = self.feed_of_life(&name, incarnation) {
+                    feed.attached(database, serve_from);
+                }
+            }
+            LocalReply::AttachRefused { database, incarnation, reason } => {
+                if let Some(feed) = self.feed_of_life(&database, incarnation) {
+                    feed.attach_refused(reason);
+                }
+            }
+            LocalReply::Detached { database } => {
+                if let Some(feed) = self.attached_feed(database) {
+                    feed.detached();
+                }
+            }
+            LocalReply::ChunkOrdered { tag, index } => {
+                let (slot, sequence) = (tag.slot, tag.sequence);
+                self.answer(tag, &Reply::ChunkOrdered { slot, sequence, index });
+            }
+            LocalReply::Token { tag, outcome } => {
+                let (slot, sequence) = (tag.slot, tag.sequence);
+                self.answer(tag, &Reply::TokenOutcome { slot, sequence, outcome });
+            }
+            LocalReply::Refused { tag, reason } => {
+                let (slot, sequence) = (tag.slot, tag.sequence);
+                self.answer(tag, &Reply::Refused { slot, sequence, reason });
+            }
+        }
+    }
+
+    /// Answers to submissions go to the manager, whoever submitted.
+    fn answer(&self, tag: Tag, reply: &Reply) {
+        if let Some(feed) = self.attached_feed(tag.database)
+            && feed.incarnation == tag.incarnation
+            && tag.node == self.node.id()
+        {
+            feed.send(reply, &[]);
+        }
+    }
+
+    /// The group's state changed; all managers hear of it, each as its database sees it. Without a database, the status is
+    /// that of all.
+    pub fn publish_status(&self, status_of: impl Fn(Option<DatabaseId>) -> GroupStatus) {
+        let overall = status_of(None);
+        for feed in self.feeds.borrow().values() {
+            match feed.database_id() {
+                None => feed.status(overall.clone()),
+                database => feed.status(status_of(database)),
+            }
+        }
+        *self.status.borrow_mut() = overall;
+    }
+
+    /// The group's state as it was last published, for all databases together.
+    pub fn status(&self) -> GroupStatus {
+        self.status.borrow().clone()
+    }
+
+    /// Writes what the managers' sockets take.
+    pub fn flush(&self) {
+        for feed in self.feeds.borrow().values() {
+            feed.flush();
+        }
+    }
+
+    /// Says goodbye to all managers, and waits until they have heard it, but not for ever.
+    pub async fn shut_down(&self, wait: Duration) {
+        let feeds: Vec<_> = self.feeds.borrow().values().cloned().collect();
+        let failure = Failure {
+            kind: FailureKind::ShuttingDown,
+            message: format!("gcs of node \"{}\" is shutting down", self.node.name()),
+            hint: String::new(),
+        };
+        for feed in &feeds {
+            feed.send(&Reply::Failed(failure.clone()), &[]);
+            feed.flush();
+        }
+        let all = async {
+            for feed in &feeds {
+                feed.drained().await;
+            }
+        };
+        let _ = timeout(wait, all).await;
+    }
+
+    /// The feed of the database of this name, attached or not.
+    pub fn feed(&self, database: &str) -> Option<Rc<Feed>> {
+        self.feeds.borrow().get(database).cloned()
+    }
+
+    /// From now on this is the feed of its database, which has no other.
+    pub fn enter(&self, feed: Rc<Feed>) {
+        self.feeds.borrow_mut().insert(feed.database.clone(), feed);
+    }
+
+    pub fn leave(&self, feed: &Rc<Feed>) {
+        self.feeds.borrow_mut().retain(|_, other| !Rc::ptr_eq(other, feed));
+    }
+
+    fn attached_feed(&self, database: DatabaseId) -> Option<Rc<Feed>> {
+        self.feeds.borrow().values().find(|feed| feed.database_id() == Some(database)).cloned()
+    }
+
+    fn feed_of_life(&self, database: &str, incarnation: Incarnation) -> Option<Rc<Feed>> {
+        self.feed(database).filter(|feed| feed.incarnation == incarnation)
+    }
+}

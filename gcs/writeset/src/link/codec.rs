@@ -1,0 +1,370 @@
+//! How a link message stands in bytes.
+//!
+//! A message is a tag of one byte, which says what it is, and its fields in the order in which they are listed here. Every type that
+//! occurs in a field has one form:
+//!
+//! ```text
+//! u8, bool             one byte; a bool is 0 or 1
+//! u16, u32, counts     varint
+//! u64                  eight bytes, little-endian
+//! newtypes of ids      as the number in them; a commit token is its 16 bytes
+//! String               varint length and UTF-8: at most NAME_BYTES_MAX, a failure's texts TEXT_BYTES_MAX
+//! Option               0, or 1 and the value
+//! enums                a tag of one byte, then the variant's fields
+//! tag, verdict         the form that the group's log has, see `Tag::put` and `Verdict::put`
+//! ```
+//!
+//! Reading checks every length and every tag, allocates nothing that a bound does not cover, and takes a message only if nothing
+//! is left behind it. Writing refuses what reading would refuse, so that neither side can send the other what it cannot take.
+//!
+//! **Other protocols.** A greeting of another protocol is read up to its number and no further, since what follows may have another
+//! form. It comes out as a greeting that says nothing but its number, and whoever receives it refuses it by that number.
+
+use crate::bounds::{GROUP_MEMBERS_MAX, NAME_BYTES_MAX, TEXT_BYTES_MAX};
+use crate::id::{DatabaseId, Incarnation, NodeId, Position, Sequence, SlotId, Tag};
+use crate::link::{
+    AbortCause, Failure, FailureKind, GroupStatus, MemberState, MemberStatus, PROTOCOL, RefusalReason, Reply, Request, Role,
+    Verdict,
+};
+use crate::token::{Token, TokenOutcome};
+use crate::wire::{Put, Reader, WireError};
+
+/// What travels at the front of a frame: a [`Request`] or a [`Reply`].
+pub trait Message: Sized {
+    /// Appends the message to `out`; after an error `out` may hold a part of it.
+    fn put(&self, out: &mut Vec<u8>) -> Result<(), WireError>;
+    /// The message that all of `bytes` is.
+    fn decode(bytes: &[u8]) -> Result<Self, WireError>;
+}
+
+/// A value with one form on the link.
+trait Field: Sized {
+    fn put(&self, out: &mut Vec<u8>) -> Result<(), WireError>;
+    fn read(reader: &mut Reader<'_>) -> Result<Self, WireError>;
+}
+
+/// Enums: each variant by its tag, with its fields in order. A variant or field that is missing here does not compile.
+macro_rules! variants {
+    ($name:ident $what:literal { $($tag:literal $variant:ident $({ $($field:ident),* })? $(($inner:ident))?,)* }) => {
+        impl Field for $name {
+            fn put(&self, out: &mut Vec<u8>) -> Result<(), WireError> {
+                match self {
+                    $($name::$variant $({ $($field),* })? $(($inner))? => {
+                        out.put_u8($tag);
+                        $($(Field::put($field, out)?;)*)?
+                        $(Field::put($inner, out)?;)?
+                    })*
+                }
+                Ok(())
+            }
+            fn read(reader: &mut Reader<'_>) -> Result<$name, WireError> {
+                Ok(match reader.u8()? {
+                    $($tag => $name::$variant
+                        $({ $($field: Field::read(reader)?),* })?
+                        $(({ let $inner = Field::read(reader)?; $inner }))?,)*
+                    value => return Err(WireError::Unknown { what: $what, value: u64::from(value) }),
+                })
+            }
+        }
+    };
+}
+
+/// Structs: their fields in order.
+macro_rules! fields {
+    ($name:ident { $($field:ident),* }) => {
+        impl Field for $name {
+            fn put(&self, out: &mut Vec<u8>) -> Result<(), WireError> {
+                let $name { $($field),* } = self;
+                $(Field::put($field, out)?;)*
+                Ok(())
+            }
+            fn read(reader: &mut Reader<'_>) -> Result<$name, WireError> {
+                Ok($name { $($field: Field::read(reader)?),* })
+            }
+        }
+    };
+}
+
+/// Numbers in a type of their own.
+macro_rules! newtypes {
+    ($($name:ident)*) => {
+        $(impl Field for $name {
+            fn put(&self, out: &mut Vec<u8>) -> Result<(), WireError> {
+                self.0.put(out)
+            }
+            fn read(reader: &mut Reader<'_>) -> Result<$name, WireError> {
+                Ok($name(Field::read(reader)?))
+            }
+        })*
+    };
+}
+
+variants! { Request "link request" {
+    0 Hello { protocol, role, database, group, incarnation },
+    1 Attach { resume_after },
+    2 Submit { slot, sequence },
+    3 Chunk { slot, sequence, index },
+    4 Abandon { slot, sequence },
+    5 Progress { committed, flushed, oldest_base },
+    6 AskToken { slot, sequence, token, fence_after },
+    7 Fetch { position },
+    8 Detach,
+    9 Status,
+} }
+
+const HELLO: u8 = 0;
+
+variants! { Reply "link reply" {
+    0 Welcome { protocol, group, node, name, ordinal },
+    1 Attached { database, serve_from },
+    2 Ordered { position, tag, verdict, more },
+    3 Body { position, more },
+    4 ChunkOrdered { slot, sequence, index },
+    5 TokenOutcome { slot, sequence, outcome },
+    6 Refused { slot, sequence, reason },
+    7 Group(status),
+    8 Detached,
+    9 Failed(failure),
+} }
+
+variants! { Role "role" { 0 Manager, 1 Backend, 2 Control, 3 Fetcher, } }
+variants! { RefusalReason "refusal" { 0 NoQuorum, 1 Overloaded, 2 NotAttached, } }
+variants! { MemberState "member state" { 0 Online, 1 Detached, 2 Unreachable, } }
+variants! { FailureKind "failure" {
+    0 Protocol,
+    1 WrongGroup,
+    2 NotAuthorized,
+    3 AlreadyAttached,
+    4 LogTruncated,
+    5 AheadOfGroup,
+    6 ShuttingDown,
+    7 NotAttached,
+} }
+variants! { TokenOutcome "token outcome" { 0 Unknown, 1 Committed { position }, 2 Aborted { position }, 3 Fenced, } }
+
+fields! { GroupStatus { quorum, leader, term, members } }
+fields! { MemberStatus { node, name, address, ordinal, state, committed, ordered } }
+
+newtypes! { Position NodeId Incarnation DatabaseId SlotId Sequence }
+
+impl Message for Request {
+    fn put(&self, out: &mut Vec<u8>) -> Result<(), WireError> {
+        Field::put(self, out)
+    }
+    fn decode(bytes: &[u8]) -> Result<Request, WireError> {
+        if let Some(protocol) = foreign_greeting(bytes) {
+            let (database, group) = (String::new(), None);
+            return Ok(Request::Hello { protocol, role: Role::Control, database, group, incarnation: Incarnation(0) });
+        }
+        decode_whole(bytes, "link request")
+    }
+}
+
+impl Message for Reply {
+    fn put(&self, out: &mut Vec<u8>) -> Result<(), WireError> {
+        Field::put(self, out)
+    }
+    fn decode(bytes: &[u8]) -> Result<Reply, WireError> {
+        decode_whole(bytes, "link reply")
+    }
+}
+
+fn decode_whole<F: Field>(bytes: &[u8], what: &'static str) -> Result<F, WireError> {
+    let mut reader = Reader::new(bytes);
+    let message = F::read(&mut reader)?;
+    reader.finish(what)?;
+    Ok(message)
+}
+
+/// The protocol of a greeting, if it is not this one.
+fn foreign_greeting(bytes: &[u8]) -> Option<u32> {
+    let mut reader = Reader::new(bytes);
+    let is_hello = reader.u8().is_ok_and(|tag| tag == HELLO);
+    let protocol = u32::read(&mut reader).ok()?;
+    (is_hello && protocol != PROTOCOL).then_some(protocol)
+}
+
+const CERTIFIED: u8 = 0;
+const CONFLICT: u8 = 1;
+const BELOW_HORIZON: u8 = 2;
+const MALFORMED: u8 = 3;
+const TOKEN_USED: u8 = 4;
+const TOKEN_FENCED: u8 = 5;
+const TOKEN_TOO_OLD: u8 = 6;
+
+impl Verdict {
+    /// Appends the one form that a verdict has, here and among the outcomes in the log.
+    pub fn put(&self, out: &mut Vec<u8>) {
+        let (tag, position) = match self {
+            Verdict::Certified { depends_on } => (CERTIFIED, Some(depends_on)),
+            Verdict::Aborted(AbortCause::Conflict { winner, .. }) => (CONFLICT, Some(winner)),
+            Verdict::Aborted(AbortCause::BelowHorizon { horizon }) => (BELOW_HORIZON, Some(horizon)),
+            Verdict::Aborted(AbortCause::Malformed) => (MALFORMED, None),
+            Verdict::Aborted(AbortCause::TokenUsed { first }) => (TOKEN_USED, Some(first)),
+            Verdict::Aborted(AbortCause::TokenFenced) => (TOKEN_FENCED, None),
+            Verdict::Aborted(AbortCause::TokenTooOld { floor }) => (TOKEN_TOO_OLD, Some(floor)),
+        };
+        out.put_u8(tag);
+        if let Some(position) = position {
+            out.put_varint(position.0);
+        }
+        if let Verdict::Aborted(AbortCause::Conflict { winner_node, key_index, .. }) = self {
+            out.put_u64(winner_node.0);
+            out.put_varint(u64::from(*key_index));
+        }
+    }
+
+    pub fn read(reader: &mut Reader<'_>) -> Result<Verdict, WireError> {
+        let tag = reader.u8()?;
+        let mut position = || reader.varint().map(Position);
+        Ok(Verdict::Aborted(match tag {
+            CERTIFIED => return Ok(Verdict::Certified { depends_on: position()? }),
+            CONFLICT => {
+                let winner = position()?;
+                let (winner_node, key_index) = (NodeId(reader.u64()?), Field::read(reader)?);
+                AbortCause::Conflict { winner, winner_node, key_index }
+            }
+            BELOW_HORIZON => AbortCause::BelowHorizon { horizon: position()? },
+            MALFORMED => AbortCause::Malformed,
+            TOKEN_USED => AbortCause::TokenUsed { first: position()? },
+            TOKEN_FENCED => AbortCause::TokenFenced,
+            TOKEN_TOO_OLD => AbortCause::TokenTooOld { floor: position()? },
+            value => return Err(WireError::Unknown { what: "verdict", value: u64::from(value) }),
+        }))
+    }
+}
+
+impl Field for Tag {
+    fn put(&self, out: &mut Vec<u8>) -> Result<(), WireError> {
+        Tag::put(self, out);
+        Ok(())
+    }
+    fn read(reader: &mut Reader<'_>) -> Result<Tag, WireError> {
+        Tag::read(reader)
+    }
+}
+
+impl Field for Verdict {
+    fn put(&self, out: &mut Vec<u8>) -> Result<(), WireError> {
+        Verdict::put(self, out);
+        Ok(())
+    }
+    fn read(reader: &mut Reader<'_>) -> Result<Verdict, WireError> {
+        Verdict::read(reader)
+    }
+}
+
+impl Field for Failure {
+    fn put(&self, out: &mut Vec<u8>) -> Result<(), WireError> {
+        self.kind.put(out)?;
+        put_text(out, "failure message", &self.message, TEXT_BYTES_MAX)?;
+        put_text(out, "failure hint", &self.hint, TEXT_BYTES_MAX)
+    }
+    fn read(reader: &mut Reader<'_>) -> Result<Failure, WireError> {
+        Ok(Failure {
+            kind: Field::read(reader)?,
+            message: reader.str("failure message", TEXT_BYTES_MAX)?.to_owned(),
+            hint: reader.str("failure hint", TEXT_BYTES_MAX)?.to_owned(),
+        })
+    }
+}
+
+impl Field for String {
+    fn put(&self, out: &mut Vec<u8>) -> Result<(), WireError> {
+        put_text(out, "name", self, NAME_BYTES_MAX)
+    }
+    fn read(reader: &mut Reader<'_>) -> Result<String, WireError> {
+        Ok(reader.str("name", NAME_BYTES_MAX)?.to_owned())
+    }
+}
+
+fn put_text(out: &mut Vec<u8>, what: &'static str, text: &str, limit: usize) -> Result<(), WireError> {
+    check_limit(what, text.len(), limit)?;
+    out.put_str(text);
+    Ok(())
+}
+
+fn check_limit(what: &'static str, value: usize, limit: usize) -> Result<(), WireError> {
+    if value > limit { Err(WireError::TooLarge { what, value: value as u64, limit: limit as u64 }) } else { Ok(()) }
+}
+
+impl Field for Vec<MemberStatus> {
+    fn put(&self, out: &mut Vec<u8>) -> Result<(), WireError> {
+        check_limit("number of members", self.len(), GROUP_MEMBERS_MAX)?;
+        out.put_varint(self.len() as u64);
+        self.iter().try_for_each(|member| member.put(out))
+    }
+    fn read(reader: &mut Reader<'_>) -> Result<Vec<MemberStatus>, WireError> {
+        let count = reader.varint()?;
+        check_limit("number of members", usize::try_from(count).unwrap_or(usize::MAX), GROUP_MEMBERS_MAX)?;
+        (0..count).map(|_| Field::read(reader)).collect()
+    }
+}
+
+impl<F: Field> Field for Option<F> {
+    fn put(&self, out: &mut Vec<u8>) -> Result<(), WireError> {
+        self.is_some().put(out)?;
+        self.iter().try_for_each(|value| value.put(out))
+    }
+    fn read(reader: &mut Reader<'_>) -> Result<Option<F>, WireError> {
+        if bool::read(reader)? { F::read(reader).map(Some) } else { Ok(None) }
+    }
+}
+
+impl Field for Token {
+    fn put(&self, out: &mut Vec<u8>) -> Result<(), WireError> {
+        out.extend_from_slice(&self.0);
+        Ok(())
+    }
+    fn read(reader: &mut Reader<'_>) -> Result<Token, WireError> {
+        reader.array().map(Token)
+    }
+}
+
+impl Field for bool {
+    fn put(&self, out: &mut Vec<u8>) -> Result<(), WireError> {
+        out.put_u8(u8::from(*self));
+        Ok(())
+    }
+    fn read(reader: &mut Reader<'_>) -> Result<bool, WireError> {
+        match reader.u8()? {
+            0 => Ok(false),
+            1 => Ok(true),
+            value => Err(WireError::Unknown { what: "flag", value: u64::from(value) }),
+        }
+    }
+}
+
+impl Field for u16 {
+    fn put(&self, out: &mut Vec<u8>) -> Result<(), WireError> {
+        out.put_varint(u64::from(*self));
+        Ok(())
+    }
+    fn read(reader: &mut Reader<'_>) -> Result<u16, WireError> {
+        u16::try_from(reader.varint()?).map_err(|_| WireError::OutOfRange { what: "number of 16 bits" })
+    }
+}
+
+impl Field for u32 {
+    fn put(&self, out: &mut Vec<u8>) -> Result<(), WireError> {
+        out.put_varint(u64::from(*self));
+        Ok(())
+    }
+    fn read(reader: &mut Reader<'_>) -> Result<u32, WireError> {
+        u32::try_from(reader.varint()?).map_err(|_| WireError::OutOfRange { what: "number of 32 bits" })
+    }
+}
+
+impl Field for u64 {
+    fn put(&self, out: &mut Vec<u8>) -> Result<(), WireError> {
+        out.put_u64(*self);
+        Ok(())
+    }
+    fn read(reader: &mut Reader<'_>) -> Result<u64, WireError> {
+        reader.u64()
+    }
+}
+
+#[cfg(test)]
+#[path = "codec_tests.rs"]
+mod tests;

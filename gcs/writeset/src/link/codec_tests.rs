@@ -1,0 +1,278 @@
+//! Every message comes back as it was written, and nothing else is taken for one.
+
+use proptest::prelude::*;
+
+use super::*;
+
+fn number<T: std::fmt::Debug>(make: impl Fn(u64) -> T + 'static) -> impl Strategy<Value = T> {
+    any::<u64>().prop_map(make)
+}
+
+fn position() -> impl Strategy<Value = Position> {
+    number(Position)
+}
+
+fn name() -> impl Strategy<Value = String> {
+    "[a-zé]{0,20}"
+}
+
+fn slot() -> impl Strategy<Value = SlotId> {
+    any::<u32>().prop_map(SlotId)
+}
+
+fn submission() -> impl Strategy<Value = (SlotId, Sequence)> {
+    (slot(), number(Sequence))
+}
+
+fn tag() -> impl Strategy<Value = Tag> {
+    (any::<u32>(), number(NodeId), number(Incarnation), submission()).prop_map(
+        |(database, node, incarnation, (slot, sequence))| {
+            let database = DatabaseId(database);
+            Tag { database, node, incarnation, slot, sequence }
+        },
+    )
+}
+
+fn role() -> impl Strategy<Value = Role> {
+    prop_oneof![Just(Role::Manager), Just(Role::Backend), Just(Role::Control), Just(Role::Fetcher)]
+}
+
+fn request() -> impl Strategy<Value = Request> {
+    let hello =
+        (role(), name(), prop::option::of(name()), number(Incarnation)).prop_map(|(role, database, group, incarnation)| {
+            Request::Hello { protocol: PROTOCOL, role, database, group, incarnation }
+        });
+    let progress = (position(), position(), position()).prop_map(|(committed, flushed, oldest_base)| Request::Progress {
+        committed,
+        flushed,
+        oldest_base,
+    });
+    let ask = (submission(), any::<[u8; 16]>(), prop::option::of(position())).prop_map(
+        |((slot, sequence), token, fence_after)| Request::AskToken { slot, sequence, token: Token(token), fence_after },
+    );
+    prop_oneof![
+        hello,
+        position().prop_map(|resume_after| Request::Attach { resume_after }),
+        submission().prop_map(|(slot, sequence)| Request::Submit { slot, sequence }),
+        (submission(), any::<u32>()).prop_map(|((slot, sequence), index)| Request::Chunk { slot, sequence, index }),
+        submission().prop_map(|(slot, sequence)| Request::Abandon { slot, sequence }),
+        progress,
+        ask,
+        position().prop_map(|position| Request::Fetch { position }),
+        Just(Request::Detach),
+        Just(Request::Status),
+    ]
+}
+
+fn cause() -> impl Strategy<Value = AbortCause> {
+    let conflict = (position(), number(NodeId), any::<u32>())
+        .prop_map(|(winner, winner_node, key_index)| AbortCause::Conflict { winner, winner_node, key_index });
+    prop_oneof![
+        conflict,
+        position().prop_map(|horizon| AbortCause::BelowHorizon { horizon }),
+        Just(AbortCause::Malformed),
+        position().prop_map(|first| AbortCause::TokenUsed { first }),
+        Just(AbortCause::TokenFenced),
+        position().prop_map(|floor| AbortCause::TokenTooOld { floor }),
+    ]
+}
+
+fn verdict() -> impl Strategy<Value = Verdict> {
+    prop_oneof![position().prop_map(|depends_on| Verdict::Certified { depends_on }), cause().prop_map(Verdict::Aborted)]
+}
+
+fn outcome() -> impl Strategy<Value = TokenOutcome> {
+    prop_oneof![
+        Just(TokenOutcome::Unknown),
+        position().prop_map(|position| TokenOutcome::Committed { position }),
+        position().prop_map(|position| TokenOutcome::Aborted { position }),
+        Just(TokenOutcome::Fenced),
+    ]
+}
+
+fn reason() -> impl Strategy<Value = RefusalReason> {
+    prop_oneof![Just(RefusalReason::NoQuorum), Just(RefusalReason::Overloaded), Just(RefusalReason::NotAttached)]
+}
+
+fn member() -> impl Strategy<Value = MemberStatus> {
+    let state = prop_oneof![Just(MemberState::Online), Just(MemberState::Detached), Just(MemberState::Unreachable)];
+    (number(NodeId), name(), name(), any::<u16>(), state, position(), position()).prop_map(
+        |(node, name, address, ordinal, state, committed, ordered)| MemberStatus {
+            node,
+            name,
+            address,
+            ordinal,
+            state,
+            committed,
+            ordered,
+        },
+    )
+}
+
+fn status() -> impl Strategy<Value = GroupStatus> {
+    let members = prop::collection::vec(member(), 0..=GROUP_MEMBERS_MAX);
+    (any::<bool>(), prop::option::of(number(NodeId)), any::<u64>(), members)
+        .prop_map(|(quorum, leader, term, members)| GroupStatus { quorum, leader, term, members })
+}
+
+fn failure() -> impl Strategy<Value = Failure> {
+    let kinds = [
+        FailureKind::Protocol,
+        FailureKind::WrongGroup,
+        FailureKind::NotAuthorized,
+        FailureKind::AlreadyAttached,
+        FailureKind::LogTruncated,
+        FailureKind::AheadOfGroup,
+        FailureKind::ShuttingDown,
+        FailureKind::NotAttached,
+    ];
+    (prop::sample::select(kinds.to_vec()), "[a-zé ]{0,400}", "[a-zé ]{0,40}").prop_map(|(kind, message, hint)| Failure {
+        kind,
+        message,
+        hint,
+    })
+}
+
+fn reply() -> impl Strategy<Value = Reply> {
+    let welcome = (any::<u32>(), name(), number(NodeId), name(), any::<u16>())
+        .prop_map(|(protocol, group, node, name, ordinal)| Reply::Welcome { protocol, group, node, name, ordinal });
+    let attached = (any::<u32>(), position())
+        .prop_map(|(database, serve_from)| Reply::Attached { database: DatabaseId(database), serve_from });
+    let ordered = (position(), tag(), verdict(), any::<bool>()).prop_map(|(position, tag, verdict, more)| Reply::Ordered {
+        position,
+        tag,
+        verdict,
+        more,
+    });
+    prop_oneof![
+        welcome,
+        attached,
+        ordered,
+        (position(), any::<bool>()).prop_map(|(position, more)| Reply::Body { position, more }),
+        (submission(), any::<u32>()).prop_map(|((slot, sequence), index)| Reply::ChunkOrdered { slot, sequence, index }),
+        (submission(), outcome()).prop_map(|((slot, sequence), outcome)| Reply::TokenOutcome { slot, sequence, outcome }),
+        (submission(), reason()).prop_map(|((slot, sequence), reason)| Reply::Refused { slot, sequence, reason }),
+        status().prop_map(Reply::Group),
+        Just(Reply::Detached),
+        failure().prop_map(Reply::Failed),
+    ]
+}
+
+fn encode<M: Message>(message: &M) -> Vec<u8> {
+    let mut out = Vec::new();
+    message.put(&mut out).unwrap();
+    out
+}
+
+fn hello(protocol: u32, database: &str) -> Request {
+    let (database, group) = (database.to_owned(), Some("g".to_owned()));
+    Request::Hello { protocol, role: Role::Backend, database, group, incarnation: Incarnation(1) }
+}
+
+/// What a caller of another protocol is taken for.
+fn stranger(protocol: u32) -> Request {
+    Request::Hello { protocol, role: Role::Control, database: String::new(), group: None, incarnation: Incarnation(0) }
+}
+
+#[test]
+fn the_bytes_are_those_that_are_written_down() {
+    let submit = Request::Submit { slot: SlotId(300), sequence: Sequence(9) };
+    assert_eq!(encode(&submit), [2, 0xac, 2, 9, 0, 0, 0, 0, 0, 0, 0]);
+    assert_eq!(encode(&hello(PROTOCOL, "shop")), *b"\0\x02\x01\x04shop\x01\x01g\x01\0\0\0\0\0\0\0");
+    let failure = Failure { kind: FailureKind::AlreadyAttached, message: "no".to_owned(), hint: String::new() };
+    assert_eq!(encode(&Reply::Failed(failure)), *b"\x09\x03\x02no\0");
+    let verdict = Verdict::Aborted(AbortCause::Conflict { winner: Position(300), winner_node: NodeId(1), key_index: 7 });
+    let mut out = Vec::new();
+    verdict.put(&mut out);
+    assert_eq!(out, [1, 0xac, 2, 1, 0, 0, 0, 0, 0, 0, 0, 7]);
+}
+
+#[test]
+fn a_greeting_of_another_protocol_is_understood_well_enough_to_be_refused_by_its_number() {
+    assert_eq!(Request::decode(&encode(&hello(PROTOCOL + 1, "shop"))), Ok(stranger(PROTOCOL + 1)));
+    // As the first protocol wrote it, whose number of 64 bits was shorter where it could be.
+    assert_eq!(Request::decode(b"\0\x01\x01\x04shop\x01\x01g\x07"), Ok(stranger(1)));
+    assert_eq!(Request::decode(b"\0\x63whatever comes then"), Ok(stranger(99)));
+}
+
+#[test]
+fn nobody_writes_what_nobody_would_read() {
+    let long = "x".repeat(NAME_BYTES_MAX + 1);
+    let refused = Message::put(&hello(PROTOCOL, &long), &mut Vec::new());
+    assert!(matches!(refused, Err(WireError::TooLarge { what: "name", .. })));
+    let message = "x".repeat(TEXT_BYTES_MAX + 1);
+    let failure = Failure { kind: FailureKind::Protocol, message, hint: String::new() };
+    let refused = Message::put(&Reply::Failed(failure), &mut Vec::new());
+    assert!(matches!(refused, Err(WireError::TooLarge { what: "failure message", .. })));
+    let member = MemberStatus {
+        node: NodeId(1),
+        name: String::new(),
+        address: String::new(),
+        ordinal: 0,
+        state: MemberState::Online,
+        committed: Position::ZERO,
+        ordered: Position::ZERO,
+    };
+    let status = GroupStatus { members: vec![member; GROUP_MEMBERS_MAX + 1], ..GroupStatus::default() };
+    let refused = Message::put(&Reply::Group(status), &mut Vec::new());
+    assert!(matches!(refused, Err(WireError::TooLarge { what: "number of members", .. })));
+}
+
+#[test]
+fn an_unknown_tag_is_refused() {
+    assert_eq!(Request::decode(&[10]), Err(WireError::Unknown { what: "link request", value: 10 }));
+    assert_eq!(Reply::decode(&[10]), Err(WireError::Unknown { what: "link reply", value: 10 }));
+    assert_eq!(Request::decode(b"\0\x02\x03"), Err(WireError::Unknown { what: "role", value: 3 }));
+    assert_eq!(Reply::decode(b"\x06\0\0\0\0\0\0\0\0\0\x03"), Err(WireError::Unknown { what: "refusal", value: 3 }));
+    assert_eq!(Reply::decode(b"\x05\0\0\0\0\0\0\0\0\0\x04"), Err(WireError::Unknown { what: "token outcome", value: 4 }));
+    assert_eq!(Reply::decode(b"\x03\0\0\0\0\0\0\0\0\x02"), Err(WireError::Unknown { what: "flag", value: 2 }));
+    assert_eq!(Reply::decode(b"\x09\x07\0\0"), Err(WireError::Unknown { what: "failure", value: 7 }));
+    assert_eq!(Verdict::read(&mut Reader::new(&[7])), Err(WireError::Unknown { what: "verdict", value: 7 }));
+}
+
+#[test]
+fn a_number_that_is_too_large_for_its_place_is_refused() {
+    let beyond = [&b"\x02"[..], &[0x80, 0x80, 0x80, 0x80, 0x10], &[0; 8]].concat();
+    assert_eq!(Request::decode(&beyond), Err(WireError::OutOfRange { what: "number of 32 bits" }));
+    let members = [&b"\x07\x01\0"[..], &[0; 8], &[GROUP_MEMBERS_MAX as u8 + 1]].concat();
+    assert!(matches!(Reply::decode(&members), Err(WireError::TooLarge { what: "number of members", .. })));
+}
+
+proptest! {
+    #[test]
+    fn a_request_comes_back_as_it_was_and_only_whole(request in request(), extra in any::<u8>()) {
+        let mut bytes = encode(&request);
+        for shorter in 0..bytes.len() {
+            prop_assert!(Request::decode(&bytes[..shorter]).is_err());
+        }
+        prop_assert_eq!(Request::decode(&bytes), Ok(request));
+        bytes.push(extra);
+        prop_assert_eq!(Request::decode(&bytes), Err(WireError::Trailing { what: "link request", extra: 1 }));
+    }
+
+    #[test]
+    fn a_reply_comes_back_as_it_was_and_only_whole(reply in reply(), extra in any::<u8>()) {
+        let mut bytes = encode(&reply);
+        for shorter in 0..bytes.len() {
+            prop_assert!(Reply::decode(&bytes[..shorter]).is_err());
+        }
+        prop_assert_eq!(Reply::decode(&bytes), Ok(reply));
+        bytes.push(extra);
+        prop_assert_eq!(Reply::decode(&bytes), Err(WireError::Trailing { what: "link reply", extra: 1 }));
+    }
+
+    #[test]
+    fn garbage_behind_a_right_tag_never_panics(tag in 0u8..11, bytes in prop::collection::vec(any::<u8>(), 0..128)) {
+        let bytes = [&[tag][..], &bytes].concat();
+        let _ = Request::decode(&bytes);
+        let _ = Reply::decode(&bytes);
+    }
+
+    #[test]
+    fn a_changed_byte_never_panics(reply in reply(), at in any::<prop::sample::Index>(), flip in 1u8..) {
+        let mut bytes = encode(&reply);
+        let at = at.index(bytes.len());
+        bytes[at] ^= flip;
+        let _ = Reply::decode(&bytes);
+    }
+}

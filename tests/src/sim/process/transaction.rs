@@ -1,0 +1,96 @@
+//! A client's transaction: what it has read and changed so far, and the writeset that comes of it.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use gcs_writeset::{KeyGroup, Position};
+
+use super::statement::Op;
+use crate::sim::postgres::{Body, Change, ChangeKind, Mistake, Row, TxnId};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Isolation {
+    ReadCommitted,
+    RepeatableRead,
+    /// What it reads must still hold where it is ordered.
+    Serializable,
+}
+
+#[derive(Debug)]
+pub struct Txn {
+    pub id: TxnId,
+    pub isolation: Isolation,
+    pub snapshot: Position,
+    /// The committed position before the transaction's snapshot was taken.
+    pub oldest_base: Position,
+    pub ops: VecDeque<Op>,
+    pub changes: BTreeMap<Row, Change>,
+    /// What a SERIALIZABLE transaction read: the versions of rows, and how many rows referred to a parent.
+    pub reads: BTreeMap<Row, Position>,
+    pub counts: BTreeMap<Row, usize>,
+    /// Parents of rows inserted.
+    pub referred: Vec<Row>,
+    /// Rows deleted, and the committed position before the statement that deleted them.
+    pub deleted: Vec<(Row, Position)>,
+    /// What it locked without a key.
+    pub things: Vec<Row>,
+    /// It has asked the group.
+    pub is_sent: bool,
+}
+
+impl Txn {
+    pub fn new(id: TxnId, isolation: Isolation, snapshot: Position, committed: Position, ops: VecDeque<Op>) -> Txn {
+        Txn {
+            id,
+            isolation,
+            snapshot,
+            oldest_base: committed,
+            ops,
+            changes: BTreeMap::new(),
+            reads: BTreeMap::new(),
+            counts: BTreeMap::new(),
+            referred: Vec::new(),
+            deleted: Vec::new(),
+            things: Vec::new(),
+            is_sent: false,
+        }
+    }
+
+    pub fn changes(&self) -> Vec<Change> {
+        self.changes.values().cloned().collect()
+    }
+
+    pub fn body(&self) -> Body {
+        let reads = self.reads.iter().map(|(row, seen)| (*row, *seen)).collect();
+        let counts = self.counts.iter().map(|(row, seen)| (*row, *seen)).collect();
+        Body { txn: self.id, changes: self.changes(), reads, counts, things: self.things.clone() }
+    }
+
+    /// Keys by their bases: guarded ones go with the committed position at submit.
+    pub fn groups(&self, base: Position, mistake: Option<Mistake>) -> Vec<KeyGroup> {
+        let mut guarded = KeyGroup { base, ..KeyGroup::default() };
+        for change in self.changes.values() {
+            guarded.shared.extend(change.row.parent().map(Row::children_key));
+            match change.kind {
+                ChangeKind::Append | ChangeKind::Delete => guarded.exclusive.push(change.row.key()),
+                // The row's own key, too: whoever changes the row next has to wait for it, and has no other key in common.
+                ChangeKind::Insert => {
+                    guarded.exclusive.push(change.row.unique_key());
+                    guarded.shared.push(change.row.key());
+                }
+            }
+        }
+        guarded.shared.extend(self.referred.iter().map(|parent| parent.unique_key()));
+        let mut groups = vec![guarded];
+        for (row, base) in &self.deleted {
+            groups.push(KeyGroup { base: *base, exclusive: vec![row.unique_key()], ..KeyGroup::default() });
+        }
+        let rows = self.reads.keys().flat_map(|row| [row.key(), row.unique_key()]);
+        let checked = rows.chain(self.counts.keys().map(|row| row.children_key())).collect();
+        match mistake {
+            None => groups.push(KeyGroup { base: self.oldest_base, checked, ..KeyGroup::default() }),
+            Some(Mistake::ReadBaseAtSubmit) => groups.push(KeyGroup { base, checked, ..KeyGroup::default() }),
+            Some(Mistake::ReadsNotChecked) => {}
+        }
+        groups
+    }
+}
