@@ -18,6 +18,9 @@
 //! finish, or given back by a remote backend that ended. Everybody who waits then waits for it. So whoever puts it back ([`queued_below`]),
 //! and whoever begins to wait or ends ([`see_to_queue`]), makes sure that somebody is free for it: calls one that is idle, or else makes the
 //! one with the highest position let go of it.
+//!
+//! A remote backend that waits for a lock is `Applying` all the same, and the lock may be held by a transaction that itself waits for the
+//! position that came back. So it looks for itself, each time that it looks up who holds the lock ([`must_leave_lock`]).
 
 use gcs_writeset::Position;
 
@@ -87,6 +90,20 @@ pub fn before_waiting<P: Platform>(at: At<'_, P>, me: &Worker) {
 
 pub fn after_waiting(me: &Worker) {
     me.doing.store(Doing::Applying);
+}
+
+/// Whether a remote backend that waits for a lock must roll back and give its position back to the queue. To be asked at each look-up of who
+/// holds the lock.
+///
+/// Positions 1, 2 and 3: backends of this node wait to commit 1 and 2, and all remote backends wait for locks that 2 holds, in order to apply
+/// what comes from 3 on. The backend of 1 is ended, and 1 is fetched and queued. Then 2 waits for 1, the remote backends for 2, and 1
+/// for a remote backend, none of which is `Idle` or `Waiting`. (Simulator, seed 47.)
+pub fn must_leave_lock<P: Platform>(at: At<'_, P>, me: &Worker) -> bool {
+    if at.database.gate.lowest_queued().is_some_and(|position| position < me.position()) {
+        before_waiting(at, me);
+        after_waiting(me);
+    }
+    me.must_let_go()
 }
 
 /// Goes to sleep for want of work, unless something was queued before this remote backend was idle: whoever queued that did not call it.
@@ -160,4 +177,37 @@ pub fn leave<P: Platform>(at: At<'_, P>, me: &Worker) {
 /// A process that becomes a remote backend. False if the place is taken.
 pub fn enter(me: &Worker, process: ProcNo) -> bool {
     me.process.claim(process)
+}
+
+#[cfg(test)]
+mod tests {
+    use gcs_writeset::NodeId;
+
+    use super::*;
+    use crate::gate::{Job, Storage};
+    use crate::testing::Room;
+
+    const STORAGE: Storage = Storage::File { chunks: 0, length: 1 };
+
+    fn queue(room: &Room, position: u64) {
+        let position = Position(position);
+        room.gate().add_queued(&Job { position, depends_on: Position::ZERO, node: NodeId(1), storage: STORAGE });
+    }
+
+    #[test]
+    fn a_lower_position_that_comes_back_is_not_left_lying_by_whoever_waits_for_a_lock() {
+        let (room, remote) = (Room::new(), ProcNo(1));
+        let (at, me) = (room.at(), room.worker());
+        assert!(enter(me, remote));
+        room.gate().add_orphan(Position(1), Position::ZERO);
+        queue(&room, 2);
+        queue(&room, 3);
+        me.doing.store(Doing::Applying);
+        me.set_position(room.gate().claim(remote).unwrap().position);
+        assert!(!must_leave_lock(at, me), "position 3 is queued, which comes later");
+        assert_eq!(room.gate().take_orphans(false), [Position(1)]);
+        assert!(room.gate().requeue(Position(1), NodeId(0), STORAGE));
+        queued_below(at, Position(1));
+        assert!(must_leave_lock(at, me));
+    }
 }

@@ -16,6 +16,7 @@ use crate::platform::{Exclusion, Platform, Ring, Wake};
 use crate::recent::Recent;
 use crate::replica::{At, Database, Server};
 use crate::slot::Slot;
+use crate::worker::Worker;
 
 pub struct Alone;
 
@@ -81,7 +82,7 @@ impl Room {
             replica: Arc::default(),
             gate: Gate::new(Arc::default(), (0..8).map(|_| Default::default()).collect(), NoLock),
             queue: NoBytes,
-            workers: Arc::from([]),
+            workers: Arc::from([Worker::default()]),
             recent: Recent::new((0..8).map(|_| Default::default()).collect()),
             conflicts: Conflicts::new(NoLock, Arc::default(), Arc::from([]), Arc::from([])),
         };
@@ -100,6 +101,11 @@ impl Room {
 
     pub fn slot(&self) -> &Slot {
         &self.server.slots[BACKEND.0 as usize]
+    }
+
+    /// The only remote backend.
+    pub fn worker(&self) -> &Worker {
+        &self.database.workers[0]
     }
 
     pub fn submit(&self) -> Sequence {

@@ -11,14 +11,16 @@ use std::time::Duration;
 use gcs_writeset::{NodeId, Position};
 use pgrx::pg_sys;
 use postgres_r_protocol::gate::Job;
+use postgres_r_protocol::pool;
 use postgres_r_protocol::precedence::{Pressing, Pressure};
 use postgres_r_protocol::victim::Winner;
+use postgres_r_protocol::worker::Worker;
 
 use crate::guc;
 use crate::node::{self, DatabaseArea};
 use crate::pg::log::{Level, Report};
 use crate::pg::process::{self, Holder};
-use crate::pg::{blockers, clock, latch, timer};
+use crate::pg::{blockers, clock, interrupt, latch, timer};
 use crate::relations::KeyDescription;
 use crate::session;
 
@@ -28,14 +30,22 @@ pub const LOOK_UP_AFTER: &str = "10ms";
 /// Between look-ups.
 const LOOK_UP_EVERY: Duration = Duration::from_millis(20);
 
+/// What this remote backend works on.
+#[derive(Clone, Copy)]
+struct Application {
+    position: Position,
+    /// The node that the position is of.
+    node: NodeId,
+    worker: &'static Worker,
+}
+
 thread_local! {
-    /// The position that this remote backend works on, and the node that it is of.
-    static APPLICATION: Cell<Option<(Position, NodeId)>> = const { Cell::new(None) };
+    static APPLICATION: Cell<Option<Application>> = const { Cell::new(None) };
     static PRESSING: RefCell<Pressing> = RefCell::default();
 }
 
-pub fn begin(job: &Job) {
-    APPLICATION.set(Some((job.position, job.node)));
+pub fn begin(job: &Job, worker: &'static Worker) {
+    APPLICATION.set(Some(Application { position: job.position, node: job.node, worker }));
 }
 
 pub fn end() {
@@ -68,16 +78,19 @@ pub fn on_report(report: &mut Report) {
 }
 
 fn look_up() {
-    let Some(area) = session::database() else { return };
+    let (Some(area), Some(application)) = (session::database(), APPLICATION.get()) else { return };
     for holder in blockers::mine() {
         deal_with(area, &holder, String::new(), String::new());
+    }
+    if pool::must_leave_lock(area.at(), application.worker) {
+        interrupt::cancel_wait();
     }
     // The wait loop goes round whenever our latch is set, and reports again each time.
     timer::start(LOOK_UP_EVERY);
 }
 
 fn deal_with(area: &DatabaseArea, holder: &Holder, table: String, key: String) {
-    let Some((position, node)) = APPLICATION.get() else { return };
+    let Some(Application { position, node, .. }) = APPLICATION.get() else { return };
     let Some(slot) = node::get().and_then(|node| node.slot_of(holder.transaction.process)) else { return };
     let winner = Winner { position, node, table, key };
     let (grace, now) = (guc::reader_grace(), clock::moment());

@@ -265,7 +265,9 @@ fn wait_for_turn(me: &Me, position: Position) {
 }
 
 fn apply(me: &Me, job: &Job, writeset: &Queued) -> Result<(), xact::Failed> {
-    precedence::begin(job);
+    // An attempt that was rolled back while it waited says so no longer.
+    me.worker.doing.store(Doing::Applying);
+    precedence::begin(job, me.worker);
     let progress = &me.slot.progress;
     if writeset.is_large() {
         let (pid, started_at) = (process::my_pid(), clock::now());

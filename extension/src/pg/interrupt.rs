@@ -24,6 +24,15 @@ pub fn die_pending() -> bool {
     unsafe { pg_sys::ProcDiePending != 0 }
 }
 
+/// This process's wait is to end with an ERROR, as a cancel would end it. Raises nothing.
+pub fn cancel_wait() {
+    // SAFETY: flags of this process; what StatementCancelHandler sets.
+    unsafe {
+        pg_sys::InterruptPending = 1;
+        pg_sys::QueryCancelPending = 1;
+    }
+}
+
 /// Drops a cancel that came too late.
 pub fn forget_cancel() {
     // SAFETY: a flag of this process.

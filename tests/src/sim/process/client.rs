@@ -164,6 +164,8 @@ impl Client {
         match signal {
             Signal::Terminate => interrupts.die = true,
             Signal::Cancel => interrupts.cancel |= !is_idle,
+            // A process without the handler ignores the signal.
+            Signal::Summon if !ctx.ground.memory.slot(ctx.me).victim.hears() => {}
             Signal::Summon => match summons(ctx.ground.memory.slot(ctx.me), ctx.xid()) {
                 Summons::Nothing => {}
                 Summons::Cancel if is_idle => {}

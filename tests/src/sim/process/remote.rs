@@ -251,6 +251,10 @@ impl Remote {
                 for blocker in blockers {
                     self.deal_with(ctx, blocker, row);
                 }
+                if !first && pool::must_leave_lock(ctx.ground.memory.at(), self.me(ctx)) {
+                    ctx.corner("a remote backend that waited for a lock let go");
+                    return self.roll_back(ctx);
+                }
                 return Some(Next::Sleep(Some(if first { LOOK_UP_AFTER } else { LOOK_UP_EVERY })));
             }
         }
