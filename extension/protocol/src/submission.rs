@@ -11,7 +11,7 @@
 //! | `Room` | this node not to be far behind | ends it | `Chunks` |
 //! | `Chunks` | the front of a long body to be ordered, chunk by chunk | ends it | `Submit` |
 //! | `Submit` | nothing: the line is crossed | ends it, before the line | `Verdict` |
-//! | `Verdict` | the verdict | is ignored; the end of the session gives up | the end |
+//! | `Verdict` | the verdict | is ignored; the end of the session gives up, and so does a remote backend's word that no verdict can come | the end |
 //!
 //! When the link is lost, the manager attaches again and the backend submits the same bytes under the same tag: the group
 //! drops whatever it had already ordered. A refusal says that *one copy* was never sent; while another may have been, it is

@@ -1,10 +1,25 @@
 //! The simulator: whole groups in one thread, with everything that can go wrong drawn from a seed.
 //!
-//! A run is N cores (the daemon's own, [`gcs_core::Core`]) over a [`net`] that delays, reorders, duplicates, drops and
-//! partitions, on [`disk`]s that lose what was not flushed, each under a model of a [`postgres`] server with snapshots, row
-//! locks, remote backends and the gate, with clients. Daemons and servers crash, separately and together, and come back.
-//! What happens becomes [`fact`]s, and every invariant of the design is a [`check`] over them. Then trouble ends, and the group
-//! must become live and equal.
+//! # What is driven, and what is a model
+//!
+//! Two pieces of the real thing run here, both pure: the daemon's core ([`gcs_core::Core`]), and the extension's protocol
+//! ([`postgres_r_protocol`]): gate, slots, submissions, turns, apply queue, remote backends, precedence, the manager's dispatch, fetches and
+//! reports. There is no second implementation of either.
+//!
+//! | file | what it is | code under test that it runs |
+//! |---|---|---|
+//! | [`daemon`], [`disk`], [`net`] | the shell of gcs: messages that are delayed, reordered, lost; disks that lose what was not flushed | `gcs_core` |
+//! | [`wire`], [`world`]`/link` | the local socket of gcs: connections, the stream, fetches, answers; a model of `gcs/src/local` | the frames of `gcs_writeset::link` |
+//! | [`platform`], [`spool`] | shared memory, locks and latches of one server, in one thread | `postgres_r_protocol::platform` |
+//! | [`process`] | client backends, remote backends and the manager, each asleep on its latch until it is woken or its time is over | all of `postgres_r_protocol` but `ask`, `capture`, `items`, `statement` |
+//! | [`postgres`] | PostgreSQL itself: row versions, snapshots, row locks, commit records that become visible and then durable | none: a model |
+//! | [`server`] | one server out of these, its lives and deaths | |
+//! | [`check`] | the invariants of the design, over [`fact`]s | |
+//!
+//! Daemons and servers crash, separately and together, and come back; networks split; processes die by themselves, are stopped for seconds as by
+//! SIGSTOP, are cancelled and terminated at any moment, also between the verdict and the commit. All bounds are small: windows of 8 to
+//! 256 positions, apply queues of a few hundred bytes, chunks of a few bytes. Then trouble ends, and the group must become live
+//! and equal.
 //!
 //! One seed is one run: the same seed gives the same trace, byte for byte. So a failure is found once and replayed at will:
 //!
@@ -13,7 +28,13 @@
 //! make sim SEED=4711                 # one seed, with its trace
 //! ```
 //!
-//! Left out on purpose: PostgreSQL itself. Whether the extension does what the model does is for the end-to-end tests to show.
+//! # What is left out
+//!
+//! - PostgreSQL itself, and the code of the extension that calls it: for the end-to-end tests.
+//! - Interleavings within a step. A step of a process is one event here; tests/loom.rs of the protocol takes steps apart. So a manager dies
+//!   between two frames, never in the middle of a verdict.
+//! - Plain readers in the way of DDL, and so `postgres_r.reader_grace`; START and STOP REPLICATION; databases out of
+//!   service; a second database.
 
 pub mod check;
 pub mod daemon;
