@@ -353,8 +353,10 @@ mod tests {
         fn garbage_with_a_right_checksum_is_decoded_and_looked_at_alike(flags in 0u8..5, rest in prop::collection::vec(any::<u8>(), 28..128)) {
             let mut bytes = [&[VERSION, flags][..], &rest].concat();
             put_checksum(&mut bytes, 0);
-            let decoded = Envelope::decode(&bytes).map(|(_, body)| body.len());
-            prop_assert_eq!(Envelope::peek(&bytes).map(|peeked| peeked.body.len()), decoded);
+            let decoded = Envelope::decode(&bytes).map(|(_, body)| body);
+            let peeked = Envelope::peek(&bytes).map(|peeked| &bytes[peeked.body]);
+            // Both refuse the same, but not in the same words: keys that are passed over are missed all at once.
+            prop_assert_eq!(peeked.ok(), decoded.ok());
         }
     }
 }
