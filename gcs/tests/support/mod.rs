@@ -18,6 +18,9 @@ use tempfile::TempDir;
 /// Nothing here takes that long unless it is broken.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
+/// Of the slots that `Manager::submit` uses, one for each submission; those below are for tests that name theirs.
+const FIRST_OF_MANY: u32 = 100;
+
 pub struct Group {
     pub daemons: Vec<Daemon>,
     /// Goes last: their logs are in it.
@@ -274,7 +277,7 @@ pub struct Manager {
     skipped: VecDeque<(Reply, Vec<u8>)>,
     next: Position,
     sequence: u64,
-    /// What was submitted with [`Manager::submit_for`], to be submitted again if it is refused.
+    /// What was submitted, to be submitted again if it is refused.
     sent: BTreeMap<(SlotId, Sequence), Vec<u8>>,
     refused: Vec<(SlotId, Sequence)>,
 }
@@ -330,10 +333,11 @@ impl Manager {
         });
     }
 
+    /// Submits for a backend that nothing else is submitted for: a backend waits for one verdict at a time.
     pub fn submit(&mut self, writeset: &[u8]) -> Sequence {
         self.sequence += 1;
-        let (slot, sequence) = (SlotId(7), Sequence(self.sequence));
-        self.link.send(&Request::Submit { slot, sequence }, writeset);
+        let sequence = Sequence(self.sequence);
+        self.submit_for(SlotId(FIRST_OF_MANY + self.sequence as u32), sequence, writeset);
         sequence
     }
 
@@ -360,8 +364,9 @@ impl Manager {
             }
             Reply::Group(status) if status.quorum => {
                 for (slot, sequence) in std::mem::take(&mut self.refused) {
-                    let writeset = self.sent.get(&(slot, sequence)).cloned().unwrap_or_default();
-                    self.link.send(&Request::Submit { slot, sequence }, &writeset);
+                    // What a test sent past `submit_for` is the test's to send again.
+                    let Some(writeset) = self.sent.get(&(slot, sequence)) else { continue };
+                    self.link.send(&Request::Submit { slot, sequence }, writeset);
                 }
             }
             _ => {}

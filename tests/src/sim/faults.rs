@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::fact::N;
-use super::process::{Kind, Signal};
+use super::process::ground::{Kind, Signal};
 use super::time::{Span, ms, us};
 use crate::rng::Rng;
 

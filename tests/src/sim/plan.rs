@@ -6,7 +6,7 @@ use gcs_core::certify::{PlantedBug, WindowBounds};
 use postgres_r_protocol::platform::Planted;
 
 use super::postgres::Mistake;
-use super::process::Settings;
+use super::process::ground::Settings;
 use super::time::{Span, ms};
 use crate::rng::Rng;
 

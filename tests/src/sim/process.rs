@@ -6,6 +6,7 @@
 //! - [`writeset`]: what it submits, and how
 //! - [`remote`]: a remote backend
 //! - [`manager`]: the replication manager
+//! - [`ground`]: what all of them stand on
 //!
 //! A process that wakes another sets its latch. A sleeper whose latch is set runs a moment later; one that is busy finds it set when it
 //! goes to sleep, and runs again. So a wake-up is lost only where the protocol loses it. A signal is heard at any time, unless the process is
@@ -13,206 +14,21 @@
 
 pub mod client;
 mod commit;
+pub mod ground;
 pub mod manager;
 pub mod remote;
 mod statement;
 mod transaction;
 mod writeset;
 
-use std::rc::Rc;
+use postgres_r_protocol::id::ProcNo;
 
-use gcs_writeset::link::Request;
-use postgres_r_protocol::id::{LocalXid, ProcNo};
-
-use super::fact::{Fact, N};
-use super::platform::Memory;
-use super::postgres::Mistake;
-use super::postgres::locks::Locks;
-use super::postgres::store::Store;
-use super::spool::SimSpool;
 use super::time::{Span, Time, ms, us};
-use super::wire::{Caller, ConnId, Ends, Up};
 use crate::rng::Rng;
 use client::Client;
+use ground::{Action, Ctx, Ground, Hand, Kind, Next, ServerEvent, Signal};
 use manager::ManagerProcess;
 use remote::Remote;
-
-/// What a signal asks for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Signal {
-    Cancel,
-    Terminate,
-    /// To give way: SIGUSR2.
-    Summon,
-    /// PostgreSQL's own recovery conflict.
-    Dislodge,
-}
-
-/// How a process goes on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Next {
-    /// Until its latch is set, no longer than this.
-    Sleep(Option<Span>),
-    /// It works for so long; whatever comes meanwhile is seen afterwards.
-    Busy(Span),
-    /// It ends.
-    Exit,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    Client,
-    Remote,
-    Manager,
-}
-
-/// What a seed decides about every server.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    pub clients: u32,
-    pub rows: u32,
-    /// Things without a key that transactions lock now and then.
-    pub things: u32,
-    pub window: usize,
-    pub ring_bytes: usize,
-    pub commit_timeout: Span,
-    pub reader_grace: Span,
-    pub mistake: Option<Mistake>,
-    /// Of a thousand commits, those at which something is done to the session at the worst moment.
-    pub ambush_permille: u64,
-}
-
-/// What happens on a server later.
-#[derive(Clone, Copy, Debug)]
-pub enum ServerEvent {
-    /// A process goes on, if nothing else was planned for it since.
-    Go(ProcNo, u64),
-    /// A signal for the process that had this number.
-    Signal(ProcNo, u64, Signal),
-    /// A process begins in that place, if there is none.
-    Start(ProcNo),
-    Flush,
-}
-
-#[derive(Debug)]
-pub enum Action {
-    Later(Span, ServerEvent),
-    Fact(Fact),
-    Up(ConnId, Up),
-    /// Something was read from this connection.
-    Read(ConnId),
-}
-
-/// What the processes of a server share, and what the world knows of it.
-pub struct Ground {
-    pub n: N,
-    pub settings: Settings,
-    pub memory: Rc<Memory>,
-    pub store: Store,
-    pub locks: Locks,
-    pub spool: SimSpool,
-    pub ends: Ends,
-    /// The transaction that each process is in, as the process array shows it.
-    pub xids: Vec<Option<LocalXid>>,
-    /// The number of the process in each place, ever.
-    pub numbers: Vec<u64>,
-    /// Until when each process is (or was last) stopped.
-    pub stopped_until: Vec<Time>,
-    /// Clients begin nothing new.
-    pub quiet: bool,
-}
-
-impl Ground {
-    pub fn manager(&self) -> ProcNo {
-        ProcNo(self.settings.clients + remote::WORKERS as u32)
-    }
-
-    pub fn worker(&self, index: usize) -> ProcNo {
-        ProcNo(self.settings.clients + index as u32)
-    }
-
-    pub fn places(settings: &Settings) -> usize {
-        settings.clients as usize + remote::WORKERS + 1
-    }
-}
-
-/// What a server may use of the world.
-pub struct Hand<'a> {
-    pub now: Time,
-    pub rng: &'a mut Rng,
-    /// Counts transactions of the whole world.
-    pub txns: &'a mut u64,
-    pub out: &'a mut Vec<Action>,
-}
-
-/// What a process may use of its server and the world.
-pub struct Ctx<'a, 'b> {
-    pub me: ProcNo,
-    pub ground: &'a mut Ground,
-    pub hand: &'a mut Hand<'b>,
-}
-
-impl Ctx<'_, '_> {
-    fn now(&self) -> Time {
-        self.hand.now
-    }
-
-    fn between(&mut self, soonest: Span, latest: Span) -> Span {
-        Span(self.hand.rng.between(soonest.0, latest.0))
-    }
-
-    fn permille(&mut self, chance: u64) -> bool {
-        self.hand.rng.permille(chance)
-    }
-
-    fn fact(&mut self, fact: Fact) {
-        self.hand.out.push(Action::Fact(fact));
-    }
-
-    fn corner(&mut self, what: &'static str) {
-        let node = self.ground.n;
-        self.fact(Fact::Corner { node, what });
-    }
-
-    fn xid(&self) -> Option<LocalXid> {
-        self.ground.xids[self.me.0 as usize]
-    }
-
-    fn set_xid(&mut self, xid: Option<LocalXid>) {
-        self.ground.xids[self.me.0 as usize] = xid;
-    }
-
-    /// The signal arrives soon, if the process is still there then.
-    fn signal(&mut self, process: ProcNo, signal: Signal) {
-        let number = self.ground.numbers[process.0 as usize];
-        let span = self.between(us(2), us(60));
-        self.hand.out.push(Action::Later(span, ServerEvent::Signal(process, number, signal)));
-    }
-
-    fn connect(&mut self, caller: Caller) -> Option<ConnId> {
-        let conn = self.ground.ends.open(self.me)?;
-        let incarnation = self.ground.memory.server.incarnation;
-        self.hand.out.push(Action::Up(conn, Up::Hello { caller, incarnation }));
-        Some(conn)
-    }
-
-    fn close(&mut self, conn: ConnId) {
-        if self.ground.ends.close(conn) {
-            self.hand.out.push(Action::Up(conn, Up::Closed));
-        }
-    }
-
-    fn request(&mut self, conn: ConnId, request: Request) {
-        self.hand.out.push(Action::Up(conn, Up::Request(request)));
-    }
-
-    /// Row locks go, and whoever waited for one looks again.
-    fn release_locks(&mut self) {
-        for process in self.ground.locks.release(self.me) {
-            self.ground.memory.server.wake(process);
-        }
-    }
-}
 
 pub enum Role {
     Client(Box<Client>),

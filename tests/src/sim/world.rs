@@ -2,6 +2,7 @@
 //!
 //! - [`daemons`]: lives, clocks, writes and messages of daemons
 //! - [`link`]: what goes on between a daemon and its PostgreSQL
+//! - [`node`]: a node's disk, daemon and server
 //! - [`witness`]: a node without a database
 //! - [`trouble`]: what goes wrong
 //! - [`ending`]: when a run is over, and how it was
@@ -9,6 +10,7 @@
 mod daemons;
 mod ending;
 mod link;
+mod node;
 mod trouble;
 mod witness;
 
@@ -16,48 +18,21 @@ use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 
 use gcs_core::{LogIndex, PeerMessage};
 use gcs_writeset::link::{AbortCause, Verdict};
-use gcs_writeset::{Incarnation, NodeId};
 
 use super::check::{self, Invariant};
-use super::daemon::Daemon;
-use super::disk::SimLog;
 use super::fact::{Fact, N, View};
 use super::net::Net;
 use super::plan::Plan;
 use super::platform;
-use super::process::ServerEvent;
-use super::server::Server;
+use super::process::ground::ServerEvent;
 use super::time::{Span, Time, ms};
 use super::trace::Trace;
 use super::wire::{ConnId, Down, Up};
 use crate::rng::Rng;
-use link::Pipe;
-use witness::Witness;
+use node::Node;
 
 /// After trouble ends, everything must be well within this span.
 pub const HEALED_WITHIN: Span = ms(60_000);
-
-pub struct Node {
-    pub n: N,
-    pub id: NodeId,
-    pub disk: SimLog,
-    pub daemon: Option<Daemon>,
-    /// Counts lives, so that what was meant for an earlier one is dropped.
-    pub daemon_life: u64,
-    pub server: Server,
-    pub server_life: u64,
-    /// Connections between the two.
-    pipes: BTreeMap<ConnId, Pipe>,
-    witness: Option<Witness>,
-    pub slow_until: Time,
-    tick_span: Span,
-}
-
-impl Node {
-    pub fn is_witness(&self) -> bool {
-        self.witness.is_some()
-    }
-}
 
 pub enum Event {
     Tick(N, u64),
@@ -161,7 +136,7 @@ impl World {
     pub fn new(plan: Plan, trace: Trace) -> World {
         platform::plant(plan.planted);
         let mut rng = Rng::new(plan.seed ^ 0x0077_6f72_6c64);
-        let nodes = (0..plan.nodes).map(|i| new_node(&plan, N(i), &mut rng)).collect();
+        let nodes = (0..plan.nodes).map(|i| Node::new(&plan, N(i), &mut rng)).collect();
         let mut world = World {
             net: Net::new(&plan),
             now: Time(0),
@@ -338,23 +313,5 @@ impl World {
             _ => {}
         }
         self.trace.line(self.now, format_args!("{fact:?}"));
-    }
-}
-
-fn new_node(plan: &Plan, n: N, rng: &mut Rng) -> Node {
-    let id = NodeId::of_name(&format!("n{}", n.0));
-    let is_witness = plan.witness && n.0 + 1 == plan.nodes;
-    Node {
-        n,
-        id,
-        disk: SimLog::default(),
-        daemon: None,
-        daemon_life: 0,
-        server: Server::new(n, plan.settings.clone()),
-        server_life: 0,
-        pipes: BTreeMap::new(),
-        witness: is_witness.then(|| Witness::new(Incarnation(rng.draw()))),
-        slow_until: Time(0),
-        tick_span: ms(rng.between(95, 105)),
     }
 }

@@ -14,10 +14,10 @@ use postgres_r_protocol::submission::Submission;
 use postgres_r_protocol::turn::LocalTurn;
 use postgres_r_protocol::victim::Summons;
 
-use super::statement::{self, Op, Outcome};
-use super::transaction::{Isolation, Txn};
+use super::ground::{Ctx, Interrupts, Next, Signal};
+use super::statement::{self, Outcome};
+use super::transaction::{Isolation, Op, Txn};
 use super::writeset::Reading;
-use super::{Ctx, Next, Signal};
 use crate::sim::fact::{Doubt, Elsewhere, Fact};
 use crate::sim::postgres::TxnId;
 use crate::sim::time::{Span, Time, ms, us};
@@ -31,21 +31,6 @@ const VICTIM: &str = "victim of an earlier position";
 /// Positions ahead of the committed one, above which a statement that writes lets them go first; and for how long.
 pub const LAG_TARGET: u64 = 5;
 const LAG_WAIT_MAX: Span = ms(1_000);
-
-/// What signals have asked for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Interrupts {
-    pub cancel: bool,
-    pub die: bool,
-    /// One of both, since the transaction is to give way.
-    pub summoned: bool,
-}
-
-impl Interrupts {
-    pub fn any(self) -> bool {
-        self.cancel || self.die
-    }
-}
 
 /// What a session that waits for others is woken for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -9,8 +9,8 @@ use postgres_r_protocol::submission::{Ended, Step, Submission};
 use postgres_r_protocol::turn::{self, LocalTurn, Unfinished, Wait};
 
 use super::client::{Client, Doing, Stage, Told};
+use super::ground::{self, Ctx, Next, ServerEvent, Signal};
 use super::writeset::{Outlet, Reading};
-use super::{Ctx, Next, ServerEvent, Signal};
 use crate::sim::fact::{Doubt, Elsewhere, Fact};
 use crate::sim::time::{Span, Time, ms, us};
 
@@ -37,7 +37,7 @@ impl Client {
         let number = ctx.ground.numbers[ctx.me.0 as usize];
         let latest = if ctx.permille(700) { ms(6) } else { ms(60) };
         let span = ctx.between(us(1), latest);
-        ctx.hand.out.push(super::Action::Later(span, ServerEvent::Signal(ctx.me, number, signal)));
+        ctx.hand.out.push(ground::Action::Later(span, ServerEvent::Signal(ctx.me, number, signal)));
     }
 
     /// A leader that changes costs a moment, not an error.

@@ -6,8 +6,7 @@ use gcs_writeset::link::Reply;
 use postgres_r_protocol::dispatch::{Me, Trouble};
 use postgres_r_protocol::manager::{self, Link, Manager, Next as Told};
 
-use super::remote::WORKERS;
-use super::{Action, Ctx, Next, ServerEvent, Signal};
+use super::ground::{Action, Ctx, Next, ServerEvent, Signal, WORKERS};
 use crate::sim::fact::Fact;
 use crate::sim::spool::SimSpool;
 use crate::sim::time::{Span, Time, ms, us};

@@ -14,14 +14,11 @@ use postgres_r_protocol::turn;
 use postgres_r_protocol::victim::{Holder, Winner};
 use postgres_r_protocol::worker::{self, Worker};
 
-use super::{Ctx, Next, Signal};
+use super::ground::{Ctx, Next, Signal};
 use crate::sim::fact::Fact;
 use crate::sim::postgres::locks::LockMode;
 use crate::sim::postgres::{Body, Row};
 use crate::sim::time::{Span, Time, ms, us};
-
-/// Remote backends of a server.
-pub const WORKERS: usize = 3;
 
 /// Pauses between attempts at the same position.
 const RETRY_PAUSE_MIN: Span = ms(1);

@@ -4,50 +4,10 @@ use std::rc::Rc;
 
 use gcs_writeset::Position;
 
-use super::Ctx;
-use super::transaction::{Isolation, Txn};
-use crate::rng::Rng;
+use super::ground::Ctx;
+use super::transaction::{Isolation, Op, Txn};
 use crate::sim::postgres::locks::LockMode;
 use crate::sim::postgres::{Change, ChangeKind, Row};
-
-#[derive(Clone, Copy, Debug)]
-pub enum Op {
-    Read(Row),
-    /// Reads how many rows refer to this one.
-    Count(Row),
-    Append(Row),
-    Insert(Row),
-    Delete(Row),
-    /// Inserts a row that refers to this one.
-    Refer(Row),
-    /// Deletes the rows that refer to this one.
-    Unrefer(Row),
-    /// Locks what has no key.
-    Touch(Row),
-}
-
-impl Op {
-    pub fn random(rng: &mut Rng, rows: u32, things: u32, isolation: Isolation) -> Op {
-        let row = Row(rng.below(u64::from(rows)) as u32);
-        if things > 0 && rng.permille(150) {
-            return Op::Touch(Row::thing(rng.below(u64::from(things)) as u32));
-        }
-        let reads = if isolation == Isolation::Serializable { 45 } else { 0 };
-        match rng.below(100 + reads) {
-            0..54 => Op::Append(row),
-            54..66 => Op::Insert(row),
-            66..80 => Op::Delete(row),
-            80..91 => Op::Refer(row),
-            91..100 => Op::Unrefer(row),
-            100..125 => Op::Read(row),
-            _ => Op::Count(row),
-        }
-    }
-
-    pub fn writes(self) -> bool {
-        !matches!(self, Op::Read(_) | Op::Count(_))
-    }
-}
 
 /// How a statement went.
 pub enum Outcome {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use gcs_writeset::{KeyGroup, Position};
 
-use super::statement::Op;
+use crate::rng::Rng;
 use crate::sim::postgres::{Body, Change, ChangeKind, Mistake, Row, TxnId};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,6 +13,45 @@ pub enum Isolation {
     RepeatableRead,
     /// What it reads must still hold where it is ordered.
     Serializable,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub enum Op {
+    Read(Row),
+    /// Reads how many rows refer to this one.
+    Count(Row),
+    Append(Row),
+    Insert(Row),
+    Delete(Row),
+    /// Inserts a row that refers to this one.
+    Refer(Row),
+    /// Deletes the rows that refer to this one.
+    Unrefer(Row),
+    /// Locks what has no key.
+    Touch(Row),
+}
+
+impl Op {
+    pub fn random(rng: &mut Rng, rows: u32, things: u32, isolation: Isolation) -> Op {
+        let row = Row(rng.below(u64::from(rows)) as u32);
+        if things > 0 && rng.permille(150) {
+            return Op::Touch(Row::thing(rng.below(u64::from(things)) as u32));
+        }
+        let reads = if isolation == Isolation::Serializable { 45 } else { 0 };
+        match rng.below(100 + reads) {
+            0..54 => Op::Append(row),
+            54..66 => Op::Insert(row),
+            66..80 => Op::Delete(row),
+            80..91 => Op::Refer(row),
+            91..100 => Op::Unrefer(row),
+            100..125 => Op::Read(row),
+            _ => Op::Count(row),
+        }
+    }
+
+    pub fn writes(self) -> bool {
+        !matches!(self, Op::Read(_) | Op::Count(_))
+    }
 }
 
 #[derive(Debug)]

@@ -11,9 +11,8 @@ use gcs_writeset::{Position, Tag};
 use postgres_r_protocol::id::Moment;
 use postgres_r_protocol::submission::{Backend, Patience, Process, Sent};
 
-use super::client::Interrupts;
+use super::ground::{Action, Ctx, Interrupts};
 use super::transaction::Txn;
-use super::{Action, Ctx};
 use crate::sim::fact::Fact;
 use crate::sim::wire::{Caller, ConnId, Up};
 

@@ -2,7 +2,8 @@
 
 use gcs_writeset::Position;
 
-use super::{HEALED_WITHIN, Node, World};
+use super::node::Node;
+use super::{HEALED_WITHIN, World};
 use crate::sim::fact::{Fact, N};
 use crate::sim::time::{Span, ms};
 

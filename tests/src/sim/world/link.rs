@@ -9,17 +9,10 @@ use gcs_writeset::{Incarnation, Tag};
 use super::{Event, World};
 use crate::sim::daemon::{Daemon, Frame, Phase, Session, UNREAD_MAX, fetched_frames, read_delivery, stream_frames};
 use crate::sim::fact::{Fact, N};
-use crate::sim::process::{Action, Hand};
+use crate::sim::process::ground::{Action, Hand};
 use crate::sim::server::Server;
-use crate::sim::time::{Time, ms, us};
+use crate::sim::time::{ms, us};
 use crate::sim::wire::{Caller, ConnId, Down, Up};
-
-/// When the last message in each direction of a connection arrives.
-#[derive(Clone, Copy, Default)]
-pub struct Pipe {
-    up_until: Time,
-    down_until: Time,
-}
 
 /// Before an attach that was refused is tried again.
 const ATTACH_AGAIN: crate::sim::time::Span = ms(500);

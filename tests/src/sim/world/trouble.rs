@@ -4,7 +4,7 @@
 use super::{Event, World};
 use crate::sim::fact::N;
 use crate::sim::faults::{Fault, Nuisance};
-use crate::sim::process::{Kind, Signal};
+use crate::sim::process::ground::{Kind, Signal};
 use crate::sim::time::{Span, ms, us};
 
 impl World {

@@ -1,24 +1,10 @@
 //! A witness: its PostgreSQL attaches once, to say that it takes no part, and is never seen again.
 
 use gcs_core::{Input, Local, LocalReply};
-use gcs_writeset::Incarnation;
 
 use super::{Event, World};
 use crate::sim::fact::N;
 use crate::sim::time::ms;
-
-#[derive(Clone, Copy, Debug)]
-pub struct Witness {
-    incarnation: Incarnation,
-    /// It has said so and was heard.
-    is_retired: bool,
-}
-
-impl Witness {
-    pub fn new(incarnation: Incarnation) -> Witness {
-        Witness { incarnation, is_retired: false }
-    }
-}
 
 impl World {
     /// Says, or says again, what has yet to be said.
