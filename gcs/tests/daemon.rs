@@ -396,6 +396,24 @@ fn garbage_is_dropped_and_logged_and_hurts_nobody() {
     }
 }
 
+/// What load balancers and port checks do every second.
+#[test]
+fn a_caller_that_says_nothing_is_not_worth_a_warning() {
+    let group = Group::start(1);
+    let _managers = group.attach_all();
+    let daemon = &group.daemons[0];
+    for _ in 0..3 {
+        drop(TcpStream::connect(&daemon.peer_address).unwrap());
+        drop(std::os::unix::net::UnixStream::connect(&daemon.socket).unwrap());
+    }
+    let deadline = Instant::now() + support::PATIENCE;
+    while daemon.log_text().matches("connection ended before its handshake").count() < 3 {
+        assert!(Instant::now() < deadline, "{}", daemon.log_text());
+        std::thread::yield_now();
+    }
+    assert!(!daemon.log_text().contains("WARN"), "{}", daemon.log_text());
+}
+
 #[test]
 fn sigterm_says_goodbye_and_ends_with_status_0() {
     let mut group = Group::start(3);

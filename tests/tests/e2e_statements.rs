@@ -208,6 +208,71 @@ fn each_thing_that_can_be_wrong_has_its_own_error_with_a_hint() {
     drop_database(&group, "extra");
 }
 
+/// Read now and run later: it must not run while it is read, nor be gone when it is to run.
+#[test]
+fn a_prepared_statement_starts_nothing_while_it_is_read() {
+    let group = harness::shared();
+    make_database(&group, "extra");
+    let mut client = connect(&group, node(1), "extra");
+    for round in 0..2 {
+        let error = client.prepare(START).err().unwrap();
+        let error = error.as_db_error().unwrap_or_else(|| panic!("{error:?}"));
+        assert_eq!(error.code().code(), "0A000", "{}", error.message());
+        let hint = error.hint().unwrap_or_default();
+        assert!(hint.contains("postgres_r.start_replication('extra', 'postgresr')"), "{hint}");
+        assert!(!is_replicated(&group, node(1), "extra"), "round {round}: it was started while it was read");
+    }
+    // What the hint says works, and STOP, which PostgreSQL can read, runs when it is executed.
+    let start = client.prepare("SELECT postgres_r.start_replication('extra', 'postgresr')").unwrap();
+    assert!(!is_replicated(&group, node(1), "extra"));
+    client.query(&start, &[]).unwrap();
+    let stop = client.prepare(STOP).unwrap();
+    assert!(is_replicated(&group, node(1), "extra"), "it was stopped while it was read");
+    client.execute(&stop, &[]).unwrap();
+    assert!(!is_replicated(&group, node(1), "extra"));
+    client.batch_execute("SELECT 1").unwrap();
+    drop(client);
+    drop_database(&group, "extra");
+}
+
+#[test]
+fn a_statement_among_others_is_refused_and_nothing_is_half_done() {
+    let group = harness::shared();
+    make_database(&group, "extra");
+    let mut client = connect(&group, node(1), "extra");
+    client.batch_execute("CREATE TABLE written (n int)").unwrap();
+    for text in [
+        format!("INSERT INTO written VALUES (1); {START}"),
+        format!("{START}; INSERT INTO written VALUES (1)"),
+        format!("INSERT INTO written VALUES (1); {STOP}"),
+        format!("{STOP}; INSERT INTO written VALUES (1)"),
+        format!("DO $$BEGIN INSERT INTO written VALUES (1); {STOP}; END$$"),
+        format!("DO $$BEGIN EXECUTE '{STOP}'; END$$"),
+    ] {
+        let (code, message) = refused(&mut client, &text);
+        assert!(code == "25001" && message.contains("among other statements"), "{text}: {code} {message}");
+        assert!(!is_replicated(&group, node(1), "extra"));
+        assert_eq!(client.query_one("SELECT count(*) FROM written", &[]).unwrap().get::<_, i64>(0), 0, "{text}");
+    }
+    drop(client);
+    drop_database(&group, "extra");
+}
+
+#[test]
+fn an_extension_that_is_there_is_not_made_again() {
+    let group = harness::shared();
+    let mut client = group.connect(node(1));
+    for statement in ["CREATE EXTENSION IF NOT EXISTS postgres_r", "CREATE EXTENSION IF NOT EXISTS plpgsql"] {
+        client.batch_execute(statement).unwrap_or_else(|error| panic!("{statement}: {error:?}"));
+    }
+    for (statement, code) in
+        [("CREATE EXTENSION postgres_r", "0A000"), ("CREATE EXTENSION IF NOT EXISTS nobody_has_this", "0A000")]
+    {
+        let error = client.batch_execute(statement).unwrap_err();
+        assert_eq!(error.code().map(|code| code.code()), Some(code), "{statement}: {error}");
+    }
+}
+
 #[test]
 fn only_superusers_and_the_owner_may() {
     let group = harness::shared();

@@ -48,6 +48,16 @@ pub fn parse(text: &str) -> Option<Statement> {
     tokens.is_empty().then_some(Statement { database, wanted })
 }
 
+/// Whether the parser, which stumbles `at` bytes into the text, stumbles over the START of one of our statements that stands among others.
+/// PostgreSQL's own grammar takes STOP REPLICATION for an option, so that it never stumbles there.
+pub fn start_among_others(text: &str, at: usize) -> bool {
+    let Some((before, from)) = text.split_at_checked(at) else { return false };
+    let begins = before.rfind(';').map_or(0, |end| end + 1);
+    let ends = from.find(';').map_or(text.len(), |end| at + end);
+    let statement = parse(&text[begins..ends]);
+    statement.is_some_and(|statement| matches!(statement.wanted, Wanted::Start { .. })) && parse(text).is_none()
+}
+
 #[derive(Debug, PartialEq, Eq)]
 enum Token {
     /// Folded to lower case, as PostgreSQL folds it.
@@ -167,6 +177,30 @@ mod tests {
     fn case_space_comments_and_quotes_are_as_in_sql() {
         let text = "  alter\n\tDataBase -- which\n \"My \"\"Shop\"\"\"/* a /* nested */ one */Start REPLICATION in\tGROUP \"G\" ; ;";
         assert_eq!(parse(text), start("My \"Shop\"", "G"));
+    }
+
+    #[test]
+    fn a_statement_among_others_is_seen_where_the_parser_stumbles() {
+        for text in [
+            "SELECT 1; ALTER DATABASE shop START REPLICATION IN GROUP g",
+            "SELECT 'a;b', 2.5; ALTER DATABASE \"My shop\" /* here */ START REPLICATION IN GROUP g; SELECT 'x'",
+            "alter database shop START REPLICATION in group \"g\"; SELECT 1",
+            "ALTER DATABASE é START REPLICATION IN GROUP g; SELECT '\u{1F600}'",
+        ] {
+            assert!(start_among_others(text, text.find("START").unwrap()), "{text}");
+        }
+        for text in [
+            "SELECT 1; ALTER TABLE shop START REPLICATION IN GROUP g",
+            "SELECT 1; ALTER DATABASE shop START SOMETHING",
+            "SELECT 1; ALTER DATABASE shop owner START REPLICATION IN GROUP g",
+            "SELECT 1 START",
+            "SELECT 1; ALTER DATABASE shop START REPLICATION IN GROUP",
+            "ALTER DATABASE shop START REPLICATION IN GROUP; SELECT 1",
+            "ALTER DATABASE shop START REPLICATION IN GROUP g",
+        ] {
+            assert!(!start_among_others(text, text.find("START").unwrap()), "{text}");
+        }
+        assert!(!start_among_others("é", 1) && !start_among_others("", 7));
     }
 
     #[test]

@@ -14,7 +14,7 @@ pub fn execute(role: &str, settings: Settings<'_>, text: &str) -> Result<(), Div
     let role = role::find(role).ok_or_else(|| Divergence::NoRole(role.to_owned()))?;
     let text = CString::new(text).map_err(|_| WireError::OutOfRange { what: "zero byte in a statement" })?;
     let _role = Acting::fully(role);
-    let mut scope = Scope::enter();
+    let mut scope = Scope::at_defaults();
     for (name, value) in settings.iter() {
         if !scope.set(name, value) {
             return Err(Divergence::Setting { name: name.to_owned(), value: value.to_owned() });

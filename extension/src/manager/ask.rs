@@ -13,6 +13,9 @@ use crate::pg::{catalog, interrupt, latch, process};
 /// How long a session waits for its answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 
+pub const START: &str = "START REPLICATION";
+pub const STOP: &str = "STOP REPLICATION";
+
 /// Asks and waits. Raises nothing by itself; with `interruptible`, a cancel does.
 pub fn ask(database: &str, wanted: &Wanted, interruptible: bool) -> Result<(), Error> {
     let Some(node) = node::get() else { return Err(error::not_preloaded()) };
@@ -50,13 +53,34 @@ fn wait(request: &Request, interruptible: bool) -> Result<(), Error> {
 
 /// Inside of a transaction block nothing can be started or stopped.
 pub fn in_block(wanted: &Wanted) -> Error {
-    let name = match wanted {
-        Wanted::Start { .. } => "START REPLICATION",
-        Wanted::Stop => "STOP REPLICATION",
+    let message = format!("ALTER DATABASE ... {} cannot run inside a transaction block", name(wanted));
+    Error::new(PgSqlErrorCode::ERRCODE_ACTIVE_SQL_TRANSACTION, message).hint("End the transaction first.")
+}
+
+/// Nor can it in a text with other statements, in a function or a DO block.
+pub fn among_others(name: &str, function: &str) -> Error {
+    let message = format!("ALTER DATABASE ... {name} cannot run among other statements");
+    Error::new(PgSqlErrorCode::ERRCODE_ACTIVE_SQL_TRANSACTION, message)
+        .hint(format!("Send it by itself, or SELECT postgres_r.{function}."))
+}
+
+/// Where PostgreSQL reads a statement to run it later.
+pub fn prepared(database: &str, wanted: &Wanted) -> Error {
+    let literal = |text: &str| format!("'{}'", text.replace('\'', "''"));
+    let call = match wanted {
+        Wanted::Start { group } => format!("start_replication({}, {})", literal(database), literal(group)),
+        Wanted::Stop => format!("stop_replication({})", literal(database)),
     };
     Error::new(
-        PgSqlErrorCode::ERRCODE_ACTIVE_SQL_TRANSACTION,
-        format!("ALTER DATABASE ... {name} cannot run inside a transaction block"),
+        PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
+        format!("ALTER DATABASE ... {} cannot be a prepared statement", name(wanted)),
     )
-    .hint("End the transaction first.")
+    .hint(format!("Prepare SELECT postgres_r.{call}, or send the statement unprepared."))
+}
+
+fn name(wanted: &Wanted) -> &'static str {
+    match wanted {
+        Wanted::Start { .. } => START,
+        Wanted::Stop => STOP,
+    }
 }

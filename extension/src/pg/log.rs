@@ -89,6 +89,19 @@ impl Report {
         !text.is_null() && unsafe { CStr::from_ptr(text) }.to_bytes() == message.as_bytes()
     }
 
+    /// Its message, if that is UTF-8.
+    pub fn message(&self) -> Option<&str> {
+        let text = self.data().message;
+        // SAFETY: null or a C string that lives as long as the report.
+        (!text.is_null()).then(|| unsafe { CStr::from_ptr(text) }.to_str().ok()).flatten()
+    }
+
+    /// Where in the query's text it points, in bytes.
+    pub fn position(&self, text: &str) -> Option<usize> {
+        let characters = usize::try_from(self.data().cursorpos).ok()?.checked_sub(1)?;
+        text.char_indices().nth(characters).map(|(at, _)| at)
+    }
+
     pub fn to_client(&self) -> bool {
         self.data().output_to_client
     }
@@ -127,6 +140,29 @@ pub fn query_text() -> Option<String> {
     let text = unsafe { pg_sys::debug_query_string };
     // SAFETY: as above.
     (!text.is_null()).then(|| unsafe { CStr::from_ptr(text) }.to_string_lossy().into_owned())
+}
+
+/// Whether PostgreSQL is reading a statement to run it later under a name. One without a name is run at once by every client that there is,
+/// and is read in a memory context of its own. With `update_process_title` off nobody can tell, and the answer is no.
+pub fn is_preparing() -> bool {
+    const UNNAMED: &CStr = c"unnamed prepared statement";
+    // SAFETY: the title is so many bytes; contexts are a list that ends with null, each with a name that is null or a C string.
+    unsafe {
+        let mut length = 0;
+        let title = pg_sys::get_ps_display(&mut length).cast::<u8>();
+        let length = usize::try_from(length).unwrap_or(0);
+        if title.is_null() || std::slice::from_raw_parts(title, length) != b"PARSE" || pg_sys::MessageContext.is_null() {
+            return false;
+        }
+        let mut context = (*pg_sys::MessageContext).firstchild;
+        while !context.is_null() {
+            if !(*context).name.is_null() && CStr::from_ptr((*context).name) == UNNAMED {
+                return false;
+            }
+            context = (*context).nextchild;
+        }
+        true
+    }
 }
 
 /// Tells the client that its command is done, in place of an error that was held back.

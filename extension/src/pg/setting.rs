@@ -1,24 +1,152 @@
-//! Settings (GUCs): reading them, and setting some for a while.
+//! Settings (GUCs): those of a session, as another process takes them over.
+//!
+//! What a statement means depends on its session's settings, and nobody can list which: functions read any of them, custom ones too, and
+//! `SET ... FROM CURRENT` writes them into a catalog. So every setting that a session may change travels, as for PostgreSQL's parallel workers;
+//! one that does not travel stands at PostgreSQL's own default ([`Scope::at_defaults`]). What [`STAYS`] names is the process's own.
 
 use std::ffi::{CStr, CString};
 
 use pgrx::pg_sys;
+use pgrx::pg_sys::config_type;
 
-/// The value of a setting in this session; none if there is no such setting.
-pub fn get(name: &CStr) -> Option<String> {
-    // SAFETY: gives a string that stays until the setting changes; copied at once.
+/// Settings of a process or its machine, whatever it runs: how it commits, how long it waits, where its files are.
+const STAYS: [&str; 16] = [
+    "deadlock_timeout",
+    "default_tablespace",
+    "dynamic_library_path",
+    "idle_in_transaction_session_timeout",
+    "idle_session_timeout",
+    "lc_messages",
+    "local_preload_libraries",
+    "lock_timeout",
+    "max_stack_depth",
+    "session_preload_libraries",
+    "session_replication_role",
+    "statement_timeout",
+    "synchronous_commit",
+    "temp_buffers",
+    "temp_tablespaces",
+    "transaction_timeout",
+];
+
+/// And those beginning so: the log of a node, and what an operator has set for replication there.
+const STAYS_FROM: [&str; 2] = ["log_", "postgres_r."];
+
+/// How far a setting of one session counts in another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// No session can change it, or there is no such setting.
+    Server,
+    /// It stays with the process.
+    Process,
+    /// It goes along with a statement.
+    Statement,
+}
+
+fn stays(name: &str) -> bool {
+    STAYS.contains(&name) || STAYS_FROM.iter().any(|beginning| name.starts_with(beginning))
+}
+
+/// Calls `visit` with the name of each setting and its record.
+fn for_each(mut visit: impl FnMut(&'static CStr, *mut pg_sys::config_generic)) {
+    // SAFETY: an array of that many records, which outlive the process's settings; names are not changed once made.
     unsafe {
-        let value = pg_sys::GetConfigOption(name.as_ptr(), true, false);
-        (!value.is_null()).then(|| CStr::from_ptr(value).to_string_lossy().into_owned())
+        let count = usize::try_from(pg_sys::GetNumConfigOptions()).unwrap_or(0);
+        let all = pg_sys::get_guc_variables();
+        for index in 0..count {
+            let record = *all.add(index);
+            visit(CStr::from_ptr((*record).name), record);
+        }
     }
 }
 
-/// The session's application_name. Reads no catalog, so that a report hook may ask.
-pub fn application_name() -> String {
-    // SAFETY: null or a C string of this process, which only this process changes.
+/// # Safety
+/// `record` must be the record of the setting with this name.
+unsafe fn reach_of(name: &CStr, record: *const pg_sys::config_generic) -> Reach {
+    use pg_sys::GucContext::{PGC_SUSET, PGC_USERSET};
+    // SAFETY: by contract.
+    let (context, flags) = unsafe { ((*record).context, (*record).flags) };
+    if context != PGC_SUSET && context != PGC_USERSET {
+        return Reach::Server;
+    }
+    // The role and the properties of the transaction have this flag, and go their own ways.
+    let is_reset_by_itself = flags as u32 & pg_sys::GUC_NO_RESET_ALL != 0;
+    match name.to_str() {
+        Ok(name) if !is_reset_by_itself && !stays(name) => Reach::Statement,
+        _ => Reach::Process,
+    }
+}
+
+/// How far the setting with this name reaches, in any case of letters.
+pub fn reach(name: &CStr) -> Reach {
+    let mut found = Reach::Server;
+    for_each(|other, record| {
+        if other.to_bytes().eq_ignore_ascii_case(name.to_bytes()) {
+            // SAFETY: the setting's record.
+            found = unsafe { reach_of(other, record) };
+        }
+    });
+    found
+}
+
+/// A setting whose name or value is not UTF-8.
+pub struct NotUtf8(pub String);
+
+/// The settings of this session that go along with a statement and are not at PostgreSQL's own default.
+pub fn of_session() -> Result<Vec<(String, String)>, NotUtf8> {
+    let mut settings = Vec::new();
+    let mut wrong = None;
+    for_each(|name, record| {
+        // SAFETY: the setting's record.
+        let goes_along =
+            unsafe { reach_of(name, record) == Reach::Statement && (*record).source != pg_sys::GucSource::PGC_S_DEFAULT };
+        if !goes_along {
+            return;
+        }
+        // SAFETY: gives null or a string that stays until the setting changes; copied at once.
+        let value = unsafe {
+            let value = pg_sys::GetConfigOption(name.as_ptr(), true, false);
+            if value.is_null() {
+                return;
+            }
+            CStr::from_ptr(value)
+        };
+        match (name.to_str(), value.to_str()) {
+            (Ok(name), Ok(value)) => settings.push((name.to_owned(), value.to_owned())),
+            _ => wrong = Some(NotUtf8(name.to_string_lossy().into_owned())),
+        }
+    });
+    match wrong {
+        Some(wrong) => Err(wrong),
+        None => Ok(settings),
+    }
+}
+
+/// The value that PostgreSQL, or an extension, gives a setting before anybody else does. None for custom settings that nobody has defined.
+///
+/// # Safety
+/// `record` must be a setting's record.
+unsafe fn built_in(record: *mut pg_sys::config_generic) -> Option<CString> {
+    // SAFETY: the type says what the record is the beginning of; strings are null or end with a zero byte.
     unsafe {
-        let name = pg_sys::application_name;
-        if name.is_null() { String::new() } else { CStr::from_ptr(name).to_string_lossy().into_owned() }
+        let text = match (*record).vartype {
+            config_type::PGC_BOOL => {
+                let value = (*record.cast::<pg_sys::config_bool>()).boot_val;
+                if value { "on".to_owned() } else { "off".to_owned() }
+            }
+            config_type::PGC_INT => (*record.cast::<pg_sys::config_int>()).boot_val.to_string(),
+            config_type::PGC_REAL => (*record.cast::<pg_sys::config_real>()).boot_val.to_string(),
+            config_type::PGC_STRING => {
+                let value = (*record.cast::<pg_sys::config_string>()).boot_val;
+                return (!value.is_null()).then(|| CStr::from_ptr(value).to_owned());
+            }
+            config_type::PGC_ENUM => {
+                let record = record.cast::<pg_sys::config_enum>();
+                return Some(CStr::from_ptr(pg_sys::config_enum_lookup_by_value(record, (*record).boot_val)).to_owned());
+            }
+            _ => return None,
+        };
+        CString::new(text).ok()
     }
 }
 
@@ -31,10 +159,35 @@ impl Scope {
         Scope(unsafe { pg_sys::NewGUCNestLevel() })
     }
 
-    /// False if the value is not accepted.
+    /// With all that go along with statements at PostgreSQL's own default.
+    pub fn at_defaults() -> Scope {
+        let mut scope = Scope::enter();
+        let mut changed = Vec::new();
+        for_each(|name, record| {
+            // SAFETY: the setting's record.
+            unsafe {
+                if reach_of(name, record) == Reach::Statement && (*record).source != pg_sys::GucSource::PGC_S_DEFAULT {
+                    changed.extend(built_in(record).map(|value| (name, value)));
+                }
+            }
+        });
+        for (name, value) in changed {
+            scope.put(name, &value, pg_sys::WARNING);
+        }
+        scope
+    }
+
+    /// False if PostgreSQL does not accept the value. A custom setting is passed over then: its library, once loaded, does not accept it
+    /// from a session either, and leaves it at its default.
     pub fn set(&mut self, name: &str, value: &str) -> bool {
+        let is_custom = name.contains('.');
         let (Ok(name), Ok(value)) = (CString::new(name), CString::new(value)) else { return false };
-        // SAFETY: both strings outlive the call; at level WARNING a bad value is reported and gives 0.
+        let level = if is_custom { pg_sys::DEBUG1 } else { pg_sys::WARNING };
+        self.put(&name, &value, level) || is_custom
+    }
+
+    fn put(&mut self, name: &CStr, value: &CStr, level: u32) -> bool {
+        // SAFETY: both strings outlive the call; below ERROR a bad value is reported and gives 0.
         unsafe {
             pg_sys::set_config_option(
                 name.as_ptr(),
@@ -43,7 +196,7 @@ impl Scope {
                 pg_sys::GucSource::PGC_S_SESSION,
                 pg_sys::GucAction::GUC_ACTION_SAVE,
                 true,
-                pg_sys::WARNING as i32,
+                level as i32,
                 false,
             ) > 0
         }
@@ -56,5 +209,14 @@ impl Drop for Scope {
             // SAFETY: closes the nest level opened above.
             unsafe { pg_sys::AtEOXact_GUC(true, self.0) }
         }
+    }
+}
+
+/// The session's application_name. Reads no catalog, so that a report hook may ask.
+pub fn application_name() -> String {
+    // SAFETY: null or a C string of this process, which only this process changes.
+    unsafe {
+        let name = pg_sys::application_name;
+        if name.is_null() { String::new() } else { CStr::from_ptr(name).to_string_lossy().into_owned() }
     }
 }

@@ -10,7 +10,7 @@ use pgrx::pg_sys::ObjectType;
 
 use super::list;
 use super::names::{Oid, valid};
-use super::relation;
+use super::{relation, setting};
 
 pub enum Class {
     /// Changes nothing that other nodes must know of.
@@ -128,6 +128,7 @@ pub(super) unsafe fn classify(node: *mut pg_sys::Node) -> Class {
             // An option that PostgreSQL does not know: its own error is the right one, and STOP REPLICATION is taken from there.
             Tag::T_AlterDatabaseStmt if !only_known_options(&*node.cast()) => Class::Local,
             tag if is_of_shared_object(tag) => refuse(SHARED_OBJECT),
+            Tag::T_CreateExtensionStmt if is_there_already(&*node.cast()) => Class::Local,
             Tag::T_CreateExtensionStmt | Tag::T_AlterExtensionStmt | Tag::T_AlterExtensionContentsStmt => refuse(EXTENSIONS),
             _ => classify_definition(node).unwrap_or_else(refuse),
         }
@@ -213,9 +214,9 @@ unsafe fn classify_definition(node: *mut pg_sys::Node) -> Result<Class, &'static
             Tag::T_RuleStmt => ordered([(*node.cast::<pg_sys::RuleStmt>()).relation]),
             Tag::T_CreatePolicyStmt => ordered([(*node.cast::<pg_sys::CreatePolicyStmt>()).table]),
             Tag::T_AlterPolicyStmt => ordered([(*node.cast::<pg_sys::AlterPolicyStmt>()).table]),
+            Tag::T_CreateFunctionStmt => function((*node.cast::<pg_sys::CreateFunctionStmt>()).options),
+            Tag::T_AlterFunctionStmt => function((*node.cast::<pg_sys::AlterFunctionStmt>()).actions),
             Tag::T_CreateSchemaStmt
-            | Tag::T_CreateFunctionStmt
-            | Tag::T_AlterFunctionStmt
             | Tag::T_AlterDefaultPrivilegesStmt
             | Tag::T_AlterObjectDependsStmt
             | Tag::T_CreateStatsStmt
@@ -231,6 +232,34 @@ unsafe fn classify_definition(node: *mut pg_sys::Node) -> Result<Class, &'static
             _ => return Err(NOT_YET),
         })
     }
+}
+
+/// CREATE EXTENSION IF NOT EXISTS of one that does: PostgreSQL says so, and does nothing.
+unsafe fn is_there_already(statement: &pg_sys::CreateExtensionStmt) -> bool {
+    // SAFETY: of a parse tree; a catalog look-up that raises nothing if there is none.
+    statement.if_not_exists && unsafe { valid(pg_sys::get_extension_oid(statement.extname, true)) }.is_some()
+}
+
+/// CREATE or ALTER FUNCTION with these options.
+unsafe fn function(options: *mut pg_sys::List) -> Class {
+    // SAFETY: a parse tree's list of DefElem, each with a name; the argument of SET is a VariableSetStmt, whose name is null in some forms.
+    unsafe {
+        for option in list::pointers::<pg_sys::DefElem>(options) {
+            if CStr::from_ptr((*option).defname) != c"set" || (*option).arg.is_null() {
+                continue;
+            }
+            let set = &*(*option).arg.cast::<pg_sys::VariableSetStmt>();
+            let takes_current = set.kind == pg_sys::VariableSetKind::VAR_SET_CURRENT && !set.name.is_null();
+            if takes_current && setting::reach(CStr::from_ptr(set.name)) == setting::Reach::Process {
+                let what = format!("SET {} FROM CURRENT", CStr::from_ptr(set.name).to_string_lossy());
+                return Class::Refused(Refusal {
+                    what,
+                    hint: "Each node has its own value of it. Write SET ... TO the value.",
+                });
+            }
+        }
+    }
+    Class::Ordered(Ordered::default())
 }
 
 unsafe fn only_known_options(statement: &pg_sys::AlterDatabaseStmt) -> bool {

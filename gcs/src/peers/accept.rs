@@ -46,6 +46,10 @@ pub async fn run(peers: Rc<Peers>, listener: TcpListener) {
                     drop(permit);
                     match greeted {
                         Ok(Ok((node, stream, decoder))) => receive(&peers, node, &stream, decoder).await,
+                        // A health check that only looks whether the port answers; or a peer that was refused, which says so in its own log.
+                        Ok(Err(error @ (ReceiveError::Closed | ReceiveError::Io(_)))) => {
+                            tracing::debug!(%address, "connection ended before its handshake: {error}");
+                        }
                         Ok(Err(error)) => tracing::warn!(%address, "connection dropped before its handshake: {error}"),
                         Err(_) => tracing::warn!(%address, "connection dropped: no handshake in time"),
                     }
@@ -88,7 +92,6 @@ async fn greet(peers: &Peers, stream: TcpStream) -> Result<(NodeId, Rc<Stream>, 
         error = outbox.run() => return Err(error.into()),
     }
     if let Err(refused) = verdict {
-        // It tells its own log, and asks again every other second: here a word at debug is enough.
         tracing::debug!(%address, name = %hello.name, "peer refused: {}", refused.message);
         return Err(ReceiveError::Closed);
     }

@@ -258,7 +258,7 @@ fn read_datum<'a>(reader: &mut Reader<'a>) -> Result<Datum<'a>, WireError> {
 }
 
 fn read_setting<'a>(reader: &mut Reader<'a>) -> Result<(&'a str, &'a str), WireError> {
-    Ok((reader.str("setting name", NAME_BYTES_MAX)?, reader.str("setting value", STATEMENT_BYTES_MAX)?))
+    Ok((reader.str("setting name", STATEMENT_BYTES_MAX)?, reader.str("setting value", STATEMENT_BYTES_MAX)?))
 }
 
 #[cfg(test)]

@@ -26,23 +26,6 @@ use crate::pg::utility::{self, Stage, Utility};
 use crate::pg::{definition, heap, role, sequence, setting, subtransaction, trigger, xact};
 use crate::{relations, session};
 
-/// Settings that change what a statement means.
-const SETTINGS: [&std::ffi::CStr; 13] = [
-    c"search_path",
-    c"DateStyle",
-    c"IntervalStyle",
-    c"TimeZone",
-    c"array_nulls",
-    c"check_function_bodies",
-    c"default_text_search_config",
-    c"default_toast_compression",
-    c"lc_monetary",
-    c"lc_numeric",
-    c"standard_conforming_strings",
-    c"transform_null_equals",
-    c"xmloption",
-];
-
 /// Functions that change something no trigger sees.
 const REFUSED_FUNCTIONS: [(u32, &str); 12] = [
     (715, "lo_create"),
@@ -304,10 +287,13 @@ fn item(utility: &Utility) -> Vec<u8> {
 
 fn item_of(text: &str) -> Vec<u8> {
     let role = role::current_name().unwrap_or_default();
-    let settings: Vec<(&str, String)> =
-        SETTINGS.iter().filter_map(|name| Some((name.to_str().ok()?, setting::get(name)?))).collect();
-    let settings: Vec<(&str, &str)> = settings.iter().map(|(name, value)| (*name, value.as_str())).collect();
-    let mut item = Vec::with_capacity(text.len() + 512);
+    let settings = setting::of_session().unwrap_or_else(|setting::NotUtf8(name)| {
+        let what = format!("a statement under a setting (\"{name}\") that is not UTF-8");
+        refuse(&Refusal { what, hint: "RESET the setting, or give it another value." });
+        Vec::new()
+    });
+    let settings: Vec<(&str, &str)> = settings.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    let mut item = Vec::with_capacity(text.len() + 2048);
     item.put_statement(&role, &settings, text);
     item
 }

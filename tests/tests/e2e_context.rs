@@ -1,0 +1,236 @@
+//! A statement runs elsewhere under every setting that its session had, not under those of the session that applies it.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panic, its helpers too")]
+
+use std::time::Duration;
+
+use postgres::Client;
+use postgres_r_tests::harness::{self, Group, node, wait};
+
+/// One session at node 1 runs these one by one.
+fn run(group: &Group, statements: &[&str]) {
+    let mut client = group.connect(node(1));
+    for statement in statements {
+        client.batch_execute(statement).unwrap_or_else(|error| panic!("{statement}: {error:?}"));
+    }
+}
+
+/// What the query gives, which must be the same on every node.
+fn everywhere(group: &Group, query: &str) -> String {
+    group.settle();
+    let values = group.values(query);
+    assert!(values.iter().all(|value| *value == values[0]), "{query}: {values:?}");
+    values.into_iter().next().unwrap()
+}
+
+fn refused(client: &mut Client, statement: &str) -> String {
+    let error = client.batch_execute(statement).unwrap_err();
+    let error = error.as_db_error().unwrap_or_else(|| panic!("{statement}: {error}"));
+    assert_eq!(error.code().code(), "0A000", "{statement}: {}", error.message());
+    assert!(error.hint().is_some(), "{statement}: no hint");
+    error.message().to_owned()
+}
+
+#[test]
+fn a_setting_that_the_application_made_up_is_read_elsewhere() {
+    let group = harness::shared();
+    run(
+        &group,
+        &[
+            "CREATE TABLE orders (id int PRIMARY KEY)",
+            "INSERT INTO orders VALUES (1), (2)",
+            "SET app.tenant = '7'",
+            "ALTER TABLE orders ADD COLUMN tenant int NOT NULL DEFAULT current_setting('app.tenant')::int",
+            // By function, for a block only, and gone again afterwards.
+            "BEGIN; SELECT set_config('app.tenant', '8', true); \
+         ALTER TABLE orders ADD COLUMN second int DEFAULT current_setting('app.tenant')::int; COMMIT",
+            "ALTER TABLE orders ADD COLUMN third int DEFAULT current_setting('app.tenant')::int",
+            // A value as large as a token, under a name as long as a function lets it be.
+            "SELECT set_config('app.' || repeat('n', 1000), repeat('v', 100000), false)",
+            "ALTER TABLE orders ADD COLUMN fourth int DEFAULT length(current_setting('app.' || repeat('n', 1000)))",
+        ],
+    );
+    assert_eq!(
+        everywhere(&group, "SELECT string_agg(o::text, ' ' ORDER BY id) FROM orders o"),
+        "(1,7,8,7,100000) (2,7,8,7,100000)"
+    );
+    harness::assert_equal(&group);
+}
+
+#[test]
+fn a_setting_of_the_role_or_of_one_node_is_the_origins() {
+    let group = harness::shared();
+    for number in group.numbers() {
+        group.playground.connect(number, "postgres").unwrap().batch_execute("CREATE ROLE keeper SUPERUSER LOGIN").unwrap();
+    }
+    // Only where the statement comes from, and the other way round.
+    let mut first = group.playground.connect(node(1), "postgres").unwrap();
+    first.batch_execute("ALTER ROLE keeper SET app.shop = 'north'; ALTER ROLE keeper SET bytea_output = 'escape'").unwrap();
+    let mut second = group.playground.connect(node(2), "postgres").unwrap();
+    second.batch_execute("ALTER SYSTEM SET xmlbinary = 'hex'").unwrap();
+    second.batch_execute("SELECT pg_reload_conf()").unwrap();
+    wait::until("the new configuration", Duration::from_secs(20), || {
+        let mut client = group.connect(node(2));
+        let value: String = client.query_one("SHOW xmlbinary", &[]).map_err(|error| error.to_string())?.get(0);
+        if value == "hex" { Ok(()) } else { Err(value) }
+    });
+
+    let port = group.playground.cluster(node(1)).port;
+    let uri = format!("postgresql://keeper@127.0.0.1:{port}/{}", group.database());
+    let mut client = Client::connect(&uri, postgres::NoTls).unwrap();
+    let user: String = client.query_one("SELECT session_user::text", &[]).unwrap().get(0);
+    assert_eq!(user, "keeper");
+    for statement in [
+        "CREATE TABLE shelf (id int PRIMARY KEY, body bytea)",
+        "INSERT INTO shelf VALUES (1, '\\x00ff41')",
+        "ALTER TABLE shelf ADD COLUMN shop text DEFAULT current_setting('app.shop')",
+        "ALTER TABLE shelf ADD COLUMN picture xml",
+        "UPDATE shelf SET picture = '<a/>'",
+        "ALTER TABLE shelf ALTER COLUMN picture TYPE xml USING xmlelement(name a, '\\xff'::bytea)",
+        "ALTER TABLE shelf ALTER COLUMN body TYPE text",
+    ] {
+        client.batch_execute(statement).unwrap_or_else(|error| panic!("{statement}: {error:?}"));
+    }
+    let rows = everywhere(&group, "SELECT string_agg(s::text, ' ') FROM shelf s");
+    assert_eq!(rows, r#"(1,"\\000\\377A",north,<a>/w==</a>)"#);
+    harness::assert_equal(&group);
+    second.batch_execute("ALTER SYSTEM RESET xmlbinary").unwrap();
+    second.batch_execute("SELECT pg_reload_conf()").unwrap();
+}
+
+/// Each of these gives another text or value under another setting.
+#[test]
+fn what_a_rewrite_writes_is_what_the_origin_wrote() {
+    let group = harness::shared();
+    let cases = [
+        ("bytea_output = 'escape'", "bytea", r"'\x0041ff'", "TYPE text", r"\000A\377"),
+        ("extra_float_digits = 0", "float8", "0.1 + 0.2::float8", "TYPE text", "0.3"),
+        ("extra_float_digits = -3", "float4", "1.2345678", "TYPE text USING c::text", "1.23"),
+        ("DateStyle = 'German'", "date", "'2020-12-31'", "TYPE text", "31.12.2020"),
+        ("IntervalStyle = 'sql_standard'", "interval", "'1 day 2 hours'", "TYPE text", "1 2:00:00"),
+        ("TimeZone = 'Asia/Tokyo'", "timestamptz", "'2020-01-01 00:00:00+00'", "TYPE text", "2020-01-01 09:00:00+09"),
+        ("xmlbinary = 'hex'", "bytea", r"'\xff'", "TYPE text USING xmlelement(name a, c)::text", "<a>FF</a>"),
+        ("quote_all_identifiers = on", "regclass", "'harness.marker'", "TYPE text", "\"harness\".\"marker\""),
+        (
+            "timezone_abbreviations = 'Australia'",
+            "text",
+            "'2020-01-01 12:00 EST'",
+            "TYPE timestamptz USING c::timestamptz AT TIME ZONE 'UTC'",
+            "",
+        ),
+        ("transform_null_equals = on", "text", "NULL", "TYPE text USING CASE WHEN c = NULL THEN 'null' END", "null"),
+        ("standard_conforming_strings = off", "text", "'x'", r"TYPE text USING c || 'a\tb'", "xa\tb"),
+        (
+            "default_text_search_config = 'pg_catalog.english'",
+            "text",
+            "'running'",
+            "TYPE text USING to_tsvector(c)::text",
+            "'run':1",
+        ),
+        ("app.suffix = '!'", "text", "'x'", "TYPE text USING c || current_setting('app.suffix')", "x!"),
+    ];
+    for (index, (setting, from, value, to, expected)) in cases.into_iter().enumerate() {
+        let table = format!("written{index}");
+        run(
+            &group,
+            &[
+                &format!("CREATE TABLE {table} (id int PRIMARY KEY, c {from})"),
+                &format!("INSERT INTO {table} VALUES (1, {value})"),
+                &format!("SET {setting}"),
+                &format!("ALTER TABLE {table} ALTER COLUMN c {to}"),
+            ],
+        );
+        let written = everywhere(&group, &format!("SELECT c FROM {table}"));
+        assert!(expected.is_empty() || written == expected, "{setting}: {written}");
+    }
+    harness::assert_equal(&group);
+}
+
+#[test]
+fn a_functions_settings_are_taken_from_the_origins_session() {
+    let group = harness::shared();
+    run(
+        &group,
+        &[
+            "SET work_mem = '7MB'",
+            "SET search_path = harness, public",
+            "SET app.tenant = '9'",
+            "CREATE FUNCTION public.saved() RETURNS text LANGUAGE sql SET work_mem FROM CURRENT SET search_path FROM CURRENT \
+         SET app.tenant FROM CURRENT AS $$SELECT current_setting('work_mem') || current_setting('app.tenant')$$",
+            "CREATE FUNCTION public.altered() RETURNS int LANGUAGE sql AS 'SELECT 1'",
+            "SET enable_seqscan = off",
+            "ALTER FUNCTION public.altered() SET enable_seqscan FROM CURRENT",
+            "SET maintenance_work_mem = '3MB'",
+            "CREATE PROCEDURE public.kept() LANGUAGE sql SET maintenance_work_mem FROM CURRENT AS 'SELECT 1'",
+        ],
+    );
+    let settings = "SELECT string_agg(proname || ' ' || array_to_string(proconfig, ' '), '; ' ORDER BY proname) FROM pg_proc \
+                    WHERE proname IN ('saved', 'altered', 'kept')";
+    assert_eq!(
+        everywhere(&group, settings),
+        "altered enable_seqscan=off; kept maintenance_work_mem=3MB; saved work_mem=7MB search_path=harness, public app.tenant=9"
+    );
+    assert_eq!(everywhere(&group, "SELECT public.saved()"), "7MB9");
+
+    // What each node has for itself, nobody may take from a session.
+    let mut client = group.connect(node(1));
+    for setting in
+        ["lock_timeout", "Statement_Timeout", "synchronous_commit", "session_replication_role", "log_statement", "role"]
+    {
+        let function = "LANGUAGE sql AS 'SELECT 1'";
+        let message =
+            refused(&mut client, &format!("CREATE FUNCTION own() RETURNS int SET {setting} FROM CURRENT {function}"));
+        assert!(message.contains("FROM CURRENT"), "{message}");
+        refused(&mut client, &format!("ALTER FUNCTION public.altered() SET {setting} FROM CURRENT"));
+    }
+    client.batch_execute("CREATE FUNCTION own() RETURNS int SET lock_timeout TO '1s' LANGUAGE sql AS 'SELECT 1'").unwrap();
+    assert_eq!(everywhere(&group, "SELECT proconfig[1] FROM pg_proc WHERE proname = 'own'"), "lock_timeout=1s");
+}
+
+/// No setting that an ordinary session may have keeps another node from applying, or stays there.
+#[test]
+fn no_setting_of_a_session_takes_a_node_out_of_service() {
+    let group = harness::shared();
+    let names = "SELECT string_agg(DISTINCT backend_type || ' ' || application_name, ',') FROM pg_stat_activity \
+                 WHERE backend_type LIKE 'postgres_r%'";
+    let before = group.value(node(2), names);
+    assert_ne!(before, "NULL");
+    // Remote backends have the language loaded, and know its settings; a new session has not.
+    for round in 0..8 {
+        let body = "LANGUAGE plpgsql AS $$BEGIN RETURN 1; END$$";
+        run(&group, &[&format!("CREATE FUNCTION public.load{round}() RETURNS int {body}"), "SELECT 1"]);
+    }
+    run(
+        &group,
+        &[
+            "SET plpgsql.bogus = 'x'",
+            "SET plpgsql.variable_conflict = 'nonsense'",
+            "SET lock_timeout = '1ms'",
+            "SET statement_timeout = '100s'",
+            "SET deadlock_timeout = '600s'",
+            "SET session_replication_role = replica",
+            "SET synchronous_commit = on",
+            "SET default_transaction_read_only = off",
+            "SET default_transaction_isolation = 'serializable'",
+            "SET temp_buffers = '1MB'",
+            "SET client_encoding = 'LATIN1'",
+            "SET client_min_messages = 'error'",
+            "SET row_security = on",
+            "SET application_name = 'survivor'",
+            "SET log_min_messages = 'panic'",
+            "SET backtrace_functions = 'nobody'",
+            "CREATE TABLE survives (id int PRIMARY KEY, t text DEFAULT 'd')",
+            "INSERT INTO survives VALUES (1)",
+            "ALTER TABLE survives ADD COLUMN more int DEFAULT 3",
+            "TRUNCATE survives",
+            "INSERT INTO survives VALUES (2)",
+        ],
+    );
+    assert_eq!(everywhere(&group, "SELECT string_agg(s::text, ' ') FROM survives s"), "(2,d,3)");
+    harness::assert_equal(&group);
+    for number in group.numbers() {
+        group.execute(number, &format!("INSERT INTO survives VALUES ({})", 10 + number.0));
+    }
+    assert_eq!(everywhere(&group, "SELECT count(*) FROM survives"), "4");
+    assert_eq!(group.value(node(2), names), before);
+}
