@@ -15,6 +15,11 @@ fn run(group: &Group, statements: &[&str]) {
     }
 }
 
+fn connect_as(group: &Group, role: &str) -> Client {
+    let port = group.playground.cluster(node(1)).port;
+    Client::connect(&format!("postgresql://{role}@127.0.0.1:{port}/{}", group.database()), postgres::NoTls).unwrap()
+}
+
 /// What the query gives, which must be the same on every node.
 fn everywhere(group: &Group, query: &str) -> String {
     group.settle();
@@ -75,9 +80,7 @@ fn a_setting_of_the_role_or_of_one_node_is_the_origins() {
         if value == "hex" { Ok(()) } else { Err(value) }
     });
 
-    let port = group.playground.cluster(node(1)).port;
-    let uri = format!("postgresql://keeper@127.0.0.1:{port}/{}", group.database());
-    let mut client = Client::connect(&uri, postgres::NoTls).unwrap();
+    let mut client = connect_as(&group, "keeper");
     let user: String = client.query_one("SELECT session_user::text", &[]).unwrap().get(0);
     assert_eq!(user, "keeper");
     for statement in [
@@ -185,6 +188,31 @@ fn a_functions_settings_are_taken_from_the_origins_session() {
     }
     client.batch_execute("CREATE FUNCTION own() RETURNS int SET lock_timeout TO '1s' LANGUAGE sql AS 'SELECT 1'").unwrap();
     assert_eq!(everywhere(&group, "SELECT proconfig[1] FROM pg_proc WHERE proname = 'own'"), "lock_timeout=1s");
+}
+
+/// A name that anybody may make up while no library has it, and that is a superuser's setting of the library once it is loaded.
+#[test]
+fn an_ordinary_session_sets_nothing_elsewhere_that_it_may_not_set_here() {
+    let group = harness::shared();
+    for number in group.numbers() {
+        group.playground.connect(number, "postgres").unwrap().batch_execute("CREATE ROLE climber LOGIN").unwrap();
+    }
+    run(
+        &group,
+        &[
+            "CREATE FUNCTION public.mode_of(int) RETURNS text LANGUAGE plpgsql IMMUTABLE AS \
+         $$BEGIN RETURN current_setting('plpgsql.variable_conflict'); END$$",
+            "CREATE TABLE modes (id int PRIMARY KEY, mode int)",
+            "INSERT INTO modes VALUES (1, 1)",
+            "GRANT ALL ON SCHEMA public TO climber",
+            "ALTER TABLE modes OWNER TO climber",
+        ],
+    );
+    let mut client = connect_as(&group, "climber");
+    client.batch_execute("SET plpgsql.variable_conflict = 'use_column'").unwrap();
+    client.batch_execute("ALTER TABLE modes ALTER COLUMN mode TYPE text USING public.mode_of(mode)").unwrap();
+    assert_eq!(everywhere(&group, "SELECT mode FROM modes"), "error");
+    harness::assert_equal(&group);
 }
 
 /// No setting that an ordinary session may have keeps another node from applying, or stays there.

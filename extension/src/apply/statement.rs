@@ -2,7 +2,7 @@
 
 use std::ffi::CString;
 
-use gcs_writeset::body::Settings;
+use gcs_writeset::body::{Setting, Settings};
 use gcs_writeset::wire::WireError;
 
 use super::divergence::Divergence;
@@ -15,8 +15,8 @@ pub fn execute(role: &str, settings: Settings<'_>, text: &str) -> Result<(), Div
     let text = CString::new(text).map_err(|_| WireError::OutOfRange { what: "zero byte in a statement" })?;
     let _role = Acting::fully(role);
     let mut scope = Scope::at_defaults();
-    for (name, value) in settings.iter() {
-        if !scope.set(name, value) {
+    for Setting { name, value, by_superuser } in settings.iter() {
+        if !scope.set_for(name, value, by_superuser) {
             return Err(Divergence::Setting { name: name.to_owned(), value: value.to_owned() });
         }
     }

@@ -4,7 +4,6 @@
 //! statements (`postgres_r_protocol::statement`), the hook carries it out, holds the error back and tells the client that its command is
 //! done; or it puts the reason of a failure in the error's place. The launcher does the work: where an error is reported, catalogs can't be
 //! read.
-
 //!
 //! Text that is only read now, to be run later (a named prepared statement), is refused: nobody would expect it to run. So is one among other
 //! statements, since those before it would be undone by the error that it is.

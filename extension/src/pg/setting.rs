@@ -89,11 +89,22 @@ pub fn reach(name: &CStr) -> Reach {
     found
 }
 
+/// A setting as a session has it.
+pub struct Given {
+    pub name: String,
+    pub value: String,
+    /// Whether a superuser, or the configuration, has given the value, or PostgreSQL has found that its giver may. Else it is set elsewhere with
+    /// no more rights than an ordinary session has: what is a name that anybody may make up here may be a superuser's setting of a library
+    /// that is loaded there.
+    pub by_superuser: bool,
+}
+
 /// A setting whose name or value is not UTF-8.
 pub struct NotUtf8(pub String);
 
 /// The settings of this session that go along with a statement and are not at PostgreSQL's own default.
-pub fn of_session() -> Result<Vec<(String, String)>, NotUtf8> {
+pub fn of_session() -> Result<Vec<Given>, NotUtf8> {
+    use pg_sys::GucContext::{PGC_BACKEND, PGC_SUSET, PGC_USERSET};
     let mut settings = Vec::new();
     let mut wrong = None;
     for_each(|name, record| {
@@ -112,7 +123,12 @@ pub fn of_session() -> Result<Vec<(String, String)>, NotUtf8> {
             CStr::from_ptr(value)
         };
         match (name.to_str(), value.to_str()) {
-            (Ok(name), Ok(value)) => settings.push((name.to_owned(), value.to_owned())),
+            (Ok(name), Ok(value)) => {
+                // SAFETY: the setting's record.
+                let (context, by) = unsafe { ((*record).context, (*record).scontext) };
+                let by_superuser = context == PGC_SUSET || (by != PGC_USERSET && by != PGC_BACKEND);
+                settings.push(Given { name: name.to_owned(), value: value.to_owned(), by_superuser });
+            }
             _ => wrong = Some(NotUtf8(name.to_string_lossy().into_owned())),
         }
     });
@@ -172,27 +188,33 @@ impl Scope {
             }
         });
         for (name, value) in changed {
-            scope.put(name, &value, pg_sys::WARNING);
+            scope.put(name, &value, true, pg_sys::WARNING);
         }
         scope
     }
 
-    /// False if PostgreSQL does not accept the value. A custom setting is passed over then: its library, once loaded, does not accept it
-    /// from a session either, and leaves it at its default.
+    /// False if PostgreSQL does not accept the value.
     pub fn set(&mut self, name: &str, value: &str) -> bool {
+        self.set_for(name, value, true)
+    }
+
+    /// With a superuser's rights or without. A custom setting that is not accepted is passed over: its library, once loaded, does not accept
+    /// it from a session either, and leaves it at its default.
+    pub fn set_for(&mut self, name: &str, value: &str, by_superuser: bool) -> bool {
         let is_custom = name.contains('.');
         let (Ok(name), Ok(value)) = (CString::new(name), CString::new(value)) else { return false };
         let level = if is_custom { pg_sys::DEBUG1 } else { pg_sys::WARNING };
-        self.put(&name, &value, level) || is_custom
+        self.put(&name, &value, by_superuser, level) || is_custom
     }
 
-    fn put(&mut self, name: &CStr, value: &CStr, level: u32) -> bool {
+    fn put(&mut self, name: &CStr, value: &CStr, by_superuser: bool, level: u32) -> bool {
+        use pg_sys::GucContext::{PGC_SUSET, PGC_USERSET};
         // SAFETY: both strings outlive the call; below ERROR a bad value is reported and gives 0.
         unsafe {
             pg_sys::set_config_option(
                 name.as_ptr(),
                 value.as_ptr(),
-                pg_sys::GucContext::PGC_SUSET,
+                if by_superuser { PGC_SUSET } else { PGC_USERSET },
                 pg_sys::GucSource::PGC_S_SESSION,
                 pg_sys::GucAction::GUC_ACTION_SAVE,
                 true,

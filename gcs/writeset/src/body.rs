@@ -5,7 +5,7 @@
 //!       | 1 insert     relation varint, image
 //!       | 2 update     relation varint, identity image, new image
 //!       | 3 delete     relation varint, identity image
-//!       | 4 statement  role str, settings varint × (name str, value str), text str
+//!       | 4 statement  role str, settings varint × (name str, value str, by_superuser u8), text str
 //! image := one datum for each live column, in attribute order
 //! datum := header varint = length << 3 | kind, then `length` bytes
 //! kind  := 0 null | 1 physical (PostgreSQL's in-memory form, little-endian, flat) | 2 text (the type's output function)
@@ -65,6 +65,15 @@ impl<'a> Image<'a> {
     }
 }
 
+/// A setting that a statement runs under.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Setting<'a> {
+    pub name: &'a str,
+    pub value: &'a str,
+    /// Whether a superuser, or the configuration, has given the value; so that nobody sets elsewhere what only a superuser may set.
+    pub by_superuser: bool,
+}
+
 /// The settings a statement runs under, checked when it was read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Settings<'a> {
@@ -72,7 +81,7 @@ pub struct Settings<'a> {
 }
 
 impl<'a> Settings<'a> {
-    pub fn iter(self) -> impl Iterator<Item = (&'a str, &'a str)> {
+    pub fn iter(self) -> impl Iterator<Item = Setting<'a>> {
         let mut reader = Reader::new(self.bytes);
         std::iter::from_fn(move || if reader.is_empty() { None } else { read_setting(&mut reader).ok() })
     }
@@ -87,7 +96,7 @@ pub trait PutItem {
     fn put_update(&mut self, relation: u32);
     /// Opens a delete; the identity's datums follow.
     fn put_delete(&mut self, relation: u32);
-    fn put_statement(&mut self, role: &str, settings: &[(&str, &str)], text: &str);
+    fn put_statement(&mut self, role: &str, settings: &[Setting<'_>], text: &str);
     fn put_datum(&mut self, datum: Datum<'_>);
     /// Opens a physical datum of that length; its bytes follow.
     fn put_physical_header(&mut self, length: usize);
@@ -112,13 +121,14 @@ impl PutItem for Vec<u8> {
         self.put_u8(DELETE);
         self.put_varint(u64::from(relation));
     }
-    fn put_statement(&mut self, role: &str, settings: &[(&str, &str)], text: &str) {
+    fn put_statement(&mut self, role: &str, settings: &[Setting<'_>], text: &str) {
         self.put_u8(STATEMENT);
         self.put_str(role);
         self.put_varint(settings.len() as u64);
-        for (name, value) in settings {
-            self.put_str(name);
-            self.put_str(value);
+        for setting in settings {
+            self.put_str(setting.name);
+            self.put_str(setting.value);
+            self.put_u8(u8::from(setting.by_superuser));
         }
         self.put_str(text);
     }
@@ -257,14 +267,26 @@ fn read_datum<'a>(reader: &mut Reader<'a>) -> Result<Datum<'a>, WireError> {
     }
 }
 
-fn read_setting<'a>(reader: &mut Reader<'a>) -> Result<(&'a str, &'a str), WireError> {
-    Ok((reader.str("setting name", STATEMENT_BYTES_MAX)?, reader.str("setting value", STATEMENT_BYTES_MAX)?))
+fn read_setting<'a>(reader: &mut Reader<'a>) -> Result<Setting<'a>, WireError> {
+    let name = reader.str("setting name", STATEMENT_BYTES_MAX)?;
+    let value = reader.str("setting value", STATEMENT_BYTES_MAX)?;
+    let by_superuser = match reader.u8()? {
+        0 => false,
+        1 => true,
+        _ => return Err(WireError::OutOfRange { what: "who has set a setting" }),
+    };
+    Ok(Setting { name, value, by_superuser })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    const SETTINGS: [Setting<'static>; 2] = [
+        Setting { name: "search_path", value: "public", by_superuser: false },
+        Setting { name: "app.tenant", value: "", by_superuser: true },
+    ];
 
     #[test]
     fn items_come_back_in_the_order_they_were_written() {
@@ -277,7 +299,7 @@ mod tests {
         for datum in [Datum::Physical(&7i32.to_le_bytes()), Datum::Absent, Datum::Unchanged, Datum::Null] {
             body.put_datum(datum);
         }
-        body.put_statement("ana", &[("search_path", "public")], "CREATE TABLE t ()");
+        body.put_statement("ana", &SETTINGS, "CREATE TABLE t ()");
 
         let items: Vec<_> = Items::new(&body).collect::<Result<_, _>>().unwrap();
         assert_eq!(items[0], Item::Relation { schema: "public", name: "pessoas", columns: 2 });
@@ -289,7 +311,7 @@ mod tests {
         let Item::Statement { role: "ana", settings, text: "CREATE TABLE t ()" } = items[3] else {
             panic!("{:?}", items[3])
         };
-        assert_eq!(settings.iter().collect::<Vec<_>>(), [("search_path", "public")]);
+        assert_eq!(settings.iter().collect::<Vec<_>>(), SETTINGS);
     }
 
     #[test]

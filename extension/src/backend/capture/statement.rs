@@ -11,7 +11,7 @@
 use std::cell::RefCell;
 use std::collections::HashSet;
 
-use gcs_writeset::body::PutItem;
+use gcs_writeset::body::{PutItem, Setting};
 use gcs_writeset::key::name_hash;
 use postgres_r_protocol::capture::buffer::{Guard, Strength};
 use postgres_r_protocol::capture::order::Command;
@@ -292,7 +292,9 @@ fn item_of(text: &str) -> Vec<u8> {
         refuse(&Refusal { what, hint: "RESET the setting, or give it another value." });
         Vec::new()
     });
-    let settings: Vec<(&str, &str)> = settings.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    let settings =
+        settings.iter().map(|given| Setting { name: &given.name, value: &given.value, by_superuser: given.by_superuser });
+    let settings: Vec<Setting<'_>> = settings.collect();
     let mut item = Vec::with_capacity(text.len() + 2048);
     item.put_statement(&role, &settings, text);
     item
