@@ -35,6 +35,10 @@ CREATE VIEW conflict_counts AS SELECT * FROM conflict_count_list();
 COMMENT ON VIEW conflict_counts IS
     'how often transactions of the current database lost on this node, by table and key; all others in the row without names';
 
+CREATE VIEW failures AS SELECT * FROM failure_list();
+COMMENT ON VIEW failures IS
+    'what databases of this server could not apply and try again: they are out of service here; asked from another database';
+
 -- In pg_catalog, so that it is found without a schema, like every other pg_stat view.
 SET LOCAL allow_system_table_mods = on;
 CREATE VIEW pg_catalog.pg_stat_postgres_r AS
@@ -55,6 +59,10 @@ CREATE VIEW pg_catalog.pg_stat_postgres_r AS
         pg_catalog.max(value) FILTER (WHERE name = 'apply_gave_way') AS apply_gave_way,
         pg_catalog.max(value) FILTER (WHERE name = 'sessions_ended') AS sessions_ended,
         pg_catalog.max(value) FILTER (WHERE name = 'retries') AS retries,
+        pg_catalog.max(value) FILTER (WHERE name = 'rehearsals') AS rehearsals,
+        pg_catalog.max(value) FILTER (WHERE name = 'rehearsals_failed') AS rehearsals_failed,
+        pg_catalog.max(value) FILTER (WHERE name = 'rehearsals_partly') AS rehearsals_partly,
+        pg_catalog.max(value) FILTER (WHERE name = 'rehearsal_us') / 1000.0 AS rehearsal_ms,
         pg_catalog.max(value) FILTER (WHERE name = 'verdict_wait_us') / 1000.0 AS verdict_wait_ms,
         pg_catalog.max(value) FILTER (WHERE name = 'gate_waits') AS gate_waits,
         pg_catalog.max(value) FILTER (WHERE name = 'gate_wait_us') / 1000.0 AS gate_wait_ms,
@@ -70,4 +78,4 @@ COMMENT ON VIEW pg_catalog.pg_stat_postgres_r IS 'what replication of the curren
 RESET allow_system_table_mods;
 
 GRANT USAGE ON SCHEMA postgres_r TO PUBLIC;
-GRANT SELECT ON members, large_transactions, conflicts, conflict_counts, pg_catalog.pg_stat_postgres_r TO PUBLIC;
+GRANT SELECT ON members, large_transactions, conflicts, conflict_counts, failures, pg_catalog.pg_stat_postgres_r TO PUBLIC;

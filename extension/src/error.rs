@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use gcs_writeset::link::RehearsalFailure;
 use gcs_writeset::{CommitToken, Position, Token};
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
@@ -68,7 +69,7 @@ impl Error {
 
 impl From<xact::Failed> for Error {
     fn from(failed: xact::Failed) -> Error {
-        Error::new(failed.code, failed.message)
+        Error { code: failed.code, message: failed.message, detail: failed.detail, hint: failed.hint }
     }
 }
 
@@ -104,7 +105,7 @@ pub fn starting_up() -> Error {
 pub fn out_of_service(reason: &str) -> Error {
     Error::new(PgSqlErrorCode::ERRCODE_CANNOT_CONNECT_NOW, "the database is out of service on this node")
         .detail(reason.to_string())
-        .hint("Use another node. This one must be rebuilt: stop replication of the database and drop it here.")
+        .hint("Use another node. See postgres_r.failures from another database of this server, and docs/operations.md, Failures.")
 }
 
 pub fn overloaded() -> Error {
@@ -184,6 +185,25 @@ pub fn below_horizon(horizon: Position) -> Error {
         .detail(format!(
             "The group no longer keeps the history before position {horizon}, which this transaction started from."
         ))
+        .hint(RETRY)
+}
+
+/// What a transaction would have done on another node too; it was tried there, and rolled back.
+pub fn rehearsal_failed(node: &str, failure: &RehearsalFailure) -> Error {
+    let RehearsalFailure { code, message, detail, hint, .. } = failure;
+    let code = PgSqlErrorCode::from(*code as isize);
+    let more = if detail.is_empty() { String::new() } else { format!(" ({})", detail.trim_end_matches('.')) };
+    let hint = if hint.is_empty() { "Make that node able to run it, or leave the statement out." } else { hint };
+    Error::new(code, format!("the transaction's statements cannot run on node \"{node}\""))
+        .detail(format!("{node}: {message}{more}."))
+        .hint(hint)
+}
+
+/// The statements of another node were committed meanwhile, and what this transaction would do was tried after them.
+pub fn statements_since(node: &str, failure: &RehearsalFailure) -> Error {
+    let RehearsalFailure { message, last_statement, .. } = failure;
+    Error::new(PgSqlErrorCode::ERRCODE_T_R_SERIALIZATION_FAILURE, LOST)
+        .detail(format!("After the statements at position {last_statement}, node \"{node}\" says: {message}."))
         .hint(RETRY)
 }
 

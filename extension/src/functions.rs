@@ -77,6 +77,7 @@ fn row(area: &DatabaseArea, member: &Member, attached: bool) -> MemberRow {
     let state = match (is_self, area.phase(), attached) {
         (true, Phase::Failed, _) => "out of service",
         (true, _, false) => "detached",
+        (true, _, true) if area.replica.failure.is_set() => "out of service",
         (true, _, true) if !area.replica.serving.load(Ordering::SeqCst) => "catching up",
         (false, _, false) => "unknown",
         _ => member.presence.load().name(),
@@ -88,6 +89,48 @@ fn row(area: &DatabaseArea, member: &Member, attached: bool) -> MemberRow {
     let leader = attached && node == area.replica.leader.load(Ordering::Relaxed);
     let lag = ordered.saturating_sub(committed) as i64;
     (member.name.get(), member.address.get(), state.to_string(), leader, committed as i64, lag, is_self)
+}
+
+type FailureRow = (String, i64, String, String, String, Option<String>, Option<String>, Option<TimestampWithTimeZone>, i32);
+
+/// What databases of this server could not apply, and have yet to. The statement is shown to those who may see others' activity.
+#[pg_extern]
+#[allow(clippy::type_complexity)]
+fn failure_list() -> TableIterator<
+    'static,
+    (
+        name!(database, String),
+        name!(position, i64),
+        name!(node, String),
+        name!(sqlstate, String),
+        name!(reason, String),
+        name!(statement, Option<String>),
+        name!(table_name, Option<String>),
+        name!(since, Option<TimestampWithTimeZone>),
+        name!(attempts, i32),
+    ),
+> {
+    let Some(node) = node::get() else { return TableIterator::new(Vec::new()) };
+    let failed = node.databases.iter().filter(|area| area.phase() != Phase::Off && area.replica.failure.is_set());
+    let rows: Vec<FailureRow> = node.table.shared(|| failed.map(failure_row).collect());
+    TableIterator::new(rows)
+}
+
+fn failure_row(area: &DatabaseArea) -> FailureRow {
+    let (replica, failure) = (area.replica, &area.replica.failure);
+    let named = |text: String| (!text.is_empty()).then_some(text);
+    let statement = named(failure.statement.get()).filter(|_| privilege::sees_activity_of(Oid::INVALID));
+    (
+        replica.name.get(),
+        failure.position().0 as i64,
+        replica.node_name(failure.node()),
+        xact::sqlstate(failure.code.load(Ordering::SeqCst)),
+        replica.reason.get(),
+        statement,
+        named(failure.table.get()),
+        TimestampWithTimeZone::try_from(failure.since.load(Ordering::SeqCst)).ok(),
+        failure.attempts() as i32,
+    )
 }
 
 /// The counters of the current database.

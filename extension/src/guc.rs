@@ -18,6 +18,7 @@ static GCS_SOCKET: GucSetting<Option<std::ffi::CString>> =
 static MAX_DATABASES: GucSetting<i32> = GucSetting::<i32>::new(4);
 static MAX_WRITESET_SIZE: GucSetting<i32> = GucSetting::<i32>::new(4 * 1024 * 1024);
 static READER_GRACE: GucSetting<i32> = GucSetting::<i32>::new(5_000);
+static REHEARSAL_TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(2_000);
 static RETRY_AUTOCOMMIT: GucSetting<i32> = GucSetting::<i32>::new(5);
 
 /// As many chunks as the group keeps of one writeset (`CHUNKS_MAX` of gcs_core), in kB.
@@ -114,6 +115,16 @@ fn define_g_to_r() {
         GucFlags::UNIT_MS,
     );
     GucRegistry::define_int_guc(
+        c"postgres_r.rehearsal_timeout",
+        c"How long a transaction with DDL is tried on the other nodes before it is ordered.",
+        c"What can't run there is an error here. 0 leaves it out: what can't run on a node then takes that node out of service.",
+        &REHEARSAL_TIMEOUT,
+        0,
+        60_000,
+        GucContext::Suset,
+        GucFlags::UNIT_MS,
+    );
+    GucRegistry::define_int_guc(
         c"postgres_r.retry_autocommit",
         c"How often a statement outside of a transaction block is run again when it loses to another node.",
         c"For INSERT, UPDATE, DELETE and MERGE under READ COMMITTED; 0 gives every loss to the client.",
@@ -155,6 +166,10 @@ pub fn max_writeset_bytes() -> u64 {
 
 pub fn reader_grace() -> Duration {
     Duration::from_millis(READER_GRACE.get() as u64)
+}
+
+pub fn rehearsal_timeout() -> Duration {
+    Duration::from_millis(REHEARSAL_TIMEOUT.get() as u64)
 }
 
 pub fn retry_autocommit() -> u32 {

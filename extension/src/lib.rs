@@ -1,7 +1,7 @@
 //! `postgres_r`: synchronous multi-master replication for PostgreSQL, the extension.
 //!
 //! A process is a room: [`backend`] is a client's, [`apply`] a remote backend's, [`manager`] the launcher's, a scout's and a manager's. None of
-//! them imports another. They stand on common ground: [`turn`], [`summons`], [`session`], [`spool`]; [`node`] is shared memory; [`pg`] is the
+//! them imports another. They stand on common ground: [`link`], [`turn`], [`summons`], [`session`], [`spool`]; [`node`] is shared memory; [`pg`] is the
 //! fence to PostgreSQL. The rules by which processes act on one another are in the crate `postgres_r_protocol`, without PostgreSQL.
 //! docs/architecture.md is the map.
 
@@ -14,6 +14,7 @@ pub mod backend;
 pub mod error;
 pub mod functions;
 pub mod guc;
+pub mod link;
 pub mod manager;
 pub mod node;
 pub mod pg;
@@ -58,5 +59,6 @@ pub extern "C-unwind" fn _PG_init() {
         scout: manager::scout::main,
         manager: manager::process::main,
         remote: apply::worker::main,
+        rehearser: apply::rehearser::main,
     });
 }

@@ -28,6 +28,12 @@ pub const SUBMISSION_BYTES_MAX: usize = LINK_FRAME_BYTES_MAX - 1_024;
 /// Fetches that wait on one connection. At the bound further ones are not read until one is answered.
 pub const FETCHES_MAX: usize = 1_024;
 
+/// Rehearsals that wait for the one rehearser of a database. At the bound the next is answered at once: it is not tried.
+pub const REHEARSALS_WAITING_MAX: usize = 16;
+
+/// What a rehearsal's request may carry. A longer one ends the connection.
+pub const REHEARSAL_BYTES_MAX: usize = 8 << 20;
+
 /// Connections of PostgreSQL at the same time. The next is closed, with a line in the log.
 pub const LOCAL_SESSIONS_MAX: usize = 8_192;
 

@@ -84,7 +84,7 @@ fn start(config_file: &Path) -> Result<(), StartError> {
         let reader = log.reader();
         let mut driver = Driver::new(core, log, recovered, inbox.clone())?;
         let peers = peers::start(config.clone(), inbox.clone(), peer_listener);
-        let hub = local::start(config.clone(), inbox.clone(), reader, uids, local_listener);
+        let hub = local::start(config.clone(), inbox.clone(), peers.clone(), reader, uids, local_listener);
         tokio::task::spawn_local(driver::tick(inbox.clone()));
         let members = config.members.iter().map(|member| member.name.as_str()).collect::<Vec<_>>().join(" ");
         tracing::info!(

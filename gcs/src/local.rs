@@ -7,6 +7,7 @@
 //! - [`hub`]: what a step ordered or answered, handed to the feeds.
 //! - [`feed`]: the stream of positions to the manager of a database, live or from disk.
 //! - [`fetcher`]: single writesets, on a connection of their own.
+//! - [`rehearsal`]: transactions that are tried before they are ordered.
 //! - [`backlog`]: positions read back from the log.
 //! - [`requests`], [`error`]: what comes in on a connection, what ends it.
 //! - [`this_node`], [`databases`]: what all of them know.
@@ -20,6 +21,7 @@ mod error;
 mod feed;
 mod fetcher;
 mod hub;
+mod rehearsal;
 mod requests;
 mod seat;
 mod session;
@@ -35,14 +37,23 @@ use crate::bounds::LOCAL_SESSIONS_MAX;
 use crate::config::Config;
 use crate::inbox::Inbox;
 use crate::log::LogReader;
+use crate::peers::Peers;
 use databases::Databases;
 use this_node::ThisNode;
 
 pub use hub::Hub;
 
 /// Starts to accept connections, of users with these ids.
-pub fn start(config: Rc<Config>, inbox: Rc<Inbox>, log: LogReader, uids: Vec<u32>, listener: UnixListener) -> Rc<Hub> {
-    let node = ThisNode { config, uids, inbox, log, databases: Databases::default() };
+pub fn start(
+    config: Rc<Config>,
+    inbox: Rc<Inbox>,
+    peers: Rc<Peers>,
+    log: LogReader,
+    uids: Vec<u32>,
+    listener: UnixListener,
+) -> Rc<Hub> {
+    let rehearsals = peers.rehearsals.clone();
+    let node = ThisNode { config, uids, inbox, peers, rehearsals, log, databases: Databases::default() };
     let hub = Rc::new(Hub::new(Rc::new(node)));
     tokio::task::spawn_local(accept(hub.clone(), listener));
     hub

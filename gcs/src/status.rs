@@ -107,6 +107,7 @@ fn state_name(state: MemberState) -> &'static str {
         MemberState::Online => "online",
         MemberState::Detached => "detached",
         MemberState::Unreachable => "unreachable",
+        MemberState::OutOfService => "out of service",
     }
 }
 

@@ -25,6 +25,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("error", &["pg"]),
     ("relations", &["pg"]),
     ("spool", &["pg"]),
+    ("link", &["pg"]),
     ("node", &["pg", "guc", "error"]),
     ("session", &["pg", "guc", "error", "relations", "node"]),
     ("summons", &["pg", "guc", "error", "relations", "node", "session"]),
@@ -37,7 +38,7 @@ const ROOMS: &[(&str, &[&str])] = &[
 ];
 
 /// What the rooms of processes stand on.
-const GROUND: &[&str] = &["pg", "guc", "error", "relations", "spool", "node", "session", "summons", "turn"];
+const GROUND: &[&str] = &["pg", "guc", "error", "relations", "spool", "link", "node", "session", "summons", "turn"];
 
 const EVERYTHING: &[&str] = &["*"];
 

@@ -19,6 +19,9 @@ pub const KEY_BYTES: usize = 128;
 /// Bytes of the reason for which a database is out of service. What is longer is cut.
 pub const REASON_BYTES: usize = 512;
 
+/// Bytes of a statement that could not be applied. What is longer is cut.
+pub const WHAT_BYTES: usize = 1024;
+
 /// How long chunks may wait for room before the transaction is rolled back with 53000.
 pub const CHUNK_TIMEOUT: Duration = Duration::from_secs(60);
 

@@ -74,6 +74,13 @@ counters! {
     sessions_ended,
     /// Statements that lost and were run again inside the server.
     retries,
+    /// Transactions with statements that were tried on other nodes first.
+    rehearsals,
+    /// Those that could not run there.
+    rehearsals_failed,
+    /// Those that at least one node could not try to their end, for want of time or of a lock.
+    rehearsals_partly,
+    rehearsal_us,
     /// Time from submission to verdict.
     verdict_wait_us,
     /// How often a turn at the gate had to be waited for.

@@ -103,6 +103,9 @@ impl<S: Spool> Dispatch<S> {
             }
             Reply::Detached => return Ok(Taken::Detached),
             Reply::Failed(failure) => return Ok(Taken::Failed(failure.clone())),
+            Reply::Rehearsing { .. } | Reply::Rehearsed { .. } | Reply::Rehearse { .. } => {
+                return Err(Trouble::Protocol("a frame on the wrong connection".into()));
+            }
         }
         Ok(Taken::Done)
     }

@@ -33,6 +33,7 @@ pub mod conflicts;
 pub mod counters;
 pub mod dispatch;
 pub mod ending;
+pub mod failure;
 pub mod fetcher;
 pub mod gate;
 pub mod id;

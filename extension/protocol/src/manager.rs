@@ -135,6 +135,11 @@ impl<S: Spool> Manager<S> {
         if self.link == Link::Up { self.report.request(at, now, flushed) } else { None }
     }
 
+    /// What to tell gcs before the link is given up, since the database is out of service.
+    pub fn farewell<P: Platform>(&self, at: At<'_, P>) -> Option<Request> {
+        (self.link == Link::Up).then(|| self.report.out_of_service(at))
+    }
+
     /// When to look again for something to report.
     pub fn report_in<P: Platform>(&self, at: At<'_, P>) -> Option<Duration> {
         if self.link == Link::Up { self.report.next(at) } else { None }
@@ -194,6 +199,16 @@ fn writable<P: Platform>(at: At<'_, P>, me: Me<'_>, attached: bool, quorum: bool
     if at.database.replica.set_writable(attached, quorum, me.at) {
         at.server.waker.writable(at.database.index);
     }
+}
+
+/// The position that could not be applied is committed. True if that is news.
+pub fn has_recovered<P: Platform>(at: At<'_, P>) -> bool {
+    let failure = &at.database.replica.failure;
+    let has_recovered = failure.is_set() && at.database.gate.committed() >= failure.position();
+    if has_recovered {
+        failure.forget();
+    }
+    has_recovered
 }
 
 /// Clients are let in once everything is committed here that this node may have shown before. True if that is news.

@@ -1,4 +1,4 @@
-//! How far large transactions are: what postgres_r.large_transactions shows.
+//! How far large transactions, and those with statements, are: what postgres_r.large_transactions shows.
 //!
 //! Every process has one [`Progress`] in its slot, which it alone writes and anybody reads: a backend whose transaction spilled to
 //! disk, the manager while chunks come in, a remote backend while it applies. Numbers may be of slightly different moments, and nothing is
@@ -67,6 +67,8 @@ pub struct Progress {
     total: AtomicU64,
     rows: AtomicU64,
     started_at: AtomicI64,
+    /// Counts on while a statement runs, of which nobody can say how far it is.
+    beats: AtomicU64,
 }
 
 /// One line of the view.
@@ -123,6 +125,11 @@ impl Progress {
         self.done.store(bytes, Relaxed);
     }
 
+    /// A statement still runs. Asked by a signal handler: atomics only.
+    pub fn beat(&self) {
+        self.beats.fetch_add(1, Relaxed);
+    }
+
     pub fn rows(&self, rows: u64) {
         self.rows.store(rows, Relaxed);
     }
@@ -141,7 +148,7 @@ impl Progress {
     /// Grows while something is being done about this position here.
     pub fn towards(&self, database: usize, position: Position) -> u64 {
         let about = self.position.load(Relaxed) == position.0 && self.database.load(Relaxed) as usize == database;
-        if about && !self.is_idle() { self.done.load(Relaxed).max(1) } else { 0 }
+        if about && !self.is_idle() { self.done.load(Relaxed).max(1) + self.beats.load(Relaxed) } else { 0 }
     }
 
     /// What is under way in that database.

@@ -10,6 +10,7 @@ use gcs_writeset::{DatabaseId, Incarnation, NodeId, Position};
 use crate::bounds::{NAME_BYTES, REASON_BYTES};
 use crate::conflicts::{Conflict, Conflicts, Kind};
 use crate::counters::Counters;
+use crate::failure::Failure;
 use crate::gate::Gate;
 use crate::id::{Holds, ProcNo};
 use crate::numbered::Atomic;
@@ -45,6 +46,7 @@ crate::numbered! {
         Online = 0,
         Detached = 1,
         Unreachable = 2,
+        OutOfService = 3,
     }
 }
 
@@ -54,6 +56,7 @@ impl Presence {
             Presence::Online => "online",
             Presence::Detached => "detached",
             Presence::Unreachable => "unreachable",
+            Presence::OutOfService => "out of service",
         }
     }
 }
@@ -64,6 +67,7 @@ impl From<MemberState> for Presence {
             MemberState::Online => Presence::Online,
             MemberState::Detached => Presence::Detached,
             MemberState::Unreachable => Presence::Unreachable,
+            MemberState::OutOfService => Presence::OutOfService,
         }
     }
 }
@@ -86,7 +90,13 @@ pub struct Replica {
     pub group: Text<NAME_BYTES_MAX>,
     /// Why the phase is `Failed`.
     pub reason: Text<REASON_BYTES>,
+    /// What can't be applied, if that is why.
+    pub failure: Failure,
     pub manager: Holds,
+    /// Who tries transactions of other nodes before they are ordered.
+    pub rehearser: Holds,
+    /// The last position with statements that was committed here, as far as this life of the server knows.
+    last_statement: AtomicU64,
 
     /// The link to gcs is up and this incarnation attached.
     pub attached: AtomicBool,
@@ -150,6 +160,22 @@ impl Replica {
         Position(self.serve_from.load(Ordering::SeqCst))
     }
 
+    pub fn last_statement(&self) -> Position {
+        Position(self.last_statement.load(Ordering::SeqCst))
+    }
+
+    /// A position with statements is about to be committed here.
+    pub fn note_statement(&self, position: Position) {
+        self.last_statement.fetch_max(position.0, Ordering::SeqCst);
+    }
+
+    /// Clients come in again once this position, which can't be committed yet, is.
+    pub fn hold_back(&self, position: Position) {
+        self.serving.store(false, Ordering::SeqCst);
+        let raised = self.serve_from.fetch_max(position.0, Ordering::SeqCst);
+        debug_assert_ne!(raised, UNKNOWN, "nothing is applied before the first attach");
+    }
+
     pub(crate) fn welcomed(&self, node: NodeId, ordinal: u16) {
         self.node.store(node.0, Ordering::SeqCst);
         self.ordinal.store(u32::from(ordinal), Ordering::SeqCst);
@@ -180,6 +206,11 @@ impl Replica {
         }
         let count = status.members.len().min(self.members.len());
         self.member_count.store(count as u32, Ordering::SeqCst);
+    }
+
+    /// Whether the group has no other member.
+    pub fn is_alone(&self) -> bool {
+        self.member_count.load(Ordering::SeqCst) <= 1
     }
 
     /// The name of a member, or its number where it is not known.
@@ -250,8 +281,10 @@ impl<P: Platform> Database<P> {
         replica.unwritable_since.store(at, Ordering::SeqCst);
         replica.serving.store(false, Ordering::SeqCst);
         replica.serve_from.store(UNKNOWN, Ordering::SeqCst);
+        replica.last_statement.store(0, Ordering::SeqCst);
         replica.member_count.store(0, Ordering::SeqCst);
         replica.reason.set("");
+        replica.failure.forget();
         self.recent.clear();
         self.conflicts.clear();
         self.gate.reset(committed);

@@ -15,6 +15,7 @@ struct Told {
     committed: Position,
     flushed: Position,
     oldest_base: Position,
+    out_of_service: bool,
 }
 
 pub struct Report {
@@ -47,12 +48,20 @@ impl Report {
         let oldest_base = bases.fold(self.committed_before, Position::min);
         self.committed_before = committed;
         gate.set_oldest_base(oldest_base);
-        let told = Told { committed, flushed: gate.flushed(), oldest_base };
+        let out_of_service = at.database.replica.failure.is_set();
+        let told = Told { committed, flushed: gate.flushed(), oldest_base, out_of_service };
         if self.told.is_some_and(|(before, _)| before == told) {
             return None;
         }
         self.told = Some((told, now));
-        Some(Request::Progress { committed, flushed: told.flushed, oldest_base })
+        Some(Request::Progress { committed, flushed: told.flushed, oldest_base, out_of_service })
+    }
+
+    /// The last thing that is said before the link is dropped: what comes next can't be applied here.
+    pub fn out_of_service<P: Platform>(&self, at: At<'_, P>) -> Request {
+        let gate = &at.database.gate;
+        let (committed, flushed, oldest_base) = (gate.committed(), gate.flushed(), gate.oldest_base());
+        Request::Progress { committed, flushed, oldest_base, out_of_service: true }
     }
 
     fn follow_flush<P: Platform>(&mut self, at: At<'_, P>, committed: Position, flushed: impl Fn() -> Lsn) {
@@ -72,7 +81,7 @@ impl Report {
     /// When to look again, though nothing wakes the manager: positions are about to be committed, or to be flushed.
     pub fn next<P: Platform>(&self, at: At<'_, P>) -> Option<Duration> {
         let known = at.database.gate.known();
-        let all_known = Told { committed: known, flushed: known, oldest_base: known };
+        let all_known = Told { committed: known, flushed: known, oldest_base: known, out_of_service: false };
         let is_settled = self.told.is_some_and(|(told, _)| told == all_known);
         (!is_settled).then_some(REPORT_EVERY)
     }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use pgrx::PgSqlErrorCode;
 use postgres_r_protocol::items::StreamError;
 use thiserror::Error;
 
@@ -26,6 +27,34 @@ pub enum Divergence {
     NoRole(String),
     #[error("setting \"{name}\" cannot be set to \"{value}\"")]
     Setting { name: String, value: String },
+}
+
+impl Divergence {
+    pub fn code(&self) -> PgSqlErrorCode {
+        match self {
+            Divergence::NoRole(_) => PgSqlErrorCode::ERRCODE_UNDEFINED_OBJECT,
+            Divergence::Setting { .. } => PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
+            Divergence::NoRelation { .. } => PgSqlErrorCode::ERRCODE_UNDEFINED_TABLE,
+            _ => PgSqlErrorCode::ERRCODE_DATA_CORRUPTED,
+        }
+    }
+}
+
+/// Whether an error passes: the same may go well when it is tried again.
+pub fn is_passing(code: PgSqlErrorCode) -> bool {
+    matches!(
+        code,
+        PgSqlErrorCode::ERRCODE_T_R_SERIALIZATION_FAILURE
+            | PgSqlErrorCode::ERRCODE_T_R_DEADLOCK_DETECTED
+            | PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE
+            | PgSqlErrorCode::ERRCODE_QUERY_CANCELED
+            | PgSqlErrorCode::ERRCODE_OBJECT_IN_USE
+            | PgSqlErrorCode::ERRCODE_OUT_OF_MEMORY
+            | PgSqlErrorCode::ERRCODE_DISK_FULL
+            | PgSqlErrorCode::ERRCODE_TOO_MANY_CONNECTIONS
+            | PgSqlErrorCode::ERRCODE_INSUFFICIENT_RESOURCES
+            | PgSqlErrorCode::ERRCODE_CONFIGURATION_LIMIT_EXCEEDED
+    )
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

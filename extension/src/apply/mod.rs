@@ -2,10 +2,13 @@
 //!
 //! Nothing here can lose a writeset: it is in the group's log, and an application may be rolled back and done again at any
 //! time. Nothing is skipped either: what can't be applied is divergence, and the database goes out of service.
+//!
+//! The [`rehearser`] tries the statements of other nodes before they are ordered.
 
 pub mod divergence;
 pub mod precedence;
 pub mod queued;
+pub mod rehearser;
 pub mod rows;
 pub mod statement;
 pub mod worker;

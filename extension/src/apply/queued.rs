@@ -53,6 +53,12 @@ impl Queued {
         Ok(Queued { head, bytes, rest, front })
     }
 
+    /// One that was never queued.
+    pub fn whole(bytes: Vec<u8>) -> Result<Queued, WireError> {
+        let Peeked { head, body: rest, .. } = Envelope::peek(&bytes)?;
+        Ok(Queued { head, bytes, rest, front: None })
+    }
+
     /// Bytes of the body.
     pub fn length(&self) -> u64 {
         self.front.as_ref().map_or(0, |(_, chunks)| *chunks) + self.rest.len() as u64

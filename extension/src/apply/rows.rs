@@ -8,12 +8,14 @@
 //! committed first, we look again with a new snapshot: dependencies of this writeset were committed before we started, so
 //! that can only be somebody whose change does not matter to us, such as a row lock that turned into nothing.
 
+use std::cell::Cell;
 use std::collections::HashSet;
 use std::rc::Rc;
 
 use gcs_writeset::body::Datum::Absent;
 use gcs_writeset::body::{Image, Item};
 use pgrx::PgSqlErrorCode;
+use postgres_r_protocol::items::StreamError;
 
 use super::divergence::{Action, Divergence};
 use super::queued::Queued;
@@ -33,6 +35,45 @@ const ATTEMPTS_MAX: usize = 16;
 
 /// How often we say how far we are, and look whether we must give way.
 const REPORT_EVERY_ROWS: u64 = 512;
+
+thread_local! {
+    /// Which item of the writeset is being applied, or was when it failed.
+    static ITEM: Cell<u64> = const { Cell::new(0) };
+}
+
+/// What an item of a writeset is, for a person.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum What {
+    /// The text.
+    Statement(String),
+    /// The table, with its schema.
+    Row(String),
+}
+
+/// What was being applied when an application failed: to be asked before the next one.
+pub fn failed_at(writeset: &Queued) -> Option<What> {
+    let (mut number, mut names, mut found) = (0, Vec::new(), None);
+    // What can't be read was not applied.
+    let _ = writeset.for_each_item(|item, _| {
+        number += 1;
+        let table = |relation: u32| names.get(relation as usize).cloned().unwrap_or_default();
+        let what = match item {
+            Item::Relation { schema, name, .. } => {
+                names.push(format!("{schema}.{name}"));
+                return Ok::<(), StreamError>(());
+            }
+            Item::Insert { relation, .. } | Item::Update { relation, .. } | Item::Delete { relation, .. } => {
+                What::Row(table(relation))
+            }
+            Item::Statement { text, .. } => What::Statement(text.to_owned()),
+        };
+        if number == ITEM.get() {
+            found = Some(what);
+        }
+        Ok(())
+    });
+    found
+}
 
 /// What a writeset did here.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -59,8 +100,10 @@ pub fn apply(writeset: &Queued, mut progress: impl FnMut(u64, u64)) -> Result<Ap
         applied: Applied::default(),
     };
     let mut next_report = REPORT_EVERY_ROWS;
+    let mut number = 0;
     writeset.for_each_item(|item, bytes| {
-        applying.apply(item)?;
+        number += 1;
+        applying.apply(item, number)?;
         if applying.applied.rows >= next_report {
             next_report += REPORT_EVERY_ROWS;
             progress(bytes, applying.applied.rows);
@@ -100,7 +143,10 @@ struct Writeset {
 }
 
 impl Writeset {
-    fn apply(&mut self, item: Item<'_>) -> Result<(), Divergence> {
+    fn apply(&mut self, item: Item<'_>, number: u64) -> Result<(), Divergence> {
+        if !matches!(item, Item::Statement { .. }) {
+            ITEM.set(number);
+        }
         match item {
             Item::Relation { schema, name, columns } => {
                 self.relations.push(Relation { schema: schema.to_owned(), name: name.to_owned(), columns, open: None });
@@ -111,6 +157,7 @@ impl Writeset {
             Item::Delete { relation, identity } => self.change(relation, Action::Delete, identity, None)?,
             Item::Statement { role, settings, text } => {
                 self.close_all()?;
+                ITEM.set(number);
                 statement::execute(role, settings, text)?;
                 self.snapshot.renew();
                 self.wrote = true;

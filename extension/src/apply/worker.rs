@@ -15,12 +15,14 @@ use postgres_r_protocol::replica::Phase;
 use postgres_r_protocol::slot::Slot;
 use postgres_r_protocol::worker::{Doing, Worker};
 
+use crate::apply::divergence::is_passing;
 use crate::apply::queued::Queued;
+use crate::apply::rows::What;
 use crate::apply::{precedence, rows};
 use crate::error::{self, Error};
 use crate::node::{self, DatabaseArea};
 use crate::pg::xact::Event;
-use crate::pg::{clock, interrupt, latch, log, process, worker, xact};
+use crate::pg::{clock, interrupt, latch, log, process, timer, worker, xact};
 use crate::turn::{self, Turn};
 use crate::{guc, session, spool, summons};
 
@@ -33,6 +35,9 @@ const ATTEMPTS_REPORTED: u32 = 100;
 
 /// An idle remote backend reports what it counted after this.
 const STATISTICS_AFTER: Duration = Duration::from_secs(1);
+
+/// How often a remote backend that runs a statement says that it still does: whoever waits for it then waits on.
+const BEAT_EVERY: Duration = Duration::from_millis(200);
 
 /// Memory kept from one job to the next.
 const BUFFER_BYTES_KEPT: usize = 1 << 20;
@@ -86,7 +91,7 @@ pub fn on_end(event: Event) {
 }
 
 /// The settings that applying needs, whatever the database or the superuser's role have been given.
-fn configure() {
+pub(super) fn configure() {
     for (name, value) in [
         ("session_replication_role", "replica"),
         ("search_path", "pg_catalog"),
@@ -185,7 +190,7 @@ fn process_job(me: &Me, job: &Job, bytes: &mut Vec<u8>) -> bool {
     }
     let writeset = match Queued::read(me.area, job, std::mem::take(bytes)) {
         Ok(found) => found,
-        Err(error) => diverged(me.area, job, &error.to_string()),
+        Err(error) => diverged(me.area, job, None, Error::new(PgSqlErrorCode::ERRCODE_DATA_CORRUPTED, error.to_string())),
     };
     worker::report_activity(Some(&format!("applying position {}", job.position)));
     let done = apply_until_done(me, job, &writeset);
@@ -200,7 +205,8 @@ fn apply_until_done(me: &Me, job: &Job, writeset: &Queued) -> bool {
     for attempt in 1u32.. {
         match apply(me, job, writeset) {
             Ok(()) => break,
-            Err(error) => judge(area, job, &error),
+            Err(error) if is_passing(error.code) => {}
+            Err(error) => diverged(area, job, rows::failed_at(writeset), error.into()),
         }
         area.replica.counters.apply_retries.one();
         if attempt == ATTEMPTS_REPORTED {
@@ -264,12 +270,20 @@ fn wait_for_turn(me: &Me, position: Position) {
     counters.gate_wait_us.time(started.elapsed());
 }
 
+/// In a signal handler.
+fn beat() {
+    if let Some(slot) = node::my_slot() {
+        slot.progress.beat();
+    }
+}
+
 fn apply(me: &Me, job: &Job, writeset: &Queued) -> Result<(), xact::Failed> {
     // An attempt that was rolled back while it waited says so no longer.
     me.worker.doing.store(Doing::Applying);
     precedence::begin(job, me.worker);
     let progress = &me.slot.progress;
-    if writeset.is_large() {
+    let has_statements = writeset.head.has_statements;
+    if writeset.is_large() || has_statements {
         let (pid, started_at) = (process::my_pid(), clock::now());
         let whose = Whose { pid, database: me.area.index, node: job.node, started_at };
         progress.start(whose, job.position, Stage::Applying);
@@ -282,13 +296,17 @@ fn apply(me: &Me, job: &Job, writeset: &Queued) -> Result<(), xact::Failed> {
         check_roll_back(me);
         interrupt::check();
     };
-    let mut diverges = None;
     let result = xact::transaction(|| {
+        if has_statements {
+            timer::start_beat(BEAT_EVERY, beat);
+        }
         if let Err(divergence) = rows::apply(writeset, report) {
-            let why = divergence.to_string();
-            diverges = Some(why.clone());
             // What was applied so far must not be committed.
-            Error::new(PgSqlErrorCode::ERRCODE_DATA_CORRUPTED, why).raise();
+            Error::new(divergence.code(), divergence.to_string()).raise();
+        }
+        if has_statements {
+            timer::stop_beat();
+            me.area.replica.note_statement(job.position);
         }
         // Even if nothing was written: the position travels in the commit record.
         xact::ensure_id();
@@ -297,40 +315,35 @@ fn apply(me: &Me, job: &Job, writeset: &Queued) -> Result<(), xact::Failed> {
         turn::arm(Turn { area: me.area, position: job.position, committed_at: writeset.head.committed_at });
     });
     precedence::end();
-    match diverges {
-        Some(why) => diverged(me.area, job, &why),
-        None => result,
-    }
+    result
 }
 
-/// Returns if the application may be tried again; anything else is divergence.
-fn judge(area: &DatabaseArea, job: &Job, error: &xact::Failed) {
-    let passing = matches!(
-        error.code,
-        PgSqlErrorCode::ERRCODE_T_R_SERIALIZATION_FAILURE
-            | PgSqlErrorCode::ERRCODE_T_R_DEADLOCK_DETECTED
-            | PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE
-            | PgSqlErrorCode::ERRCODE_QUERY_CANCELED
-            | PgSqlErrorCode::ERRCODE_OBJECT_IN_USE
-            | PgSqlErrorCode::ERRCODE_OUT_OF_MEMORY
-            | PgSqlErrorCode::ERRCODE_DISK_FULL
-            | PgSqlErrorCode::ERRCODE_TOO_MANY_CONNECTIONS
-            | PgSqlErrorCode::ERRCODE_INSUFFICIENT_RESOURCES
-            | PgSqlErrorCode::ERRCODE_CONFIGURATION_LIMIT_EXCEEDED
-    );
-    if !passing {
-        diverged(area, job, &error.message);
-    }
-}
-
-/// Nothing is skipped: the database goes out of service on this node. Does not return.
-fn diverged(area: &DatabaseArea, job: &Job, why: &str) -> ! {
-    let name = area.replica.node_name(job.node);
+/// Nothing is skipped: the database goes out of service on this node, and the position is tried again later. Does not return.
+fn diverged(area: &DatabaseArea, job: &Job, what: Option<What>, error: Error) -> ! {
+    let (name, failure) = (area.replica.node_name(job.node), &area.replica.failure);
+    let why =
+        error.detail.map_or(error.message.clone(), |detail| format!("{}: {}", error.message, detail.trim_end_matches('.')));
     let reason = format!("Position {} of node \"{name}\" could not be applied: {why}.", job.position);
+    let mut is_news = true;
     if let Some(node) = node::get() {
-        node.table.exclusive(|| area.replica.reason.set(&reason));
+        node.table.exclusive(|| {
+            is_news =
+                failure.note(job.position, job.node, error.code as u32, clock::now()) | !area.replica.reason.is(&reason);
+            let (statement, table) = match what {
+                Some(What::Statement(text)) => (text, String::new()),
+                Some(What::Row(table)) => (String::new(), table),
+                None => Default::default(),
+            };
+            failure.statement.set(&statement);
+            failure.table.set(&table);
+            area.replica.reason.set(&reason);
+        });
     }
+    area.replica.hold_back(job.position);
     area.set_phase(Phase::Failed);
     area.at().wake_manager();
+    if !is_news {
+        worker::exit();
+    }
     error::out_of_service(&reason).raise()
 }

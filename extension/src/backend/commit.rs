@@ -22,7 +22,7 @@ use postgres_r_protocol::slot::Slot;
 use postgres_r_protocol::turn::{LocalTurn, Unfinished, Wait};
 
 use super::submit::{self, Failure};
-use super::{capture, lost, token, writable};
+use super::{capture, lost, rehearsal, token, writable};
 use crate::error;
 use crate::guc;
 use crate::node::{self, DatabaseArea};
@@ -101,11 +101,15 @@ pub fn decide() -> Result<(), Failure> {
     let mut captured = capture::take();
     // Decided early, it may yet be rolled back with a subtransaction, of which capture need not hear.
     capture::reset();
+    rehearsal::rehearse(area, &mut captured)?;
     // Without an id there would be no commit record to carry the position.
     xact::ensure_id();
     SUBMITTED.set(Some(area));
     let (position, committed_at) = submit::submit(area, slot, process, &mut captured)?;
     turn::expect(Turn { area, position, committed_at });
+    if captured.has_statements {
+        area.replica.note_statement(position);
+    }
     drop(captured);
     slot.progress.position(position);
     slot.progress.stage(Stage::Waiting);

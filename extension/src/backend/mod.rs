@@ -1,7 +1,7 @@
 //! A client's process: what its transaction changes, how that goes out, what comes back, and what the client is told.
 //!
-//! In the direction of a commit: [`capture`] collects, [`writable`] asks whether the node may write, [`submit`] sends on a [`connection`] of the
-//! process's own, [`commit`] waits for the turn. [`retry`] runs a single statement again that lost; [`lost`] says what errors mean.
+//! In the direction of a commit: [`capture`] collects, [`writable`] asks whether the node may write, [`rehearsal`] has
+//! statements tried elsewhere, [`submit`] sends on a [`connection`] of the process's own, [`commit`] waits for the turn. [`retry`] runs a single statement again that lost; [`lost`] says what errors mean.
 //! [`token`] and [`ask`] are for clients that did not hear the outcome.
 
 pub mod ask;
@@ -9,6 +9,7 @@ pub mod capture;
 pub mod commit;
 pub mod connection;
 pub mod lost;
+pub mod rehearsal;
 pub mod retry;
 pub mod submit;
 pub mod token;

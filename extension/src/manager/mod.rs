@@ -7,7 +7,6 @@
 pub mod ask;
 pub mod entry;
 pub mod launcher;
-pub mod link;
 pub mod process;
 pub mod scout;
 pub mod start;

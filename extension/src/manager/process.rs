@@ -18,9 +18,9 @@ use postgres_r_protocol::replica::Phase;
 use postgres_r_protocol::slot::Slot;
 
 use super::entry;
-use super::link::{Link, LinkError};
 use crate::error;
 use crate::guc;
+use crate::link::{Link, LinkError};
 use crate::node::{self, DatabaseArea, Node, wake};
 use crate::pg::latch::{Interest, WaitSet};
 use crate::pg::worker::{self, Kind};
@@ -131,6 +131,9 @@ pub(super) struct ManagerProcess {
     /// What was last logged about the link, so that it is said once.
     complaint: Option<String>,
     workers_started: Vec<Option<Instant>>,
+    rehearser_started: Option<Instant>,
+    /// When what can't be applied is tried again.
+    try_again_at: Option<Instant>,
 }
 
 impl ManagerProcess {
@@ -147,6 +150,8 @@ impl ManagerProcess {
             refusal: None,
             complaint: None,
             workers_started: vec![None; area.workers.len()],
+            rehearser_started: None,
+            try_again_at: None,
         }
     }
 
@@ -180,6 +185,10 @@ impl ManagerProcess {
         }
         if let Err(error) = self.fetch() {
             self.link_lost(&format!("could not fetch writesets: {error}"));
+        }
+        if protocol::has_recovered(self.area.at()) {
+            let name = self.area.replica.name.get();
+            log::log(format!("database \"{name}\" is in service again on this node"), None, None);
         }
         if protocol::opens_to_clients(self.area.at()) {
             self.area.conditions.serving_changed();
@@ -425,13 +434,30 @@ impl ManagerProcess {
         for worker in &self.area.workers[wanted..] {
             wake(&worker.process);
         }
-        missing
+        self.keep_rehearser() | missing
+    }
+
+    /// Starts a missing rehearser, once clients are served. True if one is missing.
+    fn keep_rehearser(&mut self) -> bool {
+        let replica = self.area.replica;
+        if replica.rehearser.get().is_some() || !replica.serving.load(Ordering::SeqCst) {
+            return false;
+        }
+        if self.rehearser_started.is_none_or(|at| at.elapsed() >= START_WORKER_AGAIN) {
+            self.rehearser_started = Some(Instant::now());
+            let name = format!("postgres_r rehearser of {}", replica.name.get());
+            if !worker::start(Kind::Rehearser, &name, self.area.index as u64) {
+                self.complain("could not start the rehearser; raise max_worker_processes and restart the server");
+            }
+        }
+        true
     }
 
     pub(super) fn wake_workers(&self) {
         for worker in self.area.workers {
             wake(&worker.process);
         }
+        wake(&self.area.replica.rehearser);
     }
 
     fn complain(&mut self, what: &str) {
@@ -441,21 +467,37 @@ impl ManagerProcess {
         }
     }
 
-    /// Out of service: nothing is read, nothing served, until STOP REPLICATION.
+    /// Out of service: nothing is read, nothing served, until STOP REPLICATION. What could not be applied is tried again after a pause.
     fn stand_by(&mut self) {
         let replica = self.area.replica;
         if replica.serving.swap(false, Ordering::SeqCst) || self.stream.link.is_some() {
             let reason = self.node.table.shared(|| replica.reason.get());
+            if let (Some(farewell), Some(link)) = (self.protocol.farewell(self.area.at()), &mut self.stream.link) {
+                // What does not get out now, gcs hears when the link is up again.
+                let _ = link.send(&farewell);
+            }
             self.drop_link();
-            log::warn(
-                format!("database \"{}\" is out of service on this node", replica.name.get()),
-                Some(reason.clone()),
-                error::out_of_service(&reason).hint,
-            );
+            if replica.failure.attempts() <= 1 {
+                log::warn(
+                    format!("database \"{}\" is out of service on this node", replica.name.get()),
+                    Some(reason.clone()),
+                    error::out_of_service(&reason).hint,
+                );
+            }
             process::terminate_sessions(self.area.oid());
             self.wake_workers();
             self.area.conditions.serving_changed();
         }
-        self.sleep(None);
+        if !replica.failure.is_set() {
+            return self.sleep(None);
+        }
+        let now = Instant::now();
+        let at = *self.try_again_at.get_or_insert_with(|| now + replica.failure.pause());
+        if now < at {
+            return self.sleep(Some(at - now));
+        }
+        self.try_again_at = None;
+        self.area.set_phase(Phase::Active);
+        self.wake_workers();
     }
 }

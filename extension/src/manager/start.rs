@@ -14,10 +14,10 @@ use postgres_r_protocol::platform::Exclusion;
 use postgres_r_protocol::replica::Phase;
 
 use super::entry;
-use super::link::LinkError;
 use super::process::ManagerProcess;
 use crate::error::{self, Error};
 use crate::guc;
+use crate::link::LinkError;
 use crate::pg::{catalog, interrupt, log, origin, process, query, xact};
 
 /// How long gcs may take to say who it is.

@@ -33,7 +33,17 @@ pub fn wait(timeout: Option<Duration>) {
 
 /// As [`wait`], but also returns when the socket can be written to.
 pub fn wait_writable(socket: &Socket, timeout: Duration) {
-    let events = pg_sys::WL_LATCH_SET | pg_sys::WL_EXIT_ON_PM_DEATH | pg_sys::WL_TIMEOUT | pg_sys::WL_SOCKET_WRITEABLE;
+    wait_for(socket, pg_sys::WL_SOCKET_WRITEABLE, timeout);
+}
+
+/// As [`wait`], but also returns when the socket can be read from or, if that is wanted, written to.
+pub fn wait_socket(socket: &Socket, to_write: bool, timeout: Duration) {
+    let writable = if to_write { pg_sys::WL_SOCKET_WRITEABLE } else { 0 };
+    wait_for(socket, pg_sys::WL_SOCKET_READABLE | writable, timeout);
+}
+
+fn wait_for(socket: &Socket, happens: u32, timeout: Duration) {
+    let events = pg_sys::WL_LATCH_SET | pg_sys::WL_EXIT_ON_PM_DEATH | pg_sys::WL_TIMEOUT | happens;
     // SAFETY: MyLatch is valid; the descriptor is open for as long as `socket` is borrowed.
     unsafe {
         pg_sys::WaitLatchOrSocket(

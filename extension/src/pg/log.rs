@@ -186,6 +186,12 @@ pub fn log(message: impl Into<String>, detail: Option<String>, hint: Option<Stri
     write_log(PgLogLevel::LOG, message.into(), detail, hint);
 }
 
+/// A NOTICE to the client.
+pub fn notice(message: impl Into<String>) {
+    let message: String = message.into();
+    ErrorReport::new(PgSqlErrorCode::ERRCODE_SUCCESSFUL_COMPLETION, message, "postgres_r").report(PgLogLevel::NOTICE);
+}
+
 /// As [`log`] at WARNING level, for what a person should look at.
 pub fn warn(message: impl Into<String>, detail: Option<String>, hint: Option<String>) {
     write_log(PgLogLevel::WARNING, message.into(), detail, hint);

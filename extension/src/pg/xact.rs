@@ -79,14 +79,22 @@ pub fn transaction<R>(work: impl FnOnce() -> R) -> Result<R, Failed> {
 pub struct Failed {
     pub code: PgSqlErrorCode,
     pub message: String,
+    pub detail: Option<String>,
+    pub hint: Option<String>,
 }
 
 fn describe(error: &CaughtError) -> Failed {
-    let (code, message) = match error {
-        CaughtError::PostgresError(report) | CaughtError::ErrorReport(report) => (report.sql_error_code(), report.message()),
-        CaughtError::RustPanic { ereport, .. } => (PgSqlErrorCode::ERRCODE_INTERNAL_ERROR, ereport.message()),
+    let (code, report) = match error {
+        CaughtError::PostgresError(report) | CaughtError::ErrorReport(report) => (report.sql_error_code(), report),
+        CaughtError::RustPanic { ereport, .. } => (PgSqlErrorCode::ERRCODE_INTERNAL_ERROR, ereport),
     };
-    Failed { code, message: message.to_string() }
+    let (detail, hint) = (report.detail().map(str::to_owned), report.hint().map(str::to_owned));
+    Failed { code, message: report.message().to_owned(), detail, hint }
+}
+
+/// A SQLSTATE's number as its five characters.
+pub fn sqlstate(code: u32) -> String {
+    (0..5).map(|at| char::from((code >> (6 * at) & 0x3f) as u8 + b'0')).collect()
 }
 
 /// Gives the transaction an id, so that it writes a commit record.

@@ -139,6 +139,7 @@ pub enum Local {
         committed: Position,
         flushed: Position,
         oldest_base: Position,
+        out_of_service: bool,
     },
 }
 

@@ -105,6 +105,11 @@ fn checked_content(bytes: &[u8]) -> Result<&[u8], WireError> {
     if found == expected { Ok(content) } else { Err(WireError::Checksum { found, expected }) }
 }
 
+/// What an attachment is.
+const DETACHED: u8 = 0;
+const ATTACHED: u8 = 1;
+const OUT_OF_SERVICE: u8 = 2;
+
 fn put_database(out: &mut Vec<u8>, database: &Database) {
     out.put_str(&database.name);
     out.put_u64(database.head.0);
@@ -112,7 +117,11 @@ fn put_database(out: &mut Vec<u8>, database: &Database) {
     for (node, attachment) in &database.attachments.by_node {
         out.put_u64(node.0);
         out.put_u64(attachment.generation.0);
-        out.put_u8(u8::from(attachment.incarnation.is_some()));
+        out.put_u8(match (attachment.incarnation, attachment.report.out_of_service) {
+            (None, _) => DETACHED,
+            (Some(_), false) => ATTACHED,
+            (Some(_), true) => OUT_OF_SERVICE,
+        });
         out.put_u64(attachment.incarnation.unwrap_or_default().0);
         out.put_u64(attachment.report.committed.0);
         out.put_u64(attachment.report.flushed.0);
@@ -153,15 +162,19 @@ fn read_database(reader: &mut Reader<'_>, bounds: WindowBounds) -> Result<Databa
 
 fn read_attachment(reader: &mut Reader<'_>) -> Result<Attachment, WireError> {
     let generation = Generation(reader.u64()?);
-    let attached = read_flag(reader, "attached")?;
+    let state = reader.u8()?;
+    if state > OUT_OF_SERVICE {
+        return Err(WireError::Unknown { what: "state of an attachment", value: u64::from(state) });
+    }
     let incarnation = Incarnation(reader.u64()?);
     Ok(Attachment {
         generation,
-        incarnation: attached.then_some(incarnation),
+        incarnation: (state != DETACHED).then_some(incarnation),
         report: Report {
             committed: Position(reader.u64()?),
             flushed: Position(reader.u64()?),
             oldest_base: Position(reader.u64()?),
+            out_of_service: state == OUT_OF_SERVICE,
         },
     })
 }

@@ -57,6 +57,8 @@ pub struct Report {
     pub committed: Position,
     pub flushed: Position,
     pub oldest_base: Position,
+    /// The member's PostgreSQL can't apply what comes next.
+    pub out_of_service: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -123,6 +125,10 @@ impl Command {
                 out.put_u64(report.committed.0);
                 out.put_u64(report.flushed.0);
                 out.put_u64(report.oldest_base.0);
+                // A log from before there was such a state is read as well.
+                if report.out_of_service {
+                    out.put_u8(1);
+                }
             }
             Command::Ask { tag, token, fence_after } => {
                 out.put_u8(ASK);
@@ -230,6 +236,7 @@ fn read(bytes: &[u8]) -> Result<Read<'_>, WireError> {
                 committed: Position(reader.u64()?),
                 flushed: Position(reader.u64()?),
                 oldest_base: Position(reader.u64()?),
+                out_of_service: !reader.is_empty() && reader.u8()? == 1,
             },
         }),
         ASK => Read::Small(read_ask(&mut reader)?),
@@ -376,7 +383,12 @@ mod tests {
                 node: NodeId(n[0]),
                 incarnation: Incarnation(n[1]),
                 database: DatabaseId(database),
-                report: Report { committed: Position(n[2]), flushed: Position(n[3]), oldest_base: Position(n[4]) },
+                report: Report {
+                    committed: Position(n[2]),
+                    flushed: Position(n[3]),
+                    oldest_base: Position(n[4]),
+                    out_of_service: n[0] % 2 == 1
+                },
             }),
         ]
     }

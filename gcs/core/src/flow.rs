@@ -143,8 +143,8 @@ impl Flow {
                     self.enter_tagged(tag, Piece::Question, Command::Ask { tag, token, fence_after }.encode());
                 }
             }
-            Local::Progress { database, committed, flushed, oldest_base } => {
-                let latest = Report { committed, flushed, oldest_base };
+            Local::Progress { database, committed, flushed, oldest_base, out_of_service } => {
+                let latest = Report { committed, flushed, oldest_base, out_of_service };
                 self.progress.entry(database).or_insert(Progress { latest, sent: None }).latest = latest;
             }
         }
@@ -476,7 +476,10 @@ fn subject(tag: Tag, piece: Piece) -> Subject {
     Subject::Piece(tag.database, tag.slot, tag.sequence, piece)
 }
 
-/// Reports only move forward; anything the ordered one does not cover is news.
+/// Positions only move forward; anything the ordered one does not cover is news.
 fn is_news(latest: Report, ordered: Report) -> bool {
-    latest.committed > ordered.committed || latest.flushed > ordered.flushed || latest.oldest_base > ordered.oldest_base
+    latest.out_of_service != ordered.out_of_service
+        || latest.committed > ordered.committed
+        || latest.flushed > ordered.flushed
+        || latest.oldest_base > ordered.oldest_base
 }

@@ -59,6 +59,7 @@ impl Attachments {
         }
         // Transactions of the last life are dead, and those of this one begin when everything up to here is committed.
         attachment.report.oldest_base = head;
+        attachment.report.out_of_service = false;
         attachment.report.committed = attachment.report.flushed;
         attachment.incarnation = Some(incarnation);
         Some(true)
@@ -79,13 +80,14 @@ impl Attachments {
         self.by_node.values().all(|attachment| attachment.incarnation.is_none())
     }
 
-    /// Reports never go back, and never beyond what was ordered.
+    /// Reports never go back, and never beyond what was ordered; whether the member serves is what it said last.
     pub fn report(&mut self, node: NodeId, report: Report, head: Position) {
         if let Some(attachment) = self.by_node.get_mut(&node) {
             let known = &mut attachment.report;
             known.committed = known.committed.max(report.committed.min(head));
             known.flushed = known.flushed.max(report.flushed.min(known.committed));
             known.oldest_base = known.oldest_base.max(report.oldest_base.min(head));
+            known.out_of_service = report.out_of_service;
         }
     }
 

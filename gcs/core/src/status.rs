@@ -41,11 +41,13 @@ pub fn differs_beyond_positions(a: &GroupStatus, b: &GroupStatus) -> bool {
 }
 
 fn member_state(connected: bool, node: NodeId, databases: &[&Database]) -> MemberState {
-    let attached = databases.iter().any(|db| db.attachments.incarnation(node).is_some());
-    match (connected, attached) {
-        (false, _) => MemberState::Unreachable,
-        (true, true) => MemberState::Online,
-        (true, false) => MemberState::Detached,
+    let attached = databases.iter().filter_map(|db| db.attachments.by_node.get(&node));
+    let attached: Vec<_> = attached.filter(|attachment| attachment.incarnation.is_some()).collect();
+    match attached.as_slice() {
+        _ if !connected => MemberState::Unreachable,
+        [] => MemberState::Detached,
+        _ if attached.iter().any(|attachment| attachment.report.out_of_service) => MemberState::OutOfService,
+        _ => MemberState::Online,
     }
 }
 

@@ -223,6 +223,7 @@ impl Runner for Ledger {
             }
             "progress" => {
                 let report = Report {
+                    out_of_service: false,
                     committed: Position(optional(&mut args, "committed", 0)?),
                     flushed: Position(optional(&mut args, "flushed", 0)?),
                     oldest_base: Position(optional(&mut args, "oldest", 0)?),

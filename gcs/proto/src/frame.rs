@@ -4,7 +4,7 @@
 //! length   u32   of everything behind this field: 6 up to FRAME_BYTES_MAX
 //! crc32c   u32   of everything behind this field
 //! version  u8    1
-//! kind     u8    1 Hello, 2 Welcome, 3 Refused, 4 Ping, 5 Raft, 6 Forward
+//! kind     u8    1 Hello, 2 Welcome, 3 Refused, 4 Ping, 5 Raft, 6 Forward, 7 Rehearse, 8 Rehearsed
 //! body           protobuf, empty for Ping
 //! ```
 //!
@@ -19,7 +19,7 @@ use raft::eraftpb;
 use raft_prost::Message as _;
 use thiserror::Error;
 
-use crate::message::{Forward, Hello, Refused, Welcome, put_forward};
+use crate::message::{Forward, Hello, Refused, Rehearse, Rehearsed, Welcome, put_forward};
 
 pub const VERSION: u8 = 1;
 
@@ -36,6 +36,8 @@ const KIND_REFUSED: u8 = 3;
 const KIND_PING: u8 = 4;
 const KIND_RAFT: u8 = 5;
 const KIND_FORWARD: u8 = 6;
+const KIND_REHEARSE: u8 = 7;
+const KIND_REHEARSED: u8 = 8;
 
 #[derive(Clone, Debug, PartialEq)]
 pub enum Frame {
@@ -44,6 +46,8 @@ pub enum Frame {
     Refused(Refused),
     Ping,
     Message(PeerMessage),
+    Rehearse(Rehearse),
+    Rehearsed(Rehearsed),
 }
 
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
@@ -71,6 +75,8 @@ pub fn encode(frame: &Frame, out: &mut Vec<u8>) -> Result<(), FrameError> {
         Frame::Welcome(welcome) => put(out, KIND_WELCOME, |out| welcome.encode(out).is_ok()),
         Frame::Refused(refused) => put(out, KIND_REFUSED, |out| refused.encode(out).is_ok()),
         Frame::Ping => put(out, KIND_PING, |_| true),
+        Frame::Rehearse(rehearse) => put(out, KIND_REHEARSE, |out| rehearse.encode(out).is_ok()),
+        Frame::Rehearsed(rehearsed) => put(out, KIND_REHEARSED, |out| rehearsed.encode(out).is_ok()),
         Frame::Message(PeerMessage::Raft(message)) => put(out, KIND_RAFT, |out| message.encode(out).is_ok()),
         Frame::Message(PeerMessage::Forward(commands)) => put(out, KIND_FORWARD, |out| {
             put_forward(commands, out);
@@ -153,6 +159,10 @@ fn decode(mut frame: Bytes) -> Result<Frame, FrameError> {
         KIND_FORWARD => Forward::decode(frame)
             .map(|forward| Frame::Message(PeerMessage::Forward(forward.commands.into_iter().map(Encoded::whole).collect())))
             .map_err(|_| FrameError::Body { what: "forwarded batch" }),
+        KIND_REHEARSE => Rehearse::decode(frame).map(Frame::Rehearse).map_err(|_| FrameError::Body { what: "rehearsal" }),
+        KIND_REHEARSED => {
+            Rehearsed::decode(frame).map(Frame::Rehearsed).map_err(|_| FrameError::Body { what: "rehearsal's outcome" })
+        }
         kind => Err(FrameError::Kind(kind)),
     }
 }
@@ -186,7 +196,15 @@ mod tests {
         );
         let forward = commands.prop_map(|commands| Frame::Message(PeerMessage::Forward(commands)));
         let welcome = any::<u64>().prop_map(|node| Frame::Welcome(Welcome { node }));
-        prop_oneof![hello, refused, raft, forward, welcome, Just(Frame::Ping)]
+        let payload = || prop::collection::vec(any::<u8>(), 0..32).prop_map(Bytes::from);
+        let rehearse = (any::<u64>(), ".*", any::<u64>(), any::<u32>(), payload()).prop_map(
+            |(number, database, after, patience_ms, writeset)| {
+                Frame::Rehearse(Rehearse { number, database, after, patience_ms, writeset })
+            },
+        );
+        let rehearsed =
+            (any::<u64>(), payload()).prop_map(|(number, outcome)| Frame::Rehearsed(Rehearsed { number, outcome }));
+        prop_oneof![hello, refused, raft, forward, welcome, Just(Frame::Ping), rehearse, rehearsed]
     }
 
     fn decode_all(bytes: &[u8], piece: usize) -> Result<Vec<Frame>, FrameError> {

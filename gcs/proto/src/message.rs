@@ -6,7 +6,7 @@ use gcs_writeset::NodeId;
 use prost::encoding::{WireType, encode_key, encode_varint};
 
 /// Goes up when frames or messages change; daemons refuse another number by name.
-pub const PROTOCOL: u32 = 1;
+pub const PROTOCOL: u32 = 2;
 
 /// Who calls, and which group it believes to be in.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
@@ -47,6 +47,31 @@ pub enum HandshakeRefusal {
     WrongGroup = 2,
     NotAMember = 3,
     MembersDiffer = 4,
+}
+
+/// A transaction with statements that is to be tried: `gcs_writeset::link::Request::Rehearse`.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct Rehearse {
+    /// By which the answer is told from others.
+    #[prost(uint64, tag = "1")]
+    pub number: u64,
+    #[prost(string, tag = "2")]
+    pub database: String,
+    #[prost(uint64, tag = "3")]
+    pub after: u64,
+    #[prost(uint32, tag = "4")]
+    pub patience_ms: u32,
+    #[prost(bytes = "bytes", tag = "5")]
+    pub writeset: Bytes,
+}
+
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct Rehearsed {
+    #[prost(uint64, tag = "1")]
+    pub number: u64,
+    /// As on the link.
+    #[prost(bytes = "bytes", tag = "2")]
+    pub outcome: Bytes,
 }
 
 /// Commands for the leader to propose.

@@ -13,6 +13,7 @@ use super::error::SessionError;
 use super::feed::Feed;
 use super::fetcher;
 use super::hub::Hub;
+use super::rehearsal;
 use super::requests::Requests;
 use super::seat::Seat;
 use super::this_node::ThisNode;
@@ -93,6 +94,14 @@ async fn serve(hub: &Hub, outbox: &Rc<Outbox>, requests: &mut Requests) -> Resul
             welcome(hub, outbox)?;
             fetcher::serve(&hub.node, outbox, &database, requests).await
         }
+        Role::Rehearsing => {
+            welcome(hub, outbox)?;
+            rehearsal::serve_asking(&hub.node, outbox, &database, requests).await
+        }
+        Role::Rehearser => {
+            welcome(hub, outbox)?;
+            rehearsal::serve_rehearser(&hub.node, outbox, &database, requests).await
+        }
         Role::Control => {
             welcome(hub, outbox)?;
             serve_control(hub, outbox, requests).await
@@ -152,9 +161,10 @@ async fn hear_manager(hub: &Hub, feed: &Feed, requests: &mut Requests) -> Result
                 Some(database) => node.inbox.push(Input::Local(Local::Detach { database })),
                 None => return Err(SessionError::Misuse("a detach without an attach")),
             },
-            Request::Progress { committed, flushed, oldest_base } => {
+            Request::Progress { committed, flushed, oldest_base, out_of_service } => {
                 if let Some(database) = feed.database_id() {
-                    node.inbox.push(Input::Local(Local::Progress { database, committed, flushed, oldest_base }));
+                    let progress = Local::Progress { database, committed, flushed, oldest_base, out_of_service };
+                    node.inbox.push(Input::Local(progress));
                 }
             }
             Request::Status => {
@@ -164,7 +174,7 @@ async fn hear_manager(hub: &Hub, feed: &Feed, requests: &mut Requests) -> Result
             Request::Submit { .. } | Request::Chunk { .. } | Request::Abandon { .. } | Request::AskToken { .. } => {
                 submit(node, feed.database_id(), feed.incarnation, request, payload).await?;
             }
-            Request::Fetch { .. } | Request::Hello { .. } => {
+            Request::Fetch { .. } | Request::Hello { .. } | Request::Rehearse { .. } | Request::Rehearsed { .. } => {
                 return Err(SessionError::Misuse("a request that a manager cannot make"));
             }
         }

@@ -9,12 +9,16 @@ use super::databases::Databases;
 use crate::config::Config;
 use crate::inbox::Inbox;
 use crate::log::LogReader;
+use crate::peers::Peers;
+use crate::rehearsals::Rehearsals;
 
 pub struct ThisNode {
     pub config: Rc<Config>,
     /// Users that may connect.
     pub uids: Vec<u32>,
     pub inbox: Rc<Inbox>,
+    pub peers: Rc<Peers>,
+    pub rehearsals: Rc<Rehearsals>,
     pub log: LogReader,
     pub databases: Databases,
 }
@@ -26,6 +30,12 @@ impl ThisNode {
 
     pub fn name(&self) -> &str {
         &self.config.name
+    }
+
+    /// The name of a member.
+    pub fn name_of(&self, node: NodeId) -> String {
+        let member = self.config.members.iter().find(|member| member.node == node);
+        member.map_or_else(|| node.to_string(), |member| member.name.clone())
     }
 
     pub fn group(&self) -> &str {

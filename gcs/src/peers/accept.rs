@@ -161,6 +161,14 @@ async fn read(peers: &Peers, peer: &Peer, connection: u64, stream: &Stream, mut 
                     }
                 }
                 Ok(Some(Frame::Ping)) => {}
+                Ok(Some(Frame::Rehearse(asked))) => {
+                    let from = peer.member.node;
+                    if let Some(answer) = peers.rehearsals.came(from, asked) {
+                        peers.send_frame(from, &Frame::Rehearsed(answer));
+                        peers.flush();
+                    }
+                }
+                Ok(Some(Frame::Rehearsed(answer))) => peers.rehearsals.answered(peer.member.node, &answer),
                 Ok(Some(_)) => return ReceiveError::Unexpected,
                 Ok(None) => break,
                 Err(error) => return error.into(),

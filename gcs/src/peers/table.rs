@@ -13,11 +13,13 @@ use crate::bounds::PEER_QUEUE_BYTES_MAX;
 use crate::config::Config;
 use crate::inbox::Inbox;
 use crate::outbox::Outbox;
+use crate::rehearsals::Rehearsals;
 
 #[derive(Debug)]
 pub struct Peers {
     pub config: Rc<Config>,
     pub inbox: Rc<Inbox>,
+    pub rehearsals: Rc<Rehearsals>,
     pub by_node: BTreeMap<NodeId, Peer>,
     /// Connections accepted so far: each has a number of its own.
     accepted: Cell<u64>,
@@ -47,16 +49,29 @@ pub struct Connections {
 impl Peers {
     pub fn new(config: Rc<Config>, inbox: Rc<Inbox>) -> Peers {
         let by_node = config.peers().map(|member| (member.node, Peer::new(member.clone()))).collect();
-        Peers { config, inbox, by_node, accepted: Cell::new(0) }
+        Peers { config, inbox, rehearsals: Rc::default(), by_node, accepted: Cell::new(0) }
     }
 
     /// Queues messages; [`Peers::flush`] writes them.
     pub fn send(&self, messages: Vec<(NodeId, PeerMessage)>) {
         for (node, message) in messages {
             if let Some(peer) = self.by_node.get(&node) {
-                peer.send(message);
+                peer.send(&Frame::Message(message));
             }
         }
+    }
+
+    /// Queues a frame for one peer.
+    pub fn send_frame(&self, node: NodeId, frame: &Frame) {
+        if let Some(peer) = self.by_node.get(&node) {
+            peer.send(frame);
+        }
+    }
+
+    /// Queues a frame for every peer that is up. Their number.
+    pub fn send_to_all(&self, frame: &Frame) -> u32 {
+        let up = self.by_node.values().filter(|peer| peer.connections.borrow().is_up);
+        up.map(|peer| peer.send(frame)).count() as u32
     }
 
     pub fn flush(&self) {
@@ -97,7 +112,7 @@ impl Peer {
         Peer { member, connections: RefCell::default(), called: Notify::new(), silent: Notify::new() }
     }
 
-    fn send(&self, message: PeerMessage) {
+    fn send(&self, frame: &Frame) {
         let mut connections = self.connections.borrow_mut();
         let Some(outbox) = connections.outbox.clone() else { return };
         if outbox.is_full() {
@@ -112,7 +127,7 @@ impl Peer {
             tracing::info!(peer = %self.member.name, dropped = connections.dropped, "peer reads again");
             connections.dropped = 0;
         }
-        if let Err(error) = outbox.put(|out| gcs_proto::encode(&Frame::Message(message), out)) {
+        if let Err(error) = outbox.put(|out| gcs_proto::encode(frame, out)) {
             tracing::error!(peer = %self.member.name, %error, "a message is too long to be sent");
         }
     }

@@ -40,6 +40,8 @@ pub enum NodeCondition {
     Joining,
     /// Runs, but sees no majority: reads only.
     NoMajority,
+    /// Runs, but can't apply what the group ordered; takes no clients.
+    OutOfService,
     PostgresDown,
     GcsDown,
     Down,
@@ -51,6 +53,7 @@ impl NodeCondition {
             NodeCondition::Online => "online",
             NodeCondition::Joining => "joining",
             NodeCondition::NoMajority => "no majority",
+            NodeCondition::OutOfService => "out of service",
             NodeCondition::PostgresDown => "postgres down",
             NodeCondition::GcsDown => "gcs down",
             NodeCondition::Down => "down",
@@ -137,6 +140,7 @@ fn describe(playground: &Playground, number: NodeNumber, answers: &Answers, end:
         (false, true) => NodeCondition::PostgresDown,
         (true, false) => NodeCondition::GcsDown,
         (true, true) if !quorum => NodeCondition::NoMajority,
+        (true, true) if me.is_some_and(|me| me.state == MemberState::OutOfService) => NodeCondition::OutOfService,
         (true, true) if online && answers.sql.is_some() => NodeCondition::Online,
         (true, true) => NodeCondition::Joining,
     };

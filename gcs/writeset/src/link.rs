@@ -23,6 +23,10 @@
 //!   answered with the `Body` frames of its position, from disk and in the order of the questions; nothing else but `Welcome` and
 //!   `Failed` comes on this connection. It is a connection of its own because a manager stops reading the stream when it has no
 //!   room for further positions, and there may be no room before the writeset that it fetches has been applied.
+//! - **Rehearsing**: sends `Rehearse`: what a transaction with statements would do, to be tried on every other node before it is ordered.
+//!   Answered `Rehearsing` with the number of nodes that were asked, then `Rehearsed` for each as it answers; one that does not answer in
+//!   time is passed over by whoever asked. One question at a time.
+//! - **Rehearser** (one for each database): receives `Rehearse`, tries it in a transaction that is rolled back, and sends `Rehearsed`.
 //!
 //! When the daemon goes away, the manager reconnects, attaches again after its own committed position, and the backends that
 //! were waiting submit again under the same tag; the group drops what it had already ordered.
@@ -38,7 +42,7 @@ use crate::token::{Token, TokenOutcome};
 
 /// Goes up when a frame or a message changes; both sides refuse another number with a clear error. So that they can, two things
 /// keep their form in every protocol: the beginning of a [`Request::Hello`] up to this number, and a [`Reply::Failed`].
-pub const PROTOCOL: u32 = 2;
+pub const PROTOCOL: u32 = 3;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
@@ -46,6 +50,8 @@ pub enum Role {
     Backend,
     Control,
     Fetcher,
+    Rehearsing,
+    Rehearser,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -79,11 +85,12 @@ pub enum Request {
         slot: SlotId,
         sequence: Sequence,
     },
-    /// Where this node is; goes into the group's horizon and log retention.
+    /// Where this node is; goes into the group's horizon and log retention. Out of service, it can't apply what comes next.
     Progress {
         committed: Position,
         flushed: Position,
         oldest_base: Position,
+        out_of_service: bool,
     },
     /// Asks what a commit token has come to: answered `TokenOutcome` from the question's place in the order. With `fence_after`,
     /// before which the token was not used, nothing with it will be committed from there on.
@@ -101,6 +108,17 @@ pub enum Request {
     /// Ends replication of the database on this node: answered `Detached` once ordered.
     Detach,
     Status,
+    /// Payload: an encoded writeset without keys, its body cut where it would be too long. To be tried on the other nodes once `after` is
+    /// committed there; whoever can't begin within `patience_ms` need not.
+    Rehearse {
+        after: Position,
+        patience_ms: u32,
+    },
+    /// What became of the rehearsal of this number.
+    Rehearsed {
+        number: u64,
+        outcome: Rehearsal,
+    },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -149,6 +167,20 @@ pub enum Reply {
     },
     Group(GroupStatus),
     Detached,
+    /// So many nodes try what was to be rehearsed.
+    Rehearsing {
+        nodes: u32,
+    },
+    /// What became of it on one of them.
+    Rehearsed {
+        node: String,
+        outcome: Rehearsal,
+    },
+    /// To be tried here. Payload: as of the request.
+    Rehearse {
+        number: u64,
+        after: Position,
+    },
     /// The connection ends after this.
     Failed(Failure),
 }
@@ -189,6 +221,31 @@ pub enum RefusalReason {
     NotAttached,
 }
 
+/// What became of a transaction that a node tried and rolled back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Rehearsal {
+    /// All that was sent can run there.
+    Passed,
+    /// What could not be tried, since somebody held a lock or for want of time, nobody knows of.
+    Partly,
+    /// Nobody tries anything for this database there.
+    Absent,
+    /// A statement cannot run there.
+    Failed(RehearsalFailure),
+}
+
+/// PostgreSQL's error there.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RehearsalFailure {
+    /// SQLSTATE, in PostgreSQL's form of a number.
+    pub code: u32,
+    pub message: String,
+    pub detail: String,
+    pub hint: String,
+    /// The last position with statements that was committed there: if it is news to whoever asked, this may be why.
+    pub last_statement: Position,
+}
+
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct GroupStatus {
     pub quorum: bool,
@@ -217,6 +274,8 @@ pub enum MemberState {
     /// Its daemon is connected; no PostgreSQL has attached.
     Detached,
     Unreachable,
+    /// Its daemon is connected; its PostgreSQL can't apply what the group ordered.
+    OutOfService,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -17,6 +17,9 @@ pub struct Body<D> {
     piece: Piece,
     /// Bytes that have been read.
     read: u64,
+    /// What was read ahead, and how much of it has been given out since.
+    front: Vec<u8>,
+    given: usize,
     window: Vec<u8>,
     /// Where the window's bytes stand among the items.
     window_from: u64,
@@ -26,7 +29,7 @@ impl<D: Disk> Body<D> {
     pub fn new(definitions: Vec<u8>, items: Spill<D>, runs: &Runs<D>) -> Body<D> {
         let pieces = runs.pieces(items.len());
         let piece = Piece { from: 0, length: 0 };
-        Body { definitions, items, pieces, piece, read: 0, window: Vec::new(), window_from: 0 }
+        Body { definitions, items, pieces, piece, read: 0, front: Vec::new(), given: 0, window: Vec::new(), window_from: 0 }
     }
 
     pub fn length(&self) -> u64 {
@@ -35,15 +38,37 @@ impl<D: Disk> Body<D> {
 
     /// Bytes that have not been read.
     pub fn left(&self) -> u64 {
-        self.length() - self.read
+        self.length() - self.read + (self.front.len() - self.given) as u64
     }
 
     pub fn definitions(&self) -> &[u8] {
         &self.definitions
     }
 
+    /// The front of a body of which nothing has been read, at most so many bytes. It is read again afterwards.
+    pub fn peek(&mut self, bytes_max: usize) -> &[u8] {
+        if self.read == 0 {
+            let mut front = Vec::new();
+            self.read_on(&mut front, bytes_max);
+            self.front = front;
+        }
+        &self.front[..self.front.len().min(bytes_max)]
+    }
+
     /// Appends the next `bytes`, or what is left.
     pub fn read(&mut self, out: &mut Vec<u8>, bytes: usize) {
+        let ahead = &self.front[self.given..];
+        let ahead = &ahead[..ahead.len().min(bytes)];
+        out.extend_from_slice(ahead);
+        self.given += ahead.len();
+        let left = bytes - ahead.len();
+        if self.given == self.front.len() {
+            (self.front, self.given) = (Vec::new(), 0);
+        }
+        self.read_on(out, left);
+    }
+
+    fn read_on(&mut self, out: &mut Vec<u8>, bytes: usize) {
         let bytes = (self.length() - self.read).min(bytes as u64) as usize;
         let goal = out.len() + bytes;
         out.reserve_exact(bytes);

@@ -23,8 +23,8 @@
 use crate::bounds::{GROUP_MEMBERS_MAX, NAME_BYTES_MAX, TEXT_BYTES_MAX};
 use crate::id::{DatabaseId, Incarnation, NodeId, Position, Sequence, SlotId, Tag};
 use crate::link::{
-    AbortCause, Failure, FailureKind, GroupStatus, MemberState, MemberStatus, PROTOCOL, RefusalReason, Reply, Request, Role,
-    Verdict,
+    AbortCause, Failure, FailureKind, GroupStatus, MemberState, MemberStatus, PROTOCOL, RefusalReason, Rehearsal,
+    RehearsalFailure, Reply, Request, Role, Verdict,
 };
 use crate::token::{Token, TokenOutcome};
 use crate::wire::{Put, Reader, WireError};
@@ -105,11 +105,13 @@ variants! { Request "link request" {
     2 Submit { slot, sequence },
     3 Chunk { slot, sequence, index },
     4 Abandon { slot, sequence },
-    5 Progress { committed, flushed, oldest_base },
+    5 Progress { committed, flushed, oldest_base, out_of_service },
     6 AskToken { slot, sequence, token, fence_after },
     7 Fetch { position },
     8 Detach,
     9 Status,
+    10 Rehearse { after, patience_ms },
+    11 Rehearsed { number, outcome },
 } }
 
 const HELLO: u8 = 0;
@@ -125,11 +127,14 @@ variants! { Reply "link reply" {
     7 Group(status),
     8 Detached,
     9 Failed(failure),
+    10 Rehearsing { nodes },
+    11 Rehearsed { node, outcome },
+    12 Rehearse { number, after },
 } }
 
-variants! { Role "role" { 0 Manager, 1 Backend, 2 Control, 3 Fetcher, } }
+variants! { Role "role" { 0 Manager, 1 Backend, 2 Control, 3 Fetcher, 4 Rehearsing, 5 Rehearser, } }
 variants! { RefusalReason "refusal" { 0 NoQuorum, 1 Overloaded, 2 NotAttached, } }
-variants! { MemberState "member state" { 0 Online, 1 Detached, 2 Unreachable, } }
+variants! { MemberState "member state" { 0 Online, 1 Detached, 2 Unreachable, 3 OutOfService, } }
 variants! { FailureKind "failure" {
     0 Protocol,
     1 WrongGroup,
@@ -141,6 +146,8 @@ variants! { FailureKind "failure" {
     7 NotAttached,
 } }
 variants! { TokenOutcome "token outcome" { 0 Unknown, 1 Committed { position }, 2 Aborted { position }, 3 Fenced, } }
+
+variants! { Rehearsal "rehearsal" { 0 Passed, 1 Partly, 2 Absent, 3 Failed(failure), } }
 
 fields! { GroupStatus { quorum, leader, term, members } }
 fields! { MemberStatus { node, name, address, ordinal, state, committed, ordered } }
@@ -266,6 +273,36 @@ impl Field for Failure {
             message: reader.str("failure message", TEXT_BYTES_MAX)?.to_owned(),
             hint: reader.str("failure hint", TEXT_BYTES_MAX)?.to_owned(),
         })
+    }
+}
+
+impl Field for RehearsalFailure {
+    fn put(&self, out: &mut Vec<u8>) -> Result<(), WireError> {
+        self.code.put(out)?;
+        put_text(out, "rehearsal message", &self.message, TEXT_BYTES_MAX)?;
+        put_text(out, "rehearsal detail", &self.detail, TEXT_BYTES_MAX)?;
+        put_text(out, "rehearsal hint", &self.hint, TEXT_BYTES_MAX)?;
+        self.last_statement.put(out)
+    }
+    fn read(reader: &mut Reader<'_>) -> Result<RehearsalFailure, WireError> {
+        Ok(RehearsalFailure {
+            code: Field::read(reader)?,
+            message: reader.str("rehearsal message", TEXT_BYTES_MAX)?.to_owned(),
+            detail: reader.str("rehearsal detail", TEXT_BYTES_MAX)?.to_owned(),
+            hint: reader.str("rehearsal hint", TEXT_BYTES_MAX)?.to_owned(),
+            last_statement: Field::read(reader)?,
+        })
+    }
+}
+
+/// A rehearsal's outcome stands by itself between daemons.
+impl Rehearsal {
+    pub fn encode(&self, out: &mut Vec<u8>) -> Result<(), WireError> {
+        Field::put(self, out)
+    }
+
+    pub fn decode(bytes: &[u8]) -> Result<Rehearsal, WireError> {
+        decode_whole(bytes, "rehearsal")
     }
 }
 

@@ -34,7 +34,8 @@ fn tag() -> impl Strategy<Value = Tag> {
 }
 
 fn role() -> impl Strategy<Value = Role> {
-    prop_oneof![Just(Role::Manager), Just(Role::Backend), Just(Role::Control), Just(Role::Fetcher)]
+    let roles = [Role::Manager, Role::Backend, Role::Control, Role::Fetcher, Role::Rehearsing, Role::Rehearser];
+    prop::sample::select(roles.to_vec())
 }
 
 fn request() -> impl Strategy<Value = Request> {
@@ -42,11 +43,11 @@ fn request() -> impl Strategy<Value = Request> {
         (role(), name(), prop::option::of(name()), number(Incarnation)).prop_map(|(role, database, group, incarnation)| {
             Request::Hello { protocol: PROTOCOL, role, database, group, incarnation }
         });
-    let progress = (position(), position(), position()).prop_map(|(committed, flushed, oldest_base)| Request::Progress {
-        committed,
-        flushed,
-        oldest_base,
-    });
+    let progress =
+        (position(), position(), position(), any::<bool>()).prop_map(|(committed, flushed, oldest_base, out_of_service)| {
+            Request::Progress { committed, flushed, oldest_base, out_of_service }
+        });
+    let rehearse = (position(), any::<u32>()).prop_map(|(after, patience_ms)| Request::Rehearse { after, patience_ms });
     let ask = (submission(), any::<[u8; 16]>(), prop::option::of(position())).prop_map(
         |((slot, sequence), token, fence_after)| Request::AskToken { slot, sequence, token: Token(token), fence_after },
     );
@@ -61,7 +62,18 @@ fn request() -> impl Strategy<Value = Request> {
         position().prop_map(|position| Request::Fetch { position }),
         Just(Request::Detach),
         Just(Request::Status),
+        rehearse,
+        (any::<u64>(), rehearsal()).prop_map(|(number, outcome)| Request::Rehearsed { number, outcome }),
     ]
+}
+
+fn rehearsal() -> impl Strategy<Value = Rehearsal> {
+    let failure = (any::<u32>(), "[a-zé ]{0,400}", "[a-z ]{0,40}", "[a-z ]{0,40}", position()).prop_map(
+        |(code, message, detail, hint, last_statement)| {
+            Rehearsal::Failed(RehearsalFailure { code, message, detail, hint, last_statement })
+        },
+    );
+    prop_oneof![Just(Rehearsal::Passed), Just(Rehearsal::Partly), Just(Rehearsal::Absent), failure]
 }
 
 fn cause() -> impl Strategy<Value = AbortCause> {
@@ -95,7 +107,8 @@ fn reason() -> impl Strategy<Value = RefusalReason> {
 }
 
 fn member() -> impl Strategy<Value = MemberStatus> {
-    let state = prop_oneof![Just(MemberState::Online), Just(MemberState::Detached), Just(MemberState::Unreachable)];
+    let states = [MemberState::Online, MemberState::Detached, MemberState::Unreachable, MemberState::OutOfService];
+    let state = prop::sample::select(states.to_vec());
     (number(NodeId), name(), name(), any::<u16>(), state, position(), position()).prop_map(
         |(node, name, address, ordinal, state, committed, ordered)| MemberStatus {
             node,
@@ -155,6 +168,9 @@ fn reply() -> impl Strategy<Value = Reply> {
         status().prop_map(Reply::Group),
         Just(Reply::Detached),
         failure().prop_map(Reply::Failed),
+        any::<u32>().prop_map(|nodes| Reply::Rehearsing { nodes }),
+        (name(), rehearsal()).prop_map(|(node, outcome)| Reply::Rehearsed { node, outcome }),
+        (any::<u64>(), position()).prop_map(|(number, after)| Reply::Rehearse { number, after }),
     ]
 }
 

@@ -171,11 +171,12 @@ impl World {
                 session.phase = Phase::Attaching(resume_after);
                 self.ask_to_attach(n, conn);
             }
-            Request::Progress { committed, flushed, oldest_base } => {
+            Request::Progress { committed, flushed, oldest_base, out_of_service } => {
                 let is_attached = matches!(session.phase, Phase::Streaming(_));
                 let database = self.nodes[n.0].daemon.as_ref().and_then(|daemon| daemon.database);
                 if let Some(database) = database.filter(|_| is_attached) {
-                    self.give(n, Input::Local(Local::Progress { database, committed, flushed, oldest_base }));
+                    let progress = Local::Progress { database, committed, flushed, oldest_base, out_of_service };
+                    self.give(n, Input::Local(progress));
                 }
             }
             Request::Fetch { position } => {

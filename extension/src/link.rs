@@ -1,15 +1,16 @@
-//! The manager's connection to gcs: frames in, frames out, nothing blocks.
+//! A connection to gcs on which answers come too: frames in, frames out, nothing blocks.
 //!
 //! Bounds: the input buffer holds one frame (at most `LINK_FRAME_BYTES_MAX`) and what came with it; the output buffer holds
-//! the few small requests that a manager makes.
+//! the requests that are being written, of which there are few.
 
 use std::io;
+use std::time::Duration;
 
 use gcs_writeset::link::{Reply, Request, decode_frame, frame_len, put_frame};
 use gcs_writeset::wire::WireError;
 use postgres_r_protocol::dispatch::Trouble;
 
-use crate::pg::latch::WaitSet;
+use crate::pg::latch::{self, WaitSet};
 use crate::pg::socket::Socket;
 
 /// What one system call reads at most.
@@ -65,8 +66,17 @@ impl Link {
     }
 
     pub fn send(&mut self, request: &Request) -> Result<(), LinkError> {
-        put_frame(&mut self.output, request, &[])?;
+        self.send_with(request, &[])
+    }
+
+    pub fn send_with(&mut self, request: &Request, payload: &[u8]) -> Result<(), LinkError> {
+        put_frame(&mut self.output, request, payload)?;
         self.flush()
+    }
+
+    /// Sleeps until this process's latch is set, the socket is ready, or the time is over. Interrupts are not served.
+    pub fn wait(&self, timeout: Duration) {
+        latch::wait_socket(&self.socket, self.wants_to_write(), timeout);
     }
 
     pub fn flush(&mut self) -> Result<(), LinkError> {

@@ -1,0 +1,156 @@
+//! A transaction with statements is tried on the other nodes before it is submitted (docs/adr/0031-rehearsal.md).
+//!
+//! Every node that can be reached tries it at once, each in a transaction that it rolls back. The first that says no ends the commit, with its
+//! own error: the transaction has not been submitted, and nothing of it remains anywhere. Whoever does not answer within
+//! `postgres_r.rehearsal_timeout`, or could not try it to its end, has no say.
+
+use std::time::{Duration, Instant};
+
+use gcs_writeset::link::{PROTOCOL, Rehearsal, RehearsalFailure, Reply, Request, Role};
+use gcs_writeset::writeset::Envelope;
+use postgres_r_protocol::dispatch::Trouble;
+
+use super::capture::Captured;
+use super::submit::Failure;
+use crate::error;
+use crate::guc;
+use crate::link::{Link, LinkError};
+use crate::node::DatabaseArea;
+use crate::pg::{interrupt, log, xact};
+
+/// As much of the body as is tried: what comes later is rows, most likely, and they would be tried for as long again as they took.
+const BODY_BYTES_MAX: usize = 4 << 20;
+
+/// What all nodes together say.
+#[derive(Debug, PartialEq, Eq)]
+enum Said {
+    Yes,
+    /// Some did not try it to its end.
+    Partly,
+    /// Nobody else could try it.
+    NoOne,
+    No(String, RehearsalFailure),
+}
+
+/// Asks the other nodes. Interrupts are served.
+pub fn rehearse(area: &'static DatabaseArea, captured: &mut Captured) -> Result<(), Failure> {
+    let patience = guc::rehearsal_timeout();
+    if !captured.has_statements || patience.is_zero() {
+        return Ok(());
+    }
+    let started = Instant::now();
+    let said = ask(area, captured, patience);
+    interrupt::check();
+    let counters = &area.replica.counters;
+    counters.rehearsals.one();
+    counters.rehearsal_us.time(started.elapsed());
+    match said {
+        Ok(Said::Yes) => Ok(()),
+        Ok(Said::NoOne) if area.replica.is_alone() => Ok(()),
+        Ok(Said::NoOne) => {
+            counters.rehearsals_partly.one();
+            log::notice("the transaction's statements were tried on no other node: none can be reached");
+            Ok(())
+        }
+        // Without gcs the commit itself will say so.
+        Ok(Said::Partly) | Err(_) => {
+            counters.rehearsals_partly.one();
+            Ok(())
+        }
+        Ok(Said::No(node, failure)) => {
+            counters.rehearsals_failed.one();
+            Err(refused(captured, &node, &failure))
+        }
+    }
+}
+
+/// Statements that were ordered after this transaction's own began may be why, and certification would have said 40001.
+fn refused(captured: &Captured, node: &str, failure: &RehearsalFailure) -> Failure {
+    let winner = failure.last_statement;
+    let began = captured.unguarded.iter().map(|group| group.base).min();
+    if began.is_some_and(|base| base < winner) {
+        return Failure::Lost { winner, error: error::statements_since(node, failure) };
+    }
+    Failure::Definite(error::rehearsal_failed(node, failure))
+}
+
+fn ask(area: &DatabaseArea, captured: &mut Captured, patience: Duration) -> Result<Said, LinkError> {
+    let deadline = Instant::now() + patience;
+    let mut link = Link::connect(&guc::gcs_socket())?;
+    link.send(&Request::Hello {
+        protocol: PROTOCOL,
+        role: Role::Rehearsing,
+        database: area.replica.name.get(),
+        group: Some(area.replica.group.get()),
+        incarnation: area.at().server.incarnation,
+    })?;
+    let (started_at, committed_at) = xact::times();
+    let envelope = Envelope { has_statements: true, started_at, committed_at, ..Envelope::default() };
+    let writeset = envelope.encode(captured.body.peek(BODY_BYTES_MAX));
+    let patience_ms = u32::try_from(patience.as_millis()).unwrap_or(u32::MAX);
+    link.send_with(&Request::Rehearse { after: area.gate.committed(), patience_ms }, &writeset)?;
+    let mut heard = Heard::default();
+    loop {
+        link.flush()?;
+        while let Some(frame) = link.front()? {
+            let length = frame.length;
+            heard.take(&frame.reply)?;
+            link.consume(length);
+        }
+        let left = deadline.saturating_duration_since(Instant::now());
+        if let Some(said) = heard.all() {
+            return Ok(said);
+        }
+        if left.is_zero() || interrupt::pending() {
+            return Ok(Said::Partly);
+        }
+        if link.read()? == 0 {
+            link.wait(left);
+            interrupt::serve_barrier();
+        }
+    }
+}
+
+/// What was heard so far.
+#[derive(Default)]
+struct Heard {
+    /// How many were asked, once that is known.
+    asked: Option<u32>,
+    answered: u32,
+    passed: u32,
+    absent: u32,
+    refused: Option<(String, RehearsalFailure)>,
+}
+
+impl Heard {
+    fn take(&mut self, reply: &Reply) -> Result<(), LinkError> {
+        match reply {
+            Reply::Welcome { .. } => {}
+            Reply::Rehearsing { nodes } => self.asked = Some(*nodes),
+            Reply::Rehearsed { node, outcome } => {
+                self.answered += 1;
+                match outcome {
+                    Rehearsal::Passed => self.passed += 1,
+                    Rehearsal::Absent => self.absent += 1,
+                    Rehearsal::Partly => {}
+                    Rehearsal::Failed(failure) => self.refused = Some((node.clone(), failure.clone())),
+                }
+            }
+            Reply::Failed(failure) => return Err(LinkError::Failed(failure.message.clone())),
+            _ => return Err(Trouble::Protocol("a frame on the wrong connection".into()).into()),
+        }
+        Ok(())
+    }
+
+    /// What all say, or one that says no.
+    fn all(&mut self) -> Option<Said> {
+        if let Some((node, failure)) = self.refused.take() {
+            return Some(Said::No(node, failure));
+        }
+        (self.answered >= self.asked?).then(|| match self.answered - self.absent {
+            0 => Said::NoOne,
+            tried if tried == self.passed => Said::Yes,
+            _ => Said::Partly,
+        })
+    }
+}

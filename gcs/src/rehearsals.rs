@@ -1,0 +1,161 @@
+//! Rehearsals: a transaction with statements is tried on the other nodes before it is ordered (docs/adr/0031-rehearsal.md).
+//!
+//! Nothing of it is ordered, and nothing depends on an answer: it passes by the core, from the connection of the one who asks to the
+//! connections of the rehearsers of its database on the other nodes, and back.
+//!
+//! ```text
+//! asks: a session here ──Rehearse──▶ peers' frames ──▶ [`Rehearsals::came`] ──▶ the session of the rehearser there
+//!       a session here ◀─Rehearsed── [`Rehearsals::answered`] ◀── peers' frames ◀── the session of the rehearser there
+//! ```
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use gcs_proto::{Rehearse, Rehearsed};
+use gcs_writeset::bounds::GROUP_MEMBERS_MAX;
+use gcs_writeset::link::Rehearsal;
+use gcs_writeset::{NodeId, Position};
+use tokio::sync::mpsc::{Receiver, Sender, channel};
+
+use crate::bounds::REHEARSALS_WAITING_MAX;
+
+/// What a rehearser is to try.
+#[derive(Debug)]
+pub struct Task {
+    pub from: NodeId,
+    pub number: u64,
+    pub after: Position,
+    pub writeset: Bytes,
+    /// Whoever asked waits no longer.
+    pub over_at: Instant,
+}
+
+/// What a node says of what it tried.
+pub type Answer = (NodeId, Rehearsal);
+
+#[derive(Debug, Default)]
+pub struct Rehearsals {
+    asked: RefCell<BTreeMap<u64, Sender<Answer>>>,
+    last: Cell<u64>,
+    /// By the database's name. The newest rehearser of a database is the one.
+    rehearsers: RefCell<BTreeMap<String, Sender<Task>>>,
+}
+
+/// A question of this node, for as long as somebody waits for the answers.
+pub struct Question {
+    rehearsals: Rc<Rehearsals>,
+    pub number: u64,
+    pub answers: Receiver<Answer>,
+}
+
+impl Drop for Question {
+    fn drop(&mut self) {
+        self.rehearsals.asked.borrow_mut().remove(&self.number);
+    }
+}
+
+impl Rehearsals {
+    pub fn ask(self: &Rc<Self>) -> Question {
+        let number = self.last.get() + 1;
+        self.last.set(number);
+        // Each node answers once.
+        let (answer, answers) = channel(GROUP_MEMBERS_MAX);
+        self.asked.borrow_mut().insert(number, answer);
+        Question { rehearsals: self.clone(), number, answers }
+    }
+
+    /// The database has a rehearser here from now on: what it is to try.
+    pub fn enter(&self, database: String) -> Receiver<Task> {
+        let (give, tasks) = channel(REHEARSALS_WAITING_MAX);
+        self.rehearsers.borrow_mut().insert(database, give);
+        tasks
+    }
+
+    /// A peer asks. What can be said at once is the answer.
+    pub fn came(&self, from: NodeId, asked: Rehearse) -> Option<Rehearsed> {
+        let Rehearse { number, database, after, patience_ms, writeset } = asked;
+        let over_at = Instant::now() + Duration::from_millis(u64::from(patience_ms));
+        let task = Task { from, number, after: Position(after), writeset, over_at };
+        let mut rehearsers = self.rehearsers.borrow_mut();
+        let at_once = match rehearsers.get(&database) {
+            Some(rehearser) if rehearser.is_closed() => {
+                rehearsers.remove(&database);
+                Rehearsal::Absent
+            }
+            Some(rehearser) => match rehearser.try_send(task) {
+                Ok(()) => return None,
+                Err(_) => Rehearsal::Partly,
+            },
+            None => Rehearsal::Absent,
+        };
+        answer(number, &at_once)
+    }
+
+    /// A peer answers.
+    pub fn answered(&self, from: NodeId, Rehearsed { number, outcome }: &Rehearsed) {
+        let Ok(outcome) = Rehearsal::decode(outcome) else {
+            return tracing::warn!(%from, "the outcome of a rehearsal cannot be read");
+        };
+        if let Some(waiting) = self.asked.borrow().get(number) {
+            // A second answer finds no room, and is none.
+            let _ = waiting.try_send((from, outcome));
+        }
+    }
+}
+
+/// An answer as it travels; none if it would be too long, which texts within their bounds are not.
+pub fn answer(number: u64, outcome: &Rehearsal) -> Option<Rehearsed> {
+    let mut bytes = Vec::new();
+    outcome.encode(&mut bytes).ok()?;
+    Some(Rehearsed { number, outcome: bytes.into() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PEER: NodeId = NodeId(7);
+
+    fn question(number: u64) -> Rehearse {
+        let (database, writeset) = ("shop".to_owned(), Bytes::new());
+        Rehearse { number, database, after: 3, patience_ms: 1_000, writeset }
+    }
+
+    fn outcome(answer: Option<Rehearsed>) -> Option<Rehearsal> {
+        answer.map(|answer| Rehearsal::decode(&answer.outcome).unwrap())
+    }
+
+    #[test]
+    fn without_a_rehearser_the_answer_is_there_at_once() {
+        let rehearsals = Rehearsals::default();
+        assert_eq!(outcome(rehearsals.came(PEER, question(1))), Some(Rehearsal::Absent));
+        drop(rehearsals.enter("shop".to_owned()));
+        assert_eq!(outcome(rehearsals.came(PEER, question(2))), Some(Rehearsal::Absent), "it has gone");
+    }
+
+    #[test]
+    fn only_so_many_wait() {
+        let rehearsals = Rehearsals::default();
+        let mut tasks = rehearsals.enter("shop".to_owned());
+        for number in 0..REHEARSALS_WAITING_MAX as u64 {
+            assert_eq!(rehearsals.came(PEER, question(number)), None);
+        }
+        assert_eq!(outcome(rehearsals.came(PEER, question(99))), Some(Rehearsal::Partly));
+        assert_eq!(tasks.try_recv().map(|task| (task.from, task.number)), Ok((PEER, 0)));
+    }
+
+    #[test]
+    fn an_answer_goes_to_whoever_asked_and_to_nobody_afterwards() {
+        let rehearsals = Rc::new(Rehearsals::default());
+        let mut question = rehearsals.ask();
+        let passed = answer(question.number, &Rehearsal::Passed).unwrap();
+        rehearsals.answered(PEER, &passed);
+        assert_eq!(question.answers.try_recv(), Ok((PEER, Rehearsal::Passed)));
+        drop(question);
+        rehearsals.answered(PEER, &passed);
+        assert!(rehearsals.asked.borrow().is_empty());
+    }
+}
