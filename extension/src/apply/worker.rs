@@ -334,7 +334,7 @@ fn diverged(area: &DatabaseArea, job: &Job, what: Option<What>, error: Error) ->
                 Some(What::Row(table)) => (String::new(), table),
                 None => Default::default(),
             };
-            failure.statement.set(&statement);
+            failure.statement.set(statement.trim());
             failure.table.set(&table);
             area.replica.reason.set(&reason);
         });

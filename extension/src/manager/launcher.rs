@@ -54,6 +54,8 @@ fn keep_scouting(node: &Node, sent: &mut Option<Instant>) -> bool {
         *sent = Some(Instant::now());
         match xact::transaction(catalog::any_database) {
             Ok(Some(database)) if worker::start(Kind::Scout, "postgres_r scout", u64::from(database.to_u32())) => {}
+            // Its manager starts another one when the scout has been.
+            Ok(Some(_)) if end_a_rehearser(node) => {}
             _ => log::warn(
                 "could not look into the catalogs",
                 Some("Clients are not let in before replicated databases are known.".into()),
@@ -62,6 +64,15 @@ fn keep_scouting(node: &Node, sent: &mut Option<Instant>) -> bool {
         }
     }
     true
+}
+
+/// Makes room for a scout. False if there is nobody who could be missed.
+fn end_a_rehearser(node: &Node) -> bool {
+    let rehearser = node.databases.iter().find_map(|area| area.replica.rehearser.get());
+    if let Some(process) = rehearser {
+        process::terminate(process);
+    }
+    rehearser.is_some()
 }
 
 /// Starts managers that are missing. True if one is awaited.

@@ -21,6 +21,7 @@ use super::entry;
 use crate::error;
 use crate::guc;
 use crate::link::{Link, LinkError};
+use crate::node::request;
 use crate::node::{self, DatabaseArea, Node, wake};
 use crate::pg::latch::{Interest, WaitSet};
 use crate::pg::worker::{self, Kind};
@@ -442,6 +443,11 @@ impl ManagerProcess {
         let replica = self.area.replica;
         if replica.rehearser.get().is_some() || !replica.serving.load(Ordering::SeqCst) {
             return false;
+        }
+        // A scout, which somebody waits for, takes the last room there may be.
+        let scout_wanted = self.node.requests.iter().any(request::Request::is_asked);
+        if scout_wanted {
+            return true;
         }
         if self.rehearser_started.is_none_or(|at| at.elapsed() >= START_WORKER_AGAIN) {
             self.rehearser_started = Some(Instant::now());
