@@ -60,11 +60,17 @@ fn create_table_as_travels_as_the_table_and_its_rows() {
             "DO $$ BEGIN CREATE TABLE from_do AS SELECT id FROM source; INSERT INTO from_do VALUES (0); END $$",
             "CREATE TEMP TABLE fleeting AS SELECT * FROM source; SELECT id INTO TEMP also_fleeting FROM source",
             "CREATE TABLE from_fleeting AS SELECT * FROM fleeting",
+            "CREATE TABLE stored USING heap WITH (fillfactor = 50, autovacuum_enabled, toast.autovacuum_enabled = off) AS SELECT 'a'::text AS t",
         ],
     );
     harness::assert_equal(&group);
     assert_same_columns(&group);
     assert_eq!(group.values("SELECT count(*) FROM copied"), ["51", "51", "51"]);
+    let options =
+        "SELECT concat_ws(' ', c.reloptions, t.reloptions) FROM pg_class c JOIN pg_class t ON t.oid = c.reltoastrelid
+        WHERE c.oid = 'stored'::regclass";
+    let stored = "{fillfactor=50,autovacuum_enabled=true} {autovacuum_enabled=off}";
+    assert_eq!(group.values(options), [stored, stored, stored]);
     assert_eq!(group.values("SELECT sum(n) FROM changed"), ["0.00", "0.00", "0.00"]);
     // From here on they are tables like others.
     group.execute(node(3), "UPDATE copied SET r = random(); INSERT INTO fresh VALUES (2); DELETE FROM big WHERE n > 3");
@@ -84,7 +90,7 @@ fn what_the_query_of_create_table_as_does_travels_or_is_refused() {
     let mut client = group.connect(node(2));
     run(&mut client, &["CREATE TABLE with_notes AS SELECT note(n) AS n FROM generate_series(1, 5) n"]);
     assert_eq!(code(&mut client, "CREATE TABLE with_table AS SELECT make(1)"), "0A000");
-    assert_eq!(code(&mut client, "CREATE TABLE stored WITH (fillfactor = 50) AS SELECT 1"), "0A000");
+    assert_eq!(code(&mut client, "CREATE TABLE stored TABLESPACE pg_default AS SELECT 1"), "0A000");
     assert_eq!(code(&mut client, "CREATE UNLOGGED TABLE fast AS SELECT 1"), "0A000");
     assert_eq!(code(&mut client, "EXPLAIN ANALYZE CREATE TABLE explained AS SELECT 1"), "0A000");
     assert_eq!(code(&mut client, "CREATE TABLE with_notes AS SELECT 1"), "42P07");

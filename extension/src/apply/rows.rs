@@ -66,6 +66,7 @@ pub fn failed_at(writeset: &Queued) -> Option<What> {
                 What::Row(table(relation))
             }
             Item::Statement { text, .. } => What::Statement(text.to_owned()),
+            Item::Decided(_) => return Ok(()),
         };
         if number == ITEM.get() {
             found = Some(what);
@@ -96,6 +97,7 @@ pub fn apply(writeset: &Queued, mut progress: impl FnMut(u64, u64)) -> Result<Ap
         relations: Vec::new(),
         doubts: Vec::new(),
         in_doubt: HashSet::new(),
+        decided: None,
         wrote: false,
         applied: Applied::default(),
     };
@@ -137,6 +139,8 @@ struct Writeset {
     doubts: Vec<(u32, Doubt)>,
     /// Where the rows of `doubts` are: an update of every row may leave each in doubt, and then look for each.
     in_doubt: HashSet<(u32, RowPlace)>,
+    /// What the next statement would evaluate.
+    decided: Option<statement::Decided>,
     /// Whether something was written that the snapshot does not show yet.
     wrote: bool,
     applied: Applied,
@@ -158,10 +162,14 @@ impl Writeset {
             Item::Statement { role, settings, text } => {
                 self.close_all()?;
                 ITEM.set(number);
-                statement::execute(role, settings, text)?;
+                statement::execute(role, settings, text, self.decided.take())?;
                 self.snapshot.renew();
                 self.wrote = true;
                 self.applied.statements += 1;
+                return Ok(());
+            }
+            Item::Decided(decided) => {
+                self.decided = Some(statement::Decided::read(decided));
                 return Ok(());
             }
         }

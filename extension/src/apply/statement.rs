@@ -1,16 +1,47 @@
-//! Runs one ordered statement of a writeset, as the role and under the settings it ran with on its origin.
+//! Runs one ordered statement of a writeset, as the role and under the settings it ran with on its origin; without what the origin has
+//! decided of it.
 
 use std::ffi::CString;
 
-use gcs_writeset::body::{Setting, Settings};
+use gcs_writeset::body::{self, Setting, Settings};
 use gcs_writeset::wire::WireError;
 
 use super::divergence::Divergence;
+use crate::pg::alter::Given;
 use crate::pg::role::{self, Acting};
 use crate::pg::setting::Scope;
-use crate::pg::utility;
+use crate::pg::{relation, rewrite, utility};
 
-pub fn execute(role: &str, settings: Settings<'_>, text: &str) -> Result<(), Divergence> {
+/// What came out on the origin.
+#[derive(Default)]
+pub struct Decided {
+    /// Schema and name of tables whose rows follow the statement.
+    pub tables: Vec<(String, String)>,
+    pub given: Given,
+}
+
+impl Decided {
+    pub fn read(decided: body::Decided<'_>) -> Decided {
+        let owned = |(schema, name): (&str, &str)| (schema.to_owned(), name.to_owned());
+        let value = |(name, value): (&str, Option<&str>)| (name.to_owned(), value.map(str::to_owned));
+        Decided {
+            tables: decided.tables().map(owned).collect(),
+            given: Given { columns: decided.columns().map(value).collect() },
+        }
+    }
+
+    fn empty_tables(&self) -> Result<(), Divergence> {
+        for (schema, name) in &self.tables {
+            let is_empty = relation::find(schema, name).is_some_and(rewrite::empty);
+            if !is_empty {
+                return Err(Divergence::NoRelation { schema: schema.clone(), name: name.clone() });
+            }
+        }
+        Ok(())
+    }
+}
+
+pub fn execute(role: &str, settings: Settings<'_>, text: &str, decided: Option<Decided>) -> Result<(), Divergence> {
     let role = role::find(role).ok_or_else(|| Divergence::NoRole(role.to_owned()))?;
     let text = CString::new(text).map_err(|_| WireError::OutOfRange { what: "zero byte in a statement" })?;
     let _role = Acting::fully(role);
@@ -20,6 +51,9 @@ pub fn execute(role: &str, settings: Settings<'_>, text: &str) -> Result<(), Div
             return Err(Divergence::Setting { name: name.to_owned(), value: value.to_owned() });
         }
     }
-    utility::run_text(&text);
+    if let Some(decided) = &decided {
+        decided.empty_tables()?;
+    }
+    utility::run_text(&text, decided.map(|decided| decided.given));
     Ok(())
 }

@@ -1,8 +1,11 @@
-//! A table's definition as a statement: its columns with their types and collations, nothing else.
+//! A table's definition as a statement: its columns with their types and collations, and its storage parameters; nothing else.
+
+use std::ffi::CStr;
 
 use pgrx::pg_sys;
 
-use super::names::{name_of, owned, qualified_name, quoted};
+use super::list;
+use super::names::{Oid, name_of, owned, qualified_name, quoted, quoted_text, valid};
 use super::relation::Open;
 
 unsafe extern "C-unwind" {
@@ -19,7 +22,36 @@ pub fn create_table(table: &Open) -> String {
         let attributes = (*descriptor).attrs.as_slice((*descriptor).natts as usize);
         attributes.iter().filter(|attribute| !attribute.attisdropped).map(column).collect()
     };
-    format!("CREATE TABLE {}.{} ({})", quoted(&schema), quoted(&name), columns.join(", "))
+    // SAFETY: the relation is open.
+    let toast = valid(unsafe { (*(*table.raw()).rd_rel).reltoastrelid });
+    let mut parameters = parameters(table.oid(), "");
+    parameters.extend(toast.into_iter().flat_map(|toast| self::parameters(toast, "toast.")));
+    let with = if parameters.is_empty() { String::new() } else { format!(" WITH ({})", parameters.join(", ")) };
+    format!("CREATE TABLE {}.{} ({}){with}", quoted(&schema), quoted(&name), columns.join(", "))
+}
+
+/// Storage parameters of a relation, as `name = 'value'`.
+fn parameters(relation: Oid, prefix: &str) -> Vec<String> {
+    // SAFETY: a syscache look-up, its tuple released after its options were copied; options are DefElems with strings.
+    unsafe {
+        let cache = pg_sys::SysCacheIdentifier::RELOID as i32;
+        let tuple = pg_sys::SearchSysCache1(cache, pg_sys::Datum::from(relation));
+        if tuple.is_null() {
+            return Vec::new();
+        }
+        let mut is_null = true;
+        let options = pg_sys::SysCacheGetAttr(cache, tuple, pg_sys::Anum_pg_class_reloptions as i16, &mut is_null);
+        let options = if is_null { std::ptr::null_mut() } else { pg_sys::untransformRelOptions(options) };
+        let text = |option: *mut pg_sys::DefElem| {
+            let name = CStr::from_ptr((*option).defname).to_string_lossy();
+            let value = (*option).arg.cast::<pg_sys::String>();
+            let value = if value.is_null() { "true".into() } else { CStr::from_ptr((*value).sval).to_string_lossy() };
+            format!("{prefix}{} = {}", quoted(&name), quoted_text(&value))
+        };
+        let parameters = list::pointers::<pg_sys::DefElem>(options).into_iter().map(text).collect();
+        pg_sys::ReleaseSysCache(tuple);
+        parameters
+    }
 }
 
 fn column(attribute: &pg_sys::FormData_pg_attribute) -> String {

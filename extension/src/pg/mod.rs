@@ -10,9 +10,11 @@
 
 pub mod access;
 pub mod admission;
+pub mod alter;
 pub mod blockers;
 pub mod catalog;
 pub mod clock;
+mod constraint;
 pub mod datum;
 pub mod definition;
 pub mod dependency;
@@ -37,6 +39,7 @@ pub mod process;
 pub mod query;
 pub mod relation;
 pub mod rerun;
+pub mod rewrite;
 pub mod role;
 pub mod row;
 pub mod rowlock;

@@ -48,3 +48,10 @@ pub fn quoted(name: &str) -> String {
     // SAFETY: gives its argument or a palloc'd copy; read at once.
     unsafe { CStr::from_ptr(pg_sys::quote_identifier(name.as_ptr())).to_string_lossy().into_owned() }
 }
+
+/// A text as an SQL literal.
+pub fn quoted_text(text: &str) -> String {
+    let Ok(text) = CString::new(text) else { return String::new() };
+    // SAFETY: gives a palloc'd copy.
+    unsafe { owned(pg_sys::quote_literal_cstr(text.as_ptr())) }.unwrap_or_default()
+}

@@ -193,6 +193,21 @@ impl Scope {
         scope
     }
 
+    /// For a value's text that is read back exactly, under whatever settings of those that can show in it.
+    pub fn readable() -> Scope {
+        let mut scope = Scope::enter();
+        for (name, value) in [
+            ("datestyle", "ISO, YMD"),
+            ("intervalstyle", "postgres"),
+            ("extra_float_digits", "3"),
+            ("search_path", "pg_catalog"),
+            ("bytea_output", "hex"),
+        ] {
+            scope.set(name, value);
+        }
+        scope
+    }
+
     /// False if PostgreSQL does not accept the value.
     pub fn set(&mut self, name: &str, value: &str) -> bool {
         self.set_for(name, value, true)

@@ -147,7 +147,7 @@ fn restart(oid: Oid, entry: &Entry, to: i64, is_called: bool) {
     };
     let text = format!("ALTER SEQUENCE {}.{} RESTART WITH {next}", quoted(&entry.schema), quoted(name));
     let _role = Acting::fully(range.owner);
-    utility::run_text(&std::ffi::CString::new(text).unwrap_or_default());
+    utility::run_text(&std::ffi::CString::new(text).unwrap_or_default(), None);
 }
 
 fn raise(code: PgSqlErrorCode, message: String, hint: Option<&str>) {

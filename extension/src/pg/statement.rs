@@ -8,6 +8,7 @@ use pgrx::pg_sys;
 use pgrx::pg_sys::NodeTag as Tag;
 use pgrx::pg_sys::ObjectType;
 
+use super::alter::{self, Evaluated};
 use super::list;
 use super::names::{Oid, valid};
 use super::{relation, setting};
@@ -37,8 +38,8 @@ pub struct Ordered {
     pub restarts_identity: bool,
     /// Does nothing if it touches no relation (DROP ... IF EXISTS).
     pub needs_relation: bool,
-    /// Adds a column: if that rewrites the table, the values differ between nodes.
-    pub adds_column: bool,
+    /// What an ALTER TABLE may evaluate.
+    pub evaluated: Evaluated,
     /// Makes a table with rows of a query (CREATE TABLE AS): travels as the table and its rows.
     pub fills: bool,
 }
@@ -53,15 +54,6 @@ const SHARED_OBJECT: &str = "It changes an object that all databases of the serv
 const CREATE_THEN_INSERT: &str = "Use CREATE TABLE, then INSERT ... SELECT.";
 const NOT_YET: &str = "docs/compatibility.md lists what is replicated.";
 const EXTENSIONS: &str = "Create extensions on every node before START REPLICATION.";
-
-unsafe extern "C-unwind" {
-    /// Of nodes/nodeFuncs.h, which pgrx does not bind.
-    fn raw_expression_tree_walker(
-        node: *mut pg_sys::Node,
-        walker: unsafe extern "C-unwind" fn(*mut pg_sys::Node, *mut std::ffi::c_void) -> bool,
-        context: *mut std::ffi::c_void,
-    ) -> bool;
-}
 
 /// What LOCK TABLE keeps other transactions from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -298,7 +290,7 @@ unsafe fn persistent(relation: *mut pg_sys::RangeVar, ordered: Ordered) -> Class
 
 /// # Safety
 /// `relation` must be null or a parse tree's RangeVar.
-unsafe fn find(relation: *mut pg_sys::RangeVar) -> Option<Oid> {
+pub(super) unsafe fn find(relation: *mut pg_sys::RangeVar) -> Option<Oid> {
     if relation.is_null() {
         return None;
     }
@@ -374,8 +366,11 @@ unsafe fn create_table_as(statement: &pg_sys::CreateTableAsStmt) -> Class {
         if statement.objtype != ObjectType::OBJECT_TABLE {
             return refused("CREATE MATERIALIZED VIEW", CREATE_THEN_INSERT);
         }
-        if !into.accessMethod.is_null() || !into.tableSpaceName.is_null() || !into.options.is_null() {
-            return refused("CREATE TABLE AS with USING, WITH or TABLESPACE", CREATE_THEN_INSERT);
+        if !into.accessMethod.is_null() && CStr::from_ptr(into.accessMethod) != c"heap" {
+            return refused("a table with an access method other than heap", NOT_YET);
+        }
+        if !into.tableSpaceName.is_null() {
+            return refused("CREATE TABLE AS with TABLESPACE", "Tablespaces belong to a node.");
         }
         persistent(relation, Ordered { fills: true, needs_relation: true, ..Ordered::default() })
     }
@@ -417,19 +412,10 @@ unsafe fn alter_table(statement: &pg_sys::AlterTableStmt) -> Class {
         let targets: Vec<Oid> = find(statement.relation).into_iter().collect();
         let mut ordered = Ordered { needs_relation: targets.is_empty(), targets, ..Ordered::default() };
         ordered.changes_types = statement.objtype == ObjectType::OBJECT_TYPE;
+        ordered.evaluated = alter::evaluated(statement, find(statement.relation));
         for command in list::pointers::<pg_sys::AlterTableCmd>(statement.cmds) {
             use pg_sys::AlterTableType as Kind;
             match (*command).subtype {
-                Kind::AT_AddColumn | Kind::AT_AddColumnRecurse => ordered.adds_column = true,
-                Kind::AT_AlterColumnType => {
-                    let column = (*command).def.cast::<pg_sys::ColumnDef>();
-                    if !column.is_null() && calls_volatile((*column).raw_default) {
-                        return refused(
-                            "ALTER COLUMN TYPE with a volatile USING expression",
-                            "Its values would differ between nodes. Add a column, UPDATE it, then drop the old one.",
-                        );
-                    }
-                }
                 Kind::AT_EnableAlwaysTrig | Kind::AT_EnableReplicaTrig => {
                     return refused(
                         "ALTER TABLE ENABLE ALWAYS or REPLICA TRIGGER",
@@ -449,32 +435,6 @@ unsafe fn alter_table(statement: &pg_sys::AlterTableStmt) -> Class {
         }
         Class::Ordered(ordered)
     }
-}
-
-/// Whether an expression, as parsed, calls a function that is volatile in any of its forms.
-unsafe fn calls_volatile(expression: *mut pg_sys::Node) -> bool {
-    unsafe extern "C-unwind" fn walk(node: *mut pg_sys::Node, context: *mut std::ffi::c_void) -> bool {
-        // SAFETY: the walker hands us nodes of the tree or null.
-        unsafe {
-            if node.is_null() {
-                return false;
-            }
-            if (*node).type_ == Tag::T_FuncCall {
-                let names = (*node.cast::<pg_sys::FuncCall>()).funcname;
-                let mut candidate =
-                    pg_sys::FuncnameGetCandidates(names, -1, std::ptr::null_mut(), false, false, false, true);
-                while !candidate.is_null() {
-                    if pg_sys::func_volatile((*candidate).oid) as u8 == pg_sys::PROVOLATILE_VOLATILE {
-                        return true;
-                    }
-                    candidate = (*candidate).next;
-                }
-            }
-            raw_expression_tree_walker(node, walk, context)
-        }
-    }
-    // SAFETY: walks a parse tree; the context is not used.
-    unsafe { walk(expression, std::ptr::null_mut()) }
 }
 
 unsafe fn drop(statement: &pg_sys::DropStmt) -> Result<Class, &'static str> {

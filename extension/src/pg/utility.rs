@@ -8,8 +8,9 @@ use std::sync::OnceLock;
 
 use pgrx::pg_sys;
 
+use super::alter::{self, Given};
 use super::sequence::{self, Pending};
-use super::statement::{Class, classify, command_tag, ends_block};
+use super::statement::{Class, classify, command_tag, ends_block, find};
 use super::summons;
 
 #[derive(Clone, Copy)]
@@ -45,6 +46,9 @@ pub struct Utility {
     read_only_tree: bool,
     context: pg_sys::ProcessUtilityContext::Type,
     pending: Pending,
+    left_out: alter::Pending,
+    /// Nothing is left of the statement.
+    is_done: bool,
     pub stage: Stage,
 }
 
@@ -85,7 +89,8 @@ unsafe extern "C-unwind" fn process(
     destination: *mut pg_sys::DestReceiver,
     completion: *mut pg_sys::QueryCompletion,
 ) {
-    let mut utility = Utility { statement, text, read_only_tree, context, pending: Pending::None, stage: Stage::Through };
+    let (pending, left_out, stage) = (Pending::None, alter::Pending::None, Stage::Through);
+    let mut utility = Utility { statement, text, read_only_tree, context, pending, left_out, is_done: false, stage };
     // SAFETY: passes on what we were given, but for a statement that `before` replaced by a copy.
     unsafe {
         let is_end = ends_block(utility.node());
@@ -97,7 +102,9 @@ unsafe extern "C-unwind" fn process(
         before(&mut utility);
         let (statement, read_only_tree) = (utility.statement, utility.read_only_tree);
         let run = HOOK.get().and_then(|hook| hook.previous).unwrap_or(run_by_postgres);
-        run(statement, text, read_only_tree, context, params, environment, destination, completion);
+        if !utility.is_done {
+            run(statement, text, read_only_tree, context, params, environment, destination, completion);
+        }
         if is_end {
             summons::block_is_ending();
         }
@@ -176,14 +183,40 @@ impl Utility {
         Ok(())
     }
 
+    /// Takes out of a statement, which another node has sent, what it is not to evaluate again.
+    pub fn leave_out_decided(&mut self) {
+        use pg_sys::NodeTag::{T_AlterDomainStmt, T_AlterTableStmt};
+        // SAFETY: as above.
+        unsafe {
+            let tag = (*self.node()).type_;
+            if !matches!(tag, T_AlterDomainStmt | T_AlterTableStmt) {
+                return;
+            }
+            self.statement = pg_sys::copyObjectImpl(self.statement.cast()).cast();
+            self.read_only_tree = false;
+            if tag == T_AlterTableStmt {
+                let statement = &mut *self.node().cast::<pg_sys::AlterTableStmt>();
+                self.left_out = alter::leave_out(statement, find(statement.relation));
+            } else {
+                (self.left_out, self.is_done) = alter::leave_out_of_domain(&mut *self.node().cast());
+            }
+        }
+    }
+
+    pub fn finish_left_out(&self) {
+        // SAFETY: the statement has run, its tree is alive.
+        unsafe { alter::finish(self.left_out, |relation| find(relation)) }
+    }
+
     pub fn finish_sequence(&self, ordinal: u16) {
         // SAFETY: the statement has run, its tree is alive.
         unsafe { sequence::finish(self.pending, ordinal) }
     }
 }
 
-/// Runs statements from their text, through SPI. Errors are PostgreSQL's own.
-pub fn run_text(text: &CStr) {
+/// Runs a statement from its text, through SPI, without what was decided already. Errors are PostgreSQL's own.
+pub fn run_text(text: &CStr, given: Option<Given>) {
+    alter::give(given);
     // SAFETY: connects, runs, disconnects; an ERROR in between cleans up by itself.
     unsafe {
         pg_sys::SPI_connect();

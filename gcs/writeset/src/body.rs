@@ -6,6 +6,8 @@
 //!       | 2 update     relation varint, identity image, new image
 //!       | 3 delete     relation varint, identity image
 //!       | 4 statement  role str, settings varint × (name str, value str, by_superuser u8), text str
+//!       | 5 decided    of the statement that follows: tables varint × (schema str, name str), whose rows come behind it,
+//!                      new columns varint × (name str, value u8 ? str), with the value of the rows that are there
 //! image := one datum for each live column, in attribute order
 //! datum := header varint = length << 3 | kind, then `length` bytes
 //! kind  := 0 null | 1 physical (PostgreSQL's in-memory form, little-endian, flat) | 2 text (the type's output function)
@@ -27,6 +29,7 @@ const INSERT: u8 = 1;
 const UPDATE: u8 = 2;
 const DELETE: u8 = 3;
 const STATEMENT: u8 = 4;
+const DECIDED: u8 = 5;
 
 /// One column of a row image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,6 +48,7 @@ pub enum Item<'a> {
     Update { relation: u32, identity: Image<'a>, new: Image<'a> },
     Delete { relation: u32, identity: Image<'a> },
     Statement { role: &'a str, settings: Settings<'a>, text: &'a str },
+    Decided(Decided<'a>),
 }
 
 /// A row image, checked to hold exactly its relation's number of datums.
@@ -87,6 +91,27 @@ impl<'a> Settings<'a> {
     }
 }
 
+/// What the origin's statement has made out of rows: the same one elsewhere evaluates nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Decided<'a> {
+    tables: &'a [u8],
+    columns: &'a [u8],
+}
+
+impl<'a> Decided<'a> {
+    /// Schema and name of each table that is emptied before the statement runs, for its rows follow as inserts.
+    pub fn tables(self) -> impl Iterator<Item = (&'a str, &'a str)> {
+        let mut reader = Reader::new(self.tables);
+        std::iter::from_fn(move || if reader.is_empty() { None } else { read_table(&mut reader).ok() })
+    }
+
+    /// Each new column whose default must not be evaluated, and its value in the rows that stay; none is null.
+    pub fn columns(self) -> impl Iterator<Item = (&'a str, Option<&'a str>)> {
+        let mut reader = Reader::new(self.columns);
+        std::iter::from_fn(move || if reader.is_empty() { None } else { read_column(&mut reader).ok() })
+    }
+}
+
 /// Writes items onto the end of a byte vector.
 pub trait PutItem {
     fn put_relation(&mut self, schema: &str, name: &str, columns: u32);
@@ -97,6 +122,8 @@ pub trait PutItem {
     /// Opens a delete; the identity's datums follow.
     fn put_delete(&mut self, relation: u32);
     fn put_statement(&mut self, role: &str, settings: &[Setting<'_>], text: &str);
+    /// What the next statement would evaluate; that statement's item follows.
+    fn put_decided(&mut self, tables: &[(String, String)], columns: &[(String, Option<String>)]);
     fn put_datum(&mut self, datum: Datum<'_>);
     /// Opens a physical datum of that length; its bytes follow.
     fn put_physical_header(&mut self, length: usize);
@@ -131,6 +158,22 @@ impl PutItem for Vec<u8> {
             self.put_u8(u8::from(setting.by_superuser));
         }
         self.put_str(text);
+    }
+    fn put_decided(&mut self, tables: &[(String, String)], columns: &[(String, Option<String>)]) {
+        self.put_u8(DECIDED);
+        self.put_varint(tables.len() as u64);
+        for (schema, name) in tables {
+            self.put_str(schema);
+            self.put_str(name);
+        }
+        self.put_varint(columns.len() as u64);
+        for (name, value) in columns {
+            self.put_str(name);
+            self.put_u8(u8::from(value.is_some()));
+            if let Some(value) = value {
+                self.put_str(value);
+            }
+        }
     }
     fn put_datum(&mut self, datum: Datum<'_>) {
         let (kind, bytes): (u64, &[u8]) = match datum {
@@ -203,6 +246,11 @@ impl<'a> Items<'a> {
                 let text = self.reader.str("statement", STATEMENT_BYTES_MAX)?;
                 Ok(Item::Statement { role, settings, text })
             }
+            DECIDED => {
+                let tables = self.list(|reader| read_table(reader).map(|_| ()))?;
+                let columns = self.list(|reader| read_column(reader).map(|_| ()))?;
+                Ok(Item::Decided(Decided { tables, columns }))
+            }
             kind => Err(WireError::Unknown { what: "item kind", value: u64::from(kind) }),
         }
     }
@@ -224,12 +272,17 @@ impl<'a> Items<'a> {
     }
 
     fn settings(&mut self) -> Result<Settings<'a>, WireError> {
+        Ok(Settings { bytes: self.list(|reader| read_setting(reader).map(|_| ()))? })
+    }
+
+    /// The bytes of a counted list, behind its count.
+    fn list(&mut self, read: impl Fn(&mut Reader<'a>) -> Result<(), WireError>) -> Result<&'a [u8], WireError> {
         let count = self.reader.varint()?;
         let before = self.reader.rest();
         for _ in 0..count {
-            read_setting(&mut self.reader)?;
+            read(&mut self.reader)?;
         }
-        Ok(Settings { bytes: &before[..before.len() - self.reader.remaining()] })
+        Ok(&before[..before.len() - self.reader.remaining()])
     }
 }
 
@@ -278,6 +331,20 @@ fn read_setting<'a>(reader: &mut Reader<'a>) -> Result<Setting<'a>, WireError> {
     Ok(Setting { name, value, by_superuser })
 }
 
+fn read_table<'a>(reader: &mut Reader<'a>) -> Result<(&'a str, &'a str), WireError> {
+    Ok((reader.str("schema name", NAME_BYTES_MAX)?, reader.str("relation name", NAME_BYTES_MAX)?))
+}
+
+fn read_column<'a>(reader: &mut Reader<'a>) -> Result<(&'a str, Option<&'a str>), WireError> {
+    let name = reader.str("column name", NAME_BYTES_MAX)?;
+    let value = match reader.u8()? {
+        0 => None,
+        1 => Some(reader.str("value of a column", DATUM_BYTES_MAX)?),
+        _ => return Err(WireError::OutOfRange { what: "whether a column has a value" }),
+    };
+    Ok((name, value))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -300,6 +367,8 @@ mod tests {
             body.put_datum(datum);
         }
         body.put_statement("ana", &SETTINGS, "CREATE TABLE t ()");
+        let name = |name: &str| name.to_owned();
+        body.put_decided(&[(name("public"), name("t"))], &[(name("a"), Some(name(""))), (name("b"), None)]);
 
         let items: Vec<_> = Items::new(&body).collect::<Result<_, _>>().unwrap();
         assert_eq!(items[0], Item::Relation { schema: "public", name: "pessoas", columns: 2 });
@@ -312,6 +381,9 @@ mod tests {
             panic!("{:?}", items[3])
         };
         assert_eq!(settings.iter().collect::<Vec<_>>(), SETTINGS);
+        let Item::Decided(decided) = items[4] else { panic!("{:?}", items[4]) };
+        assert_eq!(decided.tables().collect::<Vec<_>>(), [("public", "t")]);
+        assert_eq!(decided.columns().collect::<Vec<_>>(), [("a", Some("")), ("b", None)]);
     }
 
     #[test]

@@ -11,6 +11,7 @@
 //! It leaves out on purpose: temporary tables, catalogs, and whatever a remote backend writes.
 
 pub mod base;
+mod decided;
 pub mod keys;
 mod locks;
 pub mod reads;
@@ -203,7 +204,7 @@ impl Captured {
         let image = match items.resume_at(&item).next()?.ok()? {
             Item::Insert { new, .. } => new,
             Item::Update { identity, .. } | Item::Delete { identity, .. } => identity,
-            Item::Relation { .. } | Item::Statement { .. } => return None,
+            Item::Relation { .. } | Item::Statement { .. } | Item::Decided(_) => return None,
         };
         let datums: Vec<_> = image.datums().collect();
         let (mut names, mut values) = (Vec::new(), Vec::new());

@@ -17,7 +17,7 @@ use postgres_r_protocol::capture::buffer::{Guard, Strength};
 use postgres_r_protocol::capture::order::Command;
 
 use super::touched::{self, Touched};
-use super::{base, reads, transaction};
+use super::{base, decided, reads, transaction};
 use crate::error::Error;
 use crate::pg::access;
 use crate::pg::relation::{self, Lock, Oid, Open, Persistence, RelationKind};
@@ -95,6 +95,7 @@ fn before(utility: &mut Utility) {
 
 fn after(utility: &mut Utility) {
     utility.finish_sequence(session::ordinal());
+    utility.finish_left_out();
     if let Some((relations, lock)) = LOCKING.take() {
         lock_keys(&relations, lock);
     }
@@ -158,6 +159,7 @@ fn watch_remote(utility: &mut Utility) {
     if ordered.changes_types {
         relation::keep_writers_off_types();
     }
+    utility.leave_out_decided();
     utility.stage = Stage::Whole;
     WATCHED.set(Some(Watched { ordered, origin: None }));
 }
@@ -211,7 +213,15 @@ impl Watched {
         if touched.is_temporary && !touched.is_permanent {
             return;
         }
-        refuse_uneven(utility, &self.ordered, touched);
+        refuse_uneven(utility, touched);
+        let decided = decided::by(&self.ordered, touched);
+        if decided.as_ref().is_some_and(|decided| decided.merges) {
+            refuse(&Refusal {
+                what: "ALTER TABLE ADD COLUMN of one that a table below has already, with a default that each node would evaluate for itself,"
+                    .to_owned(),
+                hint: "Add the column without a default, UPDATE it, then set the default.",
+            });
+        }
         if self.ordered.needs_relation && touched.is_empty() {
             return;
         }
@@ -229,6 +239,8 @@ impl Watched {
         }
         if self.ordered.fills {
             touched.tables().for_each(|table| fill(command, table));
+        } else if let Some(decided) = decided {
+            decided.append(command, &item);
         } else {
             transaction::append_statement(command, &item);
         }
@@ -258,18 +270,13 @@ fn settle(touched: &Touched, ordered: &Ordered) {
 }
 
 /// Refuses what would come out differently on different nodes, now that it can be told; the ERROR undoes it.
-fn refuse_uneven(utility: &Utility, ordered: &Ordered, touched: &Touched) {
+fn refuse_uneven(utility: &Utility, touched: &Touched) {
     let what = if touched.is_temporary {
         format!("{} of temporary and permanent relations at once", utility.tag())
     } else if touched.on_loan {
         format!("{} of a permanent object that depends on a temporary one", utility.tag())
     } else if let Some(entry) = &touched.uncapturable {
         format!("{} of relation \"{}\", whose rows are not captured,", utility.tag(), entry.name)
-    } else if ordered.adds_column && touched.has_rewritten() {
-        return refuse(&Refusal {
-            what: "ALTER TABLE ADD COLUMN with a volatile default on a table that holds rows".to_owned(),
-            hint: "Its values would differ between nodes. Add the column without a default, UPDATE it, then set the default.",
-        });
     } else {
         return;
     };
@@ -306,6 +313,7 @@ fn refuse(refusal: &Refusal) {
 }
 
 fn on_function(function: Oid) {
+    touched::on_function(function);
     let Some((_, name)) = REFUSED_FUNCTIONS.iter().find(|&&(oid, _)| oid == function.to_u32()) else { return };
     if session::is_captured() {
         let hint = if *name == "setval" {

@@ -33,6 +33,8 @@ pub struct Touched {
     pub on_loan: bool,
     /// Tables that held rows, and their files, as first seen.
     files: Vec<(Oid, Oid)>,
+    /// Functions that it called.
+    functions: HashSet<u32>,
 }
 
 /// Starts to collect what is touched, for the statement that starts now at this subtransaction level. False while another is being
@@ -78,6 +80,17 @@ pub fn on_object(happened: Happened, object: Object) {
     let Some(mut touched) = CURRENT.take() else { return };
     touched.object(happened, object);
     CURRENT.set(Some(touched));
+}
+
+/// A function is about to be called, by the statement or by what it calls.
+pub fn on_function(function: Oid) {
+    CURRENT.with(|current| {
+        if let Ok(mut current) = current.try_borrow_mut()
+            && let Some(touched) = &mut *current
+        {
+            touched.functions.insert(function.to_u32());
+        }
+    });
 }
 
 /// Adds relations that the statement names.
@@ -201,9 +214,20 @@ impl Touched {
         }
     }
 
-    /// Whether a table that held rows was written anew.
-    pub fn has_rewritten(&self) -> bool {
-        self.files.iter().any(|&(oid, file)| relation::entry(oid).is_some_and(|entry| entry.file != file))
+    /// Tables that held rows when the statement came to them, and hold them still.
+    pub fn with_rows(&self) -> impl Iterator<Item = Oid> + '_ {
+        self.files.iter().map(|&(oid, _)| oid).filter(|&oid| relation::entry(oid).is_some())
+    }
+
+    /// Those of them that were written anew.
+    pub fn rewritten(&self) -> Vec<Oid> {
+        let is_new = |&&(oid, file): &&(Oid, Oid)| relation::entry(oid).is_some_and(|entry| entry.file != file);
+        self.files.iter().filter(is_new).map(|&(oid, _)| oid).collect()
+    }
+
+    /// Functions that ran.
+    pub fn functions(&self) -> impl Iterator<Item = Oid> + '_ {
+        self.functions.iter().map(|&function| Oid::from(function))
     }
 
     /// The tables that must have a capture trigger now.

@@ -42,6 +42,18 @@ pub fn on_new_row(table: &Open, command: u32, row: Row<'_>) {
     on_change(&relations::known_open(table), command, None, Some(row));
 }
 
+/// A row is there as a statement has made it out of another. Nobody else's row can have to do with it: the statement's key of the whole
+/// table says so, and what the row refers to was looked at by the statement.
+pub fn on_remade_row(table: &Open, command: u32, row: Row<'_>) {
+    let known = relations::known_open(table);
+    let mut item = Vec::new();
+    item.put_insert(transaction::define(&known));
+    let modes = known.table.depends_on_settings.then(TransmissionModes::enter);
+    known.table.put_row(row, None, |_| true, &mut item);
+    drop(modes);
+    transaction::append(&known, Command(command), &item, &[]);
+}
+
 fn on_change(known: &Rc<Known>, command: u32, old: Option<Row<'_>>, new: Option<Row<'_>>) {
     let mut scratch = SCRATCH.take().unwrap_or_default();
     scratch.item.clear();

@@ -1,0 +1,97 @@
+//! What a statement made of rows that were there, and would be made again where it is applied: as values (docs/adr/0028).
+//!
+//! An ALTER TABLE evaluates expressions: once for a new column, or for each row where it writes a table anew. If any function ran that is
+//! not known to give the same on every node ([`rewrite::is_certain`]), the statement travels together with what came out:
+//!
+//! - of a new column that is the same in all rows that are there: that value;
+//! - of a table that was written anew: all its rows, as inserts. Elsewhere it is emptied, then the statement runs, then the rows come.
+//!
+//! What ran is not read from the statement but seen: casts, operators, checks of domains and functions within functions are no exceptions.
+//! A statement of which everything is certain travels as its text alone, however large the table.
+
+use gcs_writeset::body::PutItem;
+use postgres_r_protocol::capture::order::Command;
+
+use super::touched::Touched;
+use super::{transaction, trigger};
+use crate::pg::relation::{self, Lock, Oid, Open};
+use crate::pg::statement::Ordered;
+use crate::pg::{heap, rewrite, setting};
+
+pub struct Decided {
+    /// Tables whose rows travel.
+    tables: Vec<Oid>,
+    /// New columns and what the rows have in them that do not travel.
+    columns: Vec<(String, Option<String>)>,
+    pub merges: bool,
+}
+
+/// None if the statement may be evaluated again.
+pub fn by(ordered: &Ordered, touched: &Touched) -> Option<Decided> {
+    let evaluated = &ordered.evaluated;
+    let evaluates = evaluated.adds || evaluated.converts;
+    if !evaluates || (!evaluated.asks && touched.functions().all(rewrite::is_certain)) {
+        return None;
+    }
+    let below: Vec<Oid> = ordered.targets.iter().flat_map(|&target| relation::with_children(target)).collect();
+    let mut decided = Decided { tables: touched.rewritten(), columns: Vec::new(), merges: evaluated.merges };
+    if evaluated.converts {
+        // Also where the values could stay as they are: a check of the column was made anew, and looked at; and elsewhere there is no USING.
+        decided.add(touched.with_rows().filter(|table| below.contains(table)));
+        decided.add_referencing(touched);
+    }
+    for column in &evaluated.defaults {
+        let tables = touched.with_rows().filter(|table| below.contains(table) && !decided.tables.contains(table)).collect();
+        decided.add_column(column, tables);
+    }
+    let is_plain = decided.tables.is_empty() && decided.columns.is_empty() && !evaluated.converts;
+    (!is_plain).then_some(decided)
+}
+
+impl Decided {
+    fn add(&mut self, tables: impl Iterator<Item = Oid>) {
+        for table in tables {
+            if !self.tables.contains(&table) {
+                self.tables.push(table);
+            }
+        }
+    }
+
+    /// A foreign key to a column of another type is made anew, and looked at: there must be no rows without those that they refer to.
+    fn add_referencing(&mut self, touched: &Touched) {
+        for table in self.tables.clone() {
+            let referencing =
+                Open::by_oid(table, Lock::AccessShare).map(|table| rewrite::referencing(&table)).unwrap_or_default();
+            self.add(touched.with_rows().filter(|table| referencing.contains(table)));
+        }
+    }
+
+    /// A column that these tables have now, without having been written anew.
+    fn add_column(&mut self, column: &str, tables: Vec<Oid>) {
+        let mut values = {
+            let _readable = setting::Scope::readable();
+            let value = |&table: &Oid| rewrite::missing_value(&Open::by_oid(table, Lock::AccessShare)?, column);
+            tables.iter().filter_map(value).collect::<Vec<_>>()
+        };
+        values.dedup();
+        if values.len() > 1 {
+            // It was evaluated for each of them.
+            self.add(tables.into_iter());
+            values.clear();
+        }
+        self.columns.push((column.to_owned(), values.pop().flatten()));
+    }
+
+    pub fn append(&self, command: Command, statement: &[u8]) {
+        let entries = self.tables.iter().filter_map(|&table| relation::entry(table));
+        let names: Vec<_> = entries.map(|entry| (entry.schema, entry.name)).collect();
+        let mut item = Vec::with_capacity(statement.len() + 256);
+        item.put_decided(&names, &self.columns);
+        item.extend_from_slice(statement);
+        transaction::append_statement(command, &item);
+        let command = crate::pg::trigger::current_command();
+        for table in self.tables.iter().filter_map(|&table| Open::by_oid(table, Lock::AccessShare)) {
+            heap::for_each_new_row(&table, |row| trigger::on_remade_row(&table, command, row));
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! Constraints that were looked at on another node, and so are valid here.
+
+use std::ffi::CStr;
+
+use pgrx::pg_sys;
+
+use super::names::Oid;
+use super::relation;
+
+/// Of catalog/pg_constraint.h, which pgrx does not bind: the catalog, its index by what is constrained, and its columns.
+const CATALOG: u32 = 2606;
+const BY_CONSTRAINED: u32 = 2665;
+const RELATION: i16 = 8;
+const DOMAIN: i16 = 9;
+
+const CHECK: std::ffi::c_char = b'c' as std::ffi::c_char;
+
+/// The front of a row of pg_constraint.
+#[repr(C)]
+struct Constraint {
+    oid: pg_sys::Oid,
+    name: pg_sys::NameData,
+    schema: pg_sys::Oid,
+    kind: std::ffi::c_char,
+    deferrable: bool,
+    deferred: bool,
+    validated: bool,
+    relation: pg_sys::Oid,
+    domain: pg_sys::Oid,
+    index: pg_sys::Oid,
+    parent: pg_sys::Oid,
+    referenced: pg_sys::Oid,
+    actions: [std::ffi::c_char; 3],
+    is_local: bool,
+    inherited: i32,
+    no_inherit: bool,
+}
+
+/// Makes the constraint of a table valid, and with a check those of the tables below. False if there is none.
+pub(super) fn set_valid(table: Oid, name: &CStr) -> bool {
+    let (mut is_found, mut is_inherited) = (false, false);
+    each(table, pg_sys::InvalidOid, |constraint| {
+        let is_it = name_of(constraint) == name;
+        is_found |= is_it;
+        is_inherited |= is_it && constraint.kind == CHECK && !constraint.no_inherit;
+        is_it
+    });
+    if is_inherited {
+        for below in relation::with_children(table).into_iter().filter(|&below| below != table) {
+            each(below, pg_sys::InvalidOid, |constraint| name_of(constraint) == name);
+        }
+    }
+    is_found
+}
+
+/// Makes valid the constraints of a domain, or the one with this name. False if there is none.
+pub(super) fn set_valid_of_domain(domain: Oid, name: Option<&CStr>, but: &[Oid]) -> bool {
+    let mut is_found = false;
+    each(pg_sys::InvalidOid, domain, |constraint| {
+        let is_it = name.is_none_or(|name| name_of(constraint) == name) && !but.contains(&constraint.oid);
+        is_found |= is_it;
+        is_it
+    });
+    is_found
+}
+
+/// The constraints of a domain that are not valid.
+pub(super) fn not_valid_of_domain(domain: Oid) -> Vec<Oid> {
+    let mut found = Vec::new();
+    each(pg_sys::InvalidOid, domain, |constraint| {
+        if !constraint.validated {
+            found.push(constraint.oid);
+        }
+        false
+    });
+    found
+}
+
+fn name_of(constraint: &Constraint) -> &CStr {
+    // SAFETY: a NameData is zero-terminated within its 64 bytes.
+    unsafe { CStr::from_ptr(constraint.name.data.as_ptr()) }
+}
+
+/// Shows each constraint of a table or domain, and makes it valid if told so.
+fn each(table: Oid, domain: Oid, mut is_valid: impl FnMut(&Constraint) -> bool) {
+    // SAFETY: an ordinary scan and update of pg_constraint by its index; the columns of `Constraint` are never null.
+    unsafe {
+        pg_sys::CommandCounterIncrement();
+        let catalog = pg_sys::table_open(pg_sys::Oid::from(CATALOG), pg_sys::RowExclusiveLock as i32);
+        let mut keys = [pg_sys::ScanKeyData::default(), pg_sys::ScanKeyData::default()];
+        for (key, (column, value)) in keys.iter_mut().zip([(RELATION, table), (DOMAIN, domain)]) {
+            let equals = pg_sys::BTEqualStrategyNumber as u16;
+            pg_sys::ScanKeyInit(key, column, equals, pg_sys::F_OIDEQ.into(), pg_sys::Datum::from(value));
+        }
+        let index = pg_sys::Oid::from(BY_CONSTRAINED);
+        let scan = pg_sys::systable_beginscan(catalog, index, true, std::ptr::null_mut(), 2, keys.as_mut_ptr());
+        loop {
+            let tuple = pg_sys::systable_getnext(scan);
+            if tuple.is_null() {
+                break;
+            }
+            let constraint = &*pg_sys::heap_tuple_get_struct::<Constraint>(tuple);
+            if is_valid(constraint) && !constraint.validated {
+                let copy = pg_sys::heap_copytuple(tuple);
+                (*pg_sys::heap_tuple_get_struct::<Constraint>(copy)).validated = true;
+                pg_sys::CatalogTupleUpdate(catalog, &mut (*copy).t_self, copy);
+                pg_sys::heap_freetuple(copy);
+                if table != pg_sys::InvalidOid {
+                    pg_sys::CacheInvalidateRelcacheByRelid(table);
+                }
+            }
+        }
+        pg_sys::systable_endscan(scan);
+        pg_sys::table_close(catalog, pg_sys::RowExclusiveLock as i32);
+        pg_sys::CommandCounterIncrement();
+    }
+}
