@@ -1,7 +1,7 @@
 //! `postgres_r`: synchronous multi-master replication for PostgreSQL, the extension.
 //!
 //! A process is a room: [`backend`] is a client's, [`apply`] a remote backend's, [`manager`] the launcher's, a scout's and a manager's. None of
-//! them imports another. They stand on common ground: [`turn`], [`summons`], [`session`], [`spool`]; [`node`] is shared memory; [`pg`] is the
+//! them imports another. They stand on common ground: [`turn`], [`summons`], [`session`], [`spool`], [`sequences`]; [`node`] is shared memory; [`pg`] is the
 //! fence to PostgreSQL. The rules by which processes act on one another are in the crate `postgres_r_protocol`, without PostgreSQL.
 //! docs/architecture.md is the map.
 
@@ -18,6 +18,7 @@ pub mod manager;
 pub mod node;
 pub mod pg;
 pub mod relations;
+pub mod sequences;
 pub mod session;
 pub mod spool;
 pub mod summons;
@@ -33,6 +34,7 @@ pub extern "C-unwind" fn _PG_init() {
     guc::define();
     node::install();
     backend::capture::init();
+    sequences::install();
     backend::retry::install();
     pg::xact::on_end(|event| {
         backend::commit::on_end(event);
@@ -41,6 +43,7 @@ pub extern "C-unwind" fn _PG_init() {
             // Also in remote backends, whose statements pass through capture's hooks.
             backend::capture::reset();
             backend::retry::reset();
+            sequences::reset();
         }
     });
     pg::executor::before_start(backend::commit::before_statement);
@@ -58,5 +61,6 @@ pub extern "C-unwind" fn _PG_init() {
         scout: manager::scout::main,
         manager: manager::process::main,
         remote: apply::worker::main,
+        leaser: sequences::leaser::main,
     });
 }

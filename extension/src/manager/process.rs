@@ -131,6 +131,7 @@ pub(super) struct ManagerProcess {
     /// What was last logged about the link, so that it is said once.
     complaint: Option<String>,
     workers_started: Vec<Option<Instant>>,
+    leaser_started: Option<Instant>,
 }
 
 impl ManagerProcess {
@@ -147,6 +148,7 @@ impl ManagerProcess {
             refusal: None,
             complaint: None,
             workers_started: vec![None; area.workers.len()],
+            leaser_started: None,
         }
     }
 
@@ -187,7 +189,7 @@ impl ManagerProcess {
         if let Some(process) = self.protocol.who_never_comes(self.area.at(), clock::moment()) {
             process::terminate(process);
         }
-        let worker_missing = self.keep_workers();
+        let worker_missing = self.keep_workers() | self.keep_leaser();
         self.sleep(self.timeout(worker_missing));
     }
 
@@ -428,7 +430,23 @@ impl ManagerProcess {
         missing
     }
 
+    /// Starts the leaser if it is missing. True if it is.
+    fn keep_leaser(&mut self) -> bool {
+        if self.area.leases.leaser.get().is_some() {
+            return false;
+        }
+        if self.leaser_started.is_none_or(|at| at.elapsed() >= START_WORKER_AGAIN) {
+            self.leaser_started = Some(Instant::now());
+            let name = format!("postgres_r leaser of {}", self.area.replica.name.get());
+            if !worker::start(Kind::Leaser, &name, self.area.index as u64) {
+                self.complain("could not start the leaser of sequences; raise max_worker_processes and restart the server");
+            }
+        }
+        true
+    }
+
     pub(super) fn wake_workers(&self) {
+        wake(self.area.leases.leaser);
         for worker in self.area.workers {
             wake(&worker.process);
         }

@@ -13,6 +13,7 @@ pub enum Kind {
     Scout,
     Manager,
     Remote,
+    Leaser,
 }
 
 /// The number that a remote backend is registered with: which database, which worker of it.
@@ -31,6 +32,7 @@ pub struct Mains {
     pub scout: fn(u64),
     pub manager: fn(u64),
     pub remote: fn(u64),
+    pub leaser: fn(u64),
 }
 
 static MAINS: OnceLock<Mains> = OnceLock::new();
@@ -60,6 +62,7 @@ fn describe(kind: Kind, name: &str, number: u64) -> pg_sys::BackgroundWorker {
         Kind::Scout => ("postgres_r scout", "postgres_r_scout_main"),
         Kind::Manager => ("postgres_r manager", "postgres_r_manager_main"),
         Kind::Remote => ("postgres_r remote backend", "postgres_r_remote_main"),
+        Kind::Leaser => ("postgres_r leaser", "postgres_r_leaser_main"),
     };
     // SAFETY: zeroes are valid for this plain struct.
     let mut worker: pg_sys::BackgroundWorker = unsafe { std::mem::zeroed() };
@@ -102,6 +105,12 @@ pub extern "C-unwind" fn postgres_r_manager_main(number: pg_sys::Datum) {
 #[unsafe(no_mangle)]
 pub extern "C-unwind" fn postgres_r_remote_main(number: pg_sys::Datum) {
     run(number, |mains| mains.remote);
+}
+
+#[pg_guard]
+#[unsafe(no_mangle)]
+pub extern "C-unwind" fn postgres_r_leaser_main(number: pg_sys::Datum) {
+    run(number, |mains| mains.leaser);
 }
 
 fn run(number: pg_sys::Datum, main: fn(&Mains) -> fn(u64)) {
