@@ -9,7 +9,6 @@ use std::sync::OnceLock;
 use pgrx::pg_sys;
 
 use super::alter::{self, Given};
-use super::sequence::{self, Pending};
 use super::statement::{Class, classify, command_tag, ends_block, find};
 use super::summons;
 
@@ -45,7 +44,6 @@ pub struct Utility {
     text: *const std::ffi::c_char,
     read_only_tree: bool,
     context: pg_sys::ProcessUtilityContext::Type,
-    pending: Pending,
     left_out: alter::Pending,
     /// Nothing is left of the statement.
     is_done: bool,
@@ -89,8 +87,8 @@ unsafe extern "C-unwind" fn process(
     destination: *mut pg_sys::DestReceiver,
     completion: *mut pg_sys::QueryCompletion,
 ) {
-    let (pending, left_out, stage) = (Pending::None, alter::Pending::None, Stage::Through);
-    let mut utility = Utility { statement, text, read_only_tree, context, pending, left_out, is_done: false, stage };
+    let (left_out, stage) = (alter::Pending::None, Stage::Through);
+    let mut utility = Utility { statement, text, read_only_tree, context, left_out, is_done: false, stage };
     // SAFETY: passes on what we were given, but for a statement that `before` replaced by a copy.
     unsafe {
         let is_end = ends_block(utility.node());
@@ -134,7 +132,7 @@ unsafe extern "C-unwind" fn after(utility: *mut Utility) {
 }
 
 impl Utility {
-    fn node(&self) -> *mut pg_sys::Node {
+    pub(super) fn node(&self) -> *mut pg_sys::Node {
         // SAFETY: the hook is only called with utility statements.
         unsafe { (*self.statement).utilityStmt }
     }
@@ -169,24 +167,10 @@ impl Utility {
         std::str::from_utf8(bytes).ok().map(str::to_owned)
     }
 
-    /// A sequence that the statement makes or restarts is to get values of this node's own.
-    pub fn prepare_sequence(&mut self) -> Result<(), sequence::Refused> {
-        // SAFETY: the tree is copied before anything in it may be changed.
-        unsafe {
-            let tag = (*self.node()).type_;
-            if matches!(tag, pg_sys::NodeTag::T_CreateSeqStmt | pg_sys::NodeTag::T_AlterSeqStmt) {
-                self.statement = pg_sys::copyObjectImpl(self.statement.cast()).cast();
-                self.read_only_tree = false;
-                self.pending = sequence::prepare(self.node())?;
-            }
-        }
-        Ok(())
-    }
-
     /// Takes out of a statement, which another node has sent, what it is not to evaluate again.
     pub fn leave_out_decided(&mut self) {
         use pg_sys::NodeTag::{T_AlterDomainStmt, T_AlterTableStmt};
-        // SAFETY: as above.
+        // SAFETY: the tree is copied before anything in it may be changed.
         unsafe {
             let tag = (*self.node()).type_;
             if !matches!(tag, T_AlterDomainStmt | T_AlterTableStmt) {
@@ -206,11 +190,6 @@ impl Utility {
     pub fn finish_left_out(&self) {
         // SAFETY: the statement has run, its tree is alive.
         unsafe { alter::finish(self.left_out, |relation| find(relation)) }
-    }
-
-    pub fn finish_sequence(&self, ordinal: u16) {
-        // SAFETY: the statement has run, its tree is alive.
-        unsafe { sequence::finish(self.pending, ordinal) }
     }
 }
 
