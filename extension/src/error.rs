@@ -291,6 +291,38 @@ pub fn committed_elsewhere(position: Position, why: &str) -> Error {
     .hint("Do not run the transaction again.")
 }
 
+/// The postmaster's, while it loads libraries.
+pub fn unknown_server() -> Error {
+    Error::new(PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED, "postgres_r cannot give values of sequences on this server")
+        .detail("The server's table of built-in functions is not where postgres_r expects it, or its memory can't be changed.")
+        .hint("Use a server of the major version that postgres_r was built for, on a system that lets mprotect() work.")
+}
+
+pub fn exhausted(sequence: &str, ascends: bool, end: i64) -> Error {
+    let which = if ascends { "maximum" } else { "minimum" };
+    let message = format!("nextval: reached {which} value of sequence \"{sequence}\" ({end})");
+    Error::new(PgSqlErrorCode::ERRCODE_SEQUENCE_GENERATOR_LIMIT_EXCEEDED, message)
+}
+
+pub fn no_values(sequence: &str, waited: Duration) -> Error {
+    let message = format!("the group gave this node no values of sequence \"{sequence}\"");
+    Error::new(PgSqlErrorCode::ERRCODE_QUERY_CANCELED, message)
+        .detail(format!("Nothing was heard for {} ms.", waited.as_millis()))
+        .hint("Try again. If it stays like this, see the server's log.")
+}
+
+pub fn too_many_sequences() -> Error {
+    Error::new(PgSqlErrorCode::ERRCODE_INSUFFICIENT_RESOURCES, "too many sequences wait for values of the group").hint(RETRY)
+}
+
+pub fn copy_lost(sequence: &str) -> Error {
+    Error::new(PgSqlErrorCode::ERRCODE_T_R_SERIALIZATION_FAILURE, LOST)
+        .detail(format!(
+            "COPY drew more values of sequence \"{sequence}\" than this node had been given, and another node got some of them."
+        ))
+        .hint("Run COPY again; if it happens often, copy fewer rows at a time, or into a table without the identity column.")
+}
+
 pub fn not_preloaded() -> Error {
     Error::new(PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, "postgres_r must be loaded when the server starts")
         .detail("It is not in shared_preload_libraries.")

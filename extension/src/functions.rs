@@ -275,4 +275,7 @@ pub fn require_preload() {
     error::not_preloaded().raise();
 }
 
+// A schema that the script makes is the extension's, and not in a dump; the one that the control file names would not be.
+extension_sql!("CREATE SCHEMA postgres_r; SET LOCAL search_path = postgres_r, pg_temp;", name = "schema", bootstrap);
+
 extension_sql_file!("../../sql/views.sql", name = "views", finalize);

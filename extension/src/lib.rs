@@ -1,7 +1,8 @@
 //! `postgres_r`: synchronous multi-master replication for PostgreSQL, the extension.
 //!
 //! A process is a room: [`backend`] is a client's, [`apply`] a remote backend's, [`manager`] the launcher's, a scout's and a manager's. None of
-//! them imports another. They stand on common ground: [`link`], [`turn`], [`summons`], [`session`], [`spool`]; [`node`] is shared memory; [`pg`] is the
+//! them imports another. They stand on common ground: [`link`], [`turn`], [`summons`], [`session`], [`spool`], [`sequences`]; [`node`] is shared
+//! memory; [`pg`] is the
 //! fence to PostgreSQL. The rules by which processes act on one another are in the crate `postgres_r_protocol`, without PostgreSQL.
 //! docs/architecture.md is the map.
 
@@ -19,6 +20,7 @@ pub mod manager;
 pub mod node;
 pub mod pg;
 pub mod relations;
+pub mod sequences;
 pub mod session;
 pub mod spool;
 pub mod summons;
@@ -34,6 +36,7 @@ pub extern "C-unwind" fn _PG_init() {
     guc::define();
     node::install();
     backend::capture::init();
+    sequences::install();
     backend::retry::install();
     pg::xact::on_end(|event| {
         backend::commit::on_end(event);
@@ -42,6 +45,7 @@ pub extern "C-unwind" fn _PG_init() {
             // Also in remote backends, whose statements pass through capture's hooks.
             backend::capture::reset();
             backend::retry::reset();
+            sequences::reset();
         }
     });
     pg::executor::before_start(backend::commit::before_statement);
@@ -60,5 +64,6 @@ pub extern "C-unwind" fn _PG_init() {
         manager: manager::process::main,
         remote: apply::worker::main,
         rehearser: apply::rehearser::main,
+        leaser: sequences::leaser::main,
     });
 }

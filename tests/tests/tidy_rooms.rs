@@ -30,6 +30,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("session", &["pg", "guc", "error", "relations", "node"]),
     ("summons", &["pg", "guc", "error", "relations", "node", "session"]),
     ("turn", &["pg", "guc", "error", "relations", "node", "session"]),
+    ("sequences", &["pg", "guc", "error", "relations", "node", "session", "summons"]),
     ("backend", GROUND),
     ("apply", GROUND),
     ("manager", GROUND),
@@ -38,7 +39,7 @@ const ROOMS: &[(&str, &[&str])] = &[
 ];
 
 /// What the rooms of processes stand on.
-const GROUND: &[&str] = &["pg", "guc", "error", "relations", "spool", "link", "node", "session", "summons", "turn"];
+const GROUND: &[&str] = &["pg", "guc", "error", "relations", "spool", "link", "node", "session", "summons", "turn", "sequences"];
 
 const EVERYTHING: &[&str] = &["*"];
 

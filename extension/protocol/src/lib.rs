@@ -17,6 +17,7 @@
 //! | [`queue`], [`worker`], [`pool`], [`items`] | what remote backends apply, and which of them |
 //! | [`victim`], [`precedence`] | who gives way, and how hard it is pressed |
 //! | [`replica`], [`progress`], [`recent`], [`conflicts`], [`counters`] | what is known and shown |
+//! | [`lease`] | which values of a sequence are a node's |
 //! | [`statement`] | START and STOP REPLICATION as typed |
 //!
 //! Waits are machines: `step` says what to do now, and how long to sleep at most; the process sleeps, and steps again when it was woken. A
@@ -38,6 +39,7 @@ pub mod fetcher;
 pub mod gate;
 pub mod id;
 pub mod items;
+pub mod lease;
 pub mod manager;
 pub mod numbered;
 pub mod platform;

@@ -28,6 +28,7 @@ use crate::guc;
 use crate::node::{self, DatabaseArea};
 use crate::pg::xact::Event;
 use crate::pg::{clock, interrupt, latch, process, role, xact};
+use crate::sequences;
 use crate::session;
 use crate::turn::{self, Turn};
 
@@ -96,6 +97,7 @@ pub fn decide() -> Result<(), Failure> {
         return Ok(());
     }
     writable::ensure();
+    sequences::flush();
     // Later, when the group has certified the transaction, it could no longer fail.
     xact::check_serializable();
     let mut captured = capture::take();

@@ -135,6 +135,7 @@ pub(super) struct ManagerProcess {
     rehearser_started: Option<Instant>,
     /// When what can't be applied is tried again.
     try_again_at: Option<Instant>,
+    leaser_started: Option<Instant>,
 }
 
 impl ManagerProcess {
@@ -153,6 +154,7 @@ impl ManagerProcess {
             workers_started: vec![None; area.workers.len()],
             rehearser_started: None,
             try_again_at: None,
+            leaser_started: None,
         }
     }
 
@@ -197,7 +199,7 @@ impl ManagerProcess {
         if let Some(process) = self.protocol.who_never_comes(self.area.at(), clock::moment()) {
             process::terminate(process);
         }
-        let worker_missing = self.keep_workers();
+        let worker_missing = self.keep_leaser() | self.keep_workers();
         self.sleep(self.timeout(worker_missing));
     }
 
@@ -459,7 +461,23 @@ impl ManagerProcess {
         true
     }
 
+    /// Starts the leaser if it is missing. True if it is.
+    fn keep_leaser(&mut self) -> bool {
+        if self.area.leases.leaser.get().is_some() {
+            return false;
+        }
+        if self.leaser_started.is_none_or(|at| at.elapsed() >= START_WORKER_AGAIN) {
+            self.leaser_started = Some(Instant::now());
+            let name = format!("postgres_r leaser of {}", self.area.replica.name.get());
+            if !worker::start(Kind::Leaser, &name, self.area.index as u64) {
+                self.complain("could not start the leaser of sequences; raise max_worker_processes and restart the server");
+            }
+        }
+        true
+    }
+
     pub(super) fn wake_workers(&self) {
+        wake(self.area.leases.leaser);
         for worker in self.area.workers {
             wake(&worker.process);
         }

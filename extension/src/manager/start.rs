@@ -18,7 +18,8 @@ use super::process::ManagerProcess;
 use crate::error::{self, Error};
 use crate::guc;
 use crate::link::LinkError;
-use crate::pg::{catalog, interrupt, log, origin, process, query, xact};
+use crate::pg::relation::{self, Lock, Open};
+use crate::pg::{catalog, interrupt, log, origin, process, query, trigger, xact};
 
 /// How long gcs may take to say who it is.
 const WELCOME_TIMEOUT: Duration = Duration::from_secs(5);
@@ -39,7 +40,10 @@ impl ManagerProcess {
         ready(&name)?;
         self.reset();
         self.join(&name, &group)?;
-        let created = xact::transaction(|| origin::create(&entry::origin_name(&group, self.area.oid())));
+        let created = xact::transaction(|| {
+            capture_sequences();
+            origin::create(&entry::origin_name(&group, self.area.oid()))
+        });
         let id = created.map_err(Error::from)?;
         self.area.set_origin(id);
         self.area.set_phase(Phase::Active);
@@ -159,6 +163,14 @@ impl ManagerProcess {
                 self.sleep(Some(Duration::from_millis(100)));
             }
         }
+    }
+}
+
+/// How far the group is with each sequence is a table like users' own.
+fn capture_sequences() {
+    let table = relation::find("postgres_r", "sequences");
+    if let Some(table) = table.and_then(|table| Open::by_oid(table, Lock::AccessExclusive)) {
+        trigger::ensure(&table);
     }
 }
 

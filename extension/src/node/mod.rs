@@ -8,6 +8,7 @@
 //! | apply queue | database | its manager; read by remote backends |
 //! | recent winners | database | its manager |
 //! | conflicts | database | whoever loses |
+//! | [`Leases`] | database, [`LEASES`] of them | the leaser, and who draws values |
 //! | [`Worker`] | database, [`APPLY_WORKERS_MAX`] of them | the remote backend of that number |
 //! | [`Slot`] | process | its process and the manager, by compare and swap |
 //! | [`Request`] | [`REQUESTS`] | the session that asks, then launcher and manager |
@@ -15,6 +16,7 @@
 //! What lies there is of `postgres_r_protocol`, but for what only PostgreSQL knows. After a crash the postmaster lays everything out afresh:
 //! whatever matters longer is in the log of the group, or in the replication origin.
 
+pub mod leases;
 mod platform;
 pub mod request;
 
@@ -41,6 +43,7 @@ use crate::pg::lock::Lock;
 use crate::pg::origin::OriginId;
 use crate::pg::process;
 use crate::pg::shmem::{self, Arena, Condition, Demand, Handle, bytes_of};
+use leases::{LEASES, Leases};
 use request::Request;
 
 pub use platform::{Conditions, Postgres, Waker};
@@ -86,6 +89,7 @@ pub struct DatabaseArea {
     server: &'static Server<Postgres>,
     pub entry: &'static Entry,
     pub conditions: &'static Conditions,
+    pub leases: Leases,
 }
 
 impl Deref for DatabaseArea {
@@ -135,6 +139,7 @@ impl DatabaseArea {
 
     pub fn reset(&self, committed: Position) {
         self.database.reset(committed, clock::now());
+        self.leases.clear();
     }
 }
 
@@ -169,10 +174,12 @@ fn demand() -> Demand {
         + bytes_of::<recent::Entry>(RECENT)
         + bytes_of::<conflicts::Memory>(1)
         + bytes_of::<conflicts::Entry>(CONFLICTS_KEPT)
-        + bytes_of::<conflicts::Count>(CONFLICTS_COUNTED);
+        + bytes_of::<conflicts::Count>(CONFLICTS_COUNTED)
+        + bytes_of::<leases::Entry>(LEASES)
+        + bytes_of::<Holds>(1);
     let bytes =
         bytes_of::<Registry>(1) + databases * one + bytes_of::<Slot>(process::places()) + bytes_of::<Request>(REQUESTS);
-    Demand { bytes, locks: 1 + 2 * databases }
+    Demand { bytes, locks: 1 + 3 * databases }
 }
 
 fn lay_out(arena: &mut Arena) {
@@ -189,6 +196,10 @@ fn lay_out(arena: &mut Arena) {
         database: lay_out_database(arena, index),
         server,
         entry: &arena.slice::<Entry>(1)[0],
+        leases: {
+            let entries = arena.slice::<leases::Entry>(LEASES);
+            Leases::new(entries, arena.lock(), conditions.leases_answered(), &arena.slice::<Holds>(1)[0])
+        },
         conditions,
     });
     let databases = databases.collect();

@@ -28,9 +28,15 @@ pub struct Conditions {
     writable_changed: Condition,
     /// No more positions wait to be applied than may.
     lag_fell: Condition,
+    /// The leaser has answered somebody.
+    leases_answered: Condition,
 }
 
 impl Conditions {
+    pub fn leases_answered(&self) -> &Condition {
+        &self.leases_answered
+    }
+
     pub fn serving_changed(&self) {
         self.serving_changed.broadcast();
     }

@@ -211,7 +211,6 @@ unsafe extern "C-unwind" fn analyse(
             summons::statement_is_known();
         }
         tell_analysed();
-        super::setval::redirect(query);
         if let Some(previous) = HOOKS.get().and_then(|hooks| hooks.analyse) {
             previous(state, query, jumble);
         }

@@ -1,7 +1,12 @@
-//! Queries, for the few things that catalogs are easier asked in SQL.
+//! Queries, for the few things that are easier asked in SQL.
+
+use std::ffi::{CStr, CString};
 
 use pgrx::pg_sys;
 use pgrx::prelude::*;
+
+use super::role::Acting;
+use super::setting::Scope;
 
 /// The text that the query returns, if it returns a row. Inside a transaction.
 pub fn text(sql: &str) -> Option<String> {
@@ -11,4 +16,54 @@ pub fn text(sql: &str) -> Option<String> {
     // SAFETY: pushed above; an ERROR pops it with the transaction.
     unsafe { pg_sys::PopActiveSnapshot() };
     found.ok().flatten()
+}
+
+/// The first row that a statement of ours returns, as texts. It runs as the superuser that PostgreSQL is made with, finds names in pg_catalog
+/// only, and sees what is committed now, whatever snapshot the transaction has.
+pub fn first_row(sql: &str) -> Option<Vec<Option<String>>> {
+    let sql = CString::new(sql).ok()?;
+    let _role = Acting::superuser();
+    let mut scope = Scope::enter();
+    scope.set("search_path", "pg_catalog");
+    // SAFETY: connects, runs, reads, disconnects; an ERROR in between cleans up by itself.
+    unsafe {
+        pg_sys::SPI_connect();
+        pg_sys::PushActiveSnapshot(pg_sys::GetLatestSnapshot());
+        let plan = pg_sys::SPI_prepare(sql.as_ptr(), 0, std::ptr::null_mut());
+        if plan.is_null() {
+            let result = pg_sys::SPI_result;
+            pgrx::error!("could not prepare a statement of the extension: SPI result {result}");
+        }
+        let (none, latest) = (std::ptr::null_mut(), pg_sys::GetLatestSnapshot());
+        let result =
+            pg_sys::SPI_execute_snapshot(plan, none, std::ptr::null(), latest, std::ptr::null_mut(), false, true, 0);
+        if result < 0 {
+            pgrx::error!("could not run a statement of the extension: SPI result {result}");
+        }
+        let table = pg_sys::SPI_tuptable;
+        let row = (!table.is_null() && pg_sys::SPI_processed > 0).then(|| {
+            let (tuple, descriptor) = (*(*table).vals, (*table).tupdesc);
+            (1..=(*descriptor).natts).map(|column| value(tuple, descriptor, column)).collect()
+        });
+        pg_sys::PopActiveSnapshot();
+        pg_sys::SPI_finish();
+        row
+    }
+}
+
+/// # Safety
+/// The tuple must be of that description, and have that many columns.
+unsafe fn value(tuple: pg_sys::HeapTuple, descriptor: pg_sys::TupleDesc, column: i32) -> Option<String> {
+    // SAFETY: by contract; a palloc'd string or null.
+    unsafe {
+        let text = pg_sys::SPI_getvalue(tuple, descriptor, column);
+        (!text.is_null()).then(|| CStr::from_ptr(text).to_string_lossy().into_owned())
+    }
+}
+
+/// A text as an SQL literal.
+pub fn literal(text: &str) -> String {
+    let Ok(text) = CString::new(text) else { return "''".to_owned() };
+    // SAFETY: gives a palloc'd string; read at once.
+    unsafe { CStr::from_ptr(pg_sys::quote_literal_cstr(text.as_ptr())).to_string_lossy().into_owned() }
 }

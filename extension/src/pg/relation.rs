@@ -152,9 +152,9 @@ pub fn table_of_index(index: Oid) -> Option<Oid> {
     valid(unsafe { pg_sys::IndexGetRelation(index, true) })
 }
 
-/// Every permanent table of this database that holds users' rows.
-pub fn user_tables() -> Vec<Oid> {
-    let mut tables = Vec::new();
+/// The OIDs in pg_class of which `is_wanted`.
+fn all(is_wanted: impl Fn(&pg_sys::FormData_pg_class) -> bool) -> Vec<Oid> {
+    let mut found = Vec::new();
     // SAFETY: an ordinary scan of pg_class with the catalog snapshot.
     unsafe {
         let catalog = pg_sys::table_open(pg_sys::RelationRelationId, pg_sys::AccessShareLock as i32);
@@ -165,17 +165,36 @@ pub fn user_tables() -> Vec<Oid> {
             if tuple.is_null() {
                 break;
             }
-            tables.push((*pg_sys::heap_tuple_get_struct::<pg_sys::FormData_pg_class>(tuple)).oid);
+            let class = &*pg_sys::heap_tuple_get_struct::<pg_sys::FormData_pg_class>(tuple);
+            if is_wanted(class) {
+                found.push(class.oid);
+            }
         }
         pg_sys::systable_endscan(scan);
         pg_sys::table_close(catalog, pg_sys::AccessShareLock as i32);
     }
+    found
+}
+
+/// Every permanent table of this database that holds users' rows.
+pub fn user_tables() -> Vec<Oid> {
+    let mut tables = all(|_| true);
     tables.retain(|&oid| {
         entry(oid).is_some_and(|entry| {
             entry.kind == RelationKind::Table && entry.persistence == Persistence::Permanent && !entry.is_internal
         })
     });
     tables
+}
+
+/// The sequences of a schema.
+pub fn sequences_in(schema: &str) -> Vec<Oid> {
+    let Ok(schema) = std::ffi::CString::new(schema) else { return Vec::new() };
+    // SAFETY: a catalog look-up with a C string that outlives it.
+    let namespace = unsafe { valid(pg_sys::get_namespace_oid(schema.as_ptr(), true)) };
+    namespace.map_or_else(Vec::new, |namespace| {
+        all(|class| class.relkind as u8 == pg_sys::RELKIND_SEQUENCE && class.relnamespace == namespace)
+    })
 }
 
 unsafe extern "C-unwind" {

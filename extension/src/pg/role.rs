@@ -21,6 +21,11 @@ impl Acting {
         Acting::with(role, 0)
     }
 
+    /// Acts as the superuser that PostgreSQL is made with.
+    pub fn superuser() -> Acting {
+        Acting::restricted(Oid::from(pg_sys::BOOTSTRAP_SUPERUSERID))
+    }
+
     fn with(role: Oid, flags: std::ffi::c_int) -> Acting {
         let mut before = Acting { user: pg_sys::InvalidOid, context: 0 };
         // SAFETY: reads and assigns this process's role.

@@ -1,34 +1,18 @@
-//! Sequences that never give the same value on two nodes: each steps over the values of the others (docs/adr/0004).
+//! Sequences: what the catalogs say of one, and its one row, on a page of its own.
 //!
-//! A sequence that the user declares with increment k and start s steps by k × `GROUP_MEMBERS_MAX` and starts at
-//! s + ordinal × k, on each node for itself. The step is rewritten in the parse tree before the statement runs, the start is
-//! moved after it, on the origin and wherever else the statement is applied. The declared increment stays what
-//! pg_sequence.seqincrement holds, divided by `GROUP_MEMBERS_MAX`; the declared start is pg_sequence.seqstart.
+//! PostgreSQL changes that row in place, under the page's lock, whatever becomes of the transaction. What makes a sequence start again inside
+//! of a transaction (ALTER SEQUENCE, TRUNCATE ... RESTART IDENTITY) writes a new file instead. So do we: a row is only changed in place where
+//! it moves forward, or where its file is the current transaction's own.
 
-use std::ffi::CStr;
-
-use gcs_writeset::bounds::GROUP_MEMBERS_MAX;
 use pgrx::pg_sys;
-use pgrx::pg_sys::NodeTag as Tag;
+use postgres_r_protocol::lease::{Series, State};
 
 use super::list;
 use super::names::{Oid, valid};
-use super::relation::{Persistence, entry};
+use super::relation::{Lock, Open, Persistence};
 
-const STRIDE: i64 = GROUP_MEMBERS_MAX as i64;
-
-/// What remains to be done to a sequence after its statement ran.
-#[derive(Clone, Copy)]
-pub(super) enum Pending {
-    None,
-    /// Move the sequence with this name, if it is new.
-    Created(*mut pg_sys::RangeVar),
-    /// Move this sequence: the statement restarted it.
-    Restarted(Oid),
-}
-
-/// ALTER SEQUENCE gives a new increment and no new start: from where they stand, nodes would give the same values.
-pub struct Refused;
+/// InvalidSubTransactionId of c.h, which pgrx does not bind.
+const NO_SUBTRANSACTION: pg_sys::SubTransactionId = 0;
 
 /// A row of pg_sequence, which pgrx does not bind.
 #[repr(C)]
@@ -44,199 +28,251 @@ struct Parameters {
     seqcycle: bool,
 }
 
-/// Rewrites the statement (which must be a private copy) if it makes or changes a sequence.
+/// What follows the header of a sequence's row: FormData_pg_sequence_data, which pgrx does not bind.
+#[repr(C)]
+struct Row {
+    last_value: i64,
+    log_cnt: i64,
+    is_called: bool,
+}
+
+unsafe extern "C-unwind" {
+    /// Of commands/sequence.h, which pgrx does not bind.
+    fn AlterSequence(state: *mut pg_sys::ParseState, statement: *mut pg_sys::AlterSeqStmt) -> pg_sys::ObjectAddress;
+}
+
+/// An open sequence.
+pub struct Sequence {
+    relation: Open,
+}
+
+/// A sequence as it is declared.
+#[derive(Clone, Copy, Debug)]
+pub struct Declared {
+    pub series: Series,
+    /// How many values a session fetches at a time.
+    pub cache: i64,
+}
+
+impl Sequence {
+    /// None if there is no such sequence.
+    pub fn open(oid: Oid, lock: Lock) -> Option<Sequence> {
+        let relation = Open::by_oid(oid, lock)?;
+        // SAFETY: open.
+        let kind = unsafe { (*(*relation.raw()).rd_rel).relkind };
+        (kind as u8 == pg_sys::RELKIND_SEQUENCE).then_some(Sequence { relation })
+    }
+
+    pub fn persistence(&self) -> Persistence {
+        // SAFETY: open.
+        match unsafe { (*(*self.relation.raw()).rd_rel).relpersistence } as u8 {
+            b'u' => Persistence::Unlogged,
+            b't' => Persistence::Temporary,
+            _ => Persistence::Permanent,
+        }
+    }
+
+    pub fn file(&self) -> Oid {
+        // SAFETY: open.
+        unsafe { (*(*self.relation.raw()).rd_rel).relfilenode }
+    }
+
+    pub fn owner(&self) -> Oid {
+        // SAFETY: open.
+        unsafe { (*(*self.relation.raw()).rd_rel).relowner }
+    }
+
+    /// Whether the current transaction has made it.
+    pub fn is_new(&self) -> bool {
+        // SAFETY: open.
+        unsafe { (*self.relation.raw()).rd_createSubid != NO_SUBTRANSACTION }
+    }
+
+    /// Whether the current transaction has made it, or made it start again: nobody else can see its file yet.
+    pub fn is_own(&self) -> bool {
+        // SAFETY: open.
+        self.is_new() || unsafe { (*self.relation.raw()).rd_firstRelfilenodeSubid != NO_SUBTRANSACTION }
+    }
+
+    pub fn declared(&self) -> Option<Declared> {
+        // SAFETY: a syscache look-up, its tuple released after it was copied.
+        unsafe {
+            let cache = pg_sys::SysCacheIdentifier::SEQRELID as i32;
+            let tuple = pg_sys::SearchSysCache1(cache, pg_sys::Datum::from(self.relation.oid()));
+            if tuple.is_null() {
+                return None;
+            }
+            let found = *pg_sys::heap_tuple_get_struct::<Parameters>(tuple);
+            pg_sys::ReleaseSysCache(tuple);
+            let series = Series { increment: found.seqincrement, min: found.seqmin, max: found.seqmax, cycles: found.seqcycle };
+            Some(Declared { series, cache: found.seqcache })
+        }
+    }
+
+    pub fn state(&self) -> State {
+        let mut state = State { last: 0, is_called: false };
+        self.look(pg_sys::BUFFER_LOCK_SHARE, |row| {
+            state = State { last: row.last_value, is_called: row.is_called };
+            None
+        });
+        state
+    }
+
+    /// Makes `value` the one that comes next, unless the sequence is there already or past it.
+    pub fn advance(&self, series: &Series, value: i64) {
+        self.look(pg_sys::BUFFER_LOCK_EXCLUSIVE, |row| {
+            let here = State { last: row.last_value, is_called: row.is_called };
+            series.is_behind(here, value).then_some(State { last: value, is_called: false })
+        });
+    }
+
+    /// For a sequence whose file is the current transaction's own.
+    pub fn place(&self, state: State) {
+        assert!(self.is_own(), "a sequence that others use is only moved forward");
+        self.look(pg_sys::BUFFER_LOCK_EXCLUSIVE, |_| Some(state));
+    }
+
+    /// Looks at the row under its page's lock, and writes what comes back.
+    fn look(&self, lock: u32, change: impl FnOnce(&Row) -> Option<State>) {
+        let relation = self.relation.raw();
+        // SAFETY: a sequence has one page with one tuple on it, whose data are a `Row`. Nothing between the lock and its release raises: the
+        // closure computes, and space for the log record was made sure of by its smallness.
+        unsafe {
+            if lock == pg_sys::BUFFER_LOCK_EXCLUSIVE {
+                // As nextval does, so that the record is of a transaction.
+                pg_sys::GetTopTransactionId();
+            }
+            let buffer = pg_sys::ReadBuffer(relation, 0);
+            pg_sys::LockBuffer(buffer, lock as i32);
+            let page = pg_sys::BufferGetPage(buffer);
+            let item = pg_sys::PageGetItemId(page, 1);
+            let tuple = pg_sys::PageGetItem(page, item).cast::<pg_sys::HeapTupleHeaderData>();
+            let row = &mut *tuple.cast::<u8>().add((*tuple).t_hoff as usize).cast::<Row>();
+            if let Some(state) = change(row) {
+                pg_sys::CritSectionCount += 1;
+                row.last_value = state.last;
+                row.is_called = state.is_called;
+                row.log_cnt = 0;
+                pg_sys::MarkBufferDirty(buffer);
+                if self.is_logged() {
+                    log(relation, buffer, page, tuple, (*item).lp_len());
+                }
+                pg_sys::CritSectionCount -= 1;
+            }
+            pg_sys::UnlockReleaseBuffer(buffer);
+        }
+    }
+
+    /// RelationNeedsWAL of PostgreSQL: what a transaction makes anew is not logged under wal_level = minimal.
+    fn is_logged(&self) -> bool {
+        // SAFETY: a variable of this process.
+        let is_minimal = unsafe { pg_sys::wal_level } < pg_sys::WalLevel::WAL_LEVEL_REPLICA as i32;
+        self.persistence() == Persistence::Permanent && !(is_minimal && self.is_own())
+    }
+}
+
+/// Logs a sequence's page as nextval does: the record holds the whole tuple, from which the page is made again.
 ///
 /// # Safety
-/// `node` must be the parse tree of a utility statement.
-pub(super) unsafe fn prepare(node: *mut pg_sys::Node) -> Result<Pending, Refused> {
-    // SAFETY: each tag says what the node is.
+/// The page of the open relation must be locked and marked dirty, in a critical section.
+unsafe fn log(
+    relation: pg_sys::Relation,
+    buffer: pg_sys::Buffer,
+    page: pg_sys::Page,
+    tuple: *mut pg_sys::HeapTupleHeaderData,
+    length: u32,
+) {
+    // SAFETY: by contract; xl_seq_rec is a RelFileNode, and XLOG_SEQ_LOG is 0.
     unsafe {
-        match (*node).type_ {
-            Tag::T_CreateSeqStmt => {
-                let statement = &mut *node.cast::<pg_sys::CreateSeqStmt>();
-                if (*statement.sequence).relpersistence as u8 == b't' || find(statement.sequence).is_some() {
-                    return Ok(Pending::None);
-                }
-                let increment = option(statement.options, c"increment").map_or(1, |option| pg_sys::defGetInt64(option));
-                statement.options = with_increment(statement.options, increment.saturating_mul(STRIDE));
-                Ok(Pending::Created(statement.sequence))
-            }
-            Tag::T_AlterSeqStmt => {
-                let statement = &mut *node.cast::<pg_sys::AlterSeqStmt>();
-                let Some(oid) = find(statement.sequence).filter(|&oid| is_permanent(oid)) else { return Ok(Pending::None) };
-                let restarts = option(statement.options, c"restart").is_some();
-                if let Some(increment) = option(statement.options, c"increment") {
-                    if !restarts {
-                        return Err(Refused);
-                    }
-                    let increment = pg_sys::defGetInt64(increment);
-                    statement.options = with_increment(statement.options, increment.saturating_mul(STRIDE));
-                }
-                Ok(if restarts { Pending::Restarted(oid) } else { Pending::None })
-            }
-            _ => Ok(Pending::None),
-        }
+        pg_sys::XLogBeginInsert();
+        pg_sys::XLogRegisterBuffer(0, buffer, pg_sys::REGBUF_WILL_INIT as u8);
+        let mut node = (*relation).rd_node;
+        pg_sys::XLogRegisterData((&raw mut node).cast(), size_of::<pg_sys::RelFileNode>() as i32);
+        pg_sys::XLogRegisterData(tuple.cast(), length as i32);
+        let end = pg_sys::XLogInsert(pg_sys::RmgrIds::RM_SEQ_ID as u8, 0);
+        let header = page.cast::<pg_sys::PageHeaderData>();
+        (*header).pd_lsn = pg_sys::PageXLogRecPtr { xlogid: (end >> 32) as u32, xrecoff: end as u32 };
     }
 }
 
-/// Moves what `prepare` left to be moved to this node's place.
-///
-/// # Safety
-/// The statement that `pending` came from must have run, and its parse tree be alive.
-pub(super) unsafe fn finish(pending: Pending, ordinal: u16) {
-    let oid = match pending {
-        Pending::None => return,
-        // SAFETY: by contract; makes the new sequence visible first.
-        Pending::Created(name) => unsafe {
-            pg_sys::CommandCounterIncrement();
-            find(name)
-        },
-        Pending::Restarted(oid) => Some(oid),
-    };
-    if let Some(oid) = oid.filter(|&oid| is_permanent(oid)) {
-        move_to_place(oid, ordinal);
-    }
-}
-
-/// Moves the sequences that a table's columns own; after TRUNCATE ... RESTART IDENTITY.
-pub fn restart_owned(table: Oid, ordinal: u16) {
-    // SAFETY: a catalog look-up.
-    let owned = unsafe { list::oids(pg_sys::getOwnedSequences(table)) };
-    for sequence in owned.into_iter().filter(|&oid| is_permanent(oid)) {
-        move_to_place(sequence, ordinal);
-    }
-}
-
-/// What a sequence can give, as it was declared.
-pub struct Range {
-    pub min: i64,
-    pub max: i64,
-    pub increment: i64,
-    pub owner: Oid,
-}
-
-/// None if there is no such sequence.
-pub(super) fn range(sequence: Oid) -> Option<Range> {
-    let parameters = parameters(sequence)?;
-    // SAFETY: a catalog look-up.
-    let owner = unsafe {
-        let cache = pg_sys::SysCacheIdentifier::RELOID as i32;
-        let tuple = pg_sys::SearchSysCache1(cache, pg_sys::Datum::from(sequence));
-        if tuple.is_null() {
-            return None;
-        }
-        let owner = (*pg_sys::heap_tuple_get_struct::<pg_sys::FormData_pg_class>(tuple)).relowner;
-        pg_sys::ReleaseSysCache(tuple);
-        owner
-    };
-    let Parameters { seqmin: min, seqmax: max, seqincrement, .. } = parameters;
-    Some(Range { min, max, increment: seqincrement / STRIDE, owner })
-}
-
-fn parameters(sequence: Oid) -> Option<Parameters> {
-    // SAFETY: a syscache look-up, its tuple released after it was copied.
+/// ALTER SEQUENCE ... RESTART WITH `value`, in the current transaction and without passing the utility hook. As its owner, or a superuser.
+pub fn restart(schema: &str, name: &str, value: i64) {
+    let text = |text: &str| std::ffi::CString::new(text).unwrap_or_default();
+    // SAFETY: nodes as the parser makes them, palloc'd: numbers beyond an int are kept as text.
     unsafe {
-        let cache = pg_sys::SysCacheIdentifier::SEQRELID as i32;
-        let tuple = pg_sys::SearchSysCache1(cache, pg_sys::Datum::from(sequence));
-        if tuple.is_null() {
-            return None;
-        }
-        let parameters = *pg_sys::heap_tuple_get_struct::<Parameters>(tuple);
-        pg_sys::ReleaseSysCache(tuple);
-        Some(parameters)
-    }
-}
-
-/// Moves a sequence from the value at which it stands on all nodes to the one that is this node's.
-fn move_to_place(sequence: Oid, ordinal: u16) {
-    // SAFETY: reads the sequence's parameters and its one row; sets it by PostgreSQL's own setval.
-    unsafe {
-        pg_sys::CommandCounterIncrement();
-        let Some(parameters) = parameters(sequence) else { return };
-        let declared = parameters.seqincrement / STRIDE;
-        let here = last_value(sequence).checked_add(declared.saturating_mul(i64::from(ordinal)));
-        let (value, is_called) = match here {
-            Some(value) if (parameters.seqmin..=parameters.seqmax).contains(&value) => (value, false),
-            // No value of this sequence falls to this node: it is exhausted from the start.
-            _ if declared > 0 => (parameters.seqmax, true),
-            _ => (parameters.seqmin, true),
+        let copy = |text: std::ffi::CString| pg_sys::pstrdup(text.as_ptr());
+        let number = pg_sys::makeFloat(copy(text(&value.to_string()))).cast::<pg_sys::Node>();
+        let option = pg_sys::makeDefElem(copy(text("restart")), number, -1);
+        let mut statement = pg_sys::AlterSeqStmt {
+            type_: pg_sys::NodeTag::T_AlterSeqStmt,
+            sequence: pg_sys::makeRangeVar(copy(text(schema)), copy(text(name)), -1),
+            options: pg_sys::lappend(std::ptr::null_mut(), option.cast()),
+            ..pg_sys::AlterSeqStmt::default()
         };
-        pg_sys::OidFunctionCall3Coll(
-            pg_sys::Oid::from(pg_sys::F_SETVAL_REGCLASS_INT8_BOOL),
-            pg_sys::InvalidOid,
-            pg_sys::Datum::from(sequence),
-            pg_sys::Datum::from(value),
-            pg_sys::Datum::from(is_called),
-        );
+        let statement = &raw mut statement;
+        pg_sys::ffi::pg_guard_ffi_boundary(|| AlterSequence(std::ptr::null_mut(), statement));
+        pg_sys::CommandCounterIncrement();
     }
 }
 
-/// # Safety
-/// `sequence` must be a sequence, locked by its statement.
-unsafe fn last_value(sequence: Oid) -> i64 {
-    // SAFETY: a sequence is a table of one row whose first column is last_value.
+/// Keeps everybody else from drawing values until the end of the transaction, as ALTER SEQUENCE does.
+pub fn keep_others_off(sequence: Oid) {
+    // SAFETY: an ordinary lock, released with the transaction.
+    unsafe { pg_sys::LockRelationOid(sequence, pg_sys::ShareRowExclusiveLock as i32) }
+}
+
+/// The sequences that a table's columns own.
+pub fn owned_by(table: Oid) -> Vec<Oid> {
+    // SAFETY: a catalog look-up.
+    unsafe { list::oids(pg_sys::getOwnedSequences(table)) }
+}
+
+/// The sequences of a table's identity columns.
+pub(super) fn of_identity_columns(table: Oid) -> Vec<Oid> {
+    of_identity_columns_but(table, &[])
+}
+
+/// The sequences of a table's identity columns but for those with these names.
+pub(super) fn of_identity_columns_but(table: Oid, names: &[&std::ffi::CStr]) -> Vec<Oid> {
+    let Some(open) = Open::by_oid(table, Lock::AccessShare) else { return Vec::new() };
+    // SAFETY: the relation is open; its descriptor holds `natts` attributes, with names that end in a zero.
     unsafe {
-        let relation = pg_sys::relation_open(sequence, pg_sys::AccessShareLock as i32);
-        let slot = pg_sys::table_slot_create(relation, std::ptr::null_mut());
-        let scan = pg_sys::heap_beginscan(
-            relation,
-            std::ptr::addr_of_mut!(pg_sys::SnapshotAnyData),
-            0,
-            std::ptr::null_mut(),
-            std::ptr::null_mut(),
-            pg_sys::ScanOptions::SO_TYPE_SEQSCAN,
-        );
-        let mut value = 0;
-        if pg_sys::heap_getnextslot(scan, pg_sys::ScanDirection::ForwardScanDirection, slot) {
-            pg_sys::slot_getsomeattrs_int(slot, 1);
-            value = (*(*slot).tts_values).value() as i64;
-        }
-        pg_sys::heap_endscan(scan);
-        pg_sys::ExecDropSingleTupleTableSlot(slot);
-        pg_sys::relation_close(relation, pg_sys::NoLock as i32);
-        value
+        let descriptor = (*open.raw()).rd_att;
+        let attributes = (*descriptor).attrs.as_slice((*descriptor).natts as usize);
+        attributes
+            .iter()
+            .filter(|column| !column.attisdropped && column.attidentity != 0)
+            .filter(|column| !names.contains(&std::ffi::CStr::from_ptr(column.attname.data.as_ptr())))
+            .filter_map(|column| valid(pg_sys::getIdentitySequence(table, column.attnum, true)))
+            .collect()
     }
 }
 
-fn is_permanent(oid: Oid) -> bool {
-    entry(oid).is_some_and(|entry| entry.persistence == Persistence::Permanent)
+/// Whether the current role may alter it.
+pub fn is_owner(sequence: Oid) -> bool {
+    // SAFETY: a catalog look-up.
+    unsafe { pg_sys::pg_class_ownercheck(sequence, pg_sys::GetUserId()) }
 }
 
-/// # Safety
-/// `name` must be a parse tree's RangeVar.
-unsafe fn find(name: *mut pg_sys::RangeVar) -> Option<Oid> {
-    // SAFETY: a look-up by name that raises nothing if it is not there.
-    unsafe {
-        let flags = pg_sys::RVROption::RVR_MISSING_OK;
-        valid(pg_sys::RangeVarGetRelidExtended(name, pg_sys::NoLock as i32, flags, None, std::ptr::null_mut()))
-    }
+/// Whether the current role may know its value.
+pub fn may_see(sequence: Oid) -> bool {
+    has_right(sequence, pg_sys::ACL_SELECT | pg_sys::ACL_USAGE)
 }
 
-/// # Safety
-/// `options` must be a parse tree's list of DefElem.
-unsafe fn option(options: *mut pg_sys::List, name: &CStr) -> Option<*mut pg_sys::DefElem> {
-    // SAFETY: by contract.
-    unsafe {
-        list::pointers::<pg_sys::DefElem>(options).into_iter().find(|&option| CStr::from_ptr((*option).defname) == name)
-    }
+/// Whether the current role may draw values.
+pub fn may_draw(sequence: Oid) -> bool {
+    has_right(sequence, pg_sys::ACL_USAGE | pg_sys::ACL_UPDATE)
 }
 
-/// # Safety
-/// As `option`; the list must be ours to change.
-unsafe fn with_increment(options: *mut pg_sys::List, increment: i64) -> *mut pg_sys::List {
-    // SAFETY: makes nodes as the parser does: numbers beyond an int are kept as text.
+/// Whether the current role may set the value.
+pub fn may_set(sequence: Oid) -> bool {
+    has_right(sequence, pg_sys::ACL_UPDATE)
+}
+
+fn has_right(sequence: Oid, rights: u32) -> bool {
+    // SAFETY: a catalog look-up.
     unsafe {
-        let text = std::ffi::CString::new(increment.to_string()).unwrap_or_default();
-        let value = pg_sys::makeFloat(pg_sys::pstrdup(text.as_ptr())).cast::<pg_sys::Node>();
-        match option(options, c"increment") {
-            Some(element) => {
-                (*element).arg = value;
-                options
-            }
-            None => {
-                let element = pg_sys::makeDefElem(pg_sys::pstrdup(c"increment".as_ptr()), value, -1);
-                pg_sys::lappend(options, element.cast())
-            }
-        }
+        let answer = pg_sys::pg_class_aclcheck(sequence, pg_sys::GetUserId(), rights as pg_sys::AclMode);
+        answer == pg_sys::AclResult::ACLCHECK_OK
     }
 }

@@ -8,7 +8,6 @@ use std::sync::OnceLock;
 
 use pgrx::pg_sys;
 
-use super::sequence::{self, Pending};
 use super::statement::{Class, classify, command_tag, ends_block};
 use super::summons;
 
@@ -44,7 +43,6 @@ pub struct Utility {
     text: *const std::ffi::c_char,
     read_only_tree: bool,
     context: pg_sys::ProcessUtilityContext::Type,
-    pending: Pending,
     pub stage: Stage,
 }
 
@@ -85,7 +83,7 @@ unsafe extern "C-unwind" fn process(
     destination: *mut pg_sys::DestReceiver,
     completion: *mut pg_sys::QueryCompletion,
 ) {
-    let mut utility = Utility { statement, text, read_only_tree, context, pending: Pending::None, stage: Stage::Through };
+    let mut utility = Utility { statement, text, read_only_tree, context, stage: Stage::Through };
     // SAFETY: passes on what we were given, but for a statement that `before` replaced by a copy.
     unsafe {
         let is_end = ends_block(utility.node());
@@ -127,7 +125,7 @@ unsafe extern "C-unwind" fn after(utility: *mut Utility) {
 }
 
 impl Utility {
-    fn node(&self) -> *mut pg_sys::Node {
+    pub(super) fn node(&self) -> *mut pg_sys::Node {
         // SAFETY: the hook is only called with utility statements.
         unsafe { (*self.statement).utilityStmt }
     }
@@ -160,25 +158,6 @@ impl Utility {
             }
         };
         std::str::from_utf8(bytes).ok().map(str::to_owned)
-    }
-
-    /// A sequence that the statement makes or restarts is to get values of this node's own.
-    pub fn prepare_sequence(&mut self) -> Result<(), sequence::Refused> {
-        // SAFETY: the tree is copied before anything in it may be changed.
-        unsafe {
-            let tag = (*self.node()).type_;
-            if matches!(tag, pg_sys::NodeTag::T_CreateSeqStmt | pg_sys::NodeTag::T_AlterSeqStmt) {
-                self.statement = pg_sys::copyObjectImpl(self.statement.cast()).cast();
-                self.read_only_tree = false;
-                self.pending = sequence::prepare(self.node())?;
-            }
-        }
-        Ok(())
-    }
-
-    pub fn finish_sequence(&self, ordinal: u16) {
-        // SAFETY: the statement has run, its tree is alive.
-        unsafe { sequence::finish(self.pending, ordinal) }
     }
 }
 

@@ -14,6 +14,7 @@ pub enum Kind {
     Manager,
     Remote,
     Rehearser,
+    Leaser,
 }
 
 /// The number that a remote backend is registered with: which database, which worker of it.
@@ -33,6 +34,7 @@ pub struct Mains {
     pub manager: fn(u64),
     pub remote: fn(u64),
     pub rehearser: fn(u64),
+    pub leaser: fn(u64),
 }
 
 static MAINS: OnceLock<Mains> = OnceLock::new();
@@ -63,6 +65,7 @@ fn describe(kind: Kind, name: &str, number: u64) -> pg_sys::BackgroundWorker {
         Kind::Manager => ("postgres_r manager", "postgres_r_manager_main"),
         Kind::Remote => ("postgres_r remote backend", "postgres_r_remote_main"),
         Kind::Rehearser => ("postgres_r rehearser", "postgres_r_rehearser_main"),
+        Kind::Leaser => ("postgres_r leaser", "postgres_r_leaser_main"),
     };
     // SAFETY: zeroes are valid for this plain struct.
     let mut worker: pg_sys::BackgroundWorker = unsafe { std::mem::zeroed() };
@@ -111,6 +114,12 @@ pub extern "C-unwind" fn postgres_r_remote_main(number: pg_sys::Datum) {
 #[unsafe(no_mangle)]
 pub extern "C-unwind" fn postgres_r_rehearser_main(number: pg_sys::Datum) {
     run(number, |mains| mains.rehearser);
+}
+
+#[pg_guard]
+#[unsafe(no_mangle)]
+pub extern "C-unwind" fn postgres_r_leaser_main(number: pg_sys::Datum) {
+    run(number, |mains| mains.leaser);
 }
 
 fn run(number: pg_sys::Datum, main: fn(&Mains) -> fn(u64)) {

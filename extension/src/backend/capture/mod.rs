@@ -29,7 +29,7 @@ use postgres_r_protocol::capture::buffer::Entry;
 
 use crate::pg::execution::{self, Execution};
 use crate::pg::tempfile::TempFile;
-use crate::pg::{self, lookup, rowlock, setval, subtransaction};
+use crate::pg::{self, lookup, rowlock, subtransaction};
 use crate::relations::{self, Identity, KeyDescription};
 use crate::session;
 use transaction::Sources;
@@ -107,7 +107,6 @@ pub fn init() {
         },
     });
     pg::trigger::on_row(pg::trigger::Listener { is_wanted, row: trigger::on_row });
-    setval::on_setval(setval::Listener { redirects: runs_queries_of_users, orders: is_wanted });
     rowlock::on_lock(locks::on_lock);
     lookup::on_lookup(reads::on_lookup);
     statement::init();
@@ -116,11 +115,6 @@ pub fn init() {
 /// Whether this process's changes are to be captured.
 pub fn is_wanted() -> bool {
     session::is_captured()
-}
-
-/// Whether what is analysed now is to run, here and captured: it is no part of a statement that travels as its text.
-pub fn runs_queries_of_users() -> bool {
-    is_wanted() && !touched::is_watching()
 }
 
 /// Whether the current transaction carries anything.

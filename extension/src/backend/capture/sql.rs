@@ -12,15 +12,6 @@ REVOKE ALL ON FUNCTION capture() FROM PUBLIC;
     name = "capture"
 );
 
-extension_sql!(
-    r#"
-CREATE FUNCTION setval(regclass, bigint) RETURNS bigint STRICT LANGUAGE c AS 'MODULE_PATHNAME', 'postgres_r_setval';
-CREATE FUNCTION setval(regclass, bigint, boolean) RETURNS bigint STRICT LANGUAGE c AS 'MODULE_PATHNAME', 'postgres_r_setval';
-COMMENT ON FUNCTION setval(regclass, bigint) IS 'What setval() becomes in a replicated database: every node starts again, each from its own place.';
-"#,
-    name = "setval"
-);
-
 /// Gives every permanent table its capture trigger; for tables older than START REPLICATION.
 #[pg_extern]
 fn capture_tables() {

@@ -5,8 +5,8 @@
 //! inherited effects are covered. Keys: exclusive for each relation touched, by old and new name; and one for DDL as such,
 //! because statements depend on catalogs in ways that no list of relations shows (a view on a table dropped elsewhere).
 //!
-//! On the origin and wherever a statement is applied, tables get their capture trigger and sequences their place right after the
-//! statement. Whatever is neither local nor ordered is refused by name.
+//! On the origin and wherever a statement is applied, tables get their capture trigger right after the statement. Whatever is neither local nor
+//! ordered is refused by name.
 
 use std::cell::RefCell;
 use std::collections::HashSet;
@@ -23,11 +23,11 @@ use crate::pg::access;
 use crate::pg::relation::{self, Lock, Oid, Open, Persistence, RelationKind};
 use crate::pg::statement::{Class, Ordered, Refusal, TableLock};
 use crate::pg::utility::{self, Stage, Utility};
-use crate::pg::{definition, heap, role, sequence, setting, subtransaction, trigger, xact};
-use crate::{relations, session};
+use crate::pg::{definition, heap, role, setting, subtransaction, trigger, xact};
+use crate::{relations, sequences, session};
 
 /// Functions that change something no trigger sees.
-const REFUSED_FUNCTIONS: [(u32, &str); 12] = [
+const REFUSED_FUNCTIONS: [(u32, &str); 10] = [
     (715, "lo_create"),
     (764, "lo_import"),
     (767, "lo_import"),
@@ -35,8 +35,6 @@ const REFUSED_FUNCTIONS: [(u32, &str); 12] = [
     (957, "lo_creat"),
     (964, "lo_unlink"),
     (1004, "lo_truncate"),
-    (1576, "setval"),
-    (1765, "setval"),
     (3172, "lo_truncate64"),
     (3457, "lo_from_bytea"),
     (3460, "lo_put"),
@@ -79,22 +77,17 @@ fn before(utility: &mut Utility) {
     if !is_whole {
         utility.stage = Stage::Part;
         refuse_ddl_while_filling(utility);
+        sequences::statement::before(utility);
     } else if session::is_remote_backend() {
         watch_remote(utility);
     } else {
         base::before_snapshot();
         watch(utility);
     }
-    if utility.stage != Stage::Through && utility.prepare_sequence().is_err() {
-        refuse(&Refusal {
-            what: "ALTER SEQUENCE INCREMENT without RESTART".to_owned(),
-            hint: "Nodes are at different values; give RESTART WITH a value above all of them.",
-        });
-    }
 }
 
 fn after(utility: &mut Utility) {
-    utility.finish_sequence(session::ordinal());
+    sequences::copy_ends();
     if let Some((relations, lock)) = LOCKING.take() {
         lock_keys(&relations, lock);
     }
@@ -110,6 +103,7 @@ fn watch(utility: &mut Utility) {
     match utility.class() {
         Class::Ordered(ordered) => {
             refuse_toast(&ordered.targets);
+            sequences::statement::before(utility);
             let item = item(utility);
             if ordered.changes_types {
                 relation::keep_writers_off_types();
@@ -129,6 +123,8 @@ fn watch(utility: &mut Utility) {
         Class::CopyIn(table) => {
             touched::forget();
             require_capture(table);
+            sequences::copy_starts(&utility.sequences_of_unnamed_columns());
+            utility.stage = Stage::Part;
         }
         Class::CopyOut(table) => {
             touched::forget();
@@ -158,6 +154,7 @@ fn watch_remote(utility: &mut Utility) {
     if ordered.changes_types {
         relation::keep_writers_off_types();
     }
+    sequences::statement::before(utility);
     utility.stage = Stage::Whole;
     WATCHED.set(Some(Watched { ordered, origin: None }));
 }
@@ -243,7 +240,7 @@ fn fill(command: Command, table: Oid) {
     heap::for_each_new_row(&table, |row| super::trigger::on_new_row(&table, command, row));
 }
 
-/// After the statement, on every node: capture triggers and places of sequences.
+/// After the statement, on every node: capture triggers, and which sequences it has started again.
 fn settle(touched: &Touched, ordered: &Ordered) {
     if !ordered.is_truncate {
         for table in touched.tables() {
@@ -251,9 +248,7 @@ fn settle(touched: &Touched, ordered: &Ordered) {
         }
     }
     if ordered.restarts_identity {
-        for &table in &touched.truncated {
-            sequence::restart_owned(table, session::ordinal());
-        }
+        sequences::statement::restarted_with(&touched.truncated);
     }
 }
 
@@ -308,12 +303,7 @@ fn refuse(refusal: &Refusal) {
 fn on_function(function: Oid) {
     let Some((_, name)) = REFUSED_FUNCTIONS.iter().find(|&&(oid, _)| oid == function.to_u32()) else { return };
     if session::is_captured() {
-        let hint = if *name == "setval" {
-            // Where a parse tree was made before replication, or is stored.
-            "Prepare the statement again, or use ALTER SEQUENCE ... RESTART WITH."
-        } else {
-            "Large objects are not replicated; use a bytea column."
-        };
+        let hint = "Large objects are not replicated; use a bytea column.";
         refuse(&Refusal { what: format!("function {name}()"), hint });
     }
 }

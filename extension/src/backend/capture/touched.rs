@@ -9,6 +9,7 @@ use gcs_writeset::key::name_hash;
 use crate::pg::access::{self, Happened, Object};
 use crate::pg::dependency::{self, Lifetime};
 use crate::pg::relation::{self, Entry, Lock, Oid, Open, Persistence, RelationKind};
+use crate::sequences;
 
 thread_local! {
     static CURRENT: RefCell<Option<Touched>> = const { RefCell::new(None) };
@@ -135,6 +136,7 @@ impl Touched {
         if !self.relations.contains(&oid) {
             self.relations.push(oid);
             if let Some(entry) = relation::entry(oid) {
+                note_sequence(oid, &entry);
                 self.note(oid, &entry);
                 self.remember_file(oid, &entry);
             }
@@ -152,6 +154,7 @@ impl Touched {
         }
         for oid in self.relations.clone() {
             if let Some(entry) = relation::entry(oid) {
+                note_sequence(oid, &entry);
                 self.note(oid, &entry);
                 let is_capturable = !matches!(entry.kind, RelationKind::ForeignTable | RelationKind::MaterializedView)
                     && entry.persistence != Persistence::Unlogged;
@@ -217,5 +220,12 @@ impl Touched {
 
     pub fn is_empty(&self) -> bool {
         self.names.is_empty()
+    }
+}
+
+/// By the name that it has now, or had before the statement.
+fn note_sequence(oid: Oid, entry: &Entry) {
+    if entry.kind == RelationKind::Sequence && entry.persistence == Persistence::Permanent {
+        sequences::note(oid, &entry.schema, &entry.name);
     }
 }
