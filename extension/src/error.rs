@@ -294,7 +294,9 @@ pub fn committed_elsewhere(position: Position, why: &str) -> Error {
 /// The postmaster's, while it loads libraries.
 pub fn unknown_server() -> Error {
     Error::new(PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED, "postgres_r cannot give values of sequences on this server")
-        .detail("The server's table of built-in functions is not where postgres_r expects it, or its memory can't be changed.")
+        .detail(
+            "The server's table of built-in functions is not where postgres_r expects it, or its memory can't be changed.",
+        )
         .hint("Use a server of the major version that postgres_r was built for, on a system that lets mprotect() work.")
 }
 

@@ -64,7 +64,10 @@ fn through_one_node_the_values_are_those_of_one_server() {
             let mut copy = client.copy_in(&format!("COPY {table} (v) FROM STDIN")).unwrap();
             std::io::Write::write_all(&mut copy, "7\n".repeat(1000).as_bytes()).unwrap();
             copy.finish().unwrap();
-            run(&mut client, &[&format!("WITH gone AS (INSERT INTO {table} (v) VALUES (9) RETURNING id) SELECT * FROM gone")]);
+            run(
+                &mut client,
+                &[&format!("WITH gone AS (INSERT INTO {table} (v) VALUES (9) RETURNING id) SELECT * FROM gone")],
+            );
         }
     }
     for table in ["plain", "own", "small"] {
@@ -76,14 +79,28 @@ fn through_one_node_the_values_are_those_of_one_server() {
     assert_eq!(numbers(&mut client, "SELECT next_draw() FROM generate_series(1, 100)"), expected[400..]);
     assert_eq!(number(&mut client, "lastval()"), 500);
     assert_eq!(number(&mut client, "currval('draw')"), 500);
-    assert_eq!(numbers(&mut client, "SELECT nextval('down') FROM generate_series(1, 50)"), (1..=50).map(|n| -n).collect::<Vec<i64>>());
-    assert_eq!(numbers(&mut client, "SELECT nextval('tens') FROM generate_series(1, 90)"), (0..90).map(|n| 5 + 10 * n).collect::<Vec<i64>>());
+    assert_eq!(
+        numbers(&mut client, "SELECT nextval('down') FROM generate_series(1, 50)"),
+        (1..=50).map(|n| -n).collect::<Vec<i64>>()
+    );
+    assert_eq!(
+        numbers(&mut client, "SELECT nextval('tens') FROM generate_series(1, 90)"),
+        (0..90).map(|n| 5 + 10 * n).collect::<Vec<i64>>()
+    );
     // Each session fetches twenty at a time, and the next goes on behind them.
     assert_eq!(numbers(&mut client, "SELECT nextval('cached') FROM generate_series(1, 45)"), expected[..45]);
     assert_eq!(number(&mut group.connect(node(1)), "nextval('cached')"), 61);
     assert_eq!(number(&mut client, "nextval('cached')"), 46);
-    assert_eq!(group.value(node(1), "SELECT string_agg(increment_by || '/' || last_value, ' ' ORDER BY sequencename) FROM pg_sequences \
-        WHERE sequencename IN ('draw', 'down', 'tens', 'own_id_seq')").as_str(), "-1/-50 1/500 1/3615 10/895");
+    assert_eq!(
+        group
+            .value(
+                node(1),
+                "SELECT string_agg(increment_by || '/' || last_value, ' ' ORDER BY sequencename) FROM pg_sequences \
+        WHERE sequencename IN ('draw', 'down', 'tens', 'own_id_seq')"
+            )
+            .as_str(),
+        "-1/-50 1/500 1/3615 10/895"
+    );
     assert_in_service(&group);
 }
 
@@ -217,7 +234,11 @@ fn altering_a_sequence_means_the_same_on_every_node() {
     group.settle();
     for number in [1, 2, 3] {
         let mut client = group.connect(node(number));
-        for statement in ["ALTER SEQUENCE up MAXVALUE 100", "ALTER SEQUENCE falling MINVALUE -100", "ALTER SEQUENCE up MINVALUE 1000000 START 1000000"] {
+        for statement in [
+            "ALTER SEQUENCE up MAXVALUE 100",
+            "ALTER SEQUENCE falling MINVALUE -100",
+            "ALTER SEQUENCE up MINVALUE 1000000 START 1000000",
+        ] {
             let (code, message) = refusal(&mut client, statement);
             assert_eq!(code, "22023", "{statement}: {message}");
         }
@@ -278,7 +299,10 @@ fn restart_and_setval_are_the_groups() {
     assert_eq!(number(&mut client, "nextval('again')"), 20001);
     run(&mut client, &["ROLLBACK"]);
     assert!((9001..20000).contains(&next(1, "again")));
-    run(&mut client, &["BEGIN; ALTER SEQUENCE again RESTART WITH 30000; SELECT nextval('again'); SELECT nextval('again'); COMMIT"]);
+    run(
+        &mut client,
+        &["BEGIN; ALTER SEQUENCE again RESTART WITH 30000; SELECT nextval('again'); SELECT nextval('again'); COMMIT"],
+    );
     group.settle();
     assert_eq!(next(2, "again"), 30002);
     // To the end.
@@ -301,7 +325,10 @@ fn restart_and_setval_are_the_groups() {
     assert_eq!(group.value(node(3), "SELECT id FROM emptied"), "1");
     // What PostgreSQL refuses, it refuses in its own words.
     let (code, message) = refusal(&mut client, "SELECT setval('ends', 51)");
-    assert_eq!((code.as_str(), message.as_str()), ("22003", "setval: value 51 is out of bounds for sequence \"ends\" (1..50)"));
+    assert_eq!(
+        (code.as_str(), message.as_str()),
+        ("22003", "setval: value 51 is out of bounds for sequence \"ends\" (1..50)")
+    );
     assert_in_service(&group);
 }
 
@@ -319,12 +346,23 @@ fn the_groups_value_follows_a_sequence_that_is_renamed_moved_or_made_anew() {
     );
     group.settle();
     for number in [1, 2, 3] {
-        group.execute(node(number), "INSERT INTO one.t (v) SELECT 1 FROM generate_series(1, 10); SELECT nextval('one.a'), nextval('one.b')");
+        group.execute(
+            node(number),
+            "INSERT INTO one.t (v) SELECT 1 FROM generate_series(1, 10); SELECT nextval('one.a'), nextval('one.b')",
+        );
     }
-    group.execute(node(1), "ALTER TABLE one.t SET SCHEMA two; ALTER SEQUENCE one.a RENAME TO c; ALTER SEQUENCE one.b RENAME TO a");
-    group.execute(node(2), "ALTER SEQUENCE one.c RENAME TO b; ALTER TABLE two.t RENAME COLUMN v TO w; ALTER SEQUENCE two.t_id_seq RENAME TO renamed");
-    group.execute(node(3), "ALTER SCHEMA two RENAME TO three; BEGIN; DROP SEQUENCE one.gone; CREATE SEQUENCE one.gone START 7; COMMIT");
-    group.execute(node(3), "BEGIN; SAVEPOINT s; ALTER SEQUENCE one.gone RENAME TO never; ROLLBACK TO s; CREATE SEQUENCE one.never; COMMIT");
+    for (number, statements) in [
+        (1, "ALTER TABLE one.t SET SCHEMA two; ALTER SEQUENCE one.a RENAME TO c; ALTER SEQUENCE one.b RENAME TO a"),
+        (
+            2,
+            "ALTER SEQUENCE one.c RENAME TO b; ALTER TABLE two.t RENAME COLUMN v TO w; ALTER SEQUENCE two.t_id_seq RENAME TO renamed",
+        ),
+        (3, "ALTER SCHEMA two RENAME TO three; BEGIN; DROP SEQUENCE one.gone; CREATE SEQUENCE one.gone START 7; COMMIT"),
+        (3, "BEGIN; SAVEPOINT s; ALTER SEQUENCE one.gone RENAME TO never; ROLLBACK TO s; CREATE SEQUENCE one.never; COMMIT"),
+    ] {
+        group.settle();
+        group.execute(node(number), statements);
+    }
     group.settle();
     let mut ids = Vec::new();
     for number in [3, 2, 1] {
@@ -342,7 +380,10 @@ fn the_groups_value_follows_a_sequence_that_is_renamed_moved_or_made_anew() {
     );
     group.execute(node(1), "DROP SCHEMA one CASCADE; DROP SCHEMA three CASCADE");
     group.settle();
-    assert_eq!(group.value(node(3), "SELECT count(*) FROM postgres_r.sequences WHERE schema IN ('one', 'two', 'three')"), "0");
+    assert_eq!(
+        group.value(node(3), "SELECT count(*) FROM postgres_r.sequences WHERE schema IN ('one', 'two', 'three')"),
+        "0"
+    );
     assert_in_service(&group);
 }
 
@@ -407,9 +448,11 @@ fn an_ordinary_role_draws_with_its_rights_and_touches_nothing_else() {
     // Operators of its own do not get into what the extension runs as a superuser.
     run(
         &mut client,
-        &["CREATE TEMP TABLE mine (n int); CREATE FUNCTION pg_temp.same(name, text) RETURNS boolean LANGUAGE sql AS 'SELECT false'; \
+        &[
+            "CREATE TEMP TABLE mine (n int); CREATE FUNCTION pg_temp.same(name, text) RETURNS boolean LANGUAGE sql AS 'SELECT false'; \
            CREATE OPERATOR pg_temp.= (LEFTARG = name, RIGHTARG = text, FUNCTION = pg_temp.same); SET search_path = pg_temp, public; \
-           SELECT nextval('open_to_all'); CREATE TEMP SEQUENCE own; SELECT nextval('own'), setval('own', 9), nextval('own')"],
+           SELECT nextval('open_to_all'); CREATE TEMP SEQUENCE own; SELECT nextval('own'), setval('own', 9), nextval('own')",
+        ],
     );
     assert_eq!(number(&mut client, "currval('own')"), 10);
     assert_in_service(&group);
@@ -484,11 +527,16 @@ fn a_dump_restored_four_times_keeps_the_declared_increment_and_never_collides() 
         group.settle();
         let file = group.dir().join("dump.sql");
         std::fs::write(&file, &text).unwrap();
-        let psql = Command::new(cluster.bin.join("psql")).args(["-X", "-v", "ON_ERROR_STOP=1", "-q", "-f"]).arg(&file).arg(&uri).output();
+        let psql = Command::new(cluster.bin.join("psql"))
+            .args(["-X", "-v", "ON_ERROR_STOP=1", "-q", "-f"])
+            .arg(&file)
+            .arg(&uri)
+            .output();
         let restored = psql.unwrap();
         assert!(restored.status.success(), "{}", String::from_utf8_lossy(&restored.stderr));
         group.settle();
-        let increments = "SELECT string_agg(increment_by::text, ' ' ORDER BY sequencename) FROM pg_sequences WHERE schemaname = 'public'";
+        let increments =
+            "SELECT string_agg(increment_by::text, ' ' ORDER BY sequencename) FROM pg_sequences WHERE schemaname = 'public'";
         assert_eq!(group.values(increments), ["1 5 -2"; 3]);
         for number in [3, 1, 2] {
             group.execute(node(number), "INSERT INTO dumped (v) SELECT 2 FROM generate_series(1, 10)");

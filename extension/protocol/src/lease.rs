@@ -163,7 +163,10 @@ mod tests {
         assert_eq!(up.lease(called(i64::MAX - 1), 32, None).unwrap().0, Range { first: i64::MAX, last: i64::MAX });
         assert_eq!(up.lease(called(i64::MAX), 32, None), Err(Exhausted));
         let down = Series { increment: -1, ..up };
-        assert_eq!(down.lease(called(i64::MIN + 1), 32, Some(i64::MIN)).unwrap().0, Range { first: i64::MIN, last: i64::MIN });
+        assert_eq!(
+            down.lease(called(i64::MIN + 1), 32, Some(i64::MIN)).unwrap().0,
+            Range { first: i64::MIN, last: i64::MIN }
+        );
         assert_eq!(down.lease(called(i64::MIN), 1, None), Err(Exhausted));
         let far = Series { increment: i64::MAX, ..up };
         assert_eq!(far.lease(called(i64::MIN), 9, Some(i64::MAX)).unwrap().0, Range { first: -1, last: i64::MAX - 1 });

@@ -274,7 +274,8 @@ impl Leases {
 
     /// The lease that was granted last.
     pub fn latest(&self, of: Sequence) -> Option<Range> {
-        self.lock.shared(|| self.find(of.oid).filter(|(_, entry)| entry.is_for(of)).and_then(|(_, entry)| entry.latest.get()))
+        self.lock
+            .shared(|| self.find(of.oid).filter(|(_, entry)| entry.is_for(of)).and_then(|(_, entry)| entry.latest.get()))
     }
 
     /// Whether the last lease that the group gave out is this node's: then its own sequence is as far as any.

@@ -104,7 +104,8 @@ impl Sequence {
             }
             let found = *pg_sys::heap_tuple_get_struct::<Parameters>(tuple);
             pg_sys::ReleaseSysCache(tuple);
-            let series = Series { increment: found.seqincrement, min: found.seqmin, max: found.seqmax, cycles: found.seqcycle };
+            let series =
+                Series { increment: found.seqincrement, min: found.seqmin, max: found.seqmax, cycles: found.seqcycle };
             Some(Declared { series, cache: found.seqcache })
         }
     }

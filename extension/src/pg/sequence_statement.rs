@@ -25,7 +25,11 @@ impl Utility {
                 Tag::T_AlterTableStmt => {
                     let statement = &*node.cast::<pg_sys::AlterTableStmt>();
                     let commands = list::pointers::<pg_sys::AlterTableCmd>(statement.cmds);
-                    let table = if commands.iter().any(|&command| alters_identity(command)) { find(statement.relation) } else { None };
+                    let table = if commands.iter().any(|&command| alters_identity(command)) {
+                        find(statement.relation)
+                    } else {
+                        None
+                    };
                     table.map(sequence::of_identity_columns).unwrap_or_default()
                 }
                 _ => Vec::new(),

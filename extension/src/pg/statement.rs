@@ -55,6 +55,8 @@ const NOT_YET: &str = "docs/compatibility.md lists what is replicated.";
 const EXTENSIONS: &str = "Create extensions on every node before START REPLICATION.";
 
 unsafe extern "C-unwind" {
+    /// Of commands/comment.h, which pgrx does not bind.
+    fn GetComment(object: Oid, class: Oid, part: i32) -> *mut std::ffi::c_char;
     /// Of nodes/nodeFuncs.h, which pgrx does not bind.
     fn raw_expression_tree_walker(
         node: *mut pg_sys::Node,
@@ -130,6 +132,7 @@ pub(super) unsafe fn classify(node: *mut pg_sys::Node) -> Class {
             tag if is_of_shared_object(tag) => refuse(SHARED_OBJECT),
             Tag::T_CreateExtensionStmt if is_there_already(&*node.cast()) => Class::Local,
             Tag::T_CreateExtensionStmt | Tag::T_AlterExtensionStmt | Tag::T_AlterExtensionContentsStmt => refuse(EXTENSIONS),
+            Tag::T_CommentStmt if says_what_is_said(&*node.cast()) => Class::Local,
             _ => classify_definition(node).unwrap_or_else(refuse),
         }
     }
@@ -238,6 +241,20 @@ unsafe fn classify_definition(node: *mut pg_sys::Node) -> Result<Class, &'static
 unsafe fn is_there_already(statement: &pg_sys::CreateExtensionStmt) -> bool {
     // SAFETY: of a parse tree; a catalog look-up that raises nothing if there is none.
     statement.if_not_exists && unsafe { valid(pg_sys::get_extension_oid(statement.extname, true)) }.is_some()
+}
+
+/// COMMENT ON EXTENSION with the comment that it has, as in each dump: nothing changes.
+unsafe fn says_what_is_said(statement: &pg_sys::CommentStmt) -> bool {
+    if statement.objtype != ObjectType::OBJECT_EXTENSION || statement.object.is_null() || statement.comment.is_null() {
+        return false;
+    }
+    // SAFETY: of a parse tree, in which an extension is named by a string; look-ups that raise nothing if there is none.
+    unsafe {
+        let name = (*statement.object.cast::<pg_sys::String>()).sval;
+        let comment = valid(pg_sys::get_extension_oid(name, true))
+            .map_or(std::ptr::null_mut(), |extension| GetComment(extension, pg_sys::ExtensionRelationId, 0));
+        !comment.is_null() && CStr::from_ptr(comment) == CStr::from_ptr(statement.comment)
+    }
 }
 
 /// CREATE or ALTER FUNCTION with these options.

@@ -52,7 +52,8 @@ fn make_ready(area: &DatabaseArea, oid: Oid) -> Option<Drawn> {
         draw::lease(area, of, None, AT_LEAST);
         // The values before are left alone, if they are not of one piece with these.
         let latest = area.leases.latest(of)?;
-        if next(&sequence).is_none_or(|value| area.leases.range_of(of, value).is_none_or(|range| range.last != latest.last)) {
+        if next(&sequence).is_none_or(|value| area.leases.range_of(of, value).is_none_or(|range| range.last != latest.last))
+        {
             sequence.advance(&declared.series, latest.first);
         }
     }

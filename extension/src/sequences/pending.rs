@@ -42,11 +42,8 @@ pub fn flush() {
             continue;
         }
         let is_renamed = !sequence.is_new() && name != before;
-        let state = if sequence.is_own() {
-            Some(sequence.state())
-        } else {
-            is_renamed.then(|| state::read(&before)).flatten()
-        };
+        let state =
+            if sequence.is_own() { Some(sequence.state()) } else { is_renamed.then(|| state::read(&before)).flatten() };
         if is_renamed {
             gone.push(before);
         }
