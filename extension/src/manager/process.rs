@@ -199,7 +199,7 @@ impl ManagerProcess {
         if let Some(process) = self.protocol.who_never_comes(self.area.at(), clock::moment()) {
             process::terminate(process);
         }
-        let worker_missing = self.keep_workers() | self.keep_leaser();
+        let worker_missing = self.keep_leaser() | self.keep_workers();
         self.sleep(self.timeout(worker_missing));
     }
 

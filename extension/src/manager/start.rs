@@ -166,8 +166,9 @@ impl ManagerProcess {
     }
 }
 
-/// How far the group is with each sequence is a table like users' own.
+/// How far the group is with each sequence is a table like users' own: empty when replication starts, and captured from then on.
 fn capture_sequences() {
+    query::first_row("DELETE FROM postgres_r.sequences");
     let table = relation::find("postgres_r", "sequences");
     if let Some(table) = table.and_then(|table| Open::by_oid(table, Lock::AccessExclusive)) {
         trigger::ensure(&table);

@@ -290,6 +290,15 @@ impl Leases {
 
 /// What the leaser does.
 impl Leases {
+    /// What a leaser had begun that is gone.
+    pub fn resume(&self) {
+        self.lock.exclusive(|| {
+            for entry in self.entries.iter().filter(|entry| entry.want.load() == Want::Working) {
+                entry.want.store(Want::Lease);
+            }
+        });
+    }
+
     /// A request that nobody has taken yet, from the entry at `from` on.
     pub fn take(&self, from: usize) -> Option<Asked> {
         self.lock.exclusive(|| {

@@ -1,8 +1,8 @@
 //! Being asked about each value that a sequence gives: nextval() itself, wherever it is called from, and identity columns.
 //!
 //! PostgreSQL's own nextval draws a value from the sequence of this server; whether that value is this node's is for the listener to say.
-//! Identity columns draw without a call: the planner's hook (see [`super::plan`]) makes their draws calls of a function of ours, whose argument
-//! SQL cannot write, since like an identity column it asks for no right on the sequence. COPY into an identity column is neither; see
+//! Identity columns draw without a call: the planner's hook (see [`super::plan`]) makes their draws calls of a function of ours. Like an identity
+//! column it asks for no right on the sequence, if the call has a mark that no SQL can put there. COPY into an identity column is neither; see
 //! `crate::sequences`.
 
 use std::sync::OnceLock;
@@ -72,16 +72,35 @@ pub extern "C" fn pg_finfo_postgres_r_next_identity() -> &'static pg_sys::Pg_fin
     &RECORD
 }
 
+/// Where in its text the call of an identity column stands: nowhere that a text could have.
+pub(super) const OF_IDENTITY: i32 = -47;
+
+/// Whether the planner's hook has made this call.
+///
 /// # Safety
-/// Called by PostgreSQL's function manager, with the OID of an identity column's sequence as `internal`. Not guarded, as [`nextval`].
+/// `call` must be a call by the function manager.
+unsafe fn is_of_identity(call: pg_sys::FunctionCallInfo) -> bool {
+    // SAFETY: by contract; the expression of a call is null or a node that lives as long as the call.
+    unsafe {
+        let info = (*call).flinfo;
+        let expression = if info.is_null() { std::ptr::null_mut() } else { (*info).fn_expr };
+        !expression.is_null()
+            && (*expression).type_ == pg_sys::NodeTag::T_FuncExpr
+            && (*expression.cast::<pg_sys::FuncExpr>()).location == OF_IDENTITY
+    }
+}
+
+/// # Safety
+/// Called by PostgreSQL's function manager, with a regclass. Not guarded, as [`nextval`].
 #[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn postgres_r_next_identity(call: pg_sys::FunctionCallInfo) -> pg_sys::Datum {
     // SAFETY: by contract; the function is strict.
     unsafe {
         let sequence = Oid::from((*call).args.as_slice(1)[0].value.value() as u32);
-        let is_watched = before(sequence, Draw::Identity);
+        let draw = if is_of_identity(call) { Draw::Identity } else { Draw::Call };
+        let is_watched = before(sequence, draw);
         loop {
-            let value = nextval_internal(sequence, false);
+            let value = nextval_internal(sequence, draw == Draw::Call);
             if !is_watched || stands(sequence, value) {
                 return pg_sys::Datum::from(value);
             }

@@ -11,6 +11,8 @@ use std::sync::OnceLock;
 use pgrx::pg_sys;
 use pgrx::pg_sys::NodeTag as Tag;
 
+use super::nextval;
+
 struct Hook {
     is_wanted: fn() -> bool,
     previous: pg_sys::planner_hook_type,
@@ -127,13 +129,15 @@ unsafe fn call_for(node: *mut pg_sys::Node) -> Option<*mut pg_sys::Node> {
         }
         let draw = &*node.cast::<pg_sys::NextValueExpr>();
         let sequence = pg_sys::Datum::from(draw.seqid);
-        let (none, internal) = (pg_sys::InvalidOid, pg_sys::INTERNALOID);
-        let argument = pg_sys::makeConst(internal, -1, none, 8, sequence, false, true);
+        let (none, regclass) = (pg_sys::InvalidOid, pg_sys::REGCLASSOID);
+        let argument = pg_sys::makeConst(regclass, -1, none, 4, sequence, false, true);
         let arguments = pg_sys::lappend(std::ptr::null_mut(), argument.cast());
-        let function = ours(c"next_identity", &[internal]);
+        let function = ours(c"next_identity", &[regclass]);
         // A value of the sequence fits the column's type, and integers are passed alike.
         let explicit = pg_sys::CoercionForm::COERCE_EXPLICIT_CALL;
-        Some(pg_sys::makeFuncExpr(function, draw.typeId, arguments, none, none, explicit).cast())
+        let call = pg_sys::makeFuncExpr(function, draw.typeId, arguments, none, none, explicit);
+        (*call).location = nextval::OF_IDENTITY;
+        Some(call.cast())
     }
 }
 

@@ -21,7 +21,7 @@ use crate::pg::{interrupt, latch, log, process, worker, xact};
 use crate::{guc, summons};
 
 /// How long it waits for a lock.
-const LOCK_TIMEOUT: &str = "100ms";
+const LOCK_TIMEOUT: &str = "20ms";
 
 /// The pause after a try that came to nothing; it doubles with each.
 const PAUSE_MIN: Duration = Duration::from_millis(1);
@@ -34,7 +34,11 @@ pub fn main(number: u64) {
     if area.phase() != Phase::Active || !area.leases.leaser.claim(place) {
         return;
     }
-    process::on_exit(move || area.leases.leaser.set(None));
+    process::on_exit(move || {
+        area.leases.leaser.set(None);
+        area.at().wake_manager();
+    });
+    area.leases.resume();
     worker::connect(area.oid());
     for (name, value) in [
         ("default_transaction_isolation", "read committed"),

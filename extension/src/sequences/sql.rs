@@ -15,9 +15,9 @@ COMMENT ON TABLE sequences IS 'how far the group is with each sequence: up to he
 -- Whoever could change it could have nodes give values twice.
 REVOKE ALL ON sequences FROM PUBLIC;
 
-CREATE FUNCTION next_identity(internal) RETURNS bigint STRICT VOLATILE PARALLEL UNSAFE
+CREATE FUNCTION next_identity(regclass) RETURNS bigint STRICT VOLATILE PARALLEL UNSAFE
     LANGUAGE c AS 'MODULE_PATHNAME', 'postgres_r_next_identity';
-COMMENT ON FUNCTION next_identity(internal) IS 'the next value of an identity column; queries are made to call it, and cannot do so themselves';
+COMMENT ON FUNCTION next_identity(regclass) IS 'the next value of an identity column; queries are made to call it';
 
 CREATE FUNCTION last_value(regclass, bigint, boolean) RETURNS bigint STRICT VOLATILE PARALLEL UNSAFE
     LANGUAGE c AS 'MODULE_PATHNAME', 'postgres_r_last_value';
