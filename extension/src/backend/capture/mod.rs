@@ -11,9 +11,11 @@
 //! It leaves out on purpose: temporary tables, catalogs, and whatever a remote backend writes.
 
 pub mod base;
+mod columns;
 pub mod keys;
 mod locks;
 pub mod reads;
+mod renamed;
 mod sql;
 pub mod statement;
 pub mod touched;
@@ -29,7 +31,7 @@ use postgres_r_protocol::capture::buffer::Entry;
 
 use crate::pg::execution::{self, Execution};
 use crate::pg::tempfile::TempFile;
-use crate::pg::{self, lookup, rowlock, setval, subtransaction};
+use crate::pg::{self, lookup, naming, rowlock, setval, subtransaction};
 use crate::relations::{self, Identity, KeyDescription};
 use crate::session;
 use transaction::Sources;
@@ -72,6 +74,7 @@ pub fn init() {
             transaction::subtransaction_aborted(level);
             reads::subtransaction_aborted(level);
             touched::subtransaction_aborted(level);
+            naming::reset();
         }
     });
     execution::on_execution(execution::Listener {
@@ -155,6 +158,7 @@ pub fn reset() {
     statement::reset();
     reads::reset();
     locks::reset();
+    naming::reset();
     FOREIGN_KEY_QUERY.set(None);
     if session::replicated() {
         base::reset();
