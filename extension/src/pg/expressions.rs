@@ -180,8 +180,16 @@ impl Info {
 /// What the indexes of a table give for a row, until dropped.
 pub struct Values {
     estate: *mut pg_sys::EState,
-    /// By index: none if its predicate leaves the row out; else a value for each expression, unless null.
-    of_indexes: Vec<Option<Vec<Option<pg_sys::Datum>>>>,
+    of_indexes: Vec<Entry>,
+}
+
+/// What one index gives for a row.
+struct Entry {
+    index: Oid,
+    /// None if the predicate leaves the row out; else a value for each column of the index, unless null.
+    columns: Option<Vec<Option<pg_sys::Datum>>>,
+    /// Which of the columns are expressions.
+    expressions: Vec<usize>,
 }
 
 impl Values {
@@ -192,20 +200,32 @@ impl Values {
             let estate = pg_sys::CreateExecutorState();
             let econtext = pg_sys::MakePerTupleExprContext(estate);
             (*econtext).ecxt_scantuple = row.slot;
-            let of_indexes =
-                computed.iter().map(|index| evaluate(index.info.get(index.index), row, estate, econtext)).collect();
+            let of_indexes = computed.iter().map(|index| {
+                let info = index.info.get(index.index);
+                let columns = evaluate(info, row, estate, econtext);
+                let count = usize::try_from((*info).ii_NumIndexAttrs).unwrap_or(0);
+                let expressions = (0..count).filter(|&at| (*info).ii_IndexAttrNumbers[at] == 0).collect();
+                Entry { index: index.index, columns, expressions }
+            });
+            let of_indexes = of_indexes.collect();
             Values { estate, of_indexes }
         }
     }
 
+    /// The columns of this index, if they were computed; none of them if its predicate leaves the row out.
+    pub(super) fn columns(&self, index: Oid) -> Option<Option<&[Option<pg_sys::Datum>]>> {
+        let entry = self.of_indexes.iter().find(|entry| entry.index == index)?;
+        Some(entry.columns.as_deref())
+    }
+
     /// Appends them, in the order of `computed`.
     pub(super) fn put(&self, computed: &[Computed], out: &mut Vec<u8>) {
-        for (index, values) in computed.iter().zip(&self.of_indexes) {
+        for (index, entry) in computed.iter().zip(&self.of_indexes) {
             if index.has_predicate {
-                out.put_datum(Wire::Physical(&[u8::from(values.is_some())]));
+                out.put_datum(Wire::Physical(&[u8::from(entry.columns.is_some())]));
             }
-            for (at, (codec, _)) in index.types.iter().enumerate() {
-                match values.as_ref().and_then(|values| values[at]) {
+            for ((codec, _), &column) in index.types.iter().zip(&entry.expressions) {
+                match entry.columns.as_ref().and_then(|columns| columns[column]) {
                     Some(datum) => codec.put(datum, out),
                     None => out.put_datum(Wire::Null),
                 }
@@ -242,9 +262,8 @@ unsafe fn evaluate(
             pg_sys::FormIndexDatum(info, row.slot, estate, values.as_mut_ptr(), nulls.as_mut_ptr());
         }
         (*info).ii_ExpressionsState = std::ptr::null_mut();
-        let attributes = usize::try_from((*info).ii_NumIndexAttrs).unwrap_or(0);
-        let expressions = (0..attributes).filter(|&at| (*info).ii_IndexAttrNumbers[at] == 0);
-        is_inside.then(|| expressions.map(|at| (!nulls[at]).then(|| values[at])).collect())
+        let count = usize::try_from((*info).ii_NumIndexAttrs).unwrap_or(0);
+        is_inside.then(|| (0..count).map(|at| (!nulls[at]).then(|| values[at])).collect())
     }
 }
 

@@ -3,7 +3,7 @@
 use gcs_writeset::key::{mix, name_hash};
 use pgrx::pg_sys;
 
-use super::expressions::{Info, Stored};
+use super::expressions::{Info, Stored, Values};
 use super::hasher::{FIRST, Hasher, is_integer, sign_extended, stored_type};
 use super::list;
 use super::memory::Context;
@@ -109,6 +109,16 @@ impl Index {
         match &self.attributes {
             Some(attributes) => self.hash(attributes.iter().map(|&attribute| row.get(attribute))),
             None => self.evaluate(row),
+        }
+    }
+
+    /// The same for a new row, of which some indexes' values are there already.
+    pub fn key_of_new(&self, row: Row<'_>, computed: Option<&Values>) -> IndexKey {
+        match computed.and_then(|values| values.columns(self.oid)) {
+            Some(_) if self.is_exclusion || self.is_of_numbers => IndexKey::Hash(0),
+            Some(Some(columns)) => self.hash(columns.iter().copied()),
+            Some(None) => IndexKey::None,
+            None => self.key(row),
         }
     }
 

@@ -19,6 +19,7 @@ use crate::pg::datum::TransmissionModes;
 use crate::pg::naming::{self, Needs};
 use crate::pg::relation::Open;
 use crate::pg::row::Row;
+use crate::pg::table::Values;
 use crate::pg::trigger::RowEvent;
 use crate::relations::{self, Known};
 
@@ -67,8 +68,9 @@ fn on_change(known: &Rc<Known>, command: u32, old: Option<Row<'_>>, new: Option<
         (None, None) => None,
     };
     if let Some(change) = change {
-        let Places { old, new, .. } = &images;
-        let images = Images { old: &scratch.item[old.clone()], new: &scratch.item[new.clone()] };
+        let Places { old, new, computed, .. } = &images;
+        let (old, new) = (&scratch.item[old.clone()], &scratch.item[new.clone()]);
+        let images = Images { old, new, computed: computed.as_ref() };
         keys::of_change(known, change, images, base::current, held, &mut scratch.keys);
     }
     transaction::append(known, Command(command), &scratch.item, &scratch.keys);
@@ -83,6 +85,7 @@ fn on_change(known: &Rc<Known>, command: u32, old: Option<Row<'_>>, new: Option<
 struct Places {
     old: Range<usize>,
     new: Range<usize>,
+    computed: Option<Values>,
     needs: Needs,
 }
 
@@ -94,7 +97,7 @@ fn images(
     (old, new): (Option<Row<'_>>, Option<Row<'_>>),
     item: &mut Vec<u8>,
 ) -> Places {
-    let values = new.and_then(|new| known.table.compute(new));
+    let computed = new.and_then(|new| known.table.compute(new));
     let modes = known.table.depends_on_settings.then(TransmissionModes::enter);
     if known.table.names_objects {
         naming::capture(command);
@@ -104,7 +107,7 @@ fn images(
         (Some(_), Some(_)) => item.put_update(definition),
         (Some(_), None) => item.put_delete(definition),
     }
-    let mut places = Places { old: 0..0, new: 0..0, needs: Needs::default() };
+    let mut places = Places { old: 0..0, new: 0..0, computed, needs: Needs::default() };
     let is_identity = |column| known.identity.has_column(column);
     if let Some(old) = old {
         let start = item.len();
@@ -116,7 +119,7 @@ fn images(
         let start = item.len();
         known.table.put_row(new, old, is_identity, item);
         places.new = start..item.len();
-        values.iter().for_each(|values| known.table.put_values(values, item));
+        places.computed.iter().for_each(|values| known.table.put_values(values, item));
     }
     if known.table.names_objects {
         places.needs = naming::captured();
