@@ -65,6 +65,11 @@ pub fn ddl_key() -> Key {
     Key::new(Namespace::Schema, 1, 0)
 }
 
+/// Exclusive for DDL that makes, renames or drops the object with this identity (its hash), shared for whoever writes a value that names it.
+pub fn object_key(identity: u64) -> Key {
+    Key::new(Namespace::Schema, 2, identity)
+}
+
 /// Exclusive for DDL and TRUNCATE, shared for whoever changes or locks rows: their locks meet on every node.
 pub fn relation_key(name: u64) -> Key {
     Key::new(Namespace::Relation, name, 0)

@@ -21,13 +21,13 @@ use super::divergence::{Action, Divergence};
 use super::queued::Queued;
 use super::{precedence, statement};
 use crate::error::Error;
-use crate::pg::clock;
 use crate::pg::datum::TransmissionModes;
-use crate::pg::heap::{BadColumn, Doubt, Outcome, Patience, RowPlace, Target};
+use crate::pg::heap::{BadColumn, CarriedIndex, Doubt, Outcome, Patience, RowPlace, Target};
 use crate::pg::memory::Context;
 use crate::pg::relation::{self, Lock, Open};
 use crate::pg::role::Acting;
 use crate::pg::snapshot::Fresh;
+use crate::pg::{clock, naming};
 use crate::relations::{self, Identity, KeyDescription, Known};
 
 /// How often a row may slip away under us before the writeset is given up and tried again as a whole.
@@ -90,6 +90,7 @@ pub fn apply(writeset: &Queued, mut progress: impl FnMut(u64, u64)) -> Result<Ap
         // now() is what it was on the origin: a column's default is computed once for all rows that are there.
         clock::pretend_started_at(writeset.head.started_at);
     }
+    naming::apply();
     let mut applying = Writeset {
         snapshot: Fresh::take(),
         modes: None,
@@ -121,6 +122,8 @@ struct Relation {
     schema: String,
     name: String,
     columns: u32,
+    /// Indexes for which its rows carry values.
+    carried: Vec<CarriedIndex>,
     open: Option<Opened>,
 }
 
@@ -152,8 +155,10 @@ impl Writeset {
             ITEM.set(number);
         }
         match item {
-            Item::Relation { schema, name, columns } => {
-                self.relations.push(Relation { schema: schema.to_owned(), name: name.to_owned(), columns, open: None });
+            Item::Relation { schema, name, columns, indexes } => {
+                let carried = indexes.iter().map(CarriedIndex::of).collect();
+                let (schema, name) = (schema.to_owned(), name.to_owned());
+                self.relations.push(Relation { schema, name, columns, carried, open: None });
                 return Ok(());
             }
             Item::Insert { relation, new } => self.insert(relation, new)?,
@@ -163,6 +168,7 @@ impl Writeset {
                 self.close_all()?;
                 ITEM.set(number);
                 statement::execute(role, settings, text, self.decided.take())?;
+                naming::apply();
                 self.snapshot.renew();
                 self.wrote = true;
                 self.applied.statements += 1;
@@ -291,7 +297,7 @@ impl Writeset {
         if known.table.depends_on_settings && self.modes.is_none() {
             self.modes = Some(TransmissionModes::enter());
         }
-        this.open = Some(Opened { target: Target::new(open), known });
+        this.open = Some(Opened { target: Target::new(open, &known.table, &this.carried), known });
         Ok(())
     }
 
@@ -311,8 +317,11 @@ impl Writeset {
             let Some(Opened { target, known }) = &mut self.relations[relation as usize].open else { continue };
             let _owner = Acting::restricted(known.table.owner);
             let what = KeyDescription { table: full_name(known), relation: known.table.oid, ..KeyDescription::default() };
-            target.rivals(doubt, &self.scratch).into_iter().for_each(|rival| precedence::give_way(rival, &what));
-            target.settle(doubt, &self.scratch);
+            target
+                .rivals(&known.table, &doubt, &self.scratch)
+                .into_iter()
+                .for_each(|rival| precedence::give_way(rival, &what));
+            target.settle(&known.table, &doubt, &self.scratch);
             self.scratch.reset();
         }
         if std::mem::take(&mut self.wrote) {

@@ -1,19 +1,22 @@
-//! How one column's value travels: PostgreSQL's own bytes where they mean the same on every node, else the type's text.
+//! How one column's value travels: PostgreSQL's own bytes where they mean the same on every node, else a form of ours, else the type's text.
 //!
 //! *Physical* are built-in types whose in-memory form holds no OID that differs between nodes, and arrays of and domains over
-//! them. A varlena travels without its header, flat: detoasted, decompressed. *Text* is everything else: enums, composites,
-//! reg* types, types of extensions and users (docs/adr/0003).
+//! them. A varlena travels without its header, flat: detoasted, decompressed. A value that *names* an object of the database travels as
+//! that object's identity ([`super::naming`]). What is *made of* other values, an array, a row or a range, travels as those, each in its own form
+//! ([`super::nested`], [`super::ranges`]). *Text* is everything else: enums, types of extensions and users (docs/adr/0003).
 
 use gcs_writeset::body::{Datum as Wire, PutItem};
 use pgrx::pg_sys;
-use pgrx::pg_sys::panic::ErrorReport;
-use pgrx::{PgLogLevel, PgSqlErrorCode};
 
 use super::memory::Context;
-use super::names::owned;
-use super::relation::{self, Persistence};
+use super::names::{owned, valid};
+use super::naming;
+pub use super::nested::DatumError;
+use super::nested::{AclItemForm, ArrayForm, Part, RecordForm};
+use super::object::Class;
+use super::ranges::RangeForm;
 use super::setting::Scope;
-use super::types::{Kind, base_and_element, is_physical, type_kind};
+use super::types::{Kind, is_physical, type_kind};
 use super::varlena::{put_in_slices, with_varlena};
 
 /// Longest value that a 4-byte varlena header can hold.
@@ -28,6 +31,11 @@ pub struct Codec {
 
 enum Form {
     Physical,
+    Name(Class),
+    AclItem(AclItemForm),
+    Array(Box<ArrayForm<Codec>>),
+    Record(Box<RecordForm<Codec>>),
+    Range(Box<RangeForm<Codec>>),
     Text(Box<TextForm>),
 }
 
@@ -38,21 +46,6 @@ struct TextForm {
     typmod: i32,
     /// Whether settings such as DateStyle can show in the text.
     depends_on_settings: bool,
-    /// Whether values name relations or types, which may be temporary.
-    names_objects: bool,
-}
-
-/// Why a value of the wire can't become one of this column.
-#[derive(Debug, thiserror::Error, PartialEq, Eq)]
-pub enum DatumError {
-    #[error("has {found} bytes where its type has {expected}")]
-    Length { found: usize, expected: usize },
-    #[error("has a value in the wrong form for its type")]
-    Form,
-    #[error("has a text with a zero byte")]
-    ZeroByte,
-    #[error("has no value")]
-    Missing,
 }
 
 impl Codec {
@@ -61,13 +54,34 @@ impl Codec {
         if is_physical(typid) {
             return Codec { typid, typlen, byval, form: Form::Physical };
         }
+        // SAFETY: syscache look-ups.
+        let (base, element) = unsafe {
+            let base = pg_sys::getBaseType(typid);
+            (base, valid(pg_sys::get_element_type(base)))
+        };
+        let form = if let Some(class) = Class::named_by(base) {
+            Form::Name(class)
+        } else if base == pg_sys::ACLITEMOID {
+            Form::AclItem(AclItemForm::new(typlen))
+        } else if let Some(element) = element {
+            Form::Array(Box::new(ArrayForm::new(element, context)))
+        } else if type_kind(base) == Kind::Composite {
+            Form::Record(Box::new(RecordForm::new(base)))
+        } else if type_kind(base) == Kind::Range {
+            Form::Range(Box::new(RangeForm::new(base, context)))
+        } else {
+            Form::Text(Codec::text_form(typid, typmod, context))
+        };
+        Codec { typid, typlen, byval, form }
+    }
+
+    fn text_form(typid: pg_sys::Oid, typmod: i32, context: &Context) -> Box<TextForm> {
         let mut form = Box::new(TextForm {
             output: pg_sys::FmgrInfo::default(),
             input: pg_sys::FmgrInfo::default(),
             io_param: pg_sys::InvalidOid,
             typmod,
             depends_on_settings: type_kind(typid) != Kind::Enum,
-            names_objects: NAME_RELATIONS.contains(&base_and_element(typid).1),
         });
         let (mut output, mut input, mut varlena) = (pg_sys::InvalidOid, pg_sys::InvalidOid, false);
         // SAFETY: plain catalog look-ups into locals; the FmgrInfo lives in the box, its memory in `context`.
@@ -79,7 +93,7 @@ impl Codec {
             pg_sys::fmgr_info_cxt(output, &mut form.output, context.raw());
             pg_sys::fmgr_info_cxt(input, &mut form.input, context.raw());
         }
-        Codec { typid, typlen, byval, form: Form::Text(form) }
+        form
     }
 
     pub fn is_physical(&self) -> bool {
@@ -88,7 +102,24 @@ impl Codec {
 
     /// Whether [`TransmissionModes`] must be in force around `put` and `take`.
     pub fn depends_on_settings(&self) -> bool {
-        matches!(&self.form, Form::Text(text) if text.depends_on_settings)
+        match &self.form {
+            Form::Physical | Form::Name(_) | Form::AclItem(_) => false,
+            Form::Array(array) => array.element().depends_on_settings(),
+            Form::Range(range) => range.bound().depends_on_settings(),
+            // What it is made of may change.
+            Form::Record(_) => true,
+            Form::Text(text) => text.depends_on_settings,
+        }
+    }
+
+    /// Whether values may name objects, or depend on what a row type is made of: a window of [`naming`] must be open around `put` and `take`.
+    pub fn names_objects(&self) -> bool {
+        match &self.form {
+            Form::Physical | Form::Text(_) => false,
+            Form::Array(array) => array.element().names_objects(),
+            Form::Range(range) => range.bound().names_objects(),
+            Form::Name(_) | Form::AclItem(_) | Form::Record(_) => true,
+        }
     }
 
     /// Appends a value of this column, which must not be null.
@@ -106,11 +137,19 @@ impl Codec {
             Form::Physical if unsafe { put_in_slices(datum, out) } => {}
             // SAFETY: as before.
             Form::Physical => unsafe { with_varlena(datum, |bytes| out.put_datum(Wire::Physical(bytes))) },
+            Form::Name(class) => {
+                out.put_datum(Wire::Text(&naming::bytes(*class, pg_sys::Oid::from(datum.value() as u32))));
+            }
+            // SAFETY: the type is aclitem.
+            Form::AclItem(item) => out.put_datum(Wire::Nested(&unsafe { item.put(datum) })),
+            // SAFETY: the type is an array.
+            Form::Array(array) => out.put_datum(Wire::Nested(&unsafe { array.put(datum) })),
+            // SAFETY: the type is a range.
+            Form::Range(range) => out.put_datum(Wire::Nested(&unsafe { range.put(datum, range.bound().names_objects()) })),
+            // SAFETY: the type is composite.
+            Form::Record(record) => out.put_datum(Wire::Nested(&unsafe { record.put(datum) })),
             // SAFETY: an output function of the type, given a value of the type; it returns a palloc'd C string.
             Form::Text(text) => unsafe {
-                if text.names_objects {
-                    refuse_temporary(self.typid, datum);
-                }
                 let output = std::ptr::from_ref(&text.output).cast_mut();
                 let string = pg_sys::OutputFunctionCall(output, datum);
                 out.put_datum(Wire::Text(std::ffi::CStr::from_ptr(string).to_bytes()));
@@ -121,8 +160,10 @@ impl Codec {
 
     /// The value's text as a person would read it; none where the wire carries no value of the column.
     pub fn text(&self, wire: Wire<'_>) -> Option<String> {
-        if let Wire::Text(bytes) = wire {
-            return Some(String::from_utf8_lossy(bytes).into_owned());
+        match (wire, &self.form) {
+            (Wire::Text(bytes), Form::Name(_)) => return Some(naming::text(bytes)),
+            (Wire::Text(bytes), _) => return Some(String::from_utf8_lossy(bytes).into_owned()),
+            _ => {}
         }
         let datum = match self.take(wire) {
             Ok(Some(datum)) => datum,
@@ -143,7 +184,12 @@ impl Codec {
             (Wire::Null, _) => Ok(None),
             (Wire::Physical(bytes), Form::Physical) => self.take_physical(bytes).map(Some),
             (Wire::Text(bytes), Form::Text(text)) => take_text(text, bytes).map(Some),
-            (Wire::Physical(_) | Wire::Text(_), _) => Err(DatumError::Form),
+            (Wire::Text(bytes), Form::Name(class)) => Ok(Some(pg_sys::Datum::from(naming::oid(*class, bytes)?))),
+            (Wire::Nested(bytes), Form::AclItem(item)) => item.take(bytes).map(Some),
+            (Wire::Nested(bytes), Form::Array(array)) => array.take(bytes).map(Some),
+            (Wire::Nested(bytes), Form::Range(range)) => range.take(bytes).map(Some),
+            (Wire::Nested(bytes), Form::Record(record)) => record.take(bytes).map(Some),
+            (Wire::Physical(_) | Wire::Text(_) | Wire::Nested(_), _) => Err(DatumError::Form),
             (Wire::Unchanged | Wire::Absent, _) => Err(DatumError::Missing),
         }
     }
@@ -181,6 +227,18 @@ impl Codec {
     }
 }
 
+impl Part for Codec {
+    fn of(typid: pg_sys::Oid, typmod: i32, typlen: i16, byval: bool, context: &Context) -> Codec {
+        Codec::new(typid, typmod, typlen, byval, context)
+    }
+    fn put(&self, datum: pg_sys::Datum, out: &mut Vec<u8>) {
+        Codec::put(self, datum, out);
+    }
+    fn take(&self, wire: Wire<'_>) -> Result<Option<pg_sys::Datum>, DatumError> {
+        Codec::take(self, wire)
+    }
+}
+
 fn take_text(text: &TextForm, bytes: &[u8]) -> Result<pg_sys::Datum, DatumError> {
     let string = std::ffi::CString::new(bytes).map_err(|_| DatumError::ZeroByte)?;
     // SAFETY: the input function of the type; it copies what it needs from the string.
@@ -188,43 +246,6 @@ fn take_text(text: &TextForm, bytes: &[u8]) -> Result<pg_sys::Datum, DatumError>
         let input = std::ptr::from_ref(&text.input).cast_mut();
         pg_sys::InputFunctionCall(input, string.as_ptr().cast_mut(), text.io_param, text.typmod)
     })
-}
-
-const NAME_RELATIONS: [pg_sys::Oid; 2] = [pg_sys::REGCLASSOID, pg_sys::REGTYPEOID];
-
-/// Raises an error if the value refers to a temporary table or to its row type: on other nodes there is none of that name.
-///
-/// # Safety
-/// `datum` must be a value of a type that holds relations or types, or an array or a domain of it.
-unsafe fn refuse_temporary(typid: pg_sys::Oid, datum: pg_sys::Datum) {
-    let (base, element) = base_and_element(typid);
-    // SAFETY: by contract; elements are OIDs by value.
-    let is_temporary = unsafe {
-        let values = if base == element { vec![datum] } else { elements(datum, element) };
-        values.into_iter().any(|value| {
-            let oid = pg_sys::Oid::from(value.value() as u32);
-            let relation = if element == pg_sys::REGCLASSOID { oid } else { pg_sys::get_typ_typrelid(oid) };
-            relation::entry(relation).is_some_and(|entry| entry.persistence == Persistence::Temporary)
-        })
-    };
-    if is_temporary {
-        let message = "storing a reference to a temporary object is not supported in a replicated database";
-        ErrorReport::new(PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED, message, "postgres_r")
-            .set_hint("It exists in this session only; store its name as text.")
-            .report(PgLogLevel::ERROR);
-    }
-}
-
-/// # Safety
-/// `array` must be an array of a type of the size of an OID.
-unsafe fn elements(array: pg_sys::Datum, element: pg_sys::Oid) -> Vec<pg_sys::Datum> {
-    // SAFETY: by contract; both arrays are palloc'd, nulls come as zero, which names nothing.
-    unsafe {
-        let flat = pg_sys::pg_detoast_datum(array.cast_mut_ptr());
-        let (mut values, mut nulls, mut count) = (std::ptr::null_mut(), std::ptr::null_mut(), 0);
-        pg_sys::deconstruct_array(flat.cast(), element, 4, true, b'i' as _, &mut values, &mut nulls, &mut count);
-        std::slice::from_raw_parts(values, usize::try_from(count).unwrap_or(0)).to_vec()
-    }
 }
 
 /// Settings under which a value has one text, the same everywhere and read alike: dates in ISO order, times in UTC, floats exact, names

@@ -5,9 +5,10 @@
 //! 1. equal means equal bytes (the class has an *equalimage* support function that says yes: integers, uuid, text under a
 //!    deterministic collation, ...): the bytes are hashed, integers by value so that int4 and int8 agree;
 //! 2. an enum's bytes are OIDs: its label is hashed;
-//! 3. the class's equality is that of the type's default hash class (numeric, float8, citext, non-deterministic text, ...): the
+//! 3. a regclass or its kin is an OID: the identity of the object that it names is hashed;
+//! 4. the class's equality is that of the type's default hash class (numeric, float8, citext, non-deterministic text, ...): the
 //!    extended hash function is called;
-//! 4. else all values count as equal: *coarse*. It costs needless aborts, never a missed conflict.
+//! 5. else all values count as equal: *coarse*. It costs needless aborts, never a missed conflict.
 //!
 //! bpchar goes by its hash function whatever its class says (older minor releases say yes): a char(5) that refers to a char(10) is
 //! equal to it with fewer blanks.
@@ -17,6 +18,8 @@ use pgrx::pg_sys;
 
 use super::memory::Context;
 use super::names::Oid;
+use super::naming;
+use super::object::Class;
 use super::types::{Kind, is_physical, type_kind};
 use super::varlena::with_varlena;
 
@@ -31,6 +34,7 @@ pub(super) enum Hasher {
     FixedBytes(usize),
     Bytes,
     Label(Box<pg_sys::FmgrInfo>),
+    Name(Class),
     Function(Box<pg_sys::FmgrInfo>, pg_sys::Oid),
     Coarse,
 }
@@ -49,6 +53,9 @@ impl Hasher {
                 let (mut output, mut varlena) = (pg_sys::InvalidOid, false);
                 pg_sys::getTypeOutputInfo(actual, &mut output, &mut varlena);
                 return Hasher::Label(function(output, context));
+            }
+            if let Some(class) = Class::named_by(actual) {
+                return Hasher::Name(class);
             }
             if type_kind(class_type) == Kind::Base
                 && class_type != pg_sys::BPCHAROID
@@ -102,6 +109,7 @@ impl Hasher {
                     pg_sys::pfree(label.cast());
                     hash
                 }
+                Hasher::Name(class) => bytes_hash(&naming::bytes(*class, Oid::from(datum.value() as u32))),
                 Hasher::Function(function, collation) => {
                     let function = std::ptr::from_ref(&**function).cast_mut();
                     pg_sys::FunctionCall2Coll(function, *collation, datum, pg_sys::Datum::from(0u64)).value() as u64

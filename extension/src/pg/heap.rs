@@ -11,6 +11,8 @@ use gcs_writeset::body::{Datum as Wire, Image};
 use pgrx::pg_sys;
 
 use super::datum::DatumError;
+pub use super::entering::CarriedIndex;
+use super::entering::{Carried, Entering};
 use super::list;
 use super::memory::Context;
 use super::names::Oid;
@@ -62,10 +64,11 @@ pub enum Patience {
 }
 
 /// A row that went in although another may be equal to it in a unique index, or conflict with it in an exclusion constraint.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Doubt {
     pub index: Oid,
     pub place: RowPlace,
+    carried: Carried,
 }
 
 /// A column's value that could not be used.
@@ -85,6 +88,9 @@ pub struct Target {
     values: Vec<pg_sys::Datum>,
     nulls: Vec<bool>,
     lookup: Option<Lookup>,
+    entering: Entering,
+    /// What the row at hand carries for indexes.
+    carried: Carried,
     // After the raw pointers: they point into it.
     relation: Open,
 }
@@ -98,8 +104,8 @@ struct Lookup {
 }
 
 impl Target {
-    /// Opens the table's indexes. The current memory context must live as long as the target.
-    pub fn new(relation: Open) -> Target {
+    /// Opens the table's indexes; rows carry values for those of `carried`. The current memory context must live as long as the target.
+    pub fn new(relation: Open, table: &Table, carried: &[CarriedIndex]) -> Target {
         let raw = relation.raw();
         // SAFETY: the relation stays open as long as the target; all of this is allocated in the current context.
         unsafe {
@@ -107,7 +113,7 @@ impl Target {
             let info = pg_sys::palloc0(size_of::<pg_sys::ResultRelInfo>()).cast::<pg_sys::ResultRelInfo>();
             (*info).type_ = pg_sys::NodeTag::T_ResultRelInfo;
             pg_sys::InitResultRelInfo(info, raw, 0, std::ptr::null_mut(), 0);
-            pg_sys::ExecOpenIndices(info, false);
+            let entering = Entering::open(info, estate, table, carried);
             let descriptor = (*raw).rd_att;
             let attributes = (*descriptor).natts as usize;
             Target {
@@ -118,6 +124,8 @@ impl Target {
                 values: vec![pg_sys::Datum::null(); attributes],
                 nulls: vec![true; attributes],
                 lookup: None,
+                entering,
+                carried: None,
                 relation,
             }
         }
@@ -248,6 +256,7 @@ impl Target {
             while !is_found && pg_sys::heap_getnextslot(scan, pg_sys::ScanDirection::ForwardScanDirection, self.found) {
                 bytes.clear();
                 table.put_identity(Row::of_slot(self.found), |_| true, &mut bytes);
+                table.put_no_values(&mut bytes);
                 is_found = bytes == identity.bytes();
             }
             pg_sys::table_endscan(scan);
@@ -257,7 +266,7 @@ impl Target {
 
     /// The open transactions that put in or deleted a row equal to the one in doubt: whether the constraint holds depends on how
     /// they end.
-    pub fn rivals(&mut self, doubt: Doubt, scratch: &Context) -> Vec<TransactionId> {
+    pub fn rivals(&mut self, table: &Table, doubt: &Doubt, scratch: &Context) -> Vec<TransactionId> {
         let mut rivals = Vec::new();
         // SAFETY: a dirty scan of an open index, as PostgreSQL's own check of exclusion constraints does it.
         unsafe {
@@ -266,7 +275,11 @@ impl Target {
                 return rivals;
             }
             let (mut values, mut nulls) = index_values();
-            scratch.with(|| self.index_datums(info, &mut values, &mut nulls));
+            scratch.with(|| {
+                // It could be read before.
+                let _ = doubt.carried.as_deref().map(|carried| self.entering.set(table, carried));
+                self.index_datums(info, &mut values, &mut nulls);
+            });
             let mut keys: Vec<pg_sys::ScanKeyData> = (0..(*(*index).rd_index).indnkeyatts as usize)
                 .map(|at| equality_key(index, at, values[at], nulls[at]))
                 .collect();
@@ -284,7 +297,7 @@ impl Target {
     }
 
     /// Raises PostgreSQL's own error if the row in doubt breaks the constraint; waits for open transactions that matter.
-    pub fn settle(&mut self, doubt: Doubt, scratch: &Context) {
+    pub fn settle(&mut self, table: &Table, doubt: &Doubt, scratch: &Context) {
         // SAFETY: as unique_key_recheck in commands/constraint.c does it for deferred constraints.
         unsafe {
             let Some((index, info)) = self.index(doubt.index) else { return };
@@ -292,7 +305,11 @@ impl Target {
                 return;
             }
             let (mut values, mut nulls) = index_values();
-            scratch.with(|| self.index_datums(info, &mut values, &mut nulls));
+            scratch.with(|| {
+                // It could be read before.
+                let _ = doubt.carried.as_deref().map(|carried| self.entering.set(table, carried));
+                self.index_datums(info, &mut values, &mut nulls);
+            });
             let mut place = doubt.place.0;
             if (*info).ii_ExclusionOps.is_null() {
                 pg_sys::index_insert(
@@ -335,6 +352,8 @@ impl Target {
                 nulls[column.attribute] = datum.is_none();
                 values[column.attribute] = datum.unwrap_or(pg_sys::Datum::null());
             }
+            let carried = image.datums().skip(table.columns.len());
+            self.carried = self.entering.take(table, carried).map_err(|error| BadColumn { column: usize::MAX, error })?;
             Ok(())
         })
     }
@@ -388,7 +407,10 @@ impl Target {
                     std::ptr::null_mut(),
                 )
             });
-            let doubts = list::oids(doubtful).into_iter().map(|index| Doubt { index, place }).collect();
+            let doubts = list::oids(doubtful)
+                .into_iter()
+                .map(|index| Doubt { index, place, carried: self.carried.clone() })
+                .collect();
             clear(self.made);
             let econtext = (*self.estate).es_per_tuple_exprcontext;
             if !econtext.is_null() {

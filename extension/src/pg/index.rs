@@ -3,11 +3,14 @@
 use gcs_writeset::key::{mix, name_hash};
 use pgrx::pg_sys;
 
+use super::expressions::{Info, Stored, Values};
 use super::hasher::{FIRST, Hasher, is_integer, sign_extended, stored_type};
 use super::list;
 use super::memory::Context;
 use super::names::{Oid, name_of, owned, qualified_name};
+use super::object::Class;
 use super::row::Row;
+use super::types::{Kind, base_and_element, type_kind};
 
 /// What a null is hashed as, where nulls are equal to one another.
 const NULL: u64 = 0x006e_756c_6c00;
@@ -42,8 +45,10 @@ pub struct Index {
     pub attributes: Option<Vec<usize>>,
     nulls_distinct: bool,
     hashers: Vec<Hasher>,
-    /// PostgreSQL's own description: expressions and predicate are evaluated by it.
-    info: *mut pg_sys::IndexInfo,
+    /// Whether expressions or predicate read OIDs of objects, which are others on other nodes: what comes out tells nothing apart there.
+    is_of_numbers: bool,
+    /// Expressions and predicate are evaluated by it.
+    info: Info,
 }
 
 impl Index {
@@ -67,12 +72,12 @@ impl Index {
         unsafe {
             let form = &*(*relation).rd_index;
             let oid = (*relation).rd_id;
-            let info = context.with(|| pg_sys::BuildIndexInfo(relation));
-            let plain = (*info).ii_Expressions.is_null() && (*info).ii_Predicate.is_null();
+            let stored = Stored::of_index(oid);
             let keys = form.indnkeyatts as usize;
-            let attributes: Vec<i16> = (0..keys).map(|i| (*info).ii_IndexAttrNumbers[i]).collect();
-            let hashers = if form.indisexclusion {
-                vec![Hasher::Coarse]
+            let attributes = form.indkey.values.as_slice(keys);
+            let is_of_numbers = stored.as_ref().is_some_and(|stored| reads_numbers(form.indrelid, stored));
+            let hashers = if form.indisexclusion || is_of_numbers {
+                (0..keys).map(|_| Hasher::Coarse).collect()
             } else {
                 (0..keys).map(|i| Hasher::for_index_column(relation, i, context)).collect()
             };
@@ -86,23 +91,34 @@ impl Index {
                 is_primary: form.indisprimary,
                 is_exclusion: form.indisexclusion,
                 is_immediate: form.indimmediate,
-                attributes: (plain && attributes.iter().all(|&a| a > 0))
+                attributes: (stored.is_none() && attributes.iter().all(|&a| a > 0))
                     .then(|| attributes.iter().map(|&a| a as usize - 1).collect()),
-                nulls_distinct: !(*info).ii_NullsNotDistinct,
+                nulls_distinct: !form.indnullsnotdistinct,
                 hashers,
-                info,
+                is_of_numbers,
+                info: Info::default(),
             }
         }
     }
 
     /// The row's key in this index.
     pub fn key(&self, row: Row<'_>) -> IndexKey {
-        if self.is_exclusion {
+        if self.is_exclusion || self.is_of_numbers {
             return IndexKey::Hash(0);
         }
         match &self.attributes {
             Some(attributes) => self.hash(attributes.iter().map(|&attribute| row.get(attribute))),
             None => self.evaluate(row),
+        }
+    }
+
+    /// The same for a new row, of which some indexes' values are there already.
+    pub fn key_of_new(&self, row: Row<'_>, computed: Option<&Values>) -> IndexKey {
+        match computed.and_then(|values| values.columns(self.oid)) {
+            Some(_) if self.is_exclusion || self.is_of_numbers => IndexKey::Hash(0),
+            Some(Some(columns)) => self.hash(columns.iter().copied()),
+            Some(None) => IndexKey::None,
+            None => self.key(row),
         }
     }
 
@@ -162,10 +178,10 @@ impl Index {
     fn evaluate(&self, row: Row<'_>) -> IndexKey {
         let mut values = [pg_sys::Datum::null(); pg_sys::INDEX_MAX_KEYS as usize];
         let mut nulls = [false; pg_sys::INDEX_MAX_KEYS as usize];
-        // SAFETY: `info` lives in the table's context; its expression states are made here and forgotten before they are
+        // SAFETY: `info` lives as long as this; its expression states are made here and forgotten before they are
         // freed with the EState. The slot holds the row.
         unsafe {
-            let info = self.info;
+            let info = self.info.get(self.oid);
             let estate = pg_sys::CreateExecutorState();
             let econtext = pg_sys::MakePerTupleExprContext(estate);
             (*econtext).ecxt_scantuple = row.slot;
@@ -182,6 +198,34 @@ impl Index {
             key
         }
     }
+}
+
+/// Whether an index's expressions or predicate read a column that holds OIDs of objects, or may.
+///
+fn reads_numbers(table: Oid, stored: &Stored) -> bool {
+    let mut columns = std::ptr::null_mut();
+    // SAFETY: node trees, or null; the set holds attribute numbers above the lowest, and 0 there for the whole row.
+    unsafe {
+        for tree in [stored.expressions.cast(), stored.predicate] {
+            pg_sys::pull_varattnos(tree, 1, &mut columns);
+        }
+        let mut member = -1;
+        loop {
+            member = pg_sys::bms_next_member(columns, member);
+            if member < 0 {
+                return false;
+            }
+            let attribute = member + pg_sys::FirstLowInvalidHeapAttributeNumber;
+            if attribute <= 0 || may_hold_numbers(pg_sys::get_atttype(table, attribute as i16)) {
+                return true;
+            }
+        }
+    }
+}
+
+fn may_hold_numbers(typid: Oid) -> bool {
+    let (_, element) = base_and_element(typid);
+    Class::named_by(element).is_some() || type_kind(element) == Kind::Composite
 }
 
 fn hash_values(hashers: &[Hasher], nulls_distinct: bool, values: impl Iterator<Item = Option<pg_sys::Datum>>) -> IndexKey {

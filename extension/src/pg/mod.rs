@@ -1,8 +1,8 @@
 //! The fence: all `unsafe` code and every use of PostgreSQL's symbols, behind types that are safe to use.
 //!
 //! It calls nobody above it by name: who wants to be told of something registers plain functions with the module that sees it
-//! (`on_...`, `install`). Inside, too, there is one direction: [`names`] < [`relation`], [`types`], [`varlena`] < [`datum`] < [`index`]
-//! < [`table`] < what changes and watches tables.
+//! (`on_...`, `install`). Inside, too, there is one direction: [`names`] < [`relation`], [`object`], [`types`], [`varlena`]
+//! < [`naming`] < [`datum`] < [`index`] < [`table`] < what changes and watches tables.
 //!
 //! A function here may raise a PostgreSQL ERROR (a Rust panic on its way to the next guard) unless its comment says that it
 //! doesn't. Nothing here holds a resource that needs a `Drop` while an ERROR unwinds: locks and memory are PostgreSQL's, and
@@ -15,12 +15,15 @@ pub mod blockers;
 mod builtin;
 pub mod catalog;
 pub mod clock;
+pub mod columns;
 mod constraint;
 pub mod datum;
 pub mod definition;
 pub mod dependency;
+mod entering;
 pub mod execution;
 pub mod executor;
+mod expressions;
 pub mod foreign_key;
 mod hasher;
 pub mod heap;
@@ -34,12 +37,17 @@ pub mod log;
 pub mod lookup;
 pub mod memory;
 pub mod names;
+pub mod naming;
+mod nested;
 pub mod nextval;
+pub mod number;
+pub mod object;
 pub mod origin;
 pub mod plan;
 pub mod privilege;
 pub mod process;
 pub mod query;
+mod ranges;
 pub mod relation;
 pub mod rerun;
 pub mod rewrite;

@@ -133,6 +133,12 @@ pub fn entry(oid: Oid) -> Option<Entry> {
     }
 }
 
+/// Whether a relation is a partition of another.
+pub fn is_partition(oid: Oid) -> bool {
+    // SAFETY: a syscache look-up.
+    unsafe { pg_sys::get_rel_relispartition(oid) }
+}
+
 /// Keeps those who write rows off until the end of this transaction, and waits for those who have; see `announce_writes`.
 pub fn keep_writers_off_types() {
     // SAFETY: an ordinary lock, released with the transaction.

@@ -5,6 +5,7 @@ use gcs_writeset::body::{Datum as Wire, PutItem};
 use pgrx::pg_sys;
 
 use super::datum::Codec;
+pub use super::expressions::{Computed, Values};
 use super::foreign_key::ForeignKey;
 use super::index::Index;
 use super::list;
@@ -35,8 +36,12 @@ pub struct Table {
     /// Unique indexes and exclusion constraints that rows are entered into, by name.
     pub indexes: Vec<Index>,
     pub foreign_keys: Vec<ForeignKey>,
+    /// Indexes for which rows carry values, by name.
+    pub computed: Vec<Computed>,
     /// Whether any value's text depends on settings.
     pub depends_on_settings: bool,
+    /// Whether any value may name objects, or be of a row type.
+    pub names_objects: bool,
     /// Other relations whose change makes this description stale.
     pub depends_on: Vec<Oid>,
     /// Memory of the function look-ups and expressions in the fields above; dropped last.
@@ -82,6 +87,11 @@ impl Table {
                 .into_iter()
                 .filter_map(|index| Index::describe(index, is_referenced(index), &context))
                 .collect();
+            let mut computed: Vec<Computed> = list::oids(pg_sys::RelationGetIndexList(relation))
+                .into_iter()
+                .filter_map(|index| Computed::describe(index, &context))
+                .collect();
+            computed.sort_by(|a, b| a.name.cmp(&b.name));
             indexes.sort_by(|a, b| a.name.cmp(&b.name));
             let foreign_keys: Vec<ForeignKey> =
                 list::pointers::<pg_sys::ForeignKeyCacheInfo>(pg_sys::RelationGetFKeyList(relation))
@@ -96,7 +106,11 @@ impl Table {
                 name: name_of(&class.relname),
                 owner: class.relowner,
                 attributes: attributes.len(),
-                depends_on_settings: columns.iter().any(|column| column.codec.depends_on_settings()),
+                depends_on_settings: columns.iter().any(|column| column.codec.depends_on_settings())
+                    || computed.iter().any(Computed::depends_on_settings),
+                names_objects: columns.iter().any(|column| column.codec.names_objects())
+                    || computed.iter().any(Computed::names_objects),
+                computed,
                 columns,
                 indexes,
                 foreign_keys,
@@ -106,20 +120,48 @@ impl Table {
         }
     }
 
-    /// Appends every live column's value. `base` is the row's old image: what it has out of line and unchanged is left out,
-    /// except in the columns of `always`.
+    /// Appends every live column's value. `base` is the row's old image: what it has out of line and unchanged is left out, and what
+    /// names objects and is unchanged, except in the columns of `always`.
     pub fn put_row(&self, row: Row<'_>, base: Option<Row<'_>>, always: impl Fn(usize) -> bool, out: &mut Vec<u8>) {
         for (index, column) in self.columns.iter().enumerate() {
             let Some(datum) = row.get(column.attribute) else {
                 out.put_datum(Wire::Null);
                 continue;
             };
-            let old =
-                base.filter(|_| column.codec.typlen == -1 && !always(index)).and_then(|base| base.get(column.attribute));
+            let base = base.filter(|_| !always(index));
+            let old = base.filter(|_| column.codec.typlen == -1).and_then(|base| base.get(column.attribute));
             // SAFETY: both are of a column with typlen -1.
-            if old.is_some_and(|old| unsafe { same_external(old, datum) }) {
+            let is_same_external = old.is_some_and(|old| unsafe { same_external(old, datum) });
+            let keeps_name =
+                || column.codec.names_objects() && base.is_some_and(|base| base.has_same_bytes(row, column.attribute));
+            if is_same_external || keeps_name() {
                 out.put_datum(Wire::Unchanged);
             } else {
+                column.codec.put(datum, out);
+            }
+        }
+    }
+
+    /// What indexes give for a new row; functions of users run. None if rows of this table carry nothing for indexes.
+    pub fn compute(&self, row: Row<'_>) -> Option<Values> {
+        (!self.computed.is_empty()).then(|| Values::compute(&self.computed, row))
+    }
+
+    /// Appends what `compute` gave.
+    pub fn put_values(&self, values: &Values, out: &mut Vec<u8>) {
+        values.put(&self.computed, out);
+    }
+
+    /// Appends absence in the place of what `compute` would give.
+    pub fn put_no_values(&self, out: &mut Vec<u8>) {
+        let count: u32 = self.computed.iter().map(|index| index.as_wire().datums()).sum();
+        (0..count).for_each(|_| out.put_datum(Wire::Absent));
+    }
+
+    /// Appends the values that may name objects.
+    pub(super) fn put_names(&self, row: Row<'_>, out: &mut Vec<u8>) {
+        for column in self.columns.iter().filter(|column| column.codec.names_objects()) {
+            if let Some(datum) = row.get(column.attribute) {
                 column.codec.put(datum, out);
             }
         }

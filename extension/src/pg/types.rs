@@ -2,6 +2,8 @@
 
 use pgrx::pg_sys;
 
+use super::object::Class;
+
 /// The first OID that initdb or a user may assign; below it every node has the same.
 const FIRST_UNPINNED_OID: u32 = 10_000;
 
@@ -38,21 +40,8 @@ pub(super) fn is_physical(typid: pg_sys::Oid) -> bool {
 
 /// Whether a type's values, or the elements of its arrays, stand for objects of this node by their OIDs.
 fn holds_oids(typid: pg_sys::Oid) -> bool {
-    [
-        pg_sys::REGPROCOID,
-        pg_sys::REGPROCEDUREOID,
-        pg_sys::REGOPEROID,
-        pg_sys::REGOPERATOROID,
-        pg_sys::REGCLASSOID,
-        pg_sys::REGTYPEOID,
-        pg_sys::REGCONFIGOID,
-        pg_sys::REGDICTIONARYOID,
-        pg_sys::REGNAMESPACEOID,
-        pg_sys::REGROLEOID,
-        pg_sys::REGCOLLATIONOID,
-        pg_sys::ACLITEMOID,
-    ]
-    .contains(&base_and_element(typid).1)
+    let element = base_and_element(typid).1;
+    element == pg_sys::ACLITEMOID || Class::named_by(element).is_some()
 }
 
 /// The type without domains, and what it is an array of, else itself.

@@ -8,10 +8,12 @@
 //!       | 4 statement  role str, settings varint × (name str, value str, by_superuser u8), text str
 //!       | 5 decided    of the statement that follows: tables varint × (schema str, name str), whose rows come behind it,
 //!                      new columns varint × (name str, value u8 ? str), with the value of the rows that are there
-//! image := one datum for each live column, in attribute order
+//!       | 6 relation   as 0, then indexes varint × (name str, has_predicate u8, expressions varint)
+//! image := one datum for each live column, in attribute order; for each of those indexes: whether the row is in it, if it has a
+//!          predicate, and one datum for each expression (absent in an identity)
 //! datum := header varint = length << 3 | kind, then `length` bytes
 //! kind  := 0 null | 1 physical (PostgreSQL's in-memory form, little-endian, flat) | 2 text (the type's output function)
-//!        | 3 unchanged (a toasted value the update kept) | 4 absent (not part of the identity)
+//!        | 3 unchanged (a value the update kept) | 4 absent (not part of the identity) | 5 nested (an array or a row of other values)
 //! ```
 //!
 //! Items are self-contained but for relation indexes, so the front of a long body can travel in chunks. Writers append to a
@@ -30,6 +32,7 @@ const UPDATE: u8 = 2;
 const DELETE: u8 = 3;
 const STATEMENT: u8 = 4;
 const DECIDED: u8 = 5;
+const RELATION_WITH_INDEXES: u8 = 6;
 
 /// One column of a row image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,11 +42,12 @@ pub enum Datum<'a> {
     Text(&'a [u8]),
     Unchanged,
     Absent,
+    Nested(&'a [u8]),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Item<'a> {
-    Relation { schema: &'a str, name: &'a str, columns: u32 },
+    Relation { schema: &'a str, name: &'a str, columns: u32, indexes: Indexes<'a> },
     Insert { relation: u32, new: Image<'a> },
     Update { relation: u32, identity: Image<'a>, new: Image<'a> },
     Delete { relation: u32, identity: Image<'a> },
@@ -112,9 +116,41 @@ impl<'a> Decided<'a> {
     }
 }
 
+/// An index for which rows carry what its expressions and its predicate gave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Index<'a> {
+    pub name: &'a str,
+    pub has_predicate: bool,
+    pub expressions: u32,
+}
+
+impl Index<'_> {
+    /// How many datums of an image are this index's.
+    pub fn datums(&self) -> u32 {
+        self.expressions.saturating_add(u32::from(self.has_predicate))
+    }
+}
+
+/// The indexes that a relation was defined with, checked when it was read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Indexes<'a> {
+    bytes: &'a [u8],
+}
+
+impl<'a> Indexes<'a> {
+    pub fn iter(self) -> impl Iterator<Item = Index<'a>> {
+        let mut reader = Reader::new(self.bytes);
+        std::iter::from_fn(move || if reader.is_empty() { None } else { read_index(&mut reader).ok() })
+    }
+}
+
 /// Writes items onto the end of a byte vector.
 pub trait PutItem {
-    fn put_relation(&mut self, schema: &str, name: &str, columns: u32);
+    fn put_relation(&mut self, schema: &str, name: &str, columns: u32) {
+        self.put_relation_with(schema, name, columns, &[]);
+    }
+    /// A relation whose images hold datums of these indexes, too.
+    fn put_relation_with(&mut self, schema: &str, name: &str, columns: u32, indexes: &[Index<'_>]);
     /// Opens an insert; the new image's datums follow.
     fn put_insert(&mut self, relation: u32);
     /// Opens an update; the identity's datums follow, then the new image's.
@@ -130,11 +166,19 @@ pub trait PutItem {
 }
 
 impl PutItem for Vec<u8> {
-    fn put_relation(&mut self, schema: &str, name: &str, columns: u32) {
-        self.put_u8(RELATION);
+    fn put_relation_with(&mut self, schema: &str, name: &str, columns: u32, indexes: &[Index<'_>]) {
+        self.put_u8(if indexes.is_empty() { RELATION } else { RELATION_WITH_INDEXES });
         self.put_str(schema);
         self.put_str(name);
         self.put_varint(u64::from(columns));
+        if !indexes.is_empty() {
+            self.put_varint(indexes.len() as u64);
+        }
+        for index in indexes {
+            self.put_str(index.name);
+            self.put_u8(u8::from(index.has_predicate));
+            self.put_varint(u64::from(index.expressions));
+        }
     }
     fn put_insert(&mut self, relation: u32) {
         self.put_u8(INSERT);
@@ -182,6 +226,7 @@ impl PutItem for Vec<u8> {
             Datum::Text(bytes) => (2, bytes),
             Datum::Unchanged => (3, &[]),
             Datum::Absent => (4, &[]),
+            Datum::Nested(bytes) => (5, bytes),
         };
         self.put_varint((bytes.len() as u64) << 3 | kind);
         self.extend_from_slice(bytes);
@@ -195,7 +240,7 @@ impl PutItem for Vec<u8> {
 #[derive(Clone, Debug)]
 pub struct Items<'a> {
     reader: Reader<'a>,
-    /// Column counts by relation index.
+    /// Datums of an image by relation index.
     columns: Vec<u32>,
 }
 
@@ -216,18 +261,8 @@ impl<'a> Items<'a> {
 
     fn read(&mut self) -> Result<Item<'a>, WireError> {
         match self.reader.u8()? {
-            RELATION => {
-                let schema = self.reader.str("schema name", NAME_BYTES_MAX)?;
-                let name = self.reader.str("relation name", NAME_BYTES_MAX)?;
-                let columns = self.reader.varint()?;
-                let columns = u32::try_from(columns).map_err(|_| WireError::TooLarge {
-                    what: "number of columns",
-                    value: columns,
-                    limit: u64::from(u32::MAX),
-                })?;
-                self.columns.push(columns);
-                Ok(Item::Relation { schema, name, columns })
-            }
+            RELATION => self.definition(false),
+            RELATION_WITH_INDEXES => self.definition(true),
             INSERT => {
                 let relation = self.relation()?;
                 Ok(Item::Insert { relation, new: self.image(relation)? })
@@ -253,6 +288,25 @@ impl<'a> Items<'a> {
             }
             kind => Err(WireError::Unknown { what: "item kind", value: u64::from(kind) }),
         }
+    }
+
+    fn definition(&mut self, with_indexes: bool) -> Result<Item<'a>, WireError> {
+        let schema = self.reader.str("schema name", NAME_BYTES_MAX)?;
+        let name = self.reader.str("relation name", NAME_BYTES_MAX)?;
+        let columns = read_count(&mut self.reader, "number of columns")?;
+        let mut datums = columns;
+        let mut indexes = Indexes::default();
+        if with_indexes {
+            let count = self.reader.varint()?;
+            let before = self.reader.rest();
+            for _ in 0..count {
+                let of_index = read_index(&mut self.reader)?.datums();
+                datums = datums.checked_add(of_index).ok_or(WireError::OutOfRange { what: "number of datums" })?;
+            }
+            indexes = Indexes { bytes: &before[..before.len() - self.reader.remaining()] };
+        }
+        self.columns.push(datums);
+        Ok(Item::Relation { schema, name, columns, indexes })
     }
 
     fn relation(&mut self) -> Result<u32, WireError> {
@@ -302,7 +356,8 @@ impl<'a> Iterator for Items<'a> {
     }
 }
 
-fn read_datum<'a>(reader: &mut Reader<'a>) -> Result<Datum<'a>, WireError> {
+/// Reads one datum from the front.
+pub fn read_datum<'a>(reader: &mut Reader<'a>) -> Result<Datum<'a>, WireError> {
     let header = reader.varint()?;
     let (len, kind) = (header >> 3, header & 7);
     if len > DATUM_BYTES_MAX as u64 {
@@ -316,8 +371,24 @@ fn read_datum<'a>(reader: &mut Reader<'a>) -> Result<Datum<'a>, WireError> {
         0 => Ok(Datum::Null),
         3 => Ok(Datum::Unchanged),
         4 => Ok(Datum::Absent),
+        5 => Ok(Datum::Nested(bytes)),
         _ => Err(WireError::Unknown { what: "datum kind", value: kind }),
     }
+}
+
+fn read_count(reader: &mut Reader<'_>, what: &'static str) -> Result<u32, WireError> {
+    let value = reader.varint()?;
+    u32::try_from(value).map_err(|_| WireError::TooLarge { what, value, limit: u64::from(u32::MAX) })
+}
+
+fn read_index<'a>(reader: &mut Reader<'a>) -> Result<Index<'a>, WireError> {
+    let name = reader.str("index name", NAME_BYTES_MAX)?;
+    let has_predicate = match reader.u8()? {
+        0 => false,
+        1 => true,
+        _ => return Err(WireError::OutOfRange { what: "whether an index has a predicate" }),
+    };
+    Ok(Index { name, has_predicate, expressions: read_count(reader, "number of expressions")? })
 }
 
 fn read_setting<'a>(reader: &mut Reader<'a>) -> Result<Setting<'a>, WireError> {
@@ -369,9 +440,16 @@ mod tests {
         body.put_statement("ana", &SETTINGS, "CREATE TABLE t ()");
         let name = |name: &str| name.to_owned();
         body.put_decided(&[(name("public"), name("t"))], &[(name("a"), Some(name(""))), (name("b"), None)]);
+        let indexes = [
+            Index { name: "t_f", has_predicate: true, expressions: 1 },
+            Index { name: "t_g", has_predicate: false, expressions: 2 },
+        ];
+        body.put_relation_with("public", "t", 1, &indexes);
+        body.put_delete(1);
+        (0..5).for_each(|_| body.put_datum(Datum::Absent));
 
         let items: Vec<_> = Items::new(&body).collect::<Result<_, _>>().unwrap();
-        assert_eq!(items[0], Item::Relation { schema: "public", name: "pessoas", columns: 2 });
+        assert_eq!(items[0], Item::Relation { schema: "public", name: "pessoas", columns: 2, indexes: Indexes::default() });
         let Item::Insert { relation: 0, new } = items[1] else { panic!("{:?}", items[1]) };
         assert_eq!(new.datums().collect::<Vec<_>>(), [Datum::Physical(&[7, 0, 0, 0]), Datum::Text(b"Ana")]);
         let Item::Update { relation: 0, identity, new } = items[2] else { panic!("{:?}", items[2]) };
@@ -384,6 +462,10 @@ mod tests {
         let Item::Decided(decided) = items[4] else { panic!("{:?}", items[4]) };
         assert_eq!(decided.tables().collect::<Vec<_>>(), [("public", "t")]);
         assert_eq!(decided.columns().collect::<Vec<_>>(), [("a", Some("")), ("b", None)]);
+        let Item::Relation { columns: 1, indexes: read, .. } = items[5] else { panic!("{:?}", items[5]) };
+        assert_eq!(read.iter().collect::<Vec<_>>(), indexes);
+        let Item::Delete { relation: 1, identity } = items[6] else { panic!("{:?}", items[6]) };
+        assert_eq!(identity.datums().count(), 5);
     }
 
     #[test]

@@ -15,7 +15,7 @@
 use std::collections::HashSet;
 use std::hash::{BuildHasherDefault, Hasher};
 
-use gcs_writeset::body::PutItem;
+use gcs_writeset::body::{Index, PutItem};
 use gcs_writeset::bounds::KEYS_MAX;
 use gcs_writeset::{Key, KeyGroup, Position};
 
@@ -248,8 +248,9 @@ impl<D: Disk> Buffer<D> {
         }
     }
 
-    pub fn define(&mut self, schema: &str, name: &str, columns: u32) -> Definition {
-        self.definition_bytes.put_relation(schema, name, columns);
+    /// A relation whose images hold so many columns, and what is to be entered into these indexes.
+    pub fn define(&mut self, schema: &str, name: &str, columns: u32, indexes: &[Index<'_>]) -> Definition {
+        self.definition_bytes.put_relation_with(schema, name, columns, indexes);
         self.definitions += 1;
         Definition(self.definitions - 1)
     }

@@ -8,6 +8,7 @@ use crate::pg::foreign_key::{Coarse, ForeignKey};
 use crate::pg::index::{Index, IndexKey};
 use crate::pg::row::Row;
 use crate::pg::rowlock;
+use crate::pg::table::Values;
 use crate::relations::{self, Identity, Known};
 
 /// Which key of a table this is, for messages: `RELATION`, `ROW`, then one for each of `Table::indexes` and one for each of
@@ -59,11 +60,12 @@ pub enum Change<'a> {
     Delete { old: Row<'a> },
 }
 
-/// The images of a change, for rows that only their whole image identifies.
+/// The images of a change, for rows that only their whole image identifies, and what indexes gave for the new row.
 #[derive(Clone, Copy, Default)]
 pub struct Images<'a> {
     pub old: &'a [u8],
     pub new: &'a [u8],
+    pub computed: Option<&'a Values>,
 }
 
 /// Appends the keys of one change, whose locks were held at `held`. `base` gives the base of unguarded keys.
@@ -78,7 +80,7 @@ pub fn of_change(
     let mut keys = Keys { known, base: &base, held: Guard::Held(held), is_lock: false, keys };
     keys.relation();
     match change {
-        Change::Insert { new } => keys.insert(new, images.new),
+        Change::Insert { new } => keys.insert(new, images),
         Change::Update { old, new } => keys.update(old, new, images),
         Change::Delete { old } => keys.delete(old, images.old),
     }
@@ -120,15 +122,15 @@ impl Keys<'_> {
         self.push(self.known.lock_key, Strength::Shared, self.held, RELATION);
     }
 
-    fn insert(&mut self, new: Row<'_>, image: &[u8]) {
+    fn insert(&mut self, new: Row<'_>, images: Images<'_>) {
         for (at, index) in self.known.table.indexes.iter().enumerate() {
-            let key = index.key(new);
+            let key = index.key_of_new(new, images.computed);
             self.gain(at, index, key);
             if self.is_identity(at) {
                 self.row(key, Strength::Shared);
             }
         }
-        self.whole_row(image, Strength::Shared);
+        self.whole_row(images.new, Strength::Shared);
         for (at, foreign) in self.known.table.foreign_keys.iter().enumerate() {
             self.refer(at, foreign, new);
         }
@@ -143,7 +145,7 @@ impl Keys<'_> {
                 }
                 continue;
             }
-            let (before, after) = (index.key(old), index.key(new));
+            let (before, after) = (index.key(old), index.key_of_new(new, images.computed));
             if is_identity {
                 self.row(before, Strength::Exclusive);
                 self.row(after, Strength::Shared);

@@ -11,10 +11,12 @@
 //! It leaves out on purpose: temporary tables, catalogs, and whatever a remote backend writes.
 
 pub mod base;
+mod columns;
 mod decided;
 pub mod keys;
 mod locks;
 pub mod reads;
+mod renamed;
 mod sql;
 pub mod statement;
 pub mod touched;
@@ -30,7 +32,7 @@ use postgres_r_protocol::capture::buffer::Entry;
 
 use crate::pg::execution::{self, Execution};
 use crate::pg::tempfile::TempFile;
-use crate::pg::{self, lookup, rowlock, subtransaction};
+use crate::pg::{self, lookup, naming, rowlock, subtransaction};
 use crate::relations::{self, Identity, KeyDescription};
 use crate::session;
 use transaction::Sources;
@@ -73,6 +75,7 @@ pub fn init() {
             transaction::subtransaction_aborted(level);
             reads::subtransaction_aborted(level);
             touched::subtransaction_aborted(level);
+            naming::reset();
         }
     });
     execution::on_execution(execution::Listener {
@@ -150,6 +153,7 @@ pub fn reset() {
     statement::reset();
     reads::reset();
     locks::reset();
+    naming::reset();
     FOREIGN_KEY_QUERY.set(None);
     if session::replicated() {
         base::reset();

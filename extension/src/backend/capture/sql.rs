@@ -23,3 +23,14 @@ extension_sql!(
     name = "capture_tables_rights",
     requires = [capture_tables]
 );
+
+// Of this node only: no trigger captures it (`pg::number`).
+extension_sql!(
+    r#"
+CREATE TABLE named_objects (class oid NOT NULL, object oid NOT NULL, hash bigint, identity bytea);
+CREATE INDEX named_objects_by_object ON named_objects (class, object);
+CREATE INDEX named_objects_by_hash ON named_objects (hash);
+COMMENT ON TABLE named_objects IS 'Which objects rows name by regclass and its kin on this node, and what became of those that were dropped.';
+"#,
+    name = "named_objects"
+);

@@ -224,10 +224,18 @@ impl Watched {
         }
         transaction::ensure_writable();
         settle(touched, &self.ordered);
+        touched.columns.warn();
         // Its locks are held by now. Rows and tables that others only lock, on other nodes, do not meet them.
         let held = Guard::Held(session::committed());
         for &name in &touched.names {
             transaction::add_whole(relations::relation_key(name), held);
+        }
+        // No lock of ours keeps rows from naming what goes, so that they may have come since the statement began.
+        for &identity in &touched.identities.lost {
+            transaction::add_key(relations::object_key(identity), Strength::Exclusive, Guard::Since(base::current()));
+        }
+        for &identity in &touched.identities.gained {
+            transaction::add_whole(relations::object_key(identity), held);
         }
         let strength = if self.ordered.is_truncate { Strength::Shared } else { Strength::Exclusive };
         transaction::add_key(relations::ddl_key(), strength, Guard::Since(base::current()));

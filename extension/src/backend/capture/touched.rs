@@ -6,6 +6,8 @@ use std::collections::HashSet;
 
 use gcs_writeset::key::name_hash;
 
+use super::columns::Columns;
+use super::renamed::{Identities, Renamed};
 use crate::pg::access::{self, Happened, Object};
 use crate::pg::dependency::{self, Lifetime};
 use crate::pg::relation::{self, Entry, Lock, Oid, Open, Persistence, RelationKind};
@@ -32,6 +34,9 @@ pub struct Touched {
     pub uncapturable: Option<Entry>,
     /// It made something that other nodes cannot have: it is made from something temporary.
     pub on_loan: bool,
+    pub columns: Columns,
+    renamed: Renamed,
+    pub identities: Identities,
     /// Tables that held rows, and their files, as first seen.
     files: Vec<(Oid, Oid)>,
     /// Functions that it called.
@@ -124,6 +129,7 @@ impl Touched {
 
     fn remember(&mut self, happened: Happened, object: Object) {
         let (class, oid) = object.address();
+        self.renamed.see(class, oid);
         match happened {
             Happened::Created | Happened::Altered => {
                 self.objects.insert((class.to_u32(), oid.to_u32()));
@@ -148,6 +154,7 @@ impl Touched {
     fn relation(&mut self, oid: Oid) {
         if !self.relations.contains(&oid) {
             self.relations.push(oid);
+            self.columns.see(oid);
             if let Some(entry) = relation::entry(oid) {
                 note_sequence(oid, &entry);
                 self.note(oid, &entry);
@@ -160,11 +167,13 @@ impl Touched {
     fn resolve(&mut self) {
         dependency::see_own_changes();
         self.judge();
+        self.identities = std::mem::take(&mut self.renamed).finish();
         for trigger in std::mem::take(&mut self.triggers) {
             if let Some(table) = access::table_of_trigger(trigger) {
                 self.relation(table);
             }
         }
+        self.columns.note_objects();
         for oid in self.relations.clone() {
             if let Some(entry) = relation::entry(oid) {
                 note_sequence(oid, &entry);

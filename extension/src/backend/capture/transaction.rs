@@ -7,6 +7,7 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use gcs_writeset::Key;
+use gcs_writeset::body::Index;
 use gcs_writeset::bounds::KEYS_MAX;
 use postgres_r_protocol::capture::buffer::{self, Buffer, Guard, Source, Strength, TooManyKeys};
 use postgres_r_protocol::capture::order::Command;
@@ -16,6 +17,7 @@ use postgres_r_protocol::progress::{Stage, Whose};
 use super::keys::{self, Part, RowKey};
 use crate::backend::writable;
 use crate::error;
+use crate::pg::table::Computed;
 use crate::pg::tempfile::TempFile;
 use crate::pg::{clock, process, relation, subtransaction};
 use crate::relations::{self, InTransaction, Known};
@@ -76,7 +78,8 @@ pub fn define(known: &Rc<Known>) -> u32 {
     STATE.with_borrow_mut(|state| {
         state.buffer.enter(subtransaction::level());
         let table = &known.table;
-        let definition = state.buffer.define(&table.schema, &table.name, table.columns.len() as u32).0;
+        let indexes: Vec<Index<'_>> = table.computed.iter().map(Computed::as_wire).collect();
+        let definition = state.buffer.define(&table.schema, &table.name, table.columns.len() as u32, &indexes).0;
         let source = state.source_of(known);
         known.in_transaction.set(InTransaction { epoch, definition, source });
         definition
