@@ -27,7 +27,7 @@ use crate::error;
 use crate::guc;
 use crate::node::{self, DatabaseArea};
 use crate::pg::xact::Event;
-use crate::pg::{clock, interrupt, latch, process, role, xact};
+use crate::pg::{bearing, clock, interrupt, latch, process, role, xact};
 use crate::sequences;
 use crate::session;
 use crate::turn::{self, Turn};
@@ -100,6 +100,9 @@ pub fn decide() -> Result<(), Failure> {
     sequences::flush();
     // Later, when the group has certified the transaction, it could no longer fail.
     xact::check_serializable();
+    if capture::excludes_ddl() {
+        bearing::take_turns();
+    }
     let mut captured = capture::take();
     // Decided early, it may yet be rolled back with a subtransaction, of which capture need not hear.
     capture::reset();
