@@ -144,3 +144,38 @@ fn three_hundred_objects_are_restored_by_four_sessions_at_once() {
     group.execute(node(2), "UPDATE desk.item3 SET name = 'changed' WHERE id = 7");
     group.execute(node(1), "DROP SCHEMA desk CASCADE");
 }
+
+/// Django's command, run against node 1.
+fn django(group: &Group, arguments: &[&str]) -> Output {
+    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("../target"), PathBuf::from);
+    let python = target.join("django/bin/python");
+    assert!(python.is_file(), "{} is not there; run `make django` first", python.display());
+    let port = group.playground.cluster(node(1)).port.to_string();
+    let mut command = Command::new(python);
+    command
+        .args(["-m", "django"])
+        .args(arguments)
+        .env("PYTHONPATH", root.join("django"))
+        .env("PYTHONDONTWRITEBYTECODE", "1");
+    command.env("DJANGO_SETTINGS_MODULE", "shop_settings").env("PGDATABASE", group.database());
+    command.envs([("PGHOST", "127.0.0.1"), ("PGPORT", &port), ("PGUSER", "postgres")]).output().unwrap()
+}
+
+#[test]
+fn the_migrations_of_djangos_own_applications_run_while_others_write() {
+    let group = emptied();
+    while_others_write(&group, || {
+        succeeded(&django(&group, &["migrate"]), "migrate");
+        let user = ["createsuperuser", "--noinput", "--username", "ana", "--email", "ana@example.com"];
+        succeeded(&django(&group, &user), "createsuperuser");
+        // Back to nothing, and again.
+        succeeded(&django(&group, &["migrate", "flatpages", "zero"]), "migrate to zero");
+        succeeded(&django(&group, &["migrate"]), "the second migrate");
+    });
+    catalog::assert_same(&group);
+    harness::assert_equal(&group);
+    assert_eq!(group.value(node(3), "SELECT string_agg(username, ',') FROM auth_user"), "ana");
+    let applied: usize = group.value(node(2), "SELECT count(*) FROM django_migrations").parse().unwrap();
+    assert!(applied > 20, "{applied}");
+}

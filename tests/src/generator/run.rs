@@ -1,6 +1,6 @@
 //! One seed: sessions on all nodes at once, in rounds, compared after each.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -68,7 +68,7 @@ pub fn run(group: &Group, seed: u64, statements: usize) -> Result<Report, Find> 
         let found = settle(group).and_then(|()| compare(group)).err();
         // The reason of a node that left is worth more than what its clients were told afterwards.
         if let Some(why) = found.or(fault) {
-            return Err(tell(seed, round, &why, &ran));
+            return Err(tell(seed, round, &format!("{why}\n{}", reasons(group)), &ran));
         }
         for ran in ran.iter_mut().flat_map(std::mem::take) {
             match ran.outcome {
@@ -135,7 +135,12 @@ fn settle(group: &Group) -> Result<(), String> {
     let deadline = Instant::now() + SETTLE_MAX;
     let insert = "INSERT INTO harness.marker SELECT coalesce(max(mark), 0) + 1 FROM harness.marker RETURNING mark";
     let (mark, _) = wait::until("a marker, or the reason why there is none", SETTLE_MAX, || {
-        let mut client = group.try_connect(node(1)).map_err(|error| error.to_string())?;
+        let mut client = match group.try_connect(node(1)) {
+            Ok(client) => client,
+            // A node that is out of service may take no sessions at all.
+            Err(error) if error.as_db_error().is_some() => return Ok(Err(format!("node 1: {}", describe(&error)))),
+            Err(error) => return Err(error.to_string()),
+        };
         match client.query_one(insert, &[]) {
             Ok(row) => Ok(Ok(row.get::<_, i64>(0))),
             Err(error) if error.code().is_some_and(|code| code.code() == "40001") => Err(describe(&error)),
@@ -145,7 +150,8 @@ fn settle(group: &Group) -> Result<(), String> {
     let mark = mark?;
     for number in group.numbers() {
         loop {
-            let mut client = group.try_connect(number).map_err(|error| format!("node {}: {error}", number.0))?;
+            let mut client =
+                group.try_connect(number).map_err(|error| format!("node {}: {}", number.0, describe(&error)))?;
             let there = client.query_opt("SELECT 1 FROM harness.marker WHERE mark = $1", &[&mark]);
             if there.map_err(|error| format!("node {}: {}", number.0, describe(&error)))?.is_some() {
                 break;
@@ -182,6 +188,20 @@ fn compare(group: &Group) -> Result<(), String> {
         }
     }
     if text.is_empty() { Ok(()) } else { Err(text) }
+}
+
+/// Why nodes left service, by their own logs.
+fn reasons(group: &Group) -> String {
+    let mut reasons = BTreeSet::new();
+    for number in group.numbers() {
+        let log = std::fs::read(group.playground.cluster(number).log()).unwrap_or_default();
+        let text = String::from_utf8_lossy(&log);
+        let telling =
+            |line: &&str| ["could not be applied", "PANIC:", "terminated by signal"].iter().any(|word| line.contains(word));
+        let reason = |line: &str| line.split_once("DETAIL:").map_or(line, |(_, reason)| reason).trim().to_owned();
+        reasons.extend(text.lines().filter(telling).map(|line| format!("node {}: {}", number.0, reason(line))));
+    }
+    reasons.into_iter().collect::<Vec<_>>().join("\n")
 }
 
 fn tell(seed: u64, round: usize, why: &str, ran: &[Vec<Ran>]) -> Find {
