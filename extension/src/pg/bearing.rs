@@ -110,17 +110,14 @@ unsafe fn alter_table(statement: &pg_sys::AlterTableStmt) -> Bearing {
         return Bearing::AT_LARGE;
     }
     let mut bearing = Bearing::BY_NAME;
-    // SAFETY: by contract, a list of AlterTableCmd; one that adds a constraint has it as its definition.
-    for command in unsafe { list::pointers::<pg_sys::AlterTableCmd>(statement.cmds) } {
-        let command = unsafe { &*command };
+    // SAFETY: by contract, a list of AlterTableCmd.
+    let commands = unsafe { list::pointers::<pg_sys::AlterTableCmd>(statement.cmds) };
+    // SAFETY: as above.
+    for command in commands.into_iter().map(|command| unsafe { &*command }) {
         match command.subtype {
-            Kind::AT_AddConstraint => {
-                let constraint = command.def.cast::<pg_sys::Constraint>();
-                let is_check = constraint.is_null() || unsafe { (*constraint).contype } == pg_sys::ConstrType::CONSTR_CHECK;
-                if is_check {
-                    bearing.takes = Takes::Values;
-                }
-            }
+            // SAFETY: by contract, the definition of a constraint.
+            Kind::AT_AddConstraint if unsafe { is_key(command.def.cast()) } => {}
+            Kind::AT_AddConstraint => bearing.takes = Takes::Values,
             // SAFETY: by contract, the definition of a column.
             Kind::AT_AddColumn if unsafe { adds_only_nulls(command.def.cast()) } => {}
             Kind::AT_ColumnDefault
@@ -154,6 +151,17 @@ unsafe fn alter_table(statement: &pg_sys::AlterTableStmt) -> Bearing {
         }
     }
     bearing
+}
+
+/// A constraint without an expression.
+///
+/// # Safety
+/// `constraint` must be null or of a parse tree.
+unsafe fn is_key(constraint: *const pg_sys::Constraint) -> bool {
+    use pg_sys::ConstrType as Kind;
+    // SAFETY: by contract.
+    !constraint.is_null()
+        && matches!(unsafe { (*constraint).contype }, Kind::CONSTR_PRIMARY | Kind::CONSTR_UNIQUE | Kind::CONSTR_FOREIGN)
 }
 
 /// A new column of no serial type, and without an expression.

@@ -50,14 +50,14 @@ pub fn definitions_by_trigger(draw: &mut Draw) -> Vec<String> {
 
 /// TRUNCATE sets off triggers that write: into another table, and into the table itself.
 pub fn truncate_triggers(draw: &mut Draw) -> Vec<String> {
-    let table = draw.table();
-    let function = draw.pick(&["empty_first()", "note_statement()"]);
-    let name = draw.fresh("cut");
+    let name = format!("public.{}", draw.fresh("cut"));
+    let function = draw.pick(&["empty_first()", "empty_first()", "note_statement()"]);
     vec![
-        format!("CREATE TRIGGER {name} BEFORE TRUNCATE ON {table} FOR EACH STATEMENT EXECUTE FUNCTION {function}"),
-        format!("CREATE TRIGGER {name}d AFTER DELETE ON {table} FOR EACH ROW EXECUTE FUNCTION note_row()"),
-        format!("INSERT INTO {table} (id) SELECT n FROM generate_series(500, 505) n ON CONFLICT DO NOTHING"),
-        format!("TRUNCATE {table}"),
+        format!("CREATE TABLE {name} (id int PRIMARY KEY)"),
+        format!("CREATE TRIGGER cut BEFORE TRUNCATE ON {name} FOR EACH STATEMENT EXECUTE FUNCTION {function}"),
+        format!("CREATE TRIGGER noted AFTER DELETE ON {name} FOR EACH ROW EXECUTE FUNCTION note_row()"),
+        format!("INSERT INTO {name} SELECT n FROM generate_series(1, 5) n"),
+        format!("TRUNCATE {name}"),
     ]
 }
 

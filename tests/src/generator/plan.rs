@@ -96,6 +96,7 @@ pub const SETUP: &[&str] = &[
     "CREATE TABLE named (id bigserial PRIMARY KEY, about regclass, line text)",
     "CREATE TABLE mentions (about regclass, line text)",
     "CREATE TABLE registry (what regclass PRIMARY KEY)",
+    "CREATE TABLE stage0 (id int)",
     "CREATE TABLE person (name text, age int)",
     "CREATE TABLE history (id bigserial PRIMARY KEY, note text, was person)",
     "INSERT INTO history (note, was) SELECT 'first', row('ana', n)::person FROM generate_series(1, 5) n",

@@ -2,14 +2,16 @@
 
 use super::names::Draw;
 
+/// A name that is written down while it changes.
 pub fn rename(draw: &mut Draw) -> Vec<String> {
-    let table = draw.table();
-    vec![
-        format!("INSERT INTO named (about) SELECT '{table}'::regclass"),
-        format!("UPDATE named SET line = 'seen' WHERE about::text LIKE '%t{}'", draw.rng.below(6)),
-        format!("BEGIN; INSERT INTO named (about) SELECT '{}'::regclass; SELECT pg_sleep(0.05); COMMIT", draw.table()),
-        format!("ALTER TABLE {} RENAME TO t{}", draw.table(), draw.rng.below(6)),
-    ]
+    let whichever = "SELECT oid FROM pg_class WHERE relname IN ('stage0', 'stage1')";
+    vec![match draw.rng.below(4) {
+        0..=1 => format!("BEGIN; INSERT INTO named (about) {whichever}; SELECT pg_sleep(0.1); COMMIT"),
+        2 => "DO 'BEGIN IF to_regclass(''public.stage0'') IS NULL THEN ALTER TABLE public.stage1 RENAME TO stage0; \
+              ELSE ALTER TABLE public.stage0 RENAME TO stage1; END IF; END'"
+            .to_owned(),
+        _ => "UPDATE named SET line = 'seen' WHERE about::text LIKE '%stage%'".to_owned(),
+    }]
 }
 
 /// Lines about what is gone.
@@ -30,22 +32,22 @@ pub fn dropped(draw: &mut Draw) -> Vec<String> {
 
 /// A primary key that is a number of its own on each node.
 pub fn keys(draw: &mut Draw) -> Vec<String> {
-    let table = format!("public.t{}", draw.rng.below(6));
+    let table = draw.pick(&["public.person", "public.history"]);
     vec![
         format!("INSERT INTO registry VALUES ('{table}')"),
         format!("DELETE FROM registry WHERE what = '{table}'::regclass"),
         format!("INSERT INTO registry VALUES ('{table}')"),
+        format!("DELETE FROM registry WHERE what = '{table}'::regclass"),
     ]
 }
 
 /// Rows of a table's type, while that table changes.
 pub fn row_types(draw: &mut Draw) -> Vec<String> {
-    let column = format!("x{}", draw.rng.below(3));
-    vec![match draw.rng.below(5) {
-        0 => format!("ALTER TABLE person ADD COLUMN {column} text"),
-        1 => format!("ALTER TABLE person DROP COLUMN {column}"),
+    let column = draw.fresh("x");
+    vec![match draw.rng.below(6) {
+        0..=1 => format!("ALTER TABLE person ADD COLUMN {column} text"),
         2 => format!("INSERT INTO history (note, was.name) VALUES ('n', '{column}')"),
-        3 => format!("BEGIN; UPDATE history SET note = '{column}'; SELECT pg_sleep(0.05); COMMIT"),
-        _ => "DELETE FROM history WHERE id % 3 = 1".to_owned(),
+        3..=4 => format!("BEGIN; UPDATE history SET note = '{column}' WHERE id % 3 = 1; SELECT pg_sleep(0.1); COMMIT"),
+        _ => "DELETE FROM history WHERE id % 3 = 1 AND note <> 'first'".to_owned(),
     }]
 }

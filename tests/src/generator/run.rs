@@ -98,6 +98,11 @@ fn prepare(group: &Group) {
         }
     }
     group.execute(node(1), plan::EMPTY);
+    // What is made from here on has another OID on each node.
+    group
+        .numbers()
+        .into_iter()
+        .for_each(|number| (0..number.0).for_each(|_| group.execute(number, "CREATE TEMP TABLE shift ()")));
     plan::SETUP.iter().for_each(|statement| group.execute(node(1), statement));
     group.settle();
 }
