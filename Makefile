@@ -17,7 +17,7 @@ CRATES = --workspace --exclude postgres_r
 # One profile for programs and tests, so that no dependency is compiled twice.
 PROFILE = --release
 
-.PHONY: help setup build install demo test unit loom e2e isolation-postgres campaign bench sim lint deny clean
+.PHONY: help setup build install demo test unit loom django e2e isolation-postgres campaign bench sim lint deny clean
 
 help:
 	@echo 'make setup      installs what is missing: Debian packages, cargo-pgrx'
@@ -56,8 +56,12 @@ unit: setup loom
 loom: setup
 	cargo test $(PROFILE) --locked -p postgres_r_protocol --features loom --test loom
 
+# An application whose migrations are run against a group.
+django: setup
+	@tools/django.sh
+
 # One after the other: each end-to-end file has a group of its own, and two of them would share the processors.
-e2e:
+e2e: django
 	cargo test $(PROFILE) --locked -p postgres_r_tests --test 'e2e_*' -- --test-threads=1
 
 # POSTGRES_SOURCE is PostgreSQL's source; without it Debian's source package is fetched.
@@ -65,7 +69,7 @@ isolation-postgres: install
 	@tools/isolation-postgres.sh
 
 campaign: install
-	WORKLOAD_SECONDS=60 LARGE=full $(MAKE) e2e
+	WORKLOAD_SECONDS=60 LARGE=full GENERATOR_SEEDS=20 GENERATOR_STATEMENTS=500 $(MAKE) e2e
 
 bench: install
 	cargo bench --locked -p postgres_r_benches

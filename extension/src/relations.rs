@@ -60,14 +60,54 @@ pub fn types_key() -> Key {
     Key::new(Namespace::Schema, 0, 0)
 }
 
-/// DDL excludes DDL; TRUNCATE only other DDL.
+/// Every DDL statement holds this exclusively.
 pub fn ddl_key() -> Key {
     Key::new(Namespace::Schema, 1, 0)
 }
 
 /// Exclusive for DDL that makes, renames or drops the object with this identity (its hash), shared for whoever writes a value that names it.
 pub fn object_key(identity: u64) -> Key {
-    Key::new(Namespace::Schema, 2, identity)
+    Key::new(Namespace::Schema, 10, identity)
+}
+
+/// Held shared by the DDL of every node but the one at this place in the group, which checks it.
+pub fn ddl_elsewhere_key(ordinal: u16) -> Key {
+    Key::new(Namespace::Schema, 2, u64::from(ordinal))
+}
+
+/// Held shared by DDL of which no list of names tells what other DDL it can change.
+pub fn ddl_at_large_key() -> Key {
+    Key::new(Namespace::Schema, 3, 0)
+}
+
+/// Held shared by DDL that changes what functions do.
+pub fn functions_key() -> Key {
+    Key::new(Namespace::Schema, 4, 0)
+}
+
+/// Held shared by DDL that made, renamed or dropped something of a name with this word.
+pub fn changed_word_key(word: u64) -> Key {
+    Key::new(Namespace::Schema, 5, word)
+}
+
+/// Held shared by DDL that changes what privileges new objects get.
+pub fn default_privileges_key() -> Key {
+    Key::new(Namespace::Schema, 7, 0)
+}
+
+/// Held shared by DDL that granted something on an object of a name with this word.
+pub fn granted_word_key(word: u64) -> Key {
+    Key::new(Namespace::Schema, 8, word)
+}
+
+/// The same, for what it revoked.
+pub fn revoked_word_key(word: u64) -> Key {
+    Key::new(Namespace::Schema, 9, word)
+}
+
+/// Held shared by DDL that mentions this word, and does not lock what it mentions.
+pub fn mentioned_word_key(word: u64) -> Key {
+    Key::new(Namespace::Schema, 6, word)
 }
 
 /// Exclusive for DDL and TRUNCATE, shared for whoever changes or locks rows: their locks meet on every node.

@@ -2,6 +2,7 @@
 //!
 //! - [`sim`]: whole groups in one thread, from a seed.
 //! - [`harness`]: real groups on this machine.
+//! - [`generator`]: random definitions and rows, from a seed, compared on all nodes.
 //! - [`isolation`]: specs of interleaved steps in sessions on different nodes.
 //! - [`workload`]: what clients do in them.
 //! - [`append`]: the checker for list-append histories.
@@ -13,6 +14,7 @@
 //! A failing assertion is how a test speaks, so the harness panics where a program would return an error.
 
 pub mod append;
+pub mod generator;
 pub mod harness;
 pub mod isolation;
 pub mod pgbench;

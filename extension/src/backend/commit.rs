@@ -27,7 +27,7 @@ use crate::error;
 use crate::guc;
 use crate::node::{self, DatabaseArea};
 use crate::pg::xact::Event;
-use crate::pg::{clock, interrupt, latch, process, role, xact};
+use crate::pg::{bearing, clock, interrupt, latch, process, role, xact};
 use crate::sequences;
 use crate::session;
 use crate::turn::{self, Turn};
@@ -100,10 +100,14 @@ pub fn decide() -> Result<(), Failure> {
     sequences::flush();
     // Later, when the group has certified the transaction, it could no longer fail.
     xact::check_serializable();
+    let excludes_ddl = capture::excludes_ddl();
     let mut captured = capture::take();
     // Decided early, it may yet be rolled back with a subtransaction, of which capture need not hear.
     capture::reset();
     rehearsal::rehearse(area, &mut captured)?;
+    if excludes_ddl {
+        bearing::take_turns();
+    }
     // Without an id there would be no commit record to carry the position.
     xact::ensure_id();
     SUBMITTED.set(Some(area));

@@ -11,6 +11,7 @@
 pub mod access;
 pub mod admission;
 pub mod alter;
+pub mod bearing;
 pub mod blockers;
 mod builtin;
 pub mod catalog;

@@ -42,6 +42,20 @@ pub(super) fn name_of(name: &pg_sys::NameData) -> String {
     unsafe { CStr::from_ptr(name.data.as_ptr()).to_string_lossy().into_owned() }
 }
 
+/// A type's name, as in pg_type.
+pub(super) fn type_name(oid: Oid) -> Option<String> {
+    // SAFETY: a syscache look-up, its tuple released after the name was copied.
+    unsafe {
+        let tuple = pg_sys::SearchSysCache1(pg_sys::SysCacheIdentifier::TYPEOID as i32, pg_sys::Datum::from(oid));
+        if tuple.is_null() {
+            return None;
+        }
+        let name = name_of(&(*pg_sys::heap_tuple_get_struct::<pg_sys::FormData_pg_type>(tuple)).typname);
+        pg_sys::ReleaseSysCache(tuple);
+        Some(name)
+    }
+}
+
 /// A name as an SQL identifier.
 pub fn quoted(name: &str) -> String {
     let Ok(name) = CString::new(name) else { return String::new() };

@@ -52,6 +52,12 @@ pub fn current_name() -> Option<String> {
     unsafe { owned(pg_sys::GetUserNameFromId(pg_sys::GetUserId(), true)) }
 }
 
+/// Whether no privilege is asked for.
+pub fn is_superuser() -> bool {
+    // SAFETY: a catalog look-up of the current role.
+    unsafe { pg_sys::superuser() }
+}
+
 /// The session's current role, also inside functions that run as their owner.
 pub fn outer() -> Oid {
     // SAFETY: reads a variable of this process.

@@ -194,9 +194,9 @@ unsafe fn classify_definition(node: *mut pg_sys::Node) -> Result<Class, &'static
             Tag::T_DropStmt => drop(&*node.cast())?,
             Tag::T_TruncateStmt => truncate(&*node.cast()),
             Tag::T_RenameStmt => rename(&*node.cast())?,
-            Tag::T_AlterOwnerStmt => by_object_type((*node.cast::<pg_sys::AlterOwnerStmt>()).objectType)?,
+            Tag::T_AlterOwnerStmt => about((*node.cast::<pg_sys::AlterOwnerStmt>()).objectType)?,
             Tag::T_AlterObjectSchemaStmt => alter_schema(&*node.cast())?,
-            Tag::T_CommentStmt => by_object_type((*node.cast::<pg_sys::CommentStmt>()).objtype)?,
+            Tag::T_CommentStmt => about((*node.cast::<pg_sys::CommentStmt>()).objtype)?,
             Tag::T_GrantStmt => grant(&*node.cast())?,
             Tag::T_DefineStmt => define(&*node.cast()).ok_or(NOT_YET)?,
             Tag::T_ViewStmt => persistent((*node.cast::<pg_sys::ViewStmt>()).view, Ordered::default()),
@@ -496,7 +496,15 @@ unsafe fn alter_schema(statement: &pg_sys::AlterObjectSchemaStmt) -> Result<Clas
 }
 
 unsafe fn grant(statement: &pg_sys::GrantStmt) -> Result<Class, &'static str> {
-    by_object_type(statement.objtype)
+    about(statement.objtype)
+}
+
+/// COMMENT, GRANT and OWNER TO leave how a type reads as it is.
+fn about(kind: ObjectType::Type) -> Result<Class, &'static str> {
+    by_object_type(kind).map(|class| match class {
+        Class::Ordered(ordered) => Class::Ordered(Ordered { changes_types: false, ..ordered }),
+        other => other,
+    })
 }
 
 unsafe fn define(statement: &pg_sys::DefineStmt) -> Option<Class> {

@@ -9,6 +9,7 @@ use std::sync::OnceLock;
 use pgrx::pg_sys;
 
 use super::alter::{self, Given};
+use super::bearing::{self, Bearing};
 use super::statement::{Class, classify, command_tag, ends_block, find};
 use super::summons;
 
@@ -140,6 +141,11 @@ impl Utility {
     pub fn class(&self) -> Class {
         // SAFETY: a parse tree that lives as long as the call.
         unsafe { classify(self.node()) }
+    }
+
+    pub fn bearing(&self) -> Bearing {
+        // SAFETY: as above.
+        unsafe { bearing::of(self.node()) }
     }
 
     /// Its name as in a command tag.

@@ -39,15 +39,29 @@ pub fn take(client: &mut Client) -> Result<Fingerprints, postgres::Error> {
 /// everywhere.
 pub fn assert_equal(group: &Group) -> Fingerprints {
     group.settle();
-    let prints: Vec<Fingerprints> = group
-        .numbers()
-        .into_iter()
-        .map(|number| take(&mut group.connect(number)).unwrap_or_else(|error| panic!("{number:?}: {error}")))
-        .collect();
+    let prints = of_nodes(group).unwrap_or_else(|error| panic!("{error}"));
     if prints.iter().any(|other| *other != prints[0]) {
         panic!("the nodes differ\n{}", explain(group, &prints));
     }
     prints.into_iter().next().unwrap_or_default()
+}
+
+/// What differs between the nodes, which must have settled, in all tables but those `without`; empty if nothing does.
+///
+/// # Errors
+/// Why a table could not be read.
+pub fn difference(group: &Group, without: &[&str]) -> Result<String, String> {
+    let mut prints = of_nodes(group)?;
+    prints.iter_mut().for_each(|prints| prints.retain(|table, _| !without.contains(&table.as_str())));
+    Ok(explain(group, &prints))
+}
+
+fn of_nodes(group: &Group) -> Result<Vec<Fingerprints>, String> {
+    let of_node = |number| {
+        let mut client = group.try_connect(number).map_err(|error| format!("{number:?}: {error}"))?;
+        take(&mut client).map_err(|error| format!("{number:?}: {}", gcs::playground::group::describe(&error)))
+    };
+    group.numbers().into_iter().map(of_node).collect()
 }
 
 fn explain(group: &Group, prints: &[Fingerprints]) -> String {

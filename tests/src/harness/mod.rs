@@ -7,6 +7,7 @@
 //! Nothing here sleeps to let things happen: [`wait::until`] waits for a condition against a deadline, and
 //! [`Group::settle`] waits for a marker that is ordered after everything acknowledged before.
 
+pub mod catalog;
 pub mod fingerprint;
 mod group;
 pub mod memory;
@@ -16,5 +17,5 @@ pub mod stopped;
 pub mod wait;
 
 pub use fingerprint::assert_equal;
-pub use group::{Group, node, shared};
+pub use group::{Group, Shared, node, shared};
 pub use programs::{gcs, workload_seconds};

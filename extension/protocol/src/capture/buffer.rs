@@ -53,6 +53,8 @@ pub enum Guard {
 pub enum Strength {
     Exclusive,
     Shared,
+    /// Meets whoever holds the key, and is not held. Only with a base: nothing keeps others off what is only looked at.
+    Checked,
 }
 
 /// Says of which relation and index a key is, for messages. Indexes `Buffer::sources`.
@@ -110,6 +112,8 @@ impl Hasher for Through {
 const LOCKED_EXCLUSIVE: u16 = 0;
 const LOCKED_SHARED: u16 = 1;
 const FIRST_UNGUARDED: u16 = 2;
+/// Classes of one base, in the order of a group's keys.
+const STRENGTHS: u16 = 3;
 
 pub struct Buffer<D> {
     items: Spill<D>,
@@ -302,6 +306,7 @@ impl<D: Disk> Buffer<D> {
 
     fn class(&mut self, strength: Strength, guard: Guard) -> u16 {
         let (Guard::Since(base) | Guard::Held(base)) = guard else {
+            debug_assert!(strength != Strength::Checked, "a key that is checked has a base");
             return if strength == Strength::Exclusive { LOCKED_EXCLUSIVE } else { LOCKED_SHARED };
         };
         let index = match self.bases.iter().rposition(|&known| known == base) {
@@ -313,7 +318,7 @@ impl<D: Disk> Buffer<D> {
             // Bases only grow, so the last known one is older than this.
             None => BASES_MAX - 1,
         };
-        FIRST_UNGUARDED + 2 * index as u16 + u16::from(strength == Strength::Shared)
+        FIRST_UNGUARDED + STRENGTHS * index as u16 + strength as u16
     }
 
     /// Hands over what was captured and leaves the buffer empty.
@@ -340,8 +345,12 @@ impl<D: Disk> Buffer<D> {
                 LOCKED_EXCLUSIVE => taken.exclusive = keys,
                 LOCKED_SHARED => taken.shared = keys,
                 class => {
-                    let group = &mut taken.unguarded[((class - FIRST_UNGUARDED) / 2) as usize];
-                    *(if class.is_multiple_of(2) { &mut group.exclusive } else { &mut group.shared }) = keys;
+                    let group = &mut taken.unguarded[((class - FIRST_UNGUARDED) / STRENGTHS) as usize];
+                    *match (class - FIRST_UNGUARDED) % STRENGTHS {
+                        0 => &mut group.exclusive,
+                        1 => &mut group.shared,
+                        _ => &mut group.checked,
+                    } = keys;
                 }
             }
         }
@@ -457,11 +466,13 @@ mod tests {
             buffer.add_key(key(2), Strength::Shared, Guard::Locked, Source(0), 0).unwrap();
             buffer.add_key(key(1), Strength::Exclusive, Guard::Locked, Source(0), 0).unwrap();
             buffer.add_key(key(3), Strength::Exclusive, Guard::Since(Position(7)), Source(9), 0).unwrap();
+            buffer.add_key(key(4), Strength::Checked, Guard::Since(Position(7)), Source(8), 0).unwrap();
         }
         let taken = buffer.take();
         assert_eq!(taken.exclusive, [key(1)]);
         assert_eq!(taken.shared, [key(2)]);
-        assert_eq!(taken.unguarded, [KeyGroup { base: Position(7), exclusive: vec![key(3)], ..KeyGroup::default() }]);
-        assert_eq!(taken.origins.last().unwrap().source, Source(9));
+        let group = KeyGroup { base: Position(7), exclusive: vec![key(3)], checked: vec![key(4)], ..KeyGroup::default() };
+        assert_eq!(taken.unguarded, [group]);
+        assert_eq!(taken.origins.iter().map(|origin| origin.source.0).collect::<Vec<_>>(), [0, 0, 9, 8]);
     }
 }

@@ -15,6 +15,7 @@ mod columns;
 mod decided;
 pub mod keys;
 mod locks;
+mod overlap;
 pub mod reads;
 mod renamed;
 mod sql;
@@ -124,6 +125,11 @@ pub fn is_wanted() -> bool {
 /// Whether the current transaction carries anything.
 pub fn has_writes() -> bool {
     transaction::has_writes()
+}
+
+/// Whether the current transaction may only be submitted when no other one of this node that says so is on its way.
+pub fn excludes_ddl() -> bool {
+    transaction::excludes_ddl()
 }
 
 /// Hands over the writeset; the buffer is empty afterwards. To be called when nothing more will be captured: at PRE_COMMIT, after

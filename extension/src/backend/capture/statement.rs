@@ -2,7 +2,7 @@
 //! its place among the row changes.
 //!
 //! What a statement touches is not guessed from its parse tree but reported by PostgreSQL while it runs (`touched`): cascades and
-//! inherited effects are covered. Keys: exclusive for each relation touched, by old and new name; and one for DDL as such,
+//! inherited effects are covered. Keys: exclusive for each relation touched, by old and new name; and for DDL as such (`overlap`),
 //! because statements depend on catalogs in ways that no list of relations shows (a view on a table dropped elsewhere).
 //!
 //! On the origin and wherever a statement is applied, tables get their capture trigger right after the statement. Whatever is neither local nor
@@ -17,7 +17,7 @@ use postgres_r_protocol::capture::buffer::{Guard, Strength};
 use postgres_r_protocol::capture::order::Command;
 
 use super::touched::{self, Touched};
-use super::{base, decided, reads, transaction};
+use super::{base, decided, overlap, reads, transaction};
 use crate::error::Error;
 use crate::pg::access;
 use crate::pg::relation::{self, Lock, Oid, Open, Persistence, RelationKind};
@@ -57,12 +57,13 @@ thread_local! {
 
 pub fn init() {
     utility::on_utility(utility::Listener { before, after });
-    access::on_access(access::Listener { object: touched::on_object, function: on_function });
+    access::on_access(access::Listener { object: on_object, function: on_function });
 }
 
 /// The end of every transaction.
 pub fn reset() {
     touched::forget();
+    overlap::reset();
     WATCHED.set(None);
     LOCKING.set(None);
 }
@@ -114,6 +115,7 @@ fn watch(utility: &mut Utility) {
                 transaction::ensure_writable();
             }
             touched::add(&ordered.targets);
+            overlap::start(&ordered.targets);
             utility.stage = Stage::Whole;
             let command = Command(trigger::current_command());
             WATCHED.set(Some(Watched { ordered, origin: Some((command, item)) }));
@@ -228,17 +230,17 @@ impl Watched {
         // Its locks are held by now. Rows and tables that others only lock, on other nodes, do not meet them.
         let held = Guard::Held(session::committed());
         for &name in &touched.names {
-            transaction::add_whole(relations::relation_key(name), held);
+            transaction::add_whole(name, held);
         }
         // No lock of ours keeps rows from naming what goes, so that they may have come since the statement began.
         for &identity in &touched.identities.lost {
             transaction::add_key(relations::object_key(identity), Strength::Exclusive, Guard::Since(base::current()));
         }
         for &identity in &touched.identities.gained {
-            transaction::add_whole(relations::object_key(identity), held);
+            transaction::add_key(relations::object_key(identity), Strength::Exclusive, held);
+            transaction::add_key(relations::object_key(identity), Strength::Exclusive, Guard::Locked);
         }
-        let strength = if self.ordered.is_truncate { Strength::Shared } else { Strength::Exclusive };
-        transaction::add_key(relations::ddl_key(), strength, Guard::Since(base::current()));
+        overlap::add_keys(utility, self.ordered.is_truncate, self.ordered.fills);
         if self.ordered.changes_types {
             transaction::add_key(relations::types_key(), Strength::Exclusive, Guard::Locked);
         }
@@ -315,8 +317,14 @@ fn refuse(refusal: &Refusal) {
     Error::new(pgrx::PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED, message).hint(refusal.hint).raise()
 }
 
+fn on_object(happened: access::Happened, object: access::Object) {
+    overlap::on_object(happened, object);
+    touched::on_object(happened, object);
+}
+
 fn on_function(function: Oid) {
     touched::on_function(function);
+    overlap::on_function(function);
     let Some((_, name)) = REFUSED_FUNCTIONS.iter().find(|&&(oid, _)| oid == function.to_u32()) else { return };
     if session::is_captured() {
         let hint = "Large objects are not replicated; use a bytea column.";

@@ -160,10 +160,16 @@ pub fn add_key(key: Key, strength: Strength, guard: Guard) {
     check(result);
 }
 
-/// Adds the key of a whole relation, as of `held`; and as of the submit, by which later rows know that they need none of their own.
-pub fn add_whole(key: Key, held: Guard) {
-    add_key(key, Strength::Exclusive, held);
-    add_key(key, Strength::Exclusive, Guard::Locked);
+/// Adds the keys of the whole relation with this name, whose locks are held. They meet whoever changes it or its rows, and those who
+/// have only locked some since `held`. Later rows need no keys of their own.
+pub fn add_whole(name: u64, held: Guard) {
+    add_key(relations::relation_key(name), Strength::Exclusive, Guard::Locked);
+    add_key(relations::table_lock_key(name), Strength::Checked, held);
+}
+
+/// Whether other DDL of this node must be committed before this transaction is submitted, or wait for it.
+pub fn excludes_ddl() -> bool {
+    STATE.with_borrow(|state| state.buffer.holds_exclusive(relations::ddl_key()))
 }
 
 pub fn has_writes() -> bool {

@@ -1,0 +1,224 @@
+//! DDL of one node that overlaps in time with other DDL of that node.
+//!
+//! PostgreSQL lets two sessions define things at the same time, as far as locks let them, and neither sees the other's. On other nodes
+//! one of them is applied first, so the later one's text is read when the earlier one is in the catalogs:
+//!
+//! ```text
+//! s1: BEGIN; CREATE TABLE a.t (...)
+//! s2: SET search_path = a, b; ALTER TABLE t ADD COLUMN n int     finds b.t
+//! s1: COMMIT @5.  s2: COMMIT @6.                                 elsewhere a.t gets the column
+//! ```
+//!
+//! DDL of different nodes excludes each other, whatever it says. DDL of one node is told apart by words
+//! (`postgres_r_protocol::capture::words`): the later one loses only if its text mentions a word of a name that the earlier one made,
+//! renamed or dropped, counting as mentioned its search path, its role and the names that it made up; or if no names tell what the one
+//! changes or the other takes (`pg::bearing`). Privileges matter to who needs them: what was revoked, to a role that is no superuser;
+//! what was granted, only where it lets a schema of the search path be seen. docs/certification.md argues the keys, ADR 30 the choice.
+
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+
+use gcs_writeset::Key;
+use gcs_writeset::bounds::GROUP_MEMBERS_MAX;
+use postgres_r_protocol::capture::buffer::{Guard, Strength};
+use postgres_r_protocol::capture::words::{self, Words};
+
+use super::{base, transaction};
+use crate::pg::access::{Happened, Object};
+use crate::pg::bearing::{self, Bearing, Changes, Takes};
+use crate::pg::relation::{self, Oid};
+use crate::pg::role;
+use crate::pg::utility::Utility;
+use crate::{relations, session};
+
+#[derive(Default)]
+struct Noted {
+    created: Vec<(Oid, Oid)>,
+    dropped: BTreeSet<String>,
+    /// Relations that were there before, with schema and name.
+    found: Vec<(Oid, String, String)>,
+    calls_functions_of_users: bool,
+}
+
+thread_local! {
+    /// What the statement does that is being watched.
+    static NOTED: RefCell<Option<Noted>> = const { RefCell::new(None) };
+}
+
+/// A statement that travels as its text starts, with these relations named in it.
+pub fn start(targets: &[Oid]) {
+    let mut noted = Noted::default();
+    targets.iter().for_each(|&target| noted.find(target));
+    NOTED.set(Some(noted));
+}
+
+pub fn reset() {
+    NOTED.set(None);
+}
+
+/// From the object access hook.
+pub fn on_object(happened: Happened, object: Object) {
+    let Some(mut noted) = NOTED.take() else { return };
+    let (class, oid) = object.address();
+    match happened {
+        Happened::Created => noted.created.push((class, oid)),
+        Happened::Dropped => noted.dropped.extend(bearing::name_of(class, oid)),
+        Happened::Altered | Happened::Truncated => {
+            if let Object::Relation(relation) = object {
+                noted.find(relation);
+            }
+        }
+    }
+    NOTED.set(Some(noted));
+}
+
+/// A function is about to run.
+pub fn on_function(function: Oid) {
+    NOTED.with_borrow_mut(|noted| {
+        if let Some(noted) = noted {
+            noted.calls_functions_of_users |= bearing::is_of_users(function);
+        }
+    });
+}
+
+/// The statement has run, and its changes are visible: its keys against other DDL. One that only `looks` at the catalogs (TRUNCATE)
+/// changes nothing that other DDL takes. What evaluates rows that travel as rows (`fills`) evaluates nothing elsewhere.
+pub fn add_keys(utility: &Utility, looks: bool, fills: bool) {
+    let noted = NOTED.take().unwrap_or_default();
+    let mut bearing = utility.bearing();
+    if noted.calls_functions_of_users && !fills {
+        bearing.takes = Takes::Anything;
+    }
+    let told = Told::of(utility, &noted, &bearing);
+    if !looks {
+        hold(&bearing, told.as_ref());
+    }
+    check(&noted, &bearing, told.as_ref());
+}
+
+/// Words of a statement.
+struct Told {
+    /// Of the text, the search path and the role.
+    mentioned: Words,
+    surroundings: Words,
+    changed: Words,
+    granted: Words,
+    revoked: Words,
+    made_up: Words,
+    /// Of names of relations that it touched, and so has locked.
+    locked: Words,
+}
+
+impl Told {
+    /// None if one of them can't be told.
+    fn of(utility: &Utility, noted: &Noted, bearing: &Bearing) -> Option<Told> {
+        let surroundings = words::of(&format!("{} {}", bearing::search_path(), role::current_name()?))?;
+        let found = noted.found.iter().map(|(_, _, name)| name);
+        Some(Told {
+            mentioned: &words::of(&utility.text()?)? | &surroundings,
+            surroundings,
+            changed: noted.changed()?,
+            granted: of_names(&bearing.granted)?,
+            revoked: of_names(&bearing.revoked)?,
+            made_up: noted.made_up()?,
+            locked: found.filter_map(|name| words::of_name(name)).flatten().collect(),
+        })
+    }
+}
+
+fn of_names<'a>(names: impl IntoIterator<Item = &'a String>) -> Option<Words> {
+    let mut words = Words::new();
+    for name in names {
+        words.extend(words::of_name(name)?);
+    }
+    Some(words)
+}
+
+/// What later DDL may have to mind.
+fn hold(bearing: &Bearing, told: Option<&Told>) {
+    // At the submit all other DDL of this node is committed (`transaction::excludes_ddl`).
+    transaction::add_key(relations::ddl_key(), Strength::Exclusive, Guard::Locked);
+    let others = (0..GROUP_MEMBERS_MAX as u16).filter(|&ordinal| ordinal != session::ordinal());
+    let shared = |key| transaction::add_key(key, Strength::Shared, Guard::Locked);
+    others.map(relations::ddl_elsewhere_key).for_each(shared);
+    let Some(told) = told.filter(|_| bearing.changes != Changes::Anything) else {
+        return shared(relations::ddl_at_large_key());
+    };
+    if bearing.changes == Changes::Functions {
+        shared(relations::functions_key());
+    }
+    if bearing.changes_defaults {
+        shared(relations::default_privileges_key());
+    }
+    told.changed.iter().map(|&word| relations::changed_word_key(word)).for_each(shared);
+    told.granted.iter().map(|&word| relations::granted_word_key(word)).for_each(shared);
+    told.revoked.iter().map(|&word| relations::revoked_word_key(word)).for_each(shared);
+    let own = &told.changed | &told.locked;
+    told.mentioned.difference(&own).map(|&word| relations::mentioned_word_key(word)).for_each(shared);
+}
+
+/// What earlier DDL must not have done since this statement began.
+fn check(noted: &Noted, bearing: &Bearing, told: Option<&Told>) {
+    let since = Guard::Since(base::current());
+    let checked = |key: Key| transaction::add_key(key, Strength::Checked, since);
+    let Some(told) = told.filter(|_| bearing.takes != Takes::Anything) else {
+        return checked(relations::ddl_key());
+    };
+    checked(relations::ddl_elsewhere_key(session::ordinal()));
+    checked(relations::ddl_at_large_key());
+    if bearing.takes == Takes::Values {
+        checked(relations::functions_key());
+    }
+    if !noted.created.is_empty() {
+        checked(relations::default_privileges_key());
+    }
+    let mentioned = &told.mentioned | &told.made_up;
+    mentioned.iter().map(|&word| relations::changed_word_key(word)).for_each(checked);
+    if !role::is_superuser() {
+        mentioned.iter().map(|&word| relations::revoked_word_key(word)).for_each(checked);
+        told.surroundings.iter().map(|&word| relations::granted_word_key(word)).for_each(checked);
+    }
+    if bearing.looks_for_users {
+        (&told.changed | &told.locked).into_iter().map(relations::mentioned_word_key).for_each(checked);
+    }
+}
+
+impl Noted {
+    fn find(&mut self, relation: Oid) {
+        if self.found.iter().all(|(known, ..)| *known != relation)
+            && let Some(entry) = relation::entry(relation)
+        {
+            self.found.push((relation, entry.schema, entry.name));
+        }
+    }
+
+    fn created(&self) -> impl Iterator<Item = String> + '_ {
+        let names = self.created.iter().filter_map(|&(class, oid)| bearing::name_of(class, oid));
+        // TOAST tables and their indexes: by themselves nobody mentions them.
+        names.filter(|name| !name.starts_with("pg_toast_"))
+    }
+
+    /// Words of names that stand for something else than before. None if that can't be told.
+    fn changed(&self) -> Option<Words> {
+        let mut words = of_names(&self.dropped)?;
+        words.extend(of_names(&self.created().collect::<Vec<_>>())?);
+        for (oid, schema, name) in &self.found {
+            let now = relation::entry(*oid);
+            if now.as_ref().is_none_or(|now| now.schema != *schema || now.name != *name) {
+                words.extend(words::of_name(name)?);
+                words.extend(now.map_or_else(|| Some(Words::new()), |now| words::of_name(&now.name))?);
+            }
+        }
+        Some(words)
+    }
+
+    /// Words of names that PostgreSQL may have made up for what was created. None if that can't be told.
+    fn made_up(&self) -> Option<Words> {
+        let mut words = Words::new();
+        for name in self.created() {
+            words.extend(words::of_name(&name)?);
+            words.extend(words::of_name(words::first_choice(&name)?)?);
+        }
+        Some(words)
+    }
+}
