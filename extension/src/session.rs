@@ -72,6 +72,11 @@ pub fn committed() -> Position {
     database().map_or(Position::ZERO, |area| area.gate.committed())
 }
 
+/// This node's place in the group, from 0 to `bounds::GROUP_MEMBERS_MAX` - 1; fixed while it is a member.
+pub fn ordinal() -> u16 {
+    database().map_or(0, |area| area.replica.ordinal.load(Ordering::Relaxed) as u16)
+}
+
 /// Why the database's phase does not let a transaction be submitted, if so.
 pub fn phase_error(area: &DatabaseArea) -> Option<Error> {
     match area.phase() {
