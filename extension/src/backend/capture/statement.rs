@@ -11,7 +11,7 @@
 use std::cell::RefCell;
 use std::collections::HashSet;
 
-use gcs_writeset::body::{PutItem, Setting};
+use gcs_writeset::body::{Actor, PutItem, Setting};
 use gcs_writeset::key::name_hash;
 use postgres_r_protocol::capture::buffer::{Guard, Strength};
 use postgres_r_protocol::capture::order::Command;
@@ -288,7 +288,8 @@ fn item(utility: &Utility) -> Vec<u8> {
 }
 
 fn item_of(text: &str) -> Vec<u8> {
-    let role = role::current_name().unwrap_or_default();
+    let role::Identity { session, set, current, context } = role::identity();
+    let actor = Actor { session: &session, set: &set, role: &current, context };
     let settings = setting::of_session().unwrap_or_else(|setting::NotUtf8(name)| {
         let what = format!("a statement under a setting (\"{name}\") that is not UTF-8");
         refuse(&Refusal { what, hint: "RESET the setting, or give it another value." });
@@ -298,7 +299,7 @@ fn item_of(text: &str) -> Vec<u8> {
         settings.iter().map(|given| Setting { name: &given.name, value: &given.value, by_superuser: given.by_superuser });
     let settings: Vec<Setting<'_>> = settings.collect();
     let mut item = Vec::with_capacity(text.len() + 2048);
-    item.put_statement(&role, &settings, text);
+    item.put_statement(actor, &settings, text);
     item
 }
 
