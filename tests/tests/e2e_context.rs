@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use postgres::Client;
-use postgres_r_tests::harness::{self, Group, node, wait};
+use postgres_r_tests::harness::{self, Group, node, schema, wait};
 
 /// One session at node 1 runs these one by one.
 fn run(group: &Group, statements: &[&str]) {
@@ -261,4 +261,110 @@ fn no_setting_of_a_session_takes_a_node_out_of_service() {
     }
     assert_eq!(everywhere(&group, "SELECT count(*) FROM survives"), "4");
     assert_eq!(group.value(node(2), names), before);
+}
+
+/// Who the session is, which role it has taken, and whose function the statement runs in, are three things that a statement may name.
+#[test]
+fn a_statement_runs_elsewhere_for_the_same_session_and_role() {
+    let group = harness::shared();
+    for number in group.numbers() {
+        let mut client = group.playground.connect(number, "postgres").unwrap();
+        client
+            .batch_execute("CREATE ROLE teller LOGIN; CREATE ROLE vault; GRANT vault TO teller; CREATE ROLE auditor LOGIN")
+            .unwrap();
+    }
+    run(
+        &group,
+        &[
+            "GRANT ALL ON SCHEMA public TO teller, vault, auditor",
+            "CREATE TABLE who (id int PRIMARY KEY)",
+            "INSERT INTO who VALUES (1)",
+            "CREATE FUNCTION add_who(name text) RETURNS void SECURITY DEFINER SET search_path = public LANGUAGE plpgsql AS $$
+                 BEGIN
+                     EXECUTE format('ALTER TABLE who ADD COLUMN %I text DEFAULT concat_ws('' '', session_user, current_user,
+                         current_setting(''role''), current_setting(''session_authorization''), current_setting(''is_superuser''))', name);
+                     EXECUTE format('GRANT SELECT (%I) ON who TO SESSION_USER', name);
+                     EXECUTE format('CREATE POLICY %I ON who TO SESSION_USER, CURRENT_USER USING (true)', name);
+                     EXECUTE format('CREATE TABLE of_%s (id int PRIMARY KEY); ALTER TABLE of_%1$s OWNER TO SESSION_USER', name);
+                     EXECUTE 'ALTER DEFAULT PRIVILEGES FOR ROLE SESSION_USER GRANT INSERT ON TABLES TO auditor';
+                 END $$",
+        ],
+    );
+    group.settle();
+    let mut client = connect_as(&group, "teller");
+    for statement in [
+        "SELECT add_who('plain')",
+        "SET ROLE vault",
+        "SELECT add_who('taken')",
+        "CREATE TABLE of_vault (id int PRIMARY KEY)",
+        "CREATE POLICY mine ON of_vault TO SESSION_USER, CURRENT_USER USING (true)",
+        "COMMENT ON TABLE of_vault IS 'the vault''s'",
+        "RESET ROLE",
+        "CREATE TABLE of_teller (id int PRIMARY KEY)",
+    ] {
+        client.batch_execute(statement).unwrap_or_else(|error| panic!("{statement}: {error:?}"));
+    }
+    let mut client = group.connect(node(1));
+    for statement in [
+        "SET SESSION AUTHORIZATION auditor",
+        "SELECT add_who('authorized')",
+        "CREATE TABLE of_auditor (id int PRIMARY KEY)",
+        "RESET SESSION AUTHORIZATION",
+        "CREATE SCHEMA AUTHORIZATION SESSION_USER",
+        "BEGIN; SET LOCAL SESSION AUTHORIZATION teller; SET LOCAL ROLE vault; SELECT add_who('local'); COMMIT",
+        "SELECT add_who('back')",
+    ] {
+        client.batch_execute(statement).unwrap_or_else(|error| panic!("{statement}: {error:?}"));
+    }
+    let rows = everywhere(&group, "SELECT concat_ws(', ', plain, taken, authorized, \"local\", back) FROM who");
+    assert_eq!(
+        rows,
+        "teller postgres none teller off, teller postgres vault teller off, auditor postgres none auditor off, \
+         teller postgres vault teller off, postgres postgres none postgres on"
+    );
+    harness::assert_equal(&group);
+    schema::assert_same(&group);
+    let owners = "SELECT string_agg(relname || ' ' || relowner::regrole, ', ' ORDER BY relname) FROM pg_class \
+                  WHERE relname ~ '^of_' AND relkind = 'r'";
+    let of_teller = "of_auditor auditor, of_authorized auditor, of_back postgres, of_local teller, of_plain teller, of_taken teller, \
+                     of_teller teller, of_vault vault";
+    assert_eq!(everywhere(&group, owners), of_teller);
+    // What applies statements is itself again.
+    run(&group, &["CREATE TABLE after_all (who text DEFAULT session_user)", "DROP SCHEMA postgres CASCADE"]);
+    schema::assert_same(&group);
+}
+
+/// The function's role may do what the session's may not, and the other way round.
+#[test]
+fn a_statement_has_the_rights_of_the_role_that_ran_it() {
+    let group = harness::shared();
+    for number in group.numbers() {
+        let mut client = group.playground.connect(number, "postgres").unwrap();
+        client.batch_execute("CREATE ROLE guest LOGIN; CREATE ROLE landlord").unwrap();
+    }
+    run(
+        &group,
+        &[
+            "CREATE SCHEMA house AUTHORIZATION landlord",
+            "GRANT USAGE ON SCHEMA house TO guest",
+            "SET ROLE landlord",
+            "CREATE FUNCTION house.furnish(name text) RETURNS void SECURITY DEFINER LANGUAGE plpgsql AS $$
+                 BEGIN
+                     EXECUTE format('CREATE TABLE house.%I (id int PRIMARY KEY, by text DEFAULT session_user)', name);
+                     EXECUTE format('INSERT INTO house.%I VALUES (1)', name);
+                     EXECUTE format('ALTER TABLE house.%I ADD COLUMN since text DEFAULT current_user', name);
+                     EXECUTE format('TRUNCATE house.%I', name);
+                     EXECUTE format('INSERT INTO house.%I VALUES (2)', name);
+                 END $$",
+        ],
+    );
+    group.settle();
+    let mut client = connect_as(&group, "guest");
+    client.batch_execute("SELECT house.furnish('chair'); DO $$BEGIN PERFORM house.furnish('table'); END$$").unwrap();
+    let error = client.batch_execute("CREATE TABLE house.bed (id int)").unwrap_err();
+    assert_eq!(error.code().unwrap().code(), "42501");
+    assert_eq!(everywhere(&group, "SELECT string_agg(c::text, ' ') FROM house.chair c"), "(2,guest,landlord)");
+    harness::assert_equal(&group);
+    schema::assert_same(&group);
+    run(&group, &["DROP SCHEMA house CASCADE"]);
 }

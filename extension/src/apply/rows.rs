@@ -164,10 +164,10 @@ impl Writeset {
             Item::Insert { relation, new } => self.insert(relation, new)?,
             Item::Update { relation, identity, new } => self.change(relation, Action::Update, identity, Some(new))?,
             Item::Delete { relation, identity } => self.change(relation, Action::Delete, identity, None)?,
-            Item::Statement { role, settings, text } => {
+            Item::Statement { actor, settings, text } => {
                 self.close_all()?;
                 ITEM.set(number);
-                statement::execute(role, settings, text, self.decided.take())?;
+                statement::execute(actor, settings, text, self.decided.take())?;
                 naming::apply();
                 self.snapshot.renew();
                 self.wrote = true;

@@ -1,9 +1,9 @@
-//! Runs one ordered statement of a writeset, as the role and under the settings it ran with on its origin; without what the origin has
-//! decided of it.
+//! Runs one ordered statement of a writeset: with the session user, the role, the security context and the settings that it ran with on its
+//! origin, as PostgreSQL's parallel workers take them over; without what the origin has decided of it.
 
 use std::ffi::CString;
 
-use gcs_writeset::body::{self, Setting, Settings};
+use gcs_writeset::body::{self, Actor, Setting, Settings};
 use gcs_writeset::wire::WireError;
 
 use super::divergence::Divergence;
@@ -41,11 +41,18 @@ impl Decided {
     }
 }
 
-pub fn execute(role: &str, settings: Settings<'_>, text: &str, decided: Option<Decided>) -> Result<(), Divergence> {
-    let role = role::find(role).ok_or_else(|| Divergence::NoRole(role.to_owned()))?;
+pub fn execute(actor: Actor<'_>, settings: Settings<'_>, text: &str, decided: Option<Decided>) -> Result<(), Divergence> {
+    let find = |name: &str| role::find(name).ok_or_else(|| Divergence::NoRole(name.to_owned()));
+    let current = find(actor.role)?;
+    find(actor.session)?;
+    if !actor.set.is_empty() {
+        find(actor.set)?;
+    }
     let text = CString::new(text).map_err(|_| WireError::OutOfRange { what: "zero byte in a statement" })?;
-    let _role = Acting::fully(role);
+    // In this order, so that they end in the other one.
     let mut scope = Scope::at_defaults();
+    scope.become_session(actor.session, actor.set);
+    let _role = Acting::within(current, actor.context);
     for Setting { name, value, by_superuser } in settings.iter() {
         if !scope.set_for(name, value, by_superuser) {
             return Err(Divergence::Setting { name: name.to_owned(), value: value.to_owned() });

@@ -22,7 +22,7 @@ use crate::apply::{precedence, rows};
 use crate::error::{self, Error};
 use crate::node::{self, DatabaseArea};
 use crate::pg::xact::Event;
-use crate::pg::{clock, interrupt, latch, log, process, timer, worker, xact};
+use crate::pg::{clock, interrupt, latch, log, process, role, timer, worker, xact};
 use crate::turn::{self, Turn};
 use crate::{guc, session, spool, summons};
 
@@ -110,6 +110,15 @@ pub(super) fn configure() {
         ("log_lock_waits", "on"),
     ] {
         worker::set_setting(name, value);
+    }
+    // A background worker's session is a superuser's without saying so, and PostgreSQL would not come back to what was never said.
+    let said = xact::transaction(|| {
+        if let Some(role) = role::of_worker() {
+            worker::set_setting("session_authorization", &role);
+        }
+    });
+    if let Err(failed) = said {
+        Error::new(failed.code, failed.message).raise();
     }
 }
 

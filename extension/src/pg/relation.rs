@@ -139,6 +139,34 @@ pub fn is_partition(oid: Oid) -> bool {
     unsafe { pg_sys::get_rel_relispartition(oid) }
 }
 
+/// The file of a table, and how long it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Extent {
+    pub file: Oid,
+    pub blocks: u32,
+}
+
+/// None for what has no file, or is gone. Keeps no lock: whoever looks may be about to take a stronger one, and two that both hold this one
+/// would wait for each other.
+pub fn extent(oid: Oid) -> Option<Extent> {
+    // SAFETY: as in `Open::by_oid`; what was opened is closed, and its lock released.
+    unsafe {
+        let lock = pg_sys::AccessShareLock as pg_sys::LOCKMODE;
+        let raw = pg_sys::try_relation_open(oid, lock);
+        if raw.is_null() {
+            return None;
+        }
+        let file = (*(*raw).rd_rel).relfilenode;
+        let has_file = valid(file).is_some() && (*(*raw).rd_rel).relkind as u8 == pg_sys::RELKIND_RELATION;
+        let extent = has_file.then(|| {
+            let blocks = pg_sys::RelationGetNumberOfBlocksInFork(raw, pg_sys::ForkNumber::MAIN_FORKNUM);
+            Extent { file, blocks }
+        });
+        pg_sys::relation_close(raw, lock);
+        extent
+    }
+}
+
 /// Keeps those who write rows off until the end of this transaction, and waits for those who have; see `announce_writes`.
 pub fn keep_writers_off_types() {
     // SAFETY: an ordinary lock, released with the transaction.

@@ -21,6 +21,11 @@ impl Acting {
         Acting::with(role, 0)
     }
 
+    /// Acts as `role` in a security context of PostgreSQL's: inside a SECURITY DEFINER function, say.
+    pub fn within(role: Oid, context: u8) -> Acting {
+        Acting::with(role, std::ffi::c_int::from(context))
+    }
+
     /// Acts as the superuser that PostgreSQL is made with.
     pub fn superuser() -> Acting {
         Acting::restricted(Oid::from(pg_sys::BOOTSTRAP_SUPERUSERID))
@@ -46,10 +51,29 @@ impl Drop for Acting {
     }
 }
 
-/// The current role's name.
-pub fn current_name() -> Option<String> {
-    // SAFETY: a catalog look-up giving a palloc'd string.
-    unsafe { owned(pg_sys::GetUserNameFromId(pg_sys::GetUserId(), true)) }
+/// Who a session is, now.
+pub struct Identity {
+    pub session: String,
+    /// What SET ROLE has set; empty if nothing.
+    pub set: String,
+    pub current: String,
+    pub context: u8,
+}
+
+pub fn identity() -> Identity {
+    let (mut user, mut context) = (pg_sys::InvalidOid, 0);
+    // SAFETY: reads variables of this process. PostgreSQL has three flags.
+    let (session, set) = unsafe {
+        pg_sys::GetUserIdAndSecContext(&mut user, &mut context);
+        (pg_sys::GetSessionUserId(), pg_sys::GetCurrentRoleId())
+    };
+    let name = |role| valid(role).and_then(name_of).unwrap_or_default();
+    Identity { session: name(session), set: name(set), current: name(user), context: context as u8 }
+}
+
+/// The role that a background worker is connected as.
+pub fn of_worker() -> Option<String> {
+    name_of(pg_sys::Oid::from(pg_sys::BOOTSTRAP_SUPERUSERID))
 }
 
 /// Whether no privilege is asked for.

@@ -9,6 +9,8 @@ use std::ffi::{CStr, CString};
 use pgrx::pg_sys;
 use pgrx::pg_sys::config_type;
 
+use super::role;
+
 /// Settings of a process or its machine, whatever it runs: how it commits, how long it waits, where its files are.
 const STAYS: [&str; 16] = [
     "deadlock_timeout",
@@ -206,6 +208,21 @@ impl Scope {
             scope.set(name, value);
         }
         scope
+    }
+
+    /// Becomes a session of that role, with SET ROLE `set` unless that is empty, as PostgreSQL's parallel workers do: whether the session may take
+    /// the role has been asked where it did. Both must exist.
+    pub fn become_session(&mut self, session: &str, set: &str) {
+        self.set("session_authorization", session);
+        let Some(role) = role::find(set) else { return };
+        // SAFETY: the role is put in force, and then the setting that shows it, which PostgreSQL takes from what is in force while the flag is
+        // up. Below ERROR, so that nothing passes by the line that takes it down.
+        unsafe {
+            pg_sys::SetCurrentRoleId(role, pg_sys::superuser_arg(role));
+            pg_sys::InitializingParallelWorker = true;
+            self.set("role", set);
+            pg_sys::InitializingParallelWorker = false;
+        }
     }
 
     /// False if PostgreSQL does not accept the value.

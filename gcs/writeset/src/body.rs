@@ -5,10 +5,11 @@
 //!       | 1 insert     relation varint, image
 //!       | 2 update     relation varint, identity image, new image
 //!       | 3 delete     relation varint, identity image
-//!       | 4 statement  role str, settings varint × (name str, value str, by_superuser u8), text str
+//!       | 4 statement  actor, settings varint × (name str, value str, by_superuser u8), text str
 //!       | 5 decided    of the statement that follows: tables varint × (schema str, name str), whose rows come behind it,
 //!                      new columns varint × (name str, value u8 ? str), with the value of the rows that are there
 //!       | 6 relation   as 0, then indexes varint × (name str, has_predicate u8, expressions varint)
+//! actor := session str, set str (empty: none), role str, context u8
 //! image := one datum for each live column, in attribute order; for each of those indexes: whether the row is in it, if it has a
 //!          predicate, and one datum for each expression (absent in an identity)
 //! datum := header varint = length << 3 | kind, then `length` bytes
@@ -51,7 +52,7 @@ pub enum Item<'a> {
     Insert { relation: u32, new: Image<'a> },
     Update { relation: u32, identity: Image<'a>, new: Image<'a> },
     Delete { relation: u32, identity: Image<'a> },
-    Statement { role: &'a str, settings: Settings<'a>, text: &'a str },
+    Statement { actor: Actor<'a>, settings: Settings<'a>, text: &'a str },
     Decided(Decided<'a>),
 }
 
@@ -71,6 +72,19 @@ impl<'a> Image<'a> {
         let mut reader = Reader::new(self.bytes);
         std::iter::from_fn(move || if reader.is_empty() { None } else { read_datum(&mut reader).ok() })
     }
+}
+
+/// Who runs a statement, and how.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Actor<'a> {
+    /// `session_user`.
+    pub session: &'a str,
+    /// What SET ROLE has set; empty if nothing.
+    pub set: &'a str,
+    /// `current_user`: one of those, or the owner of the function that the statement runs in.
+    pub role: &'a str,
+    /// PostgreSQL's security context, a set of flags.
+    pub context: u8,
 }
 
 /// A setting that a statement runs under.
@@ -157,7 +171,7 @@ pub trait PutItem {
     fn put_update(&mut self, relation: u32);
     /// Opens a delete; the identity's datums follow.
     fn put_delete(&mut self, relation: u32);
-    fn put_statement(&mut self, role: &str, settings: &[Setting<'_>], text: &str);
+    fn put_statement(&mut self, actor: Actor<'_>, settings: &[Setting<'_>], text: &str);
     /// What the next statement would evaluate; that statement's item follows.
     fn put_decided(&mut self, tables: &[(String, String)], columns: &[(String, Option<String>)]);
     fn put_datum(&mut self, datum: Datum<'_>);
@@ -192,9 +206,12 @@ impl PutItem for Vec<u8> {
         self.put_u8(DELETE);
         self.put_varint(u64::from(relation));
     }
-    fn put_statement(&mut self, role: &str, settings: &[Setting<'_>], text: &str) {
+    fn put_statement(&mut self, actor: Actor<'_>, settings: &[Setting<'_>], text: &str) {
         self.put_u8(STATEMENT);
-        self.put_str(role);
+        self.put_str(actor.session);
+        self.put_str(actor.set);
+        self.put_str(actor.role);
+        self.put_u8(actor.context);
         self.put_varint(settings.len() as u64);
         for setting in settings {
             self.put_str(setting.name);
@@ -276,10 +293,15 @@ impl<'a> Items<'a> {
                 Ok(Item::Delete { relation, identity: self.image(relation)? })
             }
             STATEMENT => {
-                let role = self.reader.str("role name", NAME_BYTES_MAX)?;
+                let actor = Actor {
+                    session: self.reader.str("role name", NAME_BYTES_MAX)?,
+                    set: self.reader.str("role name", NAME_BYTES_MAX)?,
+                    role: self.reader.str("role name", NAME_BYTES_MAX)?,
+                    context: self.reader.u8()?,
+                };
                 let settings = self.settings()?;
                 let text = self.reader.str("statement", STATEMENT_BYTES_MAX)?;
-                Ok(Item::Statement { role, settings, text })
+                Ok(Item::Statement { actor, settings, text })
             }
             DECIDED => {
                 let tables = self.list(|reader| read_table(reader).map(|_| ()))?;
@@ -437,7 +459,8 @@ mod tests {
         for datum in [Datum::Physical(&7i32.to_le_bytes()), Datum::Absent, Datum::Unchanged, Datum::Null] {
             body.put_datum(datum);
         }
-        body.put_statement("ana", &SETTINGS, "CREATE TABLE t ()");
+        let actor = Actor { session: "eva", set: "", role: "ana", context: 3 };
+        body.put_statement(actor, &SETTINGS, "CREATE TABLE t ()");
         let name = |name: &str| name.to_owned();
         body.put_decided(&[(name("public"), name("t"))], &[(name("a"), Some(name(""))), (name("b"), None)]);
         let indexes = [
@@ -455,9 +478,10 @@ mod tests {
         let Item::Update { relation: 0, identity, new } = items[2] else { panic!("{:?}", items[2]) };
         assert_eq!(identity.datums().collect::<Vec<_>>(), [Datum::Physical(&[7, 0, 0, 0]), Datum::Absent]);
         assert_eq!(new.datums().collect::<Vec<_>>(), [Datum::Unchanged, Datum::Null]);
-        let Item::Statement { role: "ana", settings, text: "CREATE TABLE t ()" } = items[3] else {
+        let Item::Statement { actor: found, settings, text: "CREATE TABLE t ()" } = items[3] else {
             panic!("{:?}", items[3])
         };
+        assert_eq!(found, actor);
         assert_eq!(settings.iter().collect::<Vec<_>>(), SETTINGS);
         let Item::Decided(decided) = items[4] else { panic!("{:?}", items[4]) };
         assert_eq!(decided.tables().collect::<Vec<_>>(), [("public", "t")]);

@@ -13,6 +13,7 @@ mod group;
 pub mod memory;
 mod programs;
 pub mod race;
+pub mod schema;
 pub mod stopped;
 pub mod wait;
 

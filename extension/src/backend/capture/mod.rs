@@ -18,6 +18,7 @@ mod locks;
 mod overlap;
 pub mod reads;
 mod renamed;
+mod running;
 mod sql;
 pub mod statement;
 pub mod touched;
@@ -75,7 +76,7 @@ pub fn init() {
         subtransaction::End::Aborted => {
             transaction::subtransaction_aborted(level);
             reads::subtransaction_aborted(level);
-            touched::subtransaction_aborted(level);
+            running::subtransaction_aborted(level);
             naming::reset();
         }
     });
@@ -87,6 +88,7 @@ pub fn init() {
         },
         starts: |plan| {
             if is_wanted() {
+                running::look();
                 base::execution_starts();
                 plan.written().into_iter().for_each(statement::require_capture);
                 if plan.is_in_foreign_key_trigger() && FOREIGN_KEY_QUERY.get().is_none() {
@@ -104,6 +106,7 @@ pub fn init() {
         },
         ends: |execution| {
             if is_wanted() {
+                running::look();
                 base::execution_ends();
                 if FOREIGN_KEY_QUERY.get() == Some(execution) {
                     FOREIGN_KEY_QUERY.set(None);

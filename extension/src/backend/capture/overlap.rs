@@ -15,15 +15,14 @@
 //! changes or the other takes (`pg::bearing`). Privileges matter to who needs them: what was revoked, to a role that is no superuser;
 //! what was granted, only where it lets a schema of the search path be seen. docs/certification.md argues the keys, ADR 30 the choice.
 
-use std::cell::RefCell;
 use std::collections::BTreeSet;
 
-use gcs_writeset::Key;
 use gcs_writeset::bounds::GROUP_MEMBERS_MAX;
+use gcs_writeset::{Key, Position};
 use postgres_r_protocol::capture::buffer::{Guard, Strength};
 use postgres_r_protocol::capture::words::{self, Words};
 
-use super::{base, transaction};
+use super::transaction;
 use crate::pg::access::{Happened, Object};
 use crate::pg::bearing::{self, Bearing, Changes, Takes};
 use crate::pg::relation::{self, Oid};
@@ -31,8 +30,9 @@ use crate::pg::role;
 use crate::pg::utility::Utility;
 use crate::{relations, session};
 
+/// What a statement that is being watched does.
 #[derive(Default)]
-struct Noted {
+pub struct Noted {
     created: Vec<(Oid, Oid)>,
     dropped: BTreeSet<String>,
     /// Relations that were there before, with schema and name.
@@ -40,60 +40,18 @@ struct Noted {
     calls_functions_of_users: bool,
 }
 
-thread_local! {
-    /// What the statement does that is being watched.
-    static NOTED: RefCell<Option<Noted>> = const { RefCell::new(None) };
-}
-
-/// A statement that travels as its text starts, with these relations named in it.
-pub fn start(targets: &[Oid]) {
-    let mut noted = Noted::default();
-    targets.iter().for_each(|&target| noted.find(target));
-    NOTED.set(Some(noted));
-}
-
-pub fn reset() {
-    NOTED.set(None);
-}
-
-/// From the object access hook.
-pub fn on_object(happened: Happened, object: Object) {
-    let Some(mut noted) = NOTED.take() else { return };
-    let (class, oid) = object.address();
-    match happened {
-        Happened::Created => noted.created.push((class, oid)),
-        Happened::Dropped => noted.dropped.extend(bearing::name_of(class, oid)),
-        Happened::Altered | Happened::Truncated => {
-            if let Object::Relation(relation) = object {
-                noted.find(relation);
-            }
-        }
-    }
-    NOTED.set(Some(noted));
-}
-
-/// A function is about to run.
-pub fn on_function(function: Oid) {
-    NOTED.with_borrow_mut(|noted| {
-        if let Some(noted) = noted {
-            noted.calls_functions_of_users |= bearing::is_of_users(function);
-        }
-    });
-}
-
 /// The statement has run, and its changes are visible: its keys against other DDL. One that only `looks` at the catalogs (TRUNCATE)
 /// changes nothing that other DDL takes. What evaluates rows that travel as rows (`fills`) evaluates nothing elsewhere.
-pub fn add_keys(utility: &Utility, looks: bool, fills: bool) {
-    let noted = NOTED.take().unwrap_or_default();
+pub fn add_keys(utility: &Utility, noted: &Noted, base: Position, looks: bool, fills: bool) {
     let mut bearing = utility.bearing();
     if noted.calls_functions_of_users && !fills {
         bearing.takes = Takes::Anything;
     }
-    let told = Told::of(utility, &noted, &bearing);
+    let told = Told::of(utility, noted, &bearing);
     if !looks {
         hold(&bearing, told.as_ref());
     }
-    check(&noted, &bearing, told.as_ref());
+    check(noted, &bearing, told.as_ref(), base);
 }
 
 /// Words of a statement.
@@ -112,7 +70,8 @@ struct Told {
 impl Told {
     /// None if one of them can't be told.
     fn of(utility: &Utility, noted: &Noted, bearing: &Bearing) -> Option<Told> {
-        let surroundings = words::of(&format!("{} {}", bearing::search_path(), role::current_name()?))?;
+        let role::Identity { session, set, current, .. } = role::identity();
+        let surroundings = words::of(&format!("{} {session} {set} {current}", bearing::search_path()))?;
         let found = noted.found.iter().map(|(_, _, name)| name);
         Some(Told {
             mentioned: &words::of(&utility.text()?)? | &surroundings,
@@ -158,8 +117,8 @@ fn hold(bearing: &Bearing, told: Option<&Told>) {
 }
 
 /// What earlier DDL must not have done since this statement began.
-fn check(noted: &Noted, bearing: &Bearing, told: Option<&Told>) {
-    let since = Guard::Since(base::current());
+fn check(noted: &Noted, bearing: &Bearing, told: Option<&Told>, base: Position) {
+    let since = Guard::Since(base);
     let checked = |key: Key| transaction::add_key(key, Strength::Checked, since);
     let Some(told) = told.filter(|_| bearing.takes != Takes::Anything) else {
         return checked(relations::ddl_key());
@@ -184,7 +143,27 @@ fn check(noted: &Noted, bearing: &Bearing, told: Option<&Told>) {
 }
 
 impl Noted {
-    fn find(&mut self, relation: Oid) {
+    /// From the object access hook.
+    pub fn object(&mut self, happened: Happened, object: Object) {
+        let (class, oid) = object.address();
+        match happened {
+            Happened::Created => self.created.push((class, oid)),
+            Happened::Dropped => self.dropped.extend(bearing::name_of(class, oid)),
+            Happened::Altered | Happened::Truncated => {
+                if let Object::Relation(relation) = object {
+                    self.find(relation);
+                }
+            }
+        }
+    }
+
+    /// A function is about to run.
+    pub fn function(&mut self, function: Oid) {
+        self.calls_functions_of_users |= bearing::is_of_users(function);
+    }
+
+    /// The statement names this relation.
+    pub fn find(&mut self, relation: Oid) {
         if self.found.iter().all(|(known, ..)| *known != relation)
             && let Some(entry) = relation::entry(relation)
         {
