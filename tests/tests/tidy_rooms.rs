@@ -39,7 +39,8 @@ const ROOMS: &[(&str, &[&str])] = &[
 ];
 
 /// What the rooms of processes stand on.
-const GROUND: &[&str] = &["pg", "guc", "error", "relations", "spool", "link", "node", "session", "summons", "turn", "sequences"];
+const GROUND: &[&str] =
+    &["pg", "guc", "error", "relations", "spool", "link", "node", "session", "summons", "turn", "sequences"];
 
 const EVERYTHING: &[&str] = &["*"];
 
