@@ -2,8 +2,7 @@
 //!
 //! A process is a room: [`backend`] is a client's, [`apply`] a remote backend's, [`manager`] the launcher's, a scout's and a manager's. None of
 //! them imports another. They stand on common ground: [`link`], [`turn`], [`summons`], [`session`], [`spool`], [`sequences`]; [`node`] is shared
-//! memory; [`pg`] is the
-//! fence to PostgreSQL. The rules by which processes act on one another are in the crate `postgres_r_protocol`, without PostgreSQL.
+//! memory; [`pg`] is the fence to PostgreSQL. The rules by which processes act on one another are in the crate `postgres_r_protocol`, without PostgreSQL.
 //! docs/architecture.md is the map.
 
 use pgrx::prelude::*;
