@@ -47,6 +47,8 @@ pub struct Evaluated {
     /// Whether a new column takes values of a sequence without calling a function, or an expression asks for the session or the
     /// database in SQL's own words, which call none either.
     pub asks: bool,
+    /// Whether functions may run in it that are not called elsewhere.
+    pub calls: bool,
     /// A table below has a column of that name already: the new one is merged with it, and its default is not.
     pub merges: bool,
 }
@@ -95,6 +97,10 @@ pub(super) unsafe fn evaluated(statement: &pg_sys::AlterTableStmt, table: Option
     unsafe {
         for command in list::pointers::<pg_sys::AlterTableCmd>(statement.cmds) {
             let column = (*command).def.cast::<pg_sys::ColumnDef>();
+            evaluated.calls |= matches!(
+                (*command).subtype,
+                Kind::AT_AddColumn | Kind::AT_AlterColumnType | Kind::AT_AddConstraint | Kind::AT_ValidateConstraint
+            );
             match (*command).subtype {
                 Kind::AT_AddColumn | Kind::AT_AddColumnRecurse => {
                     if table.is_some_and(|table| (*command).missing_ok && has_column(table, (*column).colname)) {

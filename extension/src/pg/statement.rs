@@ -224,8 +224,10 @@ unsafe fn classify_definition(node: *mut pg_sys::Node) -> Result<Class, &'static
             | Tag::T_CreateDomainStmt
             | Tag::T_CreateRangeStmt
             | Tag::T_CreateCastStmt => Class::Ordered(Ordered::default()),
-            Tag::T_AlterEnumStmt | Tag::T_AlterDomainStmt => {
-                Class::Ordered(Ordered { changes_types: true, ..Ordered::default() })
+            Tag::T_AlterEnumStmt => Class::Ordered(Ordered { changes_types: true, ..Ordered::default() }),
+            Tag::T_AlterDomainStmt => {
+                let evaluated = Evaluated { calls: true, ..Evaluated::default() };
+                Class::Ordered(Ordered { changes_types: true, evaluated, ..Ordered::default() })
             }
             _ => return Err(NOT_YET),
         })

@@ -161,12 +161,16 @@ fn watch_remote(utility: &mut Utility) {
     WATCHED.set(Some(Watched { ordered, origin: None }));
 }
 
-/// The query of a CREATE TABLE AS may call functions that run statements; what they are part of does not travel as text.
+/// The query of a CREATE TABLE AS, or the expressions of an ALTER TABLE, may call functions that run statements; those functions are not
+/// called elsewhere.
 fn refuse_ddl_while_filling(utility: &Utility) {
-    let is_filling = WATCHED
-        .with_borrow(|watched| watched.as_ref().is_some_and(|watched| watched.ordered.fills && watched.origin.is_some()));
-    if is_filling && matches!(utility.class(), Class::Ordered(_)) {
-        refuse(&Refusal { what: format!("{} in the query of CREATE TABLE AS", utility.tag()), hint: "Run it before." });
+    let is_filling = WATCHED.with_borrow(|watched| {
+        let calls = |watched: &Watched| watched.ordered.fills || watched.ordered.evaluated.calls;
+        watched.as_ref().is_some_and(|watched| calls(watched) && watched.origin.is_some())
+    });
+    if is_filling && !utility.is_subcommand() && matches!(utility.class(), Class::Ordered(_)) {
+        let what = format!("{} in a function that CREATE TABLE AS or ALTER calls", utility.tag());
+        refuse(&Refusal { what, hint: "Run it before." });
     }
 }
 
