@@ -9,6 +9,7 @@ use std::sync::OnceLock;
 use pgrx::pg_sys;
 
 use super::alter::{self, Given};
+use super::database::{self, About};
 use super::statement::{Class, classify, command_tag, ends_block, find};
 use super::summons;
 
@@ -146,6 +147,12 @@ impl Utility {
     pub fn tag(&self) -> String {
         // SAFETY: as above.
         unsafe { command_tag(self.node()) }
+    }
+
+    /// The whole database that it is about, if it is about one and the database is there.
+    pub fn about_database(&self) -> Option<About> {
+        // SAFETY: as above.
+        unsafe { database::about(self.node()) }
     }
 
     /// Whether it is a part of another statement, which travels as a whole.

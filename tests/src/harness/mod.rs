@@ -7,6 +7,7 @@
 //! Nothing here sleeps to let things happen: [`wait::until`] waits for a condition against a deadline, and
 //! [`Group::settle`] waits for a marker that is ordered after everything acknowledged before.
 
+pub mod database;
 pub mod fingerprint;
 mod group;
 pub mod memory;
