@@ -6,11 +6,21 @@ CREATE FUNCTION start_replication(database name, group_name text) RETURNS void
 COMMENT ON FUNCTION start_replication(name, text) IS
     'as ALTER DATABASE ... START REPLICATION IN GROUP ...';
 
-CREATE FUNCTION stop_replication(database name) RETURNS void
+CREATE FUNCTION stop_replication(database name, force boolean DEFAULT false) RETURNS void
     LANGUAGE sql VOLATILE STRICT PARALLEL UNSAFE
-    AS 'SELECT postgres_r.stop_replication_as_text(database::text)';
-COMMENT ON FUNCTION stop_replication(name) IS
-    'as ALTER DATABASE ... STOP REPLICATION';
+    AS 'SELECT postgres_r.stop_replication_as_text(database::text, force)';
+COMMENT ON FUNCTION stop_replication(name, boolean) IS
+    'as ALTER DATABASE ... STOP REPLICATION; with force => true as STOP REPLICATION FORCE';
+
+-- Written where replication of this database is stopped, so that START can say what it finds.
+CREATE TABLE past_groups (
+    group_name text NOT NULL,
+    position bigint NOT NULL,
+    left_at timestamptz NOT NULL DEFAULT now(),
+    was_told boolean NOT NULL
+);
+COMMENT ON TABLE past_groups IS
+    'groups that this database has left on this node: up to which position it holds what the group did, and whether the group was told';
 
 CREATE VIEW members AS SELECT * FROM member_list();
 COMMENT ON VIEW members IS 'the group''s members as seen from this node, for the current database';

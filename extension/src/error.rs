@@ -55,6 +55,12 @@ impl Error {
         unreachable!("a FATAL does not return")
     }
 
+    /// Says it to the client, and goes on: a WARNING if it is one by its code, else a NOTICE.
+    pub fn remark(self) {
+        let is_warning = self.code == PgSqlErrorCode::ERRCODE_WARNING;
+        self.report(if is_warning { PgLogLevel::WARNING } else { PgLogLevel::NOTICE });
+    }
+
     fn report(self, level: PgLogLevel) {
         let mut report = ErrorReport::new(self.code, self.message, "postgres_r");
         if let Some(detail) = self.detail {
@@ -73,18 +79,37 @@ impl From<xact::Failed> for Error {
     }
 }
 
-pub fn no_link() -> Error {
+/// `why` there is no link to gcs, on this socket, since so long.
+pub fn no_link(socket: &str, why: &str, since: Duration) -> Error {
     Error::new(PgSqlErrorCode::ERRCODE_READ_ONLY_SQL_TRANSACTION, "cannot change data while this node has no group")
-        .detail("The server is not connected to its gcs.")
+        .detail(unreachable_gcs(socket, why, since))
         .hint(
             "Reading is possible. Check that gcs runs and that postgres_r.gcs_socket names its socket, or use another node.",
         )
 }
 
-pub fn no_quorum() -> Error {
+/// `reached` of so many members; not known yet if there are none.
+pub fn no_quorum(reached: (usize, usize), since: Duration) -> Error {
     Error::new(PgSqlErrorCode::ERRCODE_READ_ONLY_SQL_TRANSACTION, "cannot change data without a majority of the group")
-        .detail("This node reaches less than half of the members.")
+        .detail(no_majority(reached, since))
         .hint("Reading is possible. Write on a node that is with the majority, or wait until members return.")
+}
+
+pub fn unreachable_gcs(socket: &str, why: &str, since: Duration) -> String {
+    let why = if why.is_empty() { "no answer yet" } else { why };
+    format!("This node's gcs has not been reached for {}; socket \"{socket}\": {why}.", seconds(since))
+}
+
+pub fn no_majority((reached, members): (usize, usize), since: Duration) -> String {
+    match members {
+        0 => format!("Nothing has been heard of the group for {}.", seconds(since)),
+        _ if reached > members / 2 => format!("The group has elected no leader for {}.", seconds(since)),
+        _ => format!("This node has reached only {reached} of {members} members, itself included, for {}.", seconds(since)),
+    }
+}
+
+fn seconds(span: Duration) -> String {
+    format!("{} s", span.as_secs())
 }
 
 pub fn stopping() -> Error {
@@ -92,9 +117,11 @@ pub fn stopping() -> Error {
         .hint("Try again in a moment.")
 }
 
-pub fn catching_up() -> Error {
-    Error::new(PgSqlErrorCode::ERRCODE_CANNOT_CONNECT_NOW, "the database is catching up with its group")
-        .hint("Try again in a moment, or use another node.")
+/// Clients are not let in yet.
+pub fn catching_up(why: &str, hint: &str) -> Error {
+    Error::new(PgSqlErrorCode::ERRCODE_CANNOT_CONNECT_NOW, "the database has yet to catch up with its group")
+        .detail(why)
+        .hint(hint)
 }
 
 pub fn starting_up() -> Error {

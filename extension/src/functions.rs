@@ -26,16 +26,18 @@ fn start_replication(database: &str, group_name: &str) {
 
 /// ALTER DATABASE ... STOP REPLICATION, for clients that can't send that.
 #[pg_extern(name = "stop_replication_as_text")]
-fn stop_replication(database: &str) {
-    carry_out(database, &Wanted::Stop);
+fn stop_replication(database: &str, force: bool) {
+    carry_out(database, &Wanted::Stop { force });
 }
 
 fn carry_out(database: &str, wanted: &Wanted) {
     if xact::in_block() {
         replication::in_block(wanted).raise();
     }
-    if let Err(error) = replication::ask(database, wanted, true) {
-        error.raise();
+    match replication::ask(database, wanted, true) {
+        Ok(None) => {}
+        Ok(Some(remark)) => remark.remark(),
+        Err(error) => error.raise(),
     }
 }
 

@@ -19,7 +19,7 @@ static MAX_DATABASES: GucSetting<i32> = GucSetting::<i32>::new(4);
 static MAX_WRITESET_SIZE: GucSetting<i32> = GucSetting::<i32>::new(4 * 1024 * 1024);
 static READER_GRACE: GucSetting<i32> = GucSetting::<i32>::new(5_000);
 static REHEARSAL_TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(2_000);
-static RETRY_AUTOCOMMIT: GucSetting<i32> = GucSetting::<i32>::new(5);
+static RETRY_AUTOCOMMIT: GucSetting<i32> = GucSetting::<i32>::new(100);
 
 /// As many chunks as the group keeps of one writeset (`CHUNKS_MAX` of gcs_core), in kB.
 const MAX_WRITESET_KB: i32 = 64 << 20;

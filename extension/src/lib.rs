@@ -33,12 +33,15 @@ pub extern "C-unwind" fn _PG_init() {
         functions::require_preload();
     }
     guc::define();
+    pg::shutdown::look();
     node::install();
     backend::capture::init();
+    backend::read_only::install();
     sequences::install();
     backend::retry::install();
     pg::xact::on_end(|event| {
         backend::commit::on_end(event);
+        backend::databases::on_end(event);
         apply::worker::on_end(event);
         if matches!(event, Event::Commit | Event::Abort) {
             // Also in remote backends, whose statements pass through capture's hooks.

@@ -2,13 +2,17 @@
 
 use std::cell::Cell;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use gcs_writeset::Position;
+use pgrx::pg_sys;
+use postgres_r_protocol::platform::Exclusion;
 use postgres_r_protocol::replica::Phase;
 
 use crate::error::{self, Error};
+use crate::guc;
 use crate::node::{self, DatabaseArea};
-use crate::pg::process;
+use crate::pg::{clock, process};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Part {
@@ -43,12 +47,21 @@ pub fn database() -> Option<&'static DatabaseArea> {
         return index.map(|index| &node.databases[index]);
     }
     let oid = process::my_database();
+    if oid == pg_sys::Oid::INVALID {
+        return None;
+    }
     let found = node
         .databases
         .iter()
         .find(|area| matches!(area.phase(), Phase::Active | Phase::Stopping | Phase::Failed) && area.oid() == oid);
     FOUND.set((version, found.map(|area| area.index)));
     found
+}
+
+/// Whether the database is back at what it had shown before the server started, so that transactions may begin that write. It may be shown again
+/// before ([`DatabaseArea`]'s `serving`), where a server was shut down in order and has no group.
+pub fn is_open_to_writers(area: &DatabaseArea) -> bool {
+    area.replica.serving.load(Ordering::Acquire) && area.is_caught_up()
 }
 
 /// Whether this process's database is replicated on this node and this is a process whose changes are the group's business
@@ -81,8 +94,57 @@ pub fn ordinal() -> u16 {
 pub fn phase_error(area: &DatabaseArea) -> Option<Error> {
     match area.phase() {
         Phase::Active | Phase::Off => None,
-        Phase::Starting => Some(error::catching_up()),
+        Phase::Starting => Some(catching_up(area)),
         Phase::Stopping => Some(error::stopping()),
         Phase::Failed => Some(error::out_of_service(&area.replica.reason.get())),
     }
+}
+
+/// For how long the database could not be written to.
+fn unwritable_for(area: &DatabaseArea) -> Duration {
+    if area.replica.is_writable() {
+        return Duration::ZERO;
+    }
+    clock::since(area.replica.unwritable_since.load(Ordering::SeqCst))
+}
+
+/// Why nothing can be ordered in the group now.
+pub fn group_error(area: &DatabaseArea) -> Error {
+    if area.replica.greeted.load(Ordering::SeqCst) { no_quorum(area) } else { no_link(area) }
+}
+
+pub fn no_quorum(area: &DatabaseArea) -> Error {
+    error::no_quorum(reached(area), unwritable_for(area))
+}
+
+pub fn no_link(area: &DatabaseArea) -> Error {
+    error::no_link(&guc::gcs_socket(), &link_trouble(area), unwritable_for(area))
+}
+
+/// Why clients are not let in yet.
+pub fn catching_up(area: &DatabaseArea) -> Error {
+    const BACK: &str =
+        "The server has crashed or was stopped at once: before it is back at what it had shown, it shows nothing.";
+    let (replica, since) = (area.replica, unwritable_for(area));
+    let next = "Use another node until then.";
+    if replica.is_writable() {
+        let (at, wanted) = (area.gate.committed(), replica.serve_from());
+        let left = wanted.0.saturating_sub(at.0);
+        let why = format!("It is at position {at} and must be at {wanted}: {left} to go.");
+        return error::catching_up(&why, "Try again in a moment, or use another node.");
+    }
+    let why = if replica.greeted.load(Ordering::SeqCst) {
+        error::no_majority(reached(area), since)
+    } else {
+        error::unreachable_gcs(&guc::gcs_socket(), &link_trouble(area), since)
+    };
+    error::catching_up(&format!("{why} {BACK}"), next)
+}
+
+fn reached(area: &DatabaseArea) -> (usize, usize) {
+    node::get().map_or((0, 0), |node| node.table.shared(|| area.replica.reached()))
+}
+
+fn link_trouble(area: &DatabaseArea) -> String {
+    node::get().map_or_else(String::new, |node| node.table.shared(|| area.replica.link_trouble.get()))
 }

@@ -88,7 +88,7 @@ impl<S: Spool> Manager<S> {
 
     /// The link is down, by itself or because it is to be.
     pub fn lost<P: Platform>(&mut self, at: At<'_, P>, me: Me<'_>) {
-        at.database.replica.set_writable(false, false, me.at);
+        at.database.replica.unlinked(me.at);
         self.dispatch.link_lost(me.progress);
         self.fetcher.lost();
         self.link = Link::Down;

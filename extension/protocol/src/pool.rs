@@ -115,7 +115,8 @@ pub fn may_sleep<P: Platform>(at: At<'_, P>, me: &Worker) -> bool {
 
 /// While replication is being stopped, what is queued is still applied.
 pub fn is_wanted<P: Platform>(at: At<'_, P>) -> bool {
-    matches!(at.database.replica.phase.load(), Phase::Active | Phase::Stopping)
+    let replica = &at.database.replica;
+    matches!(replica.phase.load(), Phase::Active | Phase::Stopping) && !replica.is_lent()
 }
 
 /// Everything up to `committed` is there: whoever waited for it may start. Raises nothing.
@@ -142,7 +143,7 @@ pub fn wait_for_dependency<P: Platform>(at: At<'_, P>, me: &Worker, depends_on: 
 
 /// Whether a remote backend that applies, or waits for its turn, must roll back.
 pub fn must_roll_back<P: Platform>(at: At<'_, P>, me: &Worker, is_victim: bool) -> Option<Wait> {
-    if me.must_let_go() {
+    if me.must_let_go() || !is_wanted(at) {
         return Some(Wait::LetGo);
     }
     if is_victim {

@@ -97,7 +97,13 @@ pub struct Replica {
     pub rehearser: Holds,
     /// The last position with statements that was committed here, as far as this life of the server knows.
     last_statement: AtomicU64,
+    /// How many sessions are about to copy or move the database as a whole: while there are any, no process of ours is connected to it.
+    pub lent: AtomicU32,
 
+    /// gcs answers.
+    pub greeted: AtomicBool,
+    /// Why it does not, if so.
+    pub link_trouble: Text<REASON_BYTES>,
     /// The link to gcs is up and this incarnation attached.
     pub attached: AtomicBool,
     /// Goes up with every attach; a backend that waited across one submits again.
@@ -140,9 +146,27 @@ impl Replica {
         self.attaches.load(Ordering::SeqCst)
     }
 
+    /// Whether it is to be left alone for a moment.
+    pub fn is_lent(&self) -> bool {
+        self.lent.load(Ordering::SeqCst) > 0
+    }
+
     /// The link is up and the group has a majority.
     pub fn is_writable(&self) -> bool {
         self.is_attached() && self.quorum.load(Ordering::SeqCst)
+    }
+
+    /// The manager's: there is no link any more, as of that time.
+    pub fn unlinked(&self, at: i64) {
+        self.greeted.store(false, Ordering::SeqCst);
+        self.set_writable(false, false, at);
+    }
+
+    /// How many members this node reaches, itself among them, and how many there are. The caller holds the lock that guards the members.
+    pub fn reached(&self) -> (usize, usize) {
+        let count = self.member_count.load(Ordering::SeqCst) as usize;
+        let members = self.members.iter().take(count);
+        (members.filter(|member| member.presence.load() != Presence::Unreachable).count(), count)
     }
 
     /// The manager's: what became of the link and the majority, `at` that time. True if the node can write now and could not before.
@@ -158,6 +182,11 @@ impl Replica {
 
     pub fn serve_from(&self) -> Position {
         Position(self.serve_from.load(Ordering::SeqCst))
+    }
+
+    /// Whether the group has taken this life of the server in, so that it is known how far it must come before it serves clients.
+    pub fn has_attached(&self) -> bool {
+        self.serve_from.load(Ordering::SeqCst) != UNKNOWN
     }
 
     pub fn last_statement(&self) -> Position {
@@ -177,6 +206,7 @@ impl Replica {
     }
 
     pub(crate) fn welcomed(&self, node: NodeId, ordinal: u16) {
+        self.greeted.store(true, Ordering::SeqCst);
         self.node.store(node.0, Ordering::SeqCst);
         self.ordinal.store(u32::from(ordinal), Ordering::SeqCst);
     }
@@ -276,6 +306,8 @@ impl<P: Platform> Database<P> {
     /// Makes the entry as new, for another database. The gate starts after `committed`.
     pub fn reset(&self, committed: Position, at: i64) {
         let replica = &self.replica;
+        replica.greeted.store(false, Ordering::SeqCst);
+        replica.link_trouble.set("");
         replica.attached.store(false, Ordering::SeqCst);
         replica.quorum.store(false, Ordering::SeqCst);
         replica.unwritable_since.store(at, Ordering::SeqCst);

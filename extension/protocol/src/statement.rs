@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! ALTER DATABASE name START REPLICATION IN GROUP name [USING gcs] [;]
-//! ALTER DATABASE name STOP REPLICATION [;]
+//! ALTER DATABASE name STOP REPLICATION [FORCE] [;]
 //! ```
 //!
 //! Names are read as PostgreSQL reads them: folded to lower case unless quoted. Comments and white space may stand anywhere.
@@ -13,8 +13,13 @@ const STATEMENT_BYTES_MAX: usize = 4096;
 /// What is to become of a database.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Wanted {
-    Start { group: String },
-    Stop,
+    Start {
+        group: String,
+    },
+    /// With `force` also where the group cannot be told.
+    Stop {
+        force: bool,
+    },
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -36,7 +41,11 @@ pub fn parse(text: &str) -> Option<Statement> {
     keywords(&mut tokens, &["alter", "database"])?;
     let database = name(&mut tokens)?;
     let wanted = if keywords(&mut tokens, &["stop", "replication"]).is_some() {
-        Wanted::Stop
+        let force = !tokens.is_empty();
+        if force {
+            keywords(&mut tokens, &["force"])?;
+        }
+        Wanted::Stop { force }
     } else {
         keywords(&mut tokens, &["start", "replication", "in", "group"])?;
         let group = name(&mut tokens)?;
@@ -48,14 +57,14 @@ pub fn parse(text: &str) -> Option<Statement> {
     tokens.is_empty().then_some(Statement { database, wanted })
 }
 
-/// Whether the parser, which stumbles `at` bytes into the text, stumbles over the START of one of our statements that stands among others.
-/// PostgreSQL's own grammar takes STOP REPLICATION for an option, so that it never stumbles there.
-pub fn start_among_others(text: &str, at: usize) -> bool {
-    let Some((before, from)) = text.split_at_checked(at) else { return false };
+/// The one of our statements that stands among others, if the parser stumbles over it `at` bytes into the text. PostgreSQL's own grammar takes
+/// STOP REPLICATION without FORCE for an option, so that it never stumbles there.
+pub fn among_others(text: &str, at: usize) -> Option<Wanted> {
+    let (before, from) = text.split_at_checked(at)?;
     let begins = before.rfind(';').map_or(0, |end| end + 1);
     let ends = from.find(';').map_or(text.len(), |end| at + end);
-    let statement = parse(&text[begins..ends]);
-    statement.is_some_and(|statement| matches!(statement.wanted, Wanted::Start { .. })) && parse(text).is_none()
+    let statement = parse(&text[begins..ends])?;
+    parse(text).is_none().then_some(statement.wanted)
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -169,8 +178,11 @@ mod tests {
     fn the_statement_as_documented_is_understood() {
         assert_eq!(parse("ALTER DATABASE shop START REPLICATION IN GROUP postgresr"), start("shop", "postgresr"));
         assert_eq!(parse("ALTER DATABASE shop START REPLICATION IN GROUP postgresr USING gcs;"), start("shop", "postgresr"));
-        let stop = Some(Statement { database: "shop".into(), wanted: Wanted::Stop });
-        assert_eq!(parse("ALTER DATABASE shop STOP REPLICATION"), stop);
+        for (text, force) in
+            [("ALTER DATABASE shop STOP REPLICATION", false), ("alter database SHOP stop replication Force;", true)]
+        {
+            assert_eq!(parse(text), Some(Statement { database: "shop".into(), wanted: Wanted::Stop { force } }), "{text}");
+        }
     }
 
     #[test]
@@ -187,8 +199,11 @@ mod tests {
             "alter database shop START REPLICATION in group \"g\"; SELECT 1",
             "ALTER DATABASE é START REPLICATION IN GROUP g; SELECT '\u{1F600}'",
         ] {
-            assert!(start_among_others(text, text.find("START").unwrap()), "{text}");
+            let found = among_others(text, text.find("START").unwrap());
+            assert!(matches!(found, Some(Wanted::Start { .. })), "{text}");
         }
+        let forced = "SELECT 1; ALTER DATABASE shop STOP REPLICATION FORCE";
+        assert_eq!(among_others(forced, forced.find("FORCE").unwrap()), Some(Wanted::Stop { force: true }));
         for text in [
             "SELECT 1; ALTER TABLE shop START REPLICATION IN GROUP g",
             "SELECT 1; ALTER DATABASE shop START SOMETHING",
@@ -198,9 +213,9 @@ mod tests {
             "ALTER DATABASE shop START REPLICATION IN GROUP; SELECT 1",
             "ALTER DATABASE shop START REPLICATION IN GROUP g",
         ] {
-            assert!(!start_among_others(text, text.find("START").unwrap()), "{text}");
+            assert_eq!(among_others(text, text.find("START").unwrap()), None, "{text}");
         }
-        assert!(!start_among_others("é", 1) && !start_among_others("", 7));
+        assert!(among_others("é", 1).is_none() && among_others("", 7).is_none());
     }
 
     #[test]
@@ -213,6 +228,8 @@ mod tests {
             "ALTER DATABASE shop START REPLICATION IN GROUP g; SELECT 1",
             "SELECT 1; ALTER DATABASE shop STOP REPLICATION",
             "ALTER DATABASE shop STOP REPLICATION NOW",
+            "ALTER DATABASE shop STOP REPLICATION FORCE FORCE",
+            "ALTER DATABASE shop STOP REPLICATION \"force\"",
             "ALTER DATABASE \"shop STOP REPLICATION",
             "ALTER DATABASE shop /* STOP REPLICATION",
             "ALTER DATABASE 'shop' STOP REPLICATION",

@@ -14,7 +14,6 @@ use std::time::{Duration, Instant};
 use gcs_writeset::Position;
 use gcs_writeset::link::{PROTOCOL, Rehearsal, RehearsalFailure, Reply, Request, Role};
 use postgres_r_protocol::dispatch::Trouble;
-use postgres_r_protocol::replica::Phase;
 
 use super::divergence::is_passing;
 use super::queued::Queued;
@@ -42,7 +41,7 @@ const TEXT_BYTES: usize = 1024;
 pub fn main(number: u64) {
     let Some(area) = node::get().and_then(|node| node.databases.get(number as usize)) else { return };
     let Some(place) = process::me() else { return };
-    if area.phase() != Phase::Active || !area.replica.rehearser.claim(place) {
+    if !area.is_in_use() || !area.replica.rehearser.claim(place) {
         return;
     }
     process::on_exit(|| {
@@ -55,7 +54,7 @@ pub fn main(number: u64) {
     worker::set_setting("lock_timeout", LOCK_TIMEOUT);
     worker::set_setting("log_lock_waits", "off");
     summons::listen();
-    while area.phase() == Phase::Active {
+    while area.is_in_use() {
         // gcs may be gone for a while; the manager says so in the log.
         if let Ok(link) = connect(area) {
             let _ = serve(area, link);
@@ -93,7 +92,7 @@ fn serve(area: &DatabaseArea, mut link: Link) -> Result<(), LinkError> {
         while let Some((number, outcome)) = next(area, &mut link)? {
             link.send(&Request::Rehearsed { number, outcome })?;
         }
-        if area.phase() != Phase::Active {
+        if !area.is_in_use() {
             return Ok(());
         }
         if link.read()? == 0 {

@@ -13,6 +13,7 @@ use crate::error::{self, Error};
 use crate::guc;
 use crate::node::{self, DatabaseArea};
 use crate::pg::{clock, interrupt, latch};
+use crate::session;
 
 /// What `token` had come to when this was asked. `fence_after`: see [`gcs_writeset::link::Request::AskToken`].
 pub fn ask(area: &'static DatabaseArea, token: Token, fence_after: Option<Position>) -> Result<TokenOutcome, Error> {
@@ -30,7 +31,7 @@ pub fn ask(area: &'static DatabaseArea, token: Token, fence_after: Option<Positi
         match question.step(area.at(), slot, &mut asking) {
             Step::Sleep(span) => latch::wait(Some(span)),
             Step::Ended(Ended::Answered(outcome)) => return Ok(outcome),
-            Step::Ended(Ended::Refused(RefusalReason::NoQuorum)) => return Err(error::cannot_ask(error::no_quorum())),
+            Step::Ended(Ended::Refused(RefusalReason::NoQuorum)) => return Err(error::cannot_ask(session::no_quorum(area))),
             Step::Ended(Ended::Refused(_)) => return Err(error::cannot_ask(error::overloaded())),
             Step::Ended(Ended::NoAnswer) => return Err(error::no_answer(guc::commit_timeout())),
             Step::Ended(Ended::Interrupted) => {

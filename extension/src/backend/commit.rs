@@ -22,7 +22,7 @@ use postgres_r_protocol::slot::Slot;
 use postgres_r_protocol::turn::{LocalTurn, Unfinished, Wait};
 
 use super::submit::{self, Failure};
-use super::{capture, lost, rehearsal, token, writable};
+use super::{capture, lost, read_only, rehearsal, token, writable};
 use crate::error;
 use crate::guc;
 use crate::node::{self, DatabaseArea};
@@ -76,6 +76,7 @@ fn pre_commit() {
 /// A transaction that was told to give way while its session was idle learns it at its next statement. One that writes lets
 /// what is already ordered go first.
 pub fn before_statement(writes: bool) {
+    read_only::note();
     if let (Some(area), Some(slot)) = (session::database(), node::my_slot())
         && !session::is_remote_backend()
     {

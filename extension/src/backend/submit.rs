@@ -21,6 +21,7 @@ use crate::error::{self, Error};
 use crate::guc;
 use crate::node::DatabaseArea;
 use crate::pg::{clock, interrupt, latch, process, role, setting, xact};
+use crate::session;
 
 /// Why there is no position to commit at.
 pub enum Failure {
@@ -97,7 +98,7 @@ fn failure(area: &'static DatabaseArea, captured: &Captured, ended: Ended) -> Fa
     Failure::Definite(match ended {
         Ended::Refused(RefusalReason::NoQuorum) => {
             counters.refused_quorum.one();
-            error::no_quorum()
+            session::no_quorum(area)
         }
         Ended::Refused(RefusalReason::Overloaded) => {
             counters.refused_overload.one();
@@ -107,7 +108,7 @@ fn failure(area: &'static DatabaseArea, captured: &Captured, ended: Ended) -> Fa
             counters.refused_overload.one();
             error::behind(positions)
         }
-        Ended::NoLink => error::no_link(),
+        Ended::NoLink => session::no_link(area),
         Ended::TooManyKeys => error::too_many_keys(KEYS_MAX),
         Ended::TooLarge => error::too_large(captured.body.length(), guc::max_writeset_bytes()),
         _ => error::not_attached(),

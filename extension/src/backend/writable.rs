@@ -6,14 +6,12 @@ use std::time::{Duration, Instant};
 use postgres_r_protocol::replica::Phase;
 
 use super::capture::base;
+use super::read_only::{self, WRITABLE_GRACE};
 use crate::error::{self, Error};
 use crate::guc;
 use crate::node::{self, DatabaseArea};
 use crate::pg::{clock, process};
 use crate::session;
-
-/// How long a node may be without its group before its first write waits no more.
-const WRITABLE_GRACE: Duration = Duration::from_millis(1500);
 
 /// How long a statement that writes lets what is already ordered go first.
 const LAG_WAIT_MAX: Duration = Duration::from_secs(1);
@@ -24,11 +22,11 @@ const ADMIT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Raises 25006 when the group cannot take a write, 57P03 while the node catches up.
 pub fn ensure() {
     let Some(area) = session::database() else { return };
-    if let Some(error) = session::phase_error(area).or_else(|| group_error(area)) {
+    let error = session::phase_error(area).or_else(|| group_error(area));
+    let error = error.or_else(|| (!session::is_open_to_writers(area)).then(|| session::catching_up(area)));
+    if let Some(error) = error {
+        read_only::note();
         error.raise();
-    }
-    if !area.replica.serving.load(Ordering::Acquire) {
-        error::catching_up().raise();
     }
     base::announce();
 }
@@ -39,11 +37,10 @@ pub fn group_error(area: &DatabaseArea) -> Option<Error> {
     if replica.is_writable() || becomes_writable(area) {
         return None;
     }
-    if !replica.is_attached() {
-        return Some(error::no_link());
+    if replica.is_attached() {
+        replica.counters.refused_quorum.one();
     }
-    replica.counters.refused_quorum.one();
-    Some(error::no_quorum())
+    Some(session::group_error(area))
 }
 
 /// A leader that changes or a daemon that starts again costs a moment, not an error; once that has passed, the error comes at
@@ -84,7 +81,7 @@ pub fn admit(database: &str) {
     let Some(area) = node.databases.iter().find(concerns) else { return };
     let open = || area.phase() != Phase::Active || area.replica.serving.load(Ordering::SeqCst);
     if !area.conditions.wait_for_serving(ADMIT_TIMEOUT, open) {
-        error::catching_up().raise_fatal();
+        session::catching_up(area).raise_fatal();
     }
     if let (Phase::Failed, Some(error)) = (area.phase(), session::phase_error(area)) {
         error.raise_fatal();

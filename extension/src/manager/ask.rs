@@ -6,18 +6,16 @@ use pgrx::prelude::*;
 use postgres_r_protocol::statement::Wanted;
 
 use crate::error::{self, Error};
-use crate::node::request::Request;
+use crate::node::request::{Answer, Request};
 use crate::node::{self, wake};
 use crate::pg::{catalog, interrupt, latch, process};
 
 /// How long a session waits for its answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 
-pub const START: &str = "START REPLICATION";
-pub const STOP: &str = "STOP REPLICATION";
-
-/// Asks and waits. Raises nothing by itself; with `interruptible`, a cancel does.
-pub fn ask(database: &str, wanted: &Wanted, interruptible: bool) -> Result<(), Error> {
+/// Asks and waits. Raises nothing by itself; with `interruptible`, a cancel does. What there is to be said about a request that was carried out
+/// comes back.
+pub fn ask(database: &str, wanted: &Wanted, interruptible: bool) -> Answer {
     let Some(node) = node::get() else { return Err(error::not_preloaded()) };
     let role = catalog::current_role();
     let Some(request) = node.requests.iter().find(|request| request.ask(database, wanted, role, process::me())) else {
@@ -31,7 +29,7 @@ pub fn ask(database: &str, wanted: &Wanted, interruptible: bool) -> Result<(), E
     wait(request, interruptible)
 }
 
-fn wait(request: &Request, interruptible: bool) -> Result<(), Error> {
+fn wait(request: &Request, interruptible: bool) -> Answer {
     let deadline = Instant::now() + ANSWER_TIMEOUT;
     loop {
         if let Some(answer) = request.take_answer() {
@@ -58,8 +56,13 @@ pub fn in_block(wanted: &Wanted) -> Error {
 }
 
 /// Nor can it in a text with other statements, in a function or a DO block.
-pub fn among_others(name: &str, function: &str) -> Error {
-    let message = format!("ALTER DATABASE ... {name} cannot run among other statements");
+pub fn among_others(wanted: &Wanted) -> Error {
+    let function = match wanted {
+        Wanted::Start { .. } => "start_replication(database, group_name)",
+        Wanted::Stop { force: false } => "stop_replication(database)",
+        Wanted::Stop { force: true } => "stop_replication(database, force => true)",
+    };
+    let message = format!("ALTER DATABASE ... {} cannot run among other statements", name(wanted));
     Error::new(PgSqlErrorCode::ERRCODE_ACTIVE_SQL_TRANSACTION, message)
         .hint(format!("Send it by itself, or SELECT postgres_r.{function}."))
 }
@@ -69,7 +72,8 @@ pub fn prepared(database: &str, wanted: &Wanted) -> Error {
     let literal = |text: &str| format!("'{}'", text.replace('\'', "''"));
     let call = match wanted {
         Wanted::Start { group } => format!("start_replication({}, {})", literal(database), literal(group)),
-        Wanted::Stop => format!("stop_replication({})", literal(database)),
+        Wanted::Stop { force: false } => format!("stop_replication({})", literal(database)),
+        Wanted::Stop { force: true } => format!("stop_replication({}, force => true)", literal(database)),
     };
     Error::new(
         PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
@@ -80,7 +84,7 @@ pub fn prepared(database: &str, wanted: &Wanted) -> Error {
 
 fn name(wanted: &Wanted) -> &'static str {
     match wanted {
-        Wanted::Start { .. } => START,
-        Wanted::Stop => STOP,
+        Wanted::Start { .. } => "START REPLICATION",
+        Wanted::Stop { .. } => "STOP REPLICATION",
     }
 }

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use pgrx::pg_sys;
 use postgres_r_protocol::replica::Phase;
 
-use crate::error::Error;
+use crate::node::request::Answer;
 use crate::node::{DatabaseArea, Node};
 use crate::pg::origin::{self, OriginId};
 
@@ -29,7 +29,7 @@ pub fn activate(area: &DatabaseArea, id: OriginId) {
 }
 
 /// Answers the request that this database's START or STOP came from, if it still has one.
-pub fn answer(node: &Node, area: &DatabaseArea, answer: Result<(), Error>) {
+pub fn answer(node: &Node, area: &DatabaseArea, answer: Answer) {
     let index = area.entry.request.swap(0, Ordering::SeqCst);
     if let Some(request) = (index as usize).checked_sub(1).and_then(|index| node.requests.get(index)) {
         request.answer(answer);

@@ -41,15 +41,16 @@ pub fn main(_number: u64) {
     }
 }
 
-/// Most catalogs can't be read without a database: a scout goes and looks, at the start and for every request. True while
-/// one is awaited.
+/// Most catalogs can't be read without a database: a scout goes and looks, at the start, for every request, and after a database has vanished.
+/// True while one is awaited.
 fn keep_scouting(node: &Node, sent: &mut Option<Instant>) -> bool {
-    let asked = node.requests.iter().any(Request::is_asked);
-    if node.registry.adopted.load(Ordering::SeqCst) && !asked {
+    let registry = &node.registry;
+    let is_done = registry.adopted.load(Ordering::SeqCst) && registry.origins_swept.load(Ordering::SeqCst);
+    if is_done && !node.requests.iter().any(Request::is_asked) {
         *sent = None;
         return false;
     }
-    let busy = node.registry.scout.get().is_some();
+    let busy = registry.scout.get().is_some();
     if !busy && sent.is_none_or(|at| at.elapsed() >= START_AGAIN_AFTER) {
         *sent = Some(Instant::now());
         match xact::transaction(catalog::any_database) {
@@ -84,12 +85,19 @@ fn keep_managers(node: &Node, started: &mut [Option<Instant>]) -> bool {
             continue;
         }
         waiting = true;
+        if area.replica.is_lent() {
+            continue;
+        }
         if started.is_some_and(|at| at.elapsed() < START_AGAIN_AFTER) {
             continue;
         }
         if started.is_some() && area.phase() == Phase::Starting {
             // It died before it could say why.
             give_up_starting(node, area);
+            continue;
+        }
+        if is_gone(area) {
+            forget(node, area);
             continue;
         }
         *started = Some(Instant::now());
@@ -103,6 +111,29 @@ fn keep_managers(node: &Node, started: &mut [Option<Instant>]) -> bool {
         }
     }
     waiting
+}
+
+/// Whether the database was dropped, by whatever way: while this library was not loaded, or between two looks of a START.
+fn is_gone(area: &DatabaseArea) -> bool {
+    xact::transaction(|| !catalog::database_exists(area.oid())).unwrap_or(false)
+}
+
+/// Frees the place of a database that is gone. A scout sees to its origin.
+fn forget(node: &Node, area: &DatabaseArea) {
+    let name = area.replica.name.get();
+    log::warn(
+        format!("database \"{name}\" does not exist any more, and is no longer replicated on this node"),
+        None,
+        Some("Its group counts on this node until the database is created here again and its replication started.".into()),
+    );
+    area.set_phase(Phase::Off);
+    area.wake_helpers();
+    node.registry.origins_swept.store(false, Ordering::SeqCst);
+    answer(
+        node,
+        area,
+        Err(Error::new(PgSqlErrorCode::ERRCODE_INVALID_CATALOG_NAME, format!("database \"{name}\" does not exist"))),
+    );
 }
 
 fn give_up_starting(node: &Node, area: &DatabaseArea) {

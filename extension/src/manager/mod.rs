@@ -2,12 +2,14 @@
 //!
 //! One [`launcher`] a server keeps a manager running for each replicated database and sends a [`scout`] for what only a process with a database can
 //! read. One manager a database ([`process`]) owns the link to gcs. [`ask`] is how a session asks for START and STOP REPLICATION,
-//! [`statement`] how it types that, [`start`] what the manager does about it.
+//! [`statement`] how it types that, [`start`] and [`stop`] what the manager does about it; [`past`] is what stays of it.
 
 pub mod ask;
 pub mod entry;
 pub mod launcher;
+pub mod past;
 pub mod process;
 pub mod scout;
 pub mod start;
 pub mod statement;
+pub mod stop;

@@ -36,6 +36,9 @@ const RECONNECT_MAX: Duration = Duration::from_secs(1);
 /// Between attempts to start a remote backend.
 const START_WORKER_AGAIN: Duration = Duration::from_secs(1);
 
+/// How long a server that starts looks for its group before it shows what it has.
+const OPEN_WITHOUT_GROUP_AFTER: Duration = Duration::from_secs(2);
+
 /// What is read before other duties get their turn.
 const READ_BYTES_A_ROUND: usize = 4 << 20;
 
@@ -57,7 +60,7 @@ pub fn main(number: u64) {
     let mut manager = ManagerProcess::new(node, area, slot);
     if area.phase() == Phase::Starting {
         match manager.start() {
-            Ok(()) => entry::answer(node, area, Ok(())),
+            Ok(()) => entry::answer(node, area, Ok(None)),
             Err(error) => {
                 area.set_phase(Phase::Off);
                 entry::answer(node, area, Err(error));
@@ -70,7 +73,7 @@ pub fn main(number: u64) {
 
 /// This manager ends, in whatever state.
 fn leave(node: &Node, area: &DatabaseArea) {
-    area.replica.set_writable(false, false, clock::now());
+    area.replica.unlinked(clock::now());
     // Not the gate of a database that another one has taken the place of, nor one that is not there yet.
     if matches!(area.phase(), Phase::Active | Phase::Stopping | Phase::Failed) {
         protocol::resolve(area.at());
@@ -169,6 +172,10 @@ impl ManagerProcess {
             interrupt::forget_cancel();
             interrupt::check();
             interrupt::reload_config();
+            if self.area.replica.is_lent() {
+                self.drop_link();
+                return;
+            }
             match self.area.phase() {
                 Phase::Active => self.round(),
                 Phase::Stopping => {
@@ -196,11 +203,37 @@ impl ManagerProcess {
         if protocol::opens_to_clients(self.area.at()) {
             self.area.conditions.serving_changed();
         }
+        self.open_without_group();
         if let Some(process) = self.protocol.who_never_comes(self.area.at(), clock::moment()) {
             process::terminate(process);
         }
         let worker_missing = self.keep_leaser() | self.keep_workers();
         self.sleep(self.timeout(worker_missing));
+    }
+
+    /// A server that was shut down in order has everything that it had ever shown. It shows it again, for reading, where the group cannot be found:
+    /// what the group would say of how far it must come is what it had said itself.
+    fn open_without_group(&self) {
+        let replica = self.area.replica;
+        if self.may_open_without_group()
+            && clock::since(replica.unwritable_since.load(Ordering::SeqCst)) >= OPEN_WITHOUT_GROUP_AFTER
+        {
+            let (name, position) = (replica.name.get(), self.area.gate.committed());
+            log::log(
+                format!("database \"{name}\" is open for reading at position {position}, without its group"),
+                None,
+                None,
+            );
+            replica.serving.store(true, Ordering::SeqCst);
+            self.area.conditions.serving_changed();
+        }
+    }
+
+    fn may_open_without_group(&self) -> bool {
+        let replica = self.area.replica;
+        !replica.serving.load(Ordering::SeqCst)
+            && !replica.has_attached()
+            && self.node.registry.has_all.load(Ordering::SeqCst)
     }
 
     /// Sleeps until something happens, or the time is over.
@@ -221,7 +254,8 @@ impl ManagerProcess {
         let fetch = is_fetcher_due.then_some(Duration::ZERO);
         let report = self.protocol.report_in(self.area.at());
         let workers = worker_missing.then_some(START_WORKER_AGAIN);
-        [reconnect, fetch, report, workers].into_iter().flatten().min()
+        let open = self.may_open_without_group().then_some(OPEN_WITHOUT_GROUP_AFTER / 4);
+        [reconnect, fetch, report, workers, open].into_iter().flatten().min()
     }
 
     pub(super) fn link(&self) -> protocol::Link {
@@ -270,6 +304,7 @@ impl ManagerProcess {
 
     pub(super) fn link_lost(&mut self, why: &str) {
         self.drop_link();
+        self.node.table.exclusive(|| self.area.replica.link_trouble.set(why));
         if self.complaint.as_deref() != Some(why) {
             let name = self.area.replica.name.get();
             log::log(
@@ -477,11 +512,7 @@ impl ManagerProcess {
     }
 
     pub(super) fn wake_workers(&self) {
-        wake(self.area.leases.leaser);
-        for worker in self.area.workers {
-            wake(&worker.process);
-        }
-        wake(&self.area.replica.rehearser);
+        self.area.wake_helpers();
     }
 
     fn complain(&mut self, what: &str) {

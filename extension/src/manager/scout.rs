@@ -1,6 +1,6 @@
 //! The scout: connects to some database, reads what only a process with a database can read, and leaves.
 //!
-//! Once a server start it finds out which databases are replicated, by their replication origins. For every START and STOP it
+//! Once a server start it finds out which databases are replicated, by their replication origins, and drops origins whose database is gone. For every START and STOP it
 //! checks what shared catalogs can tell, and hands over to the manager. The launcher, which lives as long as the server, must
 //! not stay connected to any database.
 
@@ -17,7 +17,7 @@ use crate::error::Error;
 use crate::guc;
 use crate::node::request::{Asked, Request};
 use crate::node::{self, Node, wake};
-use crate::pg::{catalog, log, process, worker, xact};
+use crate::pg::{catalog, log, origin, process, worker, xact};
 use crate::session;
 
 /// `database`: any, to be connected to.
@@ -40,6 +40,9 @@ pub fn main(database: u64) {
         node.registry.adopted_changed.broadcast();
         wake(&node.registry.launcher);
     }
+    if !node.registry.origins_swept.swap(true, Ordering::SeqCst) {
+        sweep_origins();
+    }
     for (index, request) in node.requests.iter().enumerate() {
         if let Some(asked) = request.take() {
             carry_out(node, index, request, &asked);
@@ -55,23 +58,13 @@ fn adopt_databases(node: &Node) -> bool {
             .into_iter()
             .filter_map(|(id, name)| {
                 let (group, oid) = parse_origin_name(&name)?;
-                Some((id, group.to_string(), oid, catalog::database_name(oid)))
+                let name = catalog::database_name(oid).filter(|_| catalog::database_exists(oid))?;
+                Some((id, group.to_string(), oid, name))
             })
             .collect::<Vec<_>>()
     });
     let Ok(found) = found else { return false };
     for (id, group, oid, name) in found {
-        let Some(name) = name else {
-            log::warn(
-                format!(
-                    "replication origin of group \"{group}\" belongs to database {}, which does not exist",
-                    oid.to_u32()
-                ),
-                None,
-                Some("Drop it with pg_replication_origin_drop().".into()),
-            );
-            continue;
-        };
         node.table.exclusive(|| {
             if node.database(oid).is_some() {
                 return;
@@ -91,6 +84,20 @@ fn adopt_databases(node: &Node) -> bool {
     true
 }
 
+/// Drops the replication origins of databases that are gone.
+fn sweep_origins() {
+    let found = xact::transaction(|| {
+        let ours = catalog::origins().into_iter().map(|(_, name)| name);
+        let is_left = |name: &String| parse_origin_name(name).is_some_and(|(_, oid)| !catalog::database_exists(oid));
+        ours.filter(is_left).collect::<Vec<_>>()
+    });
+    for name in found.unwrap_or_default() {
+        if xact::transaction(|| origin::drop(&name)).is_ok() {
+            log::log(format!("replication origin \"{name}\" is dropped: its database does not exist any more"), None, None);
+        }
+    }
+}
+
 fn carry_out(node: &Node, index: usize, request: &Request, asked: &Asked) {
     let name = asked.database.as_str();
     let checked = xact::transaction(|| check(name, asked.role));
@@ -101,7 +108,7 @@ fn carry_out(node: &Node, index: usize, request: &Request, asked: &Asked) {
     };
     let result = node.table.exclusive(|| match &asked.wanted {
         Wanted::Start { group } => begin_start(node, index, oid, name, group),
-        Wanted::Stop => begin_stop(node, index, oid, name),
+        Wanted::Stop { force } => begin_stop(node, index, oid, name, *force),
     });
     if let Err(error) = result {
         request.answer(Err(error));
@@ -152,7 +159,7 @@ fn begin_start(node: &Node, index: usize, oid: pg_sys::Oid, name: &str, group: &
 }
 
 /// Under the table's lock. The manager goes on from here.
-fn begin_stop(node: &Node, index: usize, oid: pg_sys::Oid, name: &str) -> Result<(), Error> {
+fn begin_stop(node: &Node, index: usize, oid: pg_sys::Oid, name: &str, force: bool) -> Result<(), Error> {
     let area = node.database(oid).ok_or_else(|| {
         Error::new(
             PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
@@ -163,6 +170,8 @@ fn begin_stop(node: &Node, index: usize, oid: pg_sys::Oid, name: &str) -> Result
     match area.phase() {
         Phase::Active | Phase::Failed => {
             area.entry.request.store(index as u32 + 1, Ordering::SeqCst);
+            area.entry.by_force.store(force, Ordering::SeqCst);
+            area.entry.had_failed.store(area.phase() == Phase::Failed, Ordering::SeqCst);
             area.set_phase(Phase::Stopping);
             area.at().wake_manager();
             Ok(())

@@ -1,37 +1,32 @@
-//! START and STOP REPLICATION, as far as the manager carries them out.
-//!
-//! START: the database must be ready (extension there, no tables yet), the group must take it (an ordered attach), and then the
-//! origin is created, which is what makes it last. STOP: the group lets go of it (an ordered detach), what is queued is
-//! applied, and the origin is dropped. Tables stay.
+//! START REPLICATION, as far as the manager carries it out: the database must be ready (extension there, no tables yet), the group must take it
+//! (an ordered attach), and then the origin is created, which is what makes it last. ([`super::stop`] is the way back.)
 
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use gcs_writeset::link::{FailureKind, Request};
+use gcs_writeset::link::FailureKind;
 use pgrx::prelude::*;
 use postgres_r_protocol::manager::Link;
-use postgres_r_protocol::platform::Exclusion;
 use postgres_r_protocol::replica::Phase;
 
 use super::entry;
+use super::past;
 use super::process::ManagerProcess;
 use crate::error::{self, Error};
 use crate::guc;
 use crate::link::LinkError;
 use crate::pg::relation::{self, Lock, Open};
 use crate::pg::{catalog, interrupt, log, origin, process, query, trigger, xact};
+use crate::session;
 
 /// How long gcs may take to say who it is.
 const WELCOME_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long the group may take to order an attach or a detach.
-const ORDER_TIMEOUT: Duration = Duration::from_secs(20);
+pub(super) const ORDER_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// How long it may be without a majority meanwhile.
-const QUORUM_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// How long what was queued may take to apply before the origin is dropped.
-const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
+pub(super) const QUORUM_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl ManagerProcess {
     pub(super) fn start(&mut self) -> Result<(), Error> {
@@ -73,7 +68,7 @@ impl ManagerProcess {
                 return Err(no_daemon("it does not answer"));
             }
             if quorum_seen.elapsed() >= QUORUM_TIMEOUT || started.elapsed() >= ORDER_TIMEOUT {
-                return Err(error::no_quorum());
+                return Err(session::no_quorum(self.area));
             }
             self.sleep(Some(Duration::from_millis(100)));
         }
@@ -94,76 +89,6 @@ impl ManagerProcess {
         };
         Error::new(code, message).detail(format!("gcs says: {}.", refusal.message)).hint(refusal.hint.clone())
     }
-
-    /// Returns when the database is no longer replicated, or is again.
-    pub(super) fn stop(&mut self) {
-        let name = self.area.replica.name.get();
-        let failed = !self.node.table.shared(|| self.area.replica.reason.get()).is_empty();
-        match self.leave_group() {
-            Ok(()) => {}
-            // Nothing here is in the group's order any more; the group is told when somebody starts or removes it.
-            Err(_) if failed => {
-                log::warn(format!("database \"{name}\" leaves its group without telling it"), None, None);
-            }
-            Err(error) => {
-                self.drop_link();
-                self.area.set_phase(Phase::Active);
-                entry::answer(self.node, self.area, Err(error));
-                return;
-            }
-        }
-        if !failed {
-            self.drain();
-        }
-        let group = self.area.replica.group.get();
-        let oid = self.area.oid();
-        self.area.set_phase(Phase::Off);
-        self.wake_workers();
-        let dropped = xact::transaction(|| origin::drop(&entry::origin_name(&group, oid)));
-        let answer = dropped.map_err(Error::from);
-        log::log(format!("database \"{name}\" is no longer replicated"), None, None);
-        entry::answer(self.node, self.area, answer);
-    }
-
-    fn leave_group(&mut self) -> Result<(), Error> {
-        let started = Instant::now();
-        let mut asked = false;
-        while !self.detached {
-            interrupt::forget_cancel();
-            interrupt::check();
-            self.connect_if_due();
-            if let Err(failure) = self.serve_stream() {
-                self.link_lost(&failure.to_string());
-                asked = false;
-            }
-            if self.link() == Link::Up && !asked {
-                asked = self.send(&Request::Detach).is_ok();
-            }
-            if let Err(failure) = self.fetch() {
-                self.link_lost(&failure.to_string());
-                asked = false;
-            }
-            if started.elapsed() >= if asked { ORDER_TIMEOUT } else { QUORUM_TIMEOUT } {
-                return Err(if self.link() == Link::Down { no_daemon("it does not answer") } else { error::no_quorum() });
-            }
-            self.keep_workers();
-            self.sleep(Some(Duration::from_millis(100)));
-        }
-        self.drop_link();
-        Ok(())
-    }
-
-    fn drain(&mut self) {
-        let started = Instant::now();
-        while self.area.gate.ahead() > 0 && started.elapsed() < DRAIN_TIMEOUT {
-            interrupt::forget_cancel();
-            interrupt::check();
-            self.area.gate.want_room(true);
-            if self.area.gate.ahead() > 0 {
-                self.sleep(Some(Duration::from_millis(100)));
-            }
-        }
-    }
 }
 
 /// How far the group is with each sequence is a table like users' own: empty when replication starts, and captured from then on.
@@ -178,6 +103,13 @@ fn capture_sequences() {
 /// What only a process connected to the database can see.
 fn ready(name: &str) -> Result<(), Error> {
     let checked = xact::transaction(|| {
+        // Renamed between the look at its name and now: the group must not know it by the old one.
+        if catalog::database_name(process::my_database()).as_deref() != Some(name) {
+            return Err(Error::new(
+                PgSqlErrorCode::ERRCODE_INVALID_CATALOG_NAME,
+                format!("database \"{name}\" does not exist"),
+            ));
+        }
         if !catalog::extension_installed("postgres_r") {
             return Err(Error::new(
                 PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
@@ -186,12 +118,7 @@ fn ready(name: &str) -> Result<(), Error> {
             .hint(format!("Run CREATE EXTENSION postgres_r in database \"{name}\".")));
         }
         if let Some(table) = query::text(FIRST_RELATION) {
-            return Err(Error::new(
-                PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
-                format!("database \"{name}\" is not empty"),
-            )
-            .detail(format!("It contains {table}."))
-            .hint("Databases must be empty on all nodes when their replication starts, for now."));
+            return Err(not_empty(name, &table));
         }
         if let Some(trigger) = query::text(FIRST_EVENT_TRIGGER) {
             return Err(Error::new(
@@ -213,6 +140,21 @@ fn ready(name: &str) -> Result<(), Error> {
     checked.unwrap_or_else(|error| Err(error.into()))
 }
 
+fn not_empty(name: &str, table: &str) -> Error {
+    let error =
+        Error::new(PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, format!("database \"{name}\" is not empty"));
+    match past::last_group() {
+        Some(past) => error
+            .detail(format!("It contains {table}. {past} What was written here since then, the group does not know."))
+            .hint(
+                "Drop the database here, create it anew with its extension, and start its replication: the group fills it.",
+            ),
+        None => error
+            .detail(format!("It contains {table}."))
+            .hint("Databases must be empty on all nodes when their replication starts, for now."),
+    }
+}
+
 /// A user's relation, if there is any: made after initdb and no extension's.
 const FIRST_RELATION: &str = "
     SELECT format('%s %I.%I', CASE c.relkind WHEN 'v' THEN 'view' WHEN 'S' THEN 'sequence' ELSE 'table' END, n.nspname, c.relname)
@@ -226,7 +168,7 @@ const FIRST_RELATION: &str = "
 const FIRST_EVENT_TRIGGER: &str = "
     SELECT format('%I', evtname) FROM pg_catalog.pg_event_trigger WHERE evtenabled IN ('A', 'R') ORDER BY 1 LIMIT 1";
 
-fn no_daemon(why: &str) -> Error {
+pub(super) fn no_daemon(why: &str) -> Error {
     Error::new(PgSqlErrorCode::ERRCODE_SQLCLIENT_UNABLE_TO_ESTABLISH_SQLCONNECTION, "could not reach this node's gcs")
         .detail(format!("Socket \"{}\": {why}.", guc::gcs_socket()))
         .hint("Start it with \"gcs run --config FILE\", and let postgres_r.gcs_socket name the socket in that file.")

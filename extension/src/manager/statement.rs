@@ -9,10 +9,11 @@
 //! statements, since those before it would be undone by the error that it is.
 
 use pgrx::prelude::*;
-use postgres_r_protocol::statement::{Statement, parse, start_among_others};
+use postgres_r_protocol::statement::{self, Statement, Wanted, parse};
 
 use super::ask;
 use crate::error::Error;
+use crate::node::request::Answer;
 use crate::pg::log::{self, Level, Report};
 use crate::pg::xact;
 
@@ -32,7 +33,10 @@ pub fn on_report(report: &mut Report) {
         },
     };
     match result {
-        Ok(()) => {
+        Ok(remark) => {
+            if let Some(remark) = remark {
+                remark.remark();
+            }
             report.hold_back();
             log::complete_command_alter_database();
         }
@@ -40,7 +44,7 @@ pub fn on_report(report: &mut Report) {
     }
 }
 
-fn carry_out(Statement { database, wanted }: &Statement) -> Result<(), Error> {
+fn carry_out(Statement { database, wanted }: &Statement) -> Answer {
     if log::is_preparing() {
         Err(ask::prepared(database, wanted))
     } else if xact::in_block() {
@@ -53,8 +57,8 @@ fn carry_out(Statement { database, wanted }: &Statement) -> Result<(), Error> {
 fn among_others(report: &Report, text: &str) -> Option<Error> {
     if report.has_format(c"option \"%s\" not recognized") && report.message().is_some_and(|message| message.contains("stop"))
     {
-        return Some(ask::among_others(ask::STOP, "stop_replication(database)"));
+        return Some(ask::among_others(&Wanted::Stop { force: false }));
     }
     let at = report.position(text)?;
-    start_among_others(text, at).then(|| ask::among_others(ask::START, "start_replication(database, group_name)"))
+    statement::among_others(text, at).map(|wanted| ask::among_others(&wanted))
 }

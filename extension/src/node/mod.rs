@@ -43,6 +43,7 @@ use crate::pg::lock::Lock;
 use crate::pg::origin::OriginId;
 use crate::pg::process;
 use crate::pg::shmem::{self, Arena, Condition, Demand, Handle, bytes_of};
+use crate::pg::shutdown;
 use leases::{LEASES, Leases};
 use request::Request;
 
@@ -71,6 +72,10 @@ pub struct Registry {
     pub spool_swept: AtomicBool,
     /// The replicated databases are known: until then nobody knows whose writes are the group's.
     pub adopted: AtomicBool,
+    /// The server was shut down in order before it started: everything that it has ever shown is there.
+    pub has_all: AtomicBool,
+    /// There is no replication origin of a database that is gone.
+    pub origins_swept: AtomicBool,
     pub adopted_changed: Condition,
 }
 
@@ -81,6 +86,10 @@ pub struct Entry {
     origin: AtomicU32,
     /// The request that START or STOP answers, plus one.
     pub request: AtomicU32,
+    /// STOP is to succeed also where the group cannot be told.
+    pub by_force: AtomicBool,
+    /// It was out of service when STOP came.
+    pub had_failed: AtomicBool,
 }
 
 /// A database and what belongs to it.
@@ -137,6 +146,18 @@ impl DatabaseArea {
         }
     }
 
+    /// Wakes every process of ours that is connected to the database, but for its manager.
+    pub fn wake_helpers(&self) {
+        wake(self.leases.leaser);
+        self.workers.iter().for_each(|worker| wake(&worker.process));
+        wake(&self.replica.rehearser);
+    }
+
+    /// Whether processes of ours may be connected to it for the sake of clients.
+    pub fn is_in_use(&self) -> bool {
+        self.phase() == Phase::Active && !self.replica.is_lent()
+    }
+
     pub fn reset(&self, committed: Position) {
         self.database.reset(committed, clock::now());
         self.leases.clear();
@@ -184,6 +205,7 @@ fn demand() -> Demand {
 
 fn lay_out(arena: &mut Arena) {
     let registry = &arena.slice::<Registry>(1)[0];
+    registry.has_all.store(shutdown::take(), Ordering::SeqCst);
     let table = arena.lock();
     let conditions: Vec<&'static Conditions> = (0..guc::max_databases()).map(|_| &arena.slice::<Conditions>(1)[0]).collect();
     let slots = arena.slice::<Slot>(process::places());

@@ -13,7 +13,7 @@
 //! | `Working` | `Abandoned` | the session, which waits no longer |
 //! | `Abandoned` | `Free` | whoever answers |
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use gcs_writeset::bounds::NAME_BYTES_MAX;
 use pgrx::PgSqlErrorCode;
@@ -41,14 +41,23 @@ postgres_r_protocol::numbered! {
     }
 }
 
+const START: u32 = 0;
+const STOP: u32 = 1;
+const STOP_BY_FORCE: u32 = 2;
+
+/// What became of a request. One that was carried out may have something to be said about it (a NOTICE or a WARNING).
+pub type Answer = Result<Option<Error>, Error>;
+
 #[derive(Default)]
 pub struct Request {
     stage: Atomic<Stage>,
-    is_stop: AtomicU32,
+    /// One of the three below.
+    wanted: AtomicU32,
     role: AtomicU32,
     requester: Holds,
     database: Text<NAME_BYTES>,
     group: Text<NAME_BYTES_MAX>,
+    has_failed: AtomicBool,
     code: AtomicU32,
     message: Text<REASON_BYTES>,
     detail: Text<REASON_BYTES>,
@@ -73,12 +82,13 @@ impl Request {
         self.requester.set(requester);
         self.role.store(role.to_u32(), Ordering::SeqCst);
         self.database.set(database);
-        let (is_stop, group) = match wanted {
-            Wanted::Start { group } => (0, group.as_str()),
-            Wanted::Stop => (1, ""),
+        let (wanted, group) = match wanted {
+            Wanted::Start { group } => (START, group.as_str()),
+            Wanted::Stop { force: false } => (STOP, ""),
+            Wanted::Stop { force: true } => (STOP_BY_FORCE, ""),
         };
         self.group.set(group);
-        self.is_stop.store(is_stop, Ordering::SeqCst);
+        self.wanted.store(wanted, Ordering::SeqCst);
         self.stage.swap(Stage::Filling, Stage::Asked)
     }
 
@@ -88,21 +98,20 @@ impl Request {
     }
 
     /// The answer, once there is one; the request is free then.
-    pub fn take_answer(&self) -> Option<Result<(), Error>> {
+    pub fn take_answer(&self) -> Option<Answer> {
         if self.stage.load() != Stage::Done {
             return None;
         }
-        let answer = match self.code.load(Ordering::SeqCst) {
-            0 => Ok(()),
-            code => {
-                let some = |text: String| (!text.is_empty()).then_some(text);
-                Err(Error {
-                    code: PgSqlErrorCode::from(code as i32),
-                    message: self.message.get(),
-                    detail: some(self.detail.get()),
-                    hint: some(self.hint.get()),
-                })
-            }
+        let some = |text: String| (!text.is_empty()).then_some(text);
+        let said = some(self.message.get()).map(|message| Error {
+            code: PgSqlErrorCode::from(self.code.load(Ordering::SeqCst) as i32),
+            message,
+            detail: some(self.detail.get()),
+            hint: some(self.hint.get()),
+        });
+        let answer = match said {
+            Some(error) if self.has_failed.load(Ordering::SeqCst) => Err(error),
+            remark => Ok(remark),
         };
         self.stage.swap(Stage::Done, Stage::Free);
         Some(answer)
@@ -118,24 +127,23 @@ impl Request {
     /// A scout takes it up.
     pub fn take(&self) -> Option<Asked> {
         self.stage.swap(Stage::Asked, Stage::Working).then(|| {
-            let wanted = match self.is_stop.load(Ordering::SeqCst) {
-                0 => Wanted::Start { group: self.group.get() },
-                _ => Wanted::Stop,
+            let wanted = match self.wanted.load(Ordering::SeqCst) {
+                START => Wanted::Start { group: self.group.get() },
+                wanted => Wanted::Stop { force: wanted == STOP_BY_FORCE },
             };
             let role = pg_sys::Oid::from(self.role.load(Ordering::SeqCst));
             Asked { database: self.database.get(), wanted, role }
         })
     }
 
-    pub fn answer(&self, answer: Result<(), Error>) {
-        match answer {
-            Ok(()) => self.code.store(0, Ordering::SeqCst),
-            Err(error) => {
-                self.message.set(&error.message);
-                self.detail.set(error.detail.as_deref().unwrap_or(""));
-                self.hint.set(error.hint.as_deref().unwrap_or(""));
-                self.code.store(error.code as u32, Ordering::SeqCst);
-            }
+    pub fn answer(&self, answer: Answer) {
+        self.has_failed.store(answer.is_err(), Ordering::SeqCst);
+        let said = answer.unwrap_or_else(Some);
+        self.message.set(said.as_ref().map_or("", |said| &said.message));
+        if let Some(said) = said {
+            self.detail.set(said.detail.as_deref().unwrap_or(""));
+            self.hint.set(said.hint.as_deref().unwrap_or(""));
+            self.code.store(said.code as u32, Ordering::SeqCst);
         }
         if self.stage.swap(Stage::Working, Stage::Done) {
             if let Some(requester) = self.requester.get() {

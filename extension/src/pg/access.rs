@@ -134,6 +134,16 @@ unsafe extern "C-unwind" fn tell(
     }
 }
 
+impl Object {
+    /// The database that it is, if it is one.
+    pub fn database(self) -> Option<Oid> {
+        match self {
+            Object::Other { class, oid } if class == pg_sys::DatabaseRelationId => Some(oid),
+            _ => None,
+        }
+    }
+}
+
 /// The table a trigger belongs to.
 pub fn table_of_trigger(trigger: Oid) -> Option<Oid> {
     // SAFETY: a scan of pg_trigger by its index on oid.

@@ -60,11 +60,27 @@ pub fn origins() -> Vec<(OriginId, String)> {
     found
 }
 
-/// A database to connect to for a moment, to read what only a connection to a database can read. No template if possible: a
-/// connection to one is in the way of CREATE DATABASE. Inside a transaction.
-pub fn any_database() -> Option<pg_sys::Oid> {
-    let mut found: Option<(bool, pg_sys::Oid)> = None;
-    // SAFETY: as in `origins`; pg_database can be read without a database.
+/// What pg_database says of one database.
+struct DatabaseRow {
+    oid: pg_sys::Oid,
+    is_template: bool,
+    allows_connections: bool,
+    /// A DROP DATABASE was interrupted: nobody can connect to what is left of it.
+    is_invalid: bool,
+}
+
+/// datconnlimit of a database whose DROP was interrupted (DATCONNLIMIT_INVALID_DB).
+const CONNECTION_LIMIT_OF_INVALID: i32 = -2;
+
+/// Whether every role that may create databases may copy it. Inside a transaction.
+pub fn is_template(oid: pg_sys::Oid) -> bool {
+    databases().into_iter().any(|row| row.oid == oid && row.is_template)
+}
+
+/// Reads pg_database, which can be read without a database. Inside a transaction.
+fn databases() -> Vec<DatabaseRow> {
+    let mut found = Vec::new();
+    // SAFETY: as in `origins`.
     unsafe {
         let relation = pg_sys::table_open(pg_sys::DatabaseRelationId, pg_sys::AccessShareLock as i32);
         let scan =
@@ -77,17 +93,29 @@ pub fn any_database() -> Option<pg_sys::Oid> {
             let descriptor = (*relation).rd_att;
             let mut is_null = false;
             let mut column = |name: u32| pg_sys::heap_getattr(tuple, name as i32, descriptor, &mut is_null);
-            let oid = pg_sys::Oid::from(column(pg_sys::Anum_pg_database_oid).value() as u32);
-            let is_template = column(pg_sys::Anum_pg_database_datistemplate).value() != 0;
-            let allows = column(pg_sys::Anum_pg_database_datallowconn).value() != 0;
-            if allows && found.is_none_or(|best| (is_template, oid.to_u32()) < (best.0, best.1.to_u32())) {
-                found = Some((is_template, oid));
-            }
+            found.push(DatabaseRow {
+                oid: pg_sys::Oid::from(column(pg_sys::Anum_pg_database_oid).value() as u32),
+                is_template: column(pg_sys::Anum_pg_database_datistemplate).value() != 0,
+                allows_connections: column(pg_sys::Anum_pg_database_datallowconn).value() != 0,
+                is_invalid: column(pg_sys::Anum_pg_database_datconnlimit).value() as i32 == CONNECTION_LIMIT_OF_INVALID,
+            });
         }
         pg_sys::systable_endscan(scan);
         pg_sys::table_close(relation, pg_sys::AccessShareLock as i32);
     }
-    found.map(|(_, oid)| oid)
+    found
+}
+
+/// A database to connect to for a moment, to read what only a connection to a database can read. No template if possible: a
+/// connection to one is in the way of CREATE DATABASE. Inside a transaction.
+pub fn any_database() -> Option<pg_sys::Oid> {
+    let usable = databases().into_iter().filter(|row| row.allows_connections && !row.is_invalid);
+    usable.min_by_key(|row| (row.is_template, row.oid.to_u32())).map(|row| row.oid)
+}
+
+/// Whether there is such a database, and not only what an interrupted DROP has left of it. Inside a transaction.
+pub fn database_exists(oid: pg_sys::Oid) -> bool {
+    databases().into_iter().any(|row| row.oid == oid && !row.is_invalid)
 }
 
 /// Whether the extension is installed in the database this process is connected to. Inside a transaction.

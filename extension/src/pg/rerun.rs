@@ -26,9 +26,11 @@ use super::summons;
 pub struct Policy {
     /// Whether the transaction, in which nothing was written yet, may be run like this at all.
     pub wanted: fn() -> bool,
+    /// Called at the beginning of a try, in its subtransaction; returns when the try makes sense. An ERROR ends the try.
+    pub before: fn(),
     /// Called at the end of a try, when the statement and its deferred triggers have run. A loss or an ERROR undoes the try.
     pub decide: fn() -> Result<(), Loss>,
-    /// Whether the statement is to be tried again; returns when the next try makes sense. `tries` counts those made.
+    /// Whether the statement is to be tried again. `tries` counts those made.
     pub again: fn(tries: u32, Failed) -> bool,
 }
 
@@ -308,6 +310,7 @@ unsafe fn attempt(
         pg_sys::MemoryContextSwitchTo(context);
         let raised = call_with_sigsetjmp(false, |here| {
             pg_sys::PG_exception_stack = std::ptr::from_ref(here).cast_mut().cast();
+            before();
             execute(query, direction, processed);
             if fits_the_send_buffer(query, *processed) {
                 decide(end);
@@ -376,6 +379,13 @@ unsafe fn execute(query: *mut pg_sys::QueryDesc, direction: pg_sys::ScanDirectio
             deferred: false,
         };
         AfterTriggerSetState(&raw mut immediate);
+    }
+}
+
+#[pgrx::pg_guard]
+extern "C-unwind" fn before() {
+    if let Some(hook) = HOOK.get() {
+        (hook.policy.before)();
     }
 }
 

@@ -11,6 +11,7 @@ use pgrx::pg_sys;
 
 use super::alter::{self, Given};
 use super::bearing::{self, Bearing};
+use super::database::{self, About};
 use super::statement::{Class, classify, command_tag, ends_block, find};
 use super::{summons, target};
 
@@ -180,6 +181,12 @@ impl Utility {
     pub fn targets(&self) -> Vec<target::Address> {
         // SAFETY: as above.
         unsafe { target::targets(self.node()) }
+    }
+
+    /// The whole database that it is about, if it is about one and the database is there.
+    pub fn about_database(&self) -> Option<About> {
+        // SAFETY: as above.
+        unsafe { database::about(self.node()) }
     }
 
     /// Whether it is a part of another statement, which travels as a whole.

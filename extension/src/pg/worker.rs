@@ -158,10 +158,12 @@ pub fn connect_to_nothing() {
     unsafe { pg_sys::BackgroundWorkerInitializeConnection(std::ptr::null(), std::ptr::null(), 0) };
 }
 
-/// Connects to a database as the bootstrap superuser.
+/// Connects to a database as the bootstrap superuser, also where ALLOW_CONNECTIONS keeps clients out.
 pub fn connect(database: pg_sys::Oid) {
     // SAFETY: once, at the start of a background worker.
-    unsafe { pg_sys::BackgroundWorkerInitializeConnectionByOid(database, pg_sys::InvalidOid, 0) };
+    unsafe {
+        pg_sys::BackgroundWorkerInitializeConnectionByOid(database, pg_sys::InvalidOid, pg_sys::BGWORKER_BYPASS_ALLOWCONN);
+    }
 }
 
 /// Sets a setting for this process, above what the configuration, database or role say.

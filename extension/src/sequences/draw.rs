@@ -94,7 +94,7 @@ pub fn lease(area: &DatabaseArea, of: Sequence, reach: Option<i64>, at_least: u3
             }
         }
         Some(Outcome::NoGroup) => {
-            if area.replica.is_attached() { error::no_quorum() } else { error::no_link() }.raise();
+            session::group_error(area).raise();
         }
         _ => {}
     }

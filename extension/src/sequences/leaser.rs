@@ -9,7 +9,6 @@ use std::time::{Duration, Instant};
 
 use pgrx::PgSqlErrorCode;
 use postgres_r_protocol::lease::Exhausted;
-use postgres_r_protocol::replica::Phase;
 
 use super::state;
 use crate::node::leases::{Asked, Granted, Outcome};
@@ -31,7 +30,7 @@ pub fn main(number: u64) {
     let Some(node) = node::get() else { return };
     let Some(area) = node.databases.get(number as usize) else { return };
     let Some(place) = process::me() else { return };
-    if area.phase() != Phase::Active || !area.leases.leaser.claim(place) {
+    if !area.is_in_use() || !area.leases.leaser.claim(place) {
         return;
     }
     process::on_exit(move || {
@@ -57,7 +56,7 @@ pub fn main(number: u64) {
 
 fn run(area: &DatabaseArea) {
     let mut from = 0;
-    while area.phase() == Phase::Active {
+    while area.is_in_use() {
         interrupt::forget_cancel();
         interrupt::check();
         interrupt::reload_config();
@@ -105,7 +104,7 @@ fn serve(area: &DatabaseArea, asked: &Asked) {
                 }
             },
         }
-        if area.phase() != Phase::Active {
+        if !area.is_in_use() {
             return area.leases.answer(asked, Outcome::NoGroup);
         }
         latch::wait(Some(pause));

@@ -18,8 +18,9 @@ use postgres_r_protocol::capture::buffer::{Guard, Strength};
 use super::running::{self, Origin, Watched};
 use super::touched::Touched;
 use super::{base, decided, overlap, reads, transaction};
+use crate::backend::{databases, read_only};
 use crate::error::{self, Error};
-use crate::pg::access;
+use crate::pg::access::{self, Happened, Object};
 use crate::pg::relation::{self, Lock, Oid, Open, Persistence, RelationKind};
 use crate::pg::statement::{Class, Ordered, Refusal, TableLock};
 use crate::pg::utility::{self, Stage, Utility};
@@ -49,7 +50,12 @@ thread_local! {
 
 pub fn init() {
     utility::on_utility(utility::Listener { before, after });
-    access::on_access(access::Listener { object: running::on_object, function: on_function });
+    access::on_access(access::Listener { object: on_object, function: on_function });
+}
+
+fn on_object(happened: Happened, object: Object) {
+    databases::on_object(happened, object);
+    running::on_object(happened, object);
 }
 
 /// The end of every transaction.
@@ -59,6 +65,8 @@ pub fn reset() {
 }
 
 fn before(utility: &mut Utility) {
+    databases::before_statement(utility);
+    read_only::note();
     if !session::replicated() {
         return;
     }

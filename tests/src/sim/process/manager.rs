@@ -247,7 +247,7 @@ impl ManagerProcess {
         for conn in [self.conn.take(), self.fetching.take()].into_iter().flatten() {
             ctx.close(conn);
         }
-        memory.database.replica.set_writable(false, false, ctx.now().0 as i64);
+        memory.database.replica.unlinked(ctx.now().0 as i64);
         memory.database.replica.manager.set(None);
         manager::resolve(memory.at());
         memory.slot(ctx.me).progress.clear();

@@ -1,0 +1,94 @@
+//! Statements about replicated databases as a whole, from whichever database of the server they are sent.
+//!
+//! | statement | what becomes of it |
+//! |---|---|
+//! | DROP DATABASE, WITH (FORCE) too | refused: the group would go on counting on this node, and whoever drops it here may not know that it is replicated |
+//! | ALTER DATABASE ... RENAME TO | refused: the group knows a database by its name |
+//! | CREATE DATABASE ... TEMPLATE it, ALTER DATABASE ... SET TABLESPACE | as on any server, if no client is connected to it: our own processes leave it until the statement is over |
+//! | OWNER TO, SET, CONNECTION LIMIT, ALLOW_CONNECTIONS, IS_TEMPLATE, GRANT | as on any server; our own processes connect as superusers, whatever clients may |
+//!
+//! DROP is caught by the object access hook: there PostgreSQL has found that the role may drop the database, and has locked it against every
+//! process that would connect to it. A START that is under way at that time comes too late, since its manager cannot connect, and whoever looks
+//! for the manager finds the database gone (`manager::launcher`).
+//!
+//! A database that is to be copied or moved is *lent*: while its count is not zero, its manager and remote backends end, and the launcher starts
+//! none. A new one that was on its way waits for PostgreSQL's lock on the database. The transaction's end gives it back, whichever way it ends.
+
+use std::cell::Cell;
+use std::sync::atomic::Ordering;
+
+use pgrx::PgSqlErrorCode;
+use pgrx::pg_sys::Oid;
+use postgres_r_protocol::platform::Exclusion;
+
+use crate::error::Error;
+use crate::node::{self, DatabaseArea, wake};
+use crate::pg::access::{Happened, Object};
+use crate::pg::clock;
+use crate::pg::database::{Deed, quoted};
+use crate::pg::utility::Utility;
+use crate::pg::xact::{self, Event};
+
+thread_local! {
+    /// The database that this transaction has borrowed.
+    static BORROWED: Cell<Option<&'static DatabaseArea>> = const { Cell::new(None) };
+}
+
+/// Before every utility statement.
+pub fn before_statement(utility: &Utility) {
+    let Some(about) = utility.about_database() else { return };
+    let Some(area) = replicated(about.database) else { return };
+    // Whatever PostgreSQL refuses by itself, it is to refuse in its own words.
+    if !about.is_allowed() {
+        return;
+    }
+    match about.deed {
+        Deed::Rename => in_use(area, "rename").raise(),
+        Deed::Copy | Deed::Move if !xact::in_block() => borrow(area),
+        Deed::Copy | Deed::Move => {}
+    }
+}
+
+/// From the object access hook, in whatever process.
+pub fn on_object(happened: Happened, object: Object) {
+    if let (Happened::Dropped, Some(area)) = (happened, object.database().and_then(replicated)) {
+        in_use(area, "drop").raise();
+    }
+}
+
+/// Told of every transaction's end.
+pub fn on_end(event: Event) {
+    if matches!(event, Event::Commit | Event::Abort)
+        && let Some(area) = BORROWED.take()
+    {
+        // Whoever writes now waits for the manager to be back, as for any moment without the group.
+        area.replica.unwritable_since.store(clock::now(), Ordering::SeqCst);
+        area.replica.lent.fetch_sub(1, Ordering::SeqCst);
+        if let Some(node) = node::get() {
+            wake(&node.registry.launcher);
+        }
+    }
+}
+
+/// Its entry, if this database is replicated, or is being started or stopped.
+fn replicated(database: Oid) -> Option<&'static DatabaseArea> {
+    let node = node::get()?;
+    node.table.shared(|| node.database(database))
+}
+
+fn borrow(area: &'static DatabaseArea) {
+    if BORROWED.get().is_some() {
+        return;
+    }
+    area.replica.lent.fetch_add(1, Ordering::SeqCst);
+    BORROWED.set(Some(area));
+    area.at().wake_manager();
+    area.wake_helpers();
+}
+
+fn in_use(area: &DatabaseArea, what: &str) -> Error {
+    let (name, group) = (area.replica.name.get(), area.replica.group.get());
+    Error::new(PgSqlErrorCode::ERRCODE_OBJECT_IN_USE, format!("cannot {what} database \"{name}\": it is replicated"))
+        .detail(format!("On this node it is a part of group \"{group}\"."))
+        .hint(format!("Run ALTER DATABASE {} STOP REPLICATION first.", quoted(&name)))
+}
