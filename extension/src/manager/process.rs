@@ -231,7 +231,9 @@ impl ManagerProcess {
 
     fn may_open_without_group(&self) -> bool {
         let replica = self.area.replica;
-        !replica.serving.load(Ordering::SeqCst) && !replica.has_attached() && self.node.registry.has_all.load(Ordering::SeqCst)
+        !replica.serving.load(Ordering::SeqCst)
+            && !replica.has_attached()
+            && self.node.registry.has_all.load(Ordering::SeqCst)
     }
 
     /// Sleeps until something happens, or the time is over.
