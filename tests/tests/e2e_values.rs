@@ -403,6 +403,34 @@ fn a_table_made_of_a_query_in_a_function_is_the_origins() {
 }
 
 #[test]
+fn bounds_of_partitions_are_the_origins() {
+    let group = harness::shared();
+    group.settle();
+    let mut client = group.connect(node(1));
+    run(
+        &mut client,
+        &[
+            "CREATE TABLE by_pid (pid int) PARTITION BY RANGE (pid); CREATE TABLE by_time (at timestamptz) PARTITION BY RANGE (at); CREATE TABLE by_list (n float8, t text) PARTITION BY LIST (t)",
+            "CREATE FUNCTION lately() RETURNS timestamptz LANGUAGE plpgsql AS $$ BEGIN RETURN clock_timestamp(); END $$",
+            "CREATE TABLE mine PARTITION OF by_pid FOR VALUES FROM (pg_backend_pid()) TO (pg_backend_pid() + 1)",
+            "CREATE TABLE others (pid int); INSERT INTO others VALUES (pg_backend_pid() + 5); ALTER TABLE by_pid ATTACH PARTITION others FOR VALUES FROM (pg_backend_pid() + 1) TO (MAXVALUE)",
+            "SET datestyle = 'German'; CREATE TABLE lately PARTITION OF by_time FOR VALUES FROM (MINVALUE) TO (lately()); CREATE TABLE today PARTITION OF by_time FOR VALUES FROM (lately()) TO (now() + '1 day')",
+            "CREATE TABLE of_list PARTITION OF by_list (CHECK (n > 0)) FOR VALUES IN ('it''s', 'a' || pg_backend_pid(), NULL) PARTITION BY RANGE (n); CREATE TABLE rest PARTITION OF by_list DEFAULT",
+        ],
+    );
+    assert_same(&group);
+    let bounds = "SELECT string_agg(relname || ' ' || pg_get_expr(relpartbound, oid), E'\\n' ORDER BY relname) FROM pg_class WHERE relispartition";
+    assert!(everywhere(&group, bounds).contains("DEFAULT"));
+    run(
+        &mut client,
+        &[
+            "INSERT INTO by_pid VALUES (pg_backend_pid()), (pg_backend_pid() + 9); CREATE TABLE few PARTITION OF of_list FOR VALUES FROM (0) TO (5); INSERT INTO by_list VALUES (1, NULL), (2, 'x')",
+        ],
+    );
+    assert_same(&group);
+}
+
+#[test]
 fn settings_of_a_function_are_taken_from_its_session() {
     let group = harness::shared();
     group.settle();

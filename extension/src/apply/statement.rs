@@ -26,7 +26,7 @@ impl Decided {
         let value = |(name, value): (&str, Option<&str>)| (name.to_owned(), value.map(str::to_owned));
         Decided {
             tables: decided.tables().map(owned).collect(),
-            given: Given { columns: decided.columns().map(value).collect() },
+            given: Given { columns: decided.columns().map(value).collect(), bound: decided.bound.map(str::to_owned) },
         }
     }
 

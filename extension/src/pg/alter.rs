@@ -16,7 +16,7 @@ use pgrx::{PgLogLevel, PgSqlErrorCode, pg_sys};
 use super::constraint;
 use super::list;
 use super::names::Oid;
-use super::relation;
+use super::{partition, relation};
 
 unsafe extern "C-unwind" {
     /// Of nodes/nodeFuncs.h, which pgrx does not bind.
@@ -47,6 +47,8 @@ pub struct Evaluated {
     /// Whether a new column takes values of a sequence without calling a function, or an expression asks for the session or the
     /// database in SQL's own words, which call none either.
     pub asks: bool,
+    /// The partition that gets a bound.
+    pub partition: Option<partition::Name>,
     /// A table below has a column of that name already: the new one is merged with it, and its default is not.
     pub merges: bool,
 }
@@ -56,6 +58,8 @@ pub struct Evaluated {
 pub struct Given {
     /// New columns and the value of the rows that are there, as text.
     pub columns: Vec<(String, Option<String>)>,
+    /// The bound of a partition.
+    pub bound: Option<String>,
 }
 
 thread_local! {
@@ -171,6 +175,7 @@ unsafe fn has_column(table: Oid, name: *const std::ffi::c_char) -> bool {
 /// `statement` must be a parse tree's, and `table` the relation it names.
 pub(super) unsafe fn leave_out(statement: &mut pg_sys::AlterTableStmt, table: Option<Oid>) -> Pending {
     let given = GIVEN.take();
+    bind(std::ptr::from_mut(statement).cast(), given.as_ref());
     let mut left = given.as_ref().map(|given| given.columns.iter().collect::<Vec<_>>()).unwrap_or_default();
     let (mut bare, mut valid) = (std::ptr::null_mut(), std::ptr::null_mut());
     // SAFETY: of a parse tree; the kind of a command says what its definition is. What is made is palloc'd, like the tree.
@@ -218,6 +223,21 @@ pub(super) unsafe fn leave_out(statement: &mut pg_sys::AlterTableStmt, table: Op
         statement.cmds = commands;
     }
     Pending::Table { table: statement.relation, bare, valid }
+}
+
+/// The same for CREATE TABLE, which evaluates the bounds of a partition.
+///
+/// # Safety
+/// `statement` must be a parse tree's.
+pub(super) unsafe fn leave_out_of_table(statement: *mut pg_sys::CreateStmt) {
+    bind(statement.cast(), GIVEN.take().as_ref());
+}
+
+fn bind(statement: *mut pg_sys::Node, given: Option<&Given>) {
+    if let Some(bound) = given.and_then(|given| given.bound.as_ref()) {
+        // SAFETY: our callers have a private copy of a parse tree.
+        unsafe { partition::bind(statement, bound) }
+    }
 }
 
 /// The same for ALTER DOMAIN; and whether there is nothing left to run.

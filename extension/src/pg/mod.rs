@@ -47,6 +47,7 @@ pub mod nextval;
 pub mod number;
 pub mod object;
 pub mod origin;
+pub mod partition;
 pub mod plan;
 pub mod privilege;
 pub mod process;

@@ -197,14 +197,17 @@ impl Scope {
 
     /// For a value's text that is read back exactly, under whatever settings of those that can show in it.
     pub fn readable() -> Scope {
+        let mut scope = Scope::readable_here();
+        scope.set("search_path", "pg_catalog");
+        scope
+    }
+
+    /// The same, with names as the session finds them.
+    pub fn readable_here() -> Scope {
         let mut scope = Scope::enter();
-        for (name, value) in [
-            ("datestyle", "ISO, YMD"),
-            ("intervalstyle", "postgres"),
-            ("extra_float_digits", "3"),
-            ("search_path", "pg_catalog"),
-            ("bytea_output", "hex"),
-        ] {
+        for (name, value) in
+            [("datestyle", "ISO, YMD"), ("intervalstyle", "postgres"), ("extra_float_digits", "3"), ("bytea_output", "hex")]
+        {
             scope.set(name, value);
         }
         scope

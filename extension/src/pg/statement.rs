@@ -11,7 +11,7 @@ use pgrx::pg_sys::ObjectType;
 use super::alter::{self, Evaluated};
 use super::list;
 use super::names::{Oid, valid};
-use super::{relation, setting};
+use super::{partition, relation, setting};
 
 pub enum Class {
     /// Changes nothing that other nodes must know of.
@@ -439,9 +439,17 @@ unsafe fn create_table(statement: &pg_sys::CreateStmt) -> Class {
         let like = elements.filter(|&element| (*element).type_ == Tag::T_TableLikeClause);
         let sources = like.filter_map(|element| find((*element.cast::<pg_sys::TableLikeClause>()).relation));
         targets.extend(sources.filter(|&source| is_temporary(source)));
+        let partition = partition::bounded(std::ptr::from_ref(statement).cast_mut().cast());
+        let evaluated = Evaluated { partition, ..Evaluated::default() };
         // With IF NOT EXISTS it may do nothing; else the new relation is reported.
-        persistent(statement.relation, Ordered { targets, needs_relation: true, ..Ordered::default() })
+        persistent(statement.relation, Ordered { targets, needs_relation: true, evaluated, ..Ordered::default() })
     }
+}
+
+/// The bound of a partition as it is now.
+pub fn bound_of(partition: &partition::Name) -> Option<String> {
+    // SAFETY: a look-up by a name in a node of its own.
+    partition::bound(partition, |relation| unsafe { find(relation) })
 }
 
 unsafe fn create_index(statement: &pg_sys::IndexStmt) -> Class {
@@ -469,6 +477,7 @@ unsafe fn alter_table(statement: &pg_sys::AlterTableStmt) -> Class {
         let mut ordered = Ordered { needs_relation: targets.is_empty(), targets, ..Ordered::default() };
         ordered.changes_types = statement.objtype == ObjectType::OBJECT_TYPE;
         ordered.evaluated = alter::evaluated(statement, find(statement.relation));
+        ordered.evaluated.partition = partition::bounded(std::ptr::from_ref(statement).cast_mut().cast());
         for command in list::pointers::<pg_sys::AlterTableCmd>(statement.cmds) {
             use pg_sys::AlterTableType as Kind;
             match (*command).subtype {

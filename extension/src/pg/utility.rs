@@ -210,11 +210,11 @@ impl Utility {
 
     /// Takes out of a statement, which another node has sent, what it is not to evaluate again.
     pub fn leave_out_decided(&mut self) {
-        use pg_sys::NodeTag::{T_AlterDomainStmt, T_AlterTableStmt};
+        use pg_sys::NodeTag::{T_AlterDomainStmt, T_AlterTableStmt, T_CreateStmt};
         // SAFETY: the tree is copied before anything in it may be changed.
         unsafe {
             let tag = (*self.node()).type_;
-            if !matches!(tag, T_AlterDomainStmt | T_AlterTableStmt) {
+            if !matches!(tag, T_AlterDomainStmt | T_AlterTableStmt | T_CreateStmt) {
                 return;
             }
             self.statement = pg_sys::copyObjectImpl(self.statement.cast()).cast();
@@ -222,6 +222,8 @@ impl Utility {
             if tag == T_AlterTableStmt {
                 let statement = &mut *self.node().cast::<pg_sys::AlterTableStmt>();
                 self.left_out = alter::leave_out(statement, find(statement.relation));
+            } else if tag == T_CreateStmt {
+                alter::leave_out_of_table(self.node().cast());
             } else {
                 (self.left_out, self.is_done) = alter::leave_out_of_domain(&mut *self.node().cast());
             }

@@ -7,7 +7,8 @@
 //!       | 3 delete     relation varint, identity image
 //!       | 4 statement  actor, settings varint × (name str, value str, by_superuser u8), text str
 //!       | 5 decided    of the statement that follows: tables varint × (schema str, name str), whose rows come behind it,
-//!                      new columns varint × (name str, value u8 ? str), with the value of the rows that are there
+//!                      new columns varint × (name str, value u8 ? str), with the value of the rows that are there,
+//!                      bound u8 ? str, of a partition
 //!       | 6 relation   as 0, then indexes varint × (name str, has_predicate u8, expressions varint)
 //! actor := session str, set str (empty: none), role str, context u8
 //! image := one datum for each live column, in attribute order; for each of those indexes: whether the row is in it, if it has a
@@ -114,6 +115,8 @@ impl<'a> Settings<'a> {
 pub struct Decided<'a> {
     tables: &'a [u8],
     columns: &'a [u8],
+    /// The bound of the partition that it makes or attaches, in constants.
+    pub bound: Option<&'a str>,
 }
 
 impl<'a> Decided<'a> {
@@ -173,7 +176,8 @@ pub trait PutItem {
     fn put_delete(&mut self, relation: u32);
     fn put_statement(&mut self, actor: Actor<'_>, settings: &[Setting<'_>], text: &str);
     /// What the next statement would evaluate; that statement's item follows.
-    fn put_decided(&mut self, tables: &[(String, String)], columns: &[(String, Option<String>)]);
+    fn put_decided(&mut self, tables: &[(String, String)], columns: &[(String, Option<String>)], bound: Option<&str>);
+    fn put_optional(&mut self, text: Option<&str>);
     fn put_datum(&mut self, datum: Datum<'_>);
     /// Opens a physical datum of that length; its bytes follow.
     fn put_physical_header(&mut self, length: usize);
@@ -220,7 +224,7 @@ impl PutItem for Vec<u8> {
         }
         self.put_str(text);
     }
-    fn put_decided(&mut self, tables: &[(String, String)], columns: &[(String, Option<String>)]) {
+    fn put_decided(&mut self, tables: &[(String, String)], columns: &[(String, Option<String>)], bound: Option<&str>) {
         self.put_u8(DECIDED);
         self.put_varint(tables.len() as u64);
         for (schema, name) in tables {
@@ -230,10 +234,14 @@ impl PutItem for Vec<u8> {
         self.put_varint(columns.len() as u64);
         for (name, value) in columns {
             self.put_str(name);
-            self.put_u8(u8::from(value.is_some()));
-            if let Some(value) = value {
-                self.put_str(value);
-            }
+            self.put_optional(value.as_deref());
+        }
+        self.put_optional(bound);
+    }
+    fn put_optional(&mut self, text: Option<&str>) {
+        self.put_u8(u8::from(text.is_some()));
+        if let Some(text) = text {
+            self.put_str(text);
         }
     }
     fn put_datum(&mut self, datum: Datum<'_>) {
@@ -306,7 +314,8 @@ impl<'a> Items<'a> {
             DECIDED => {
                 let tables = self.list(|reader| read_table(reader).map(|_| ()))?;
                 let columns = self.list(|reader| read_column(reader).map(|_| ()))?;
-                Ok(Item::Decided(Decided { tables, columns }))
+                let bound = read_optional(&mut self.reader, "bound of a partition")?;
+                Ok(Item::Decided(Decided { tables, columns, bound }))
             }
             kind => Err(WireError::Unknown { what: "item kind", value: u64::from(kind) }),
         }
@@ -430,12 +439,15 @@ fn read_table<'a>(reader: &mut Reader<'a>) -> Result<(&'a str, &'a str), WireErr
 
 fn read_column<'a>(reader: &mut Reader<'a>) -> Result<(&'a str, Option<&'a str>), WireError> {
     let name = reader.str("column name", NAME_BYTES_MAX)?;
-    let value = match reader.u8()? {
-        0 => None,
-        1 => Some(reader.str("value of a column", DATUM_BYTES_MAX)?),
-        _ => return Err(WireError::OutOfRange { what: "whether a column has a value" }),
-    };
-    Ok((name, value))
+    Ok((name, read_optional(reader, "value of a column")?))
+}
+
+fn read_optional<'a>(reader: &mut Reader<'a>, what: &'static str) -> Result<Option<&'a str>, WireError> {
+    match reader.u8()? {
+        0 => Ok(None),
+        1 => reader.str(what, DATUM_BYTES_MAX).map(Some),
+        _ => Err(WireError::OutOfRange { what }),
+    }
 }
 
 #[cfg(test)]
@@ -462,7 +474,7 @@ mod tests {
         let actor = Actor { session: "eva", set: "", role: "ana", context: 3 };
         body.put_statement(actor, &SETTINGS, "CREATE TABLE t ()");
         let name = |name: &str| name.to_owned();
-        body.put_decided(&[(name("public"), name("t"))], &[(name("a"), Some(name(""))), (name("b"), None)]);
+        body.put_decided(&[(name("public"), name("t"))], &[(name("a"), Some(name(""))), (name("b"), None)], Some("DEFAULT"));
         let indexes = [
             Index { name: "t_f", has_predicate: true, expressions: 1 },
             Index { name: "t_g", has_predicate: false, expressions: 2 },
@@ -486,6 +498,7 @@ mod tests {
         let Item::Decided(decided) = items[4] else { panic!("{:?}", items[4]) };
         assert_eq!(decided.tables().collect::<Vec<_>>(), [("public", "t")]);
         assert_eq!(decided.columns().collect::<Vec<_>>(), [("a", Some("")), ("b", None)]);
+        assert_eq!(decided.bound, Some("DEFAULT"));
         let Item::Relation { columns: 1, indexes: read, .. } = items[5] else { panic!("{:?}", items[5]) };
         assert_eq!(read.iter().collect::<Vec<_>>(), indexes);
         let Item::Delete { relation: 1, identity } = items[6] else { panic!("{:?}", items[6]) };

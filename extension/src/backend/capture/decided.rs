@@ -6,6 +6,8 @@
 //! - of a new column that is the same in all rows that are there: that value;
 //! - of a table that was written anew: all its rows, as inserts. Elsewhere it is emptied, then the statement runs, then the rows come.
 //!
+//! And the bound of a partition, which may be any expression, as a constant.
+//!
 //! What ran is not read from the statement but seen: casts, operators, checks of domains and functions within functions are no exceptions.
 //! A statement of which everything is certain travels as its text alone, however large the table.
 
@@ -15,7 +17,7 @@ use postgres_r_protocol::capture::order::Command;
 use super::touched::Touched;
 use super::{transaction, trigger};
 use crate::pg::relation::{self, Lock, Oid, Open};
-use crate::pg::statement::Ordered;
+use crate::pg::statement::{self, Ordered};
 use crate::pg::{heap, rewrite, setting};
 
 pub struct Decided {
@@ -23,18 +25,24 @@ pub struct Decided {
     tables: Vec<Oid>,
     /// New columns and what the rows have in them that do not travel.
     columns: Vec<(String, Option<String>)>,
+    /// The bound of a partition.
+    bound: Option<String>,
     pub merges: bool,
 }
 
 /// None if the statement may be evaluated again.
 pub fn by(ordered: &Ordered, touched: &Touched) -> Option<Decided> {
     let evaluated = &ordered.evaluated;
-    let evaluates = evaluated.adds || evaluated.converts;
+    let evaluates = evaluated.adds || evaluated.converts || evaluated.partition.is_some();
     if !evaluates || (!evaluated.asks && touched.functions().all(rewrite::is_certain)) {
         return None;
     }
     let below: Vec<Oid> = ordered.targets.iter().flat_map(|&target| relation::with_children(target)).collect();
-    let mut decided = Decided { tables: touched.rewritten(), columns: Vec::new(), merges: evaluated.merges };
+    let bound = evaluated.partition.as_ref().and_then(|partition| {
+        let _readable = setting::Scope::readable_here();
+        statement::bound_of(partition)
+    });
+    let mut decided = Decided { tables: touched.rewritten(), columns: Vec::new(), bound, merges: evaluated.merges };
     if evaluated.converts {
         // Also where the values could stay as they are: a check of the column was made anew, and looked at; and elsewhere there is no USING.
         decided.add(touched.with_rows().filter(|table| below.contains(table)));
@@ -44,7 +52,7 @@ pub fn by(ordered: &Ordered, touched: &Touched) -> Option<Decided> {
         let tables = touched.with_rows().filter(|table| below.contains(table) && !decided.tables.contains(table)).collect();
         decided.add_column(column, tables);
     }
-    let is_plain = decided.tables.is_empty() && decided.columns.is_empty() && !evaluated.converts;
+    let is_plain = decided.tables.is_empty() && decided.columns.is_empty() && decided.bound.is_none() && !evaluated.converts;
     (!is_plain).then_some(decided)
 }
 
@@ -86,7 +94,7 @@ impl Decided {
         let entries = self.tables.iter().filter_map(|&table| relation::entry(table));
         let names: Vec<_> = entries.map(|entry| (entry.schema, entry.name)).collect();
         let mut item = Vec::with_capacity(statement.len() + 256);
-        item.put_decided(&names, &self.columns);
+        item.put_decided(&names, &self.columns, self.bound.as_deref());
         item.extend_from_slice(statement);
         transaction::append_statement(command, &item);
         let command = crate::pg::trigger::current_command();
