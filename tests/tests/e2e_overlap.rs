@@ -48,7 +48,6 @@ fn what_does_not_concern_each_other_goes_together() {
         ("CREATE VIEW v1 AS SELECT n FROM p", "CREATE VIEW v2 AS SELECT n FROM p"),
         ("GRANT SELECT ON p TO public", "GRANT SELECT ON q TO public"),
         ("GRANT USAGE ON SCHEMA a TO public", "GRANT USAGE ON SCHEMA b TO public"),
-        ("GRANT SELECT ON r TO public", "ALTER TABLE r ADD PRIMARY KEY (n)"),
         ("GRANT USAGE ON SCHEMA b TO public", "GRANT SELECT ON b.single TO public"),
         ("ALTER DEFAULT PRIVILEGES IN SCHEMA a GRANT SELECT ON TABLES TO public", "GRANT USAGE ON SCHEMA a TO public"),
         ("GRANT EXECUTE ON FUNCTION twice TO public", "ALTER TABLE q ADD COLUMN less int"),
@@ -146,6 +145,7 @@ fn who_waits_for_a_lock_goes_on() {
         ("CREATE INDEX ON q (m)", "ALTER TABLE q ADD COLUMN four int DEFAULT 4"),
         ("ALTER TABLE p ADD CONSTRAINT c4 UNIQUE (m)", "TRUNCATE p"),
         ("CREATE INDEX i6 ON q (m)", "DROP TABLE q"),
+        ("GRANT SELECT ON r TO public", "ALTER TABLE r ADD PRIMARY KEY (n)"),
         ("INSERT INTO r VALUES (1, 1)", "ALTER TABLE r ADD COLUMN five int DEFAULT 5"),
     ] {
         println!("{first} | {second}");
