@@ -423,7 +423,7 @@ mod tests {
         exclusive(&mut buffer, 1);
         buffer.append(Command(1), b"a");
         buffer.enter(2);
-        buffer.define("public", "t", 1);
+        buffer.define("public", "t", 1, &[]);
         exclusive(&mut buffer, 2);
         buffer.append(Command(2), b"b");
         buffer.enter(3);

@@ -1,6 +1,7 @@
 //! Columns of numbers (`pg::columns`) that a statement makes: its user is told of those that mean something on one node only, and what the
 //! others name is noted where the statement has written rows.
 
+use crate::error::Error;
 use crate::pg::columns::{self, Column, Meaning};
 use crate::pg::log;
 use crate::pg::relation::{self, Lock, Oid, Open, Persistence, RelationKind};
@@ -38,7 +39,22 @@ impl Columns {
         }
     }
 
-    /// The statement has ended where it comes from.
+    /// The statement has ended where it comes from: refuses a table of which the nodes would look for rows in different partitions.
+    pub fn refuse_unroutable(&self) {
+        for &(oid, _) in &self.before {
+            let table = table(oid)
+                .filter(|_| relation::entry(oid).is_some_and(|entry| entry.kind == RelationKind::PartitionedTable));
+            if let Some(typename) = table.and_then(|table| columns::unroutable_type(&table)) {
+                let message =
+                    format!("partitioning by a column of type {typename} is not supported in a replicated database");
+                Error::new(pgrx::PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED, message)
+                    .hint("Its values hash or sort differently on every node. Partition by list, or by the name as text.")
+                    .raise();
+            }
+        }
+    }
+
+    /// The same: tells the user what is new.
     pub fn warn(&self) {
         for &(oid, _) in &self.before {
             let new = self.new_in(oid);
@@ -59,11 +75,14 @@ impl Columns {
 }
 
 fn of(oid: Oid) -> Vec<Column> {
+    table(oid).map_or_else(Vec::new, |table| columns::of_numbers(&table))
+}
+
+fn table(oid: Oid) -> Option<Open> {
     let is_table = |entry: relation::Entry| {
         matches!(entry.kind, RelationKind::Table | RelationKind::PartitionedTable)
             && entry.persistence == Persistence::Permanent
             && !entry.is_internal
     };
-    let table = relation::entry(oid).is_some_and(is_table).then(|| Open::by_oid(oid, Lock::AccessShare)).flatten();
-    table.map_or_else(Vec::new, |table| columns::of_numbers(&table))
+    relation::entry(oid).is_some_and(is_table).then(|| Open::by_oid(oid, Lock::AccessShare)).flatten()
 }

@@ -206,6 +206,7 @@ fn succeeded(Watched { ordered, origin }: Watched, utility: &Utility, touched: &
     if touched.is_temporary && !touched.is_permanent {
         return;
     }
+    touched.columns.refuse_unroutable();
     refuse_uneven(utility, touched);
     let decided = decided::by(&ordered, touched);
     if decided.as_ref().is_some_and(|decided| decided.merges) {

@@ -58,10 +58,12 @@ pub fn on_new_row(table: &Open, command: u32, row: Row<'_>) {
 pub fn on_remade_row(table: &Open, command: u32, row: Row<'_>) {
     let known = relations::known_open(table);
     let definition = transaction::define(&known);
+    // Before names are read.
+    let held = base::held(command);
     let mut item = Vec::new();
     let Places { needs, .. } = images(&known, definition, command, (None, Some(row)), &mut item);
     transaction::append(&known, Command(command), &item, &[]);
-    need(&needs, base::held(command));
+    need(&needs, held);
 }
 
 fn on_change(known: &Rc<Known>, command: u32, old: Option<Row<'_>>, new: Option<Row<'_>>) {
