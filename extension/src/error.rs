@@ -330,3 +330,8 @@ pub fn not_preloaded() -> Error {
         .detail("It is not in shared_preload_libraries.")
         .hint("Put shared_preload_libraries = 'postgres_r' into postgresql.conf and restart the server.")
 }
+
+/// Nobody knows any more what a statement has touched. It must not be committed.
+pub fn lost_statement(tag: &str) -> Error {
+    Error::new(PgSqlErrorCode::ERRCODE_INTERNAL_ERROR, format!("lost track of {tag} while it ran"))
+}

@@ -49,6 +49,7 @@ pub extern "C-unwind" fn _PG_init() {
         }
     });
     pg::executor::before_start(backend::commit::before_statement);
+    pg::function::undo_calls(session::is_remote_backend);
     pg::log::install(|report| {
         apply::precedence::on_report(report);
         manager::statement::on_report(report);

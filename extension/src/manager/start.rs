@@ -192,6 +192,14 @@ fn ready(name: &str) -> Result<(), Error> {
             .detail(format!("It contains {table}."))
             .hint("Databases must be empty on all nodes when their replication starts, for now."));
         }
+        if let Some(trigger) = query::text(FIRST_EVENT_TRIGGER) {
+            return Err(Error::new(
+                PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                format!("event trigger {trigger} of database \"{name}\" would fire on every node"),
+            )
+            .detail("What it does on the node where a statement is run is replicated.")
+            .hint(format!("Run ALTER EVENT TRIGGER {trigger} ENABLE, or DISABLE.")));
+        }
         if process::writers_in(process::my_database()) > 0 {
             return Err(Error::new(
                 PgSqlErrorCode::ERRCODE_OBJECT_IN_USE,
@@ -212,6 +220,10 @@ const FIRST_RELATION: &str = "
       AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d
                       WHERE d.classid = 'pg_catalog.pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')
     ORDER BY c.oid LIMIT 1";
+
+/// An event trigger that fires where statements are applied, if there is any.
+const FIRST_EVENT_TRIGGER: &str = "
+    SELECT format('%I', evtname) FROM pg_catalog.pg_event_trigger WHERE evtenabled IN ('A', 'R') ORDER BY 1 LIMIT 1";
 
 fn no_daemon(why: &str) -> Error {
     Error::new(PgSqlErrorCode::ERRCODE_SQLCLIENT_UNABLE_TO_ESTABLISH_SQLCONNECTION, "could not reach this node's gcs")

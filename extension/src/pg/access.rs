@@ -6,6 +6,10 @@ use pgrx::pg_sys;
 
 use super::names::Oid;
 
+/// Catalogs whose entries are reported by the OID of the relation that they are of: pg_index and pg_inherits.
+const BY_RELATION: [u32; 2] = [2610, 2611];
+const DEFAULTS: pg_sys::Oid = pg_sys::Oid::from_u32(2604);
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Happened {
     /// Not yet visible in the catalogs.
@@ -21,6 +25,11 @@ pub enum Object {
     Relation(Oid),
     Trigger(Oid),
     Type(Oid),
+    /// The default of a column, which has no OID yet where this is reported.
+    Default {
+        relation: Oid,
+        column: i16,
+    },
     /// An object of the catalog `class`.
     Other {
         class: Oid,
@@ -29,12 +38,18 @@ pub enum Object {
 }
 
 impl Object {
-    /// The catalog that holds the object, and the object's OID.
+    /// The catalog that holds the object, and the object's OID; none for what has none yet.
     pub fn address(self) -> (Oid, Oid) {
         match self {
             Object::Relation(oid) => (pg_sys::RelationRelationId, oid),
             Object::Trigger(oid) => (pg_sys::TriggerRelationId, oid),
             Object::Type(oid) => (pg_sys::TypeRelationId, oid),
+            Object::Default { relation, column } => {
+                // SAFETY: a scan of pg_attrdef by its index; InvalidOid if there is none.
+                let find = || unsafe { GetAttrDefaultOid(relation, column) };
+                // SAFETY: an ERROR becomes a panic here.
+                (DEFAULTS, unsafe { pg_sys::ffi::pg_guard_ffi_boundary(find) })
+            }
             Object::Other { class, oid } => (class, oid),
         }
     }
@@ -44,6 +59,11 @@ impl Object {
 pub struct Listener {
     pub object: fn(Happened, Object),
     pub function: fn(Oid),
+}
+
+unsafe extern "C-unwind" {
+    /// Of catalog/pg_attrdef.h, which pgrx does not bind.
+    fn GetAttrDefaultOid(relation: Oid, column: pg_sys::AttrNumber) -> Oid;
 }
 
 struct Hook {
@@ -103,6 +123,10 @@ unsafe extern "C-unwind" fn tell(
     // A new, changed or dropped column changes its relation.
     let happened = if part != 0 { Happened::Altered } else { happened };
     match class {
+        DEFAULTS if part != 0 => {
+            (hook.listener.object)(happened, Object::Default { relation: object, column: part as i16 });
+        }
+        _ if BY_RELATION.contains(&class.to_u32()) => (hook.listener.object)(happened, Object::Relation(object)),
         pg_sys::RelationRelationId => (hook.listener.object)(happened, Object::Relation(object)),
         pg_sys::TriggerRelationId => (hook.listener.object)(happened, Object::Trigger(object)),
         pg_sys::TypeRelationId => (hook.listener.object)(happened, Object::Type(object)),

@@ -11,11 +11,16 @@ const CLASS: i16 = 1;
 const OBJECT: i16 = 2;
 const REFERENCED_CLASS: i32 = 4;
 const REFERENCED_OBJECT: i32 = 5;
+const KIND: i32 = 7;
+
+/// Catalogs of what belongs to a relation or a domain, and lives as long: column defaults, constraints, rules, triggers, policies.
+const PARTS: [u32; 5] = [2604, 2606, 2618, 2620, 3256];
+const CASTS: u32 = 2605;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lifetime {
     Permanent,
-    /// In the schema of a session's temporary objects.
+    /// In the schema of a session's temporary objects, or part of what is there.
     Temporary,
     /// Permanent itself, but it depends on a temporary object and is dropped with it.
     OnLoan,
@@ -29,8 +34,42 @@ pub fn see_own_changes() {
 
 /// The lifetime of the object with this OID in the catalog `class`.
 pub fn lifetime(class: Oid, object: Oid) -> Lifetime {
+    let schema = if class == pg_sys::NamespaceRelationId { Some(object) } else { schema_of(class, object) };
+    if schema.is_some_and(is_temporary_schema) {
+        return Lifetime::Temporary;
+    }
     let mut lifetime = Lifetime::Permanent;
-    // SAFETY: a scan of pg_depend by its index; both columns that are read are NOT NULL oids.
+    for (referenced_class, referenced, kind) in dependencies(class, object) {
+        let belongs = PARTS.contains(&class.to_u32())
+            && (kind == pg_sys::DependencyType::DEPENDENCY_AUTO || kind == pg_sys::DependencyType::DEPENDENCY_INTERNAL);
+        let is_temporary = if referenced_class == pg_sys::NamespaceRelationId {
+            is_temporary_schema(referenced)
+        } else if belongs && PARTS.contains(&referenced_class.to_u32()) {
+            // A foreign key's trigger, of its constraint.
+            self::lifetime(referenced_class, referenced) == Lifetime::Temporary
+        } else if schema_of(referenced_class, referenced).is_some_and(is_temporary_schema) {
+            lifetime = Lifetime::OnLoan;
+            // Without the type, nobody could use the cast.
+            belongs || (class.to_u32() == CASTS && referenced_class == pg_sys::TypeRelationId)
+        } else {
+            false
+        };
+        if is_temporary {
+            return Lifetime::Temporary;
+        }
+    }
+    lifetime
+}
+
+fn is_temporary_schema(schema: Oid) -> bool {
+    // SAFETY: a catalog look-up.
+    unsafe { pg_sys::isAnyTempNamespace(schema) }
+}
+
+/// What the object depends on, and how: catalog, OID, kind.
+fn dependencies(class: Oid, object: Oid) -> Vec<(Oid, Oid, pg_sys::DependencyType::Type)> {
+    let mut found = Vec::new();
+    // SAFETY: a scan of pg_depend by its index; the columns that are read are NOT NULL, two oids and a char.
     unsafe {
         let catalog = pg_sys::table_open(pg_sys::Oid::from(CATALOG), pg_sys::AccessShareLock as i32);
         let mut keys = [pg_sys::ScanKeyData::default(), pg_sys::ScanKeyData::default()];
@@ -47,23 +86,15 @@ pub fn lifetime(class: Oid, object: Oid) -> Lifetime {
             }
             let column = |number| {
                 let mut is_null = false;
-                let datum = pg_sys::heap_getattr(tuple, number, (*catalog).rd_att, &mut is_null);
-                pg_sys::Oid::from(datum.value() as u32)
+                pg_sys::heap_getattr(tuple, number, (*catalog).rd_att, &mut is_null).value() as u32
             };
-            let (class, referenced) = (column(REFERENCED_CLASS), column(REFERENCED_OBJECT));
-            if class == pg_sys::NamespaceRelationId {
-                if pg_sys::isAnyTempNamespace(referenced) {
-                    lifetime = Lifetime::Temporary;
-                    break;
-                }
-            } else if schema_of(class, referenced).is_some_and(|schema| pg_sys::isAnyTempNamespace(schema)) {
-                lifetime = Lifetime::OnLoan;
-            }
+            let kind = pg_sys::DependencyType::Type::from(column(KIND) as u8);
+            found.push((Oid::from(column(REFERENCED_CLASS)), Oid::from(column(REFERENCED_OBJECT)), kind));
         }
         pg_sys::systable_endscan(scan);
         pg_sys::table_close(catalog, pg_sys::AccessShareLock as i32);
     }
-    lifetime
+    found
 }
 
 /// The schema of a relation, function or type; none for objects of other kinds, which are not looked at.

@@ -30,12 +30,6 @@ impl Open {
         unsafe { (*self.0).rd_id }
     }
 
-    /// Whether no page was ever written.
-    pub fn is_empty(&self) -> bool {
-        // SAFETY: open, and the caller makes sure that it has a file.
-        unsafe { pg_sys::RelationGetNumberOfBlocksInFork(self.0, pg_sys::ForkNumber::MAIN_FORKNUM) == 0 }
-    }
-
     pub(super) fn raw(&self) -> pg_sys::Relation {
         self.0
     }
@@ -130,6 +124,34 @@ pub fn entry(oid: Oid) -> Option<Entry> {
         entry.schema = owned(pg_sys::get_namespace_name(namespace)).unwrap_or_default();
         entry.is_internal = matches!(entry.schema.as_str(), "pg_catalog" | "information_schema" | "pg_toast" | "postgres_r");
         Some(entry)
+    }
+}
+
+/// The file of a table, and how long it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Extent {
+    pub file: Oid,
+    pub blocks: u32,
+}
+
+/// None for what has no file, or is gone. Keeps no lock: whoever looks may be about to take a stronger one, and two that both hold this one
+/// would wait for each other.
+pub fn extent(oid: Oid) -> Option<Extent> {
+    // SAFETY: as in `Open::by_oid`; what was opened is closed, and its lock released.
+    unsafe {
+        let lock = pg_sys::AccessShareLock as pg_sys::LOCKMODE;
+        let raw = pg_sys::try_relation_open(oid, lock);
+        if raw.is_null() {
+            return None;
+        }
+        let file = (*(*raw).rd_rel).relfilenode;
+        let has_file = valid(file).is_some() && (*(*raw).rd_rel).relkind as u8 == pg_sys::RELKIND_RELATION;
+        let extent = has_file.then(|| {
+            let blocks = pg_sys::RelationGetNumberOfBlocksInFork(raw, pg_sys::ForkNumber::MAIN_FORKNUM);
+            Extent { file, blocks }
+        });
+        pg_sys::relation_close(raw, lock);
+        extent
     }
 }
 

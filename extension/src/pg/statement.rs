@@ -38,6 +38,8 @@ pub struct Ordered {
     pub restarts_identity: bool,
     /// Does nothing if it touches no relation (DROP ... IF EXISTS).
     pub needs_relation: bool,
+    /// Does nothing if it touches nothing at all.
+    pub needs_object: bool,
     /// What an ALTER TABLE may evaluate.
     pub evaluated: Evaluated,
     /// Makes a table with rows of a query (CREATE TABLE AS): travels as the table and its rows.
@@ -98,7 +100,7 @@ pub(super) unsafe fn ends_block(node: *const pg_sys::Node) -> bool {
 
 /// # Safety
 /// `node` must be the parse tree of a utility statement.
-pub(super) unsafe fn classify(node: *mut pg_sys::Node) -> Class {
+unsafe fn classify_any(node: *mut pg_sys::Node) -> Class {
     let refuse = |hint| {
         // SAFETY: by contract.
         Class::Refused(Refusal { what: unsafe { command_tag(node) }, hint })
@@ -131,6 +133,32 @@ pub(super) unsafe fn classify(node: *mut pg_sys::Node) -> Class {
             _ => classify_definition(node).unwrap_or_else(refuse),
         }
     }
+}
+
+/// # Safety
+/// As [`classify_any`].
+pub(super) unsafe fn classify(node: *mut pg_sys::Node) -> Class {
+    // SAFETY: by contract; each tag says what the node is.
+    unsafe {
+        let relation = match (*node).type_ {
+            Tag::T_AlterTableStmt => (*node.cast::<pg_sys::AlterTableStmt>()).relation,
+            Tag::T_ClusterStmt => (*node.cast::<pg_sys::ClusterStmt>()).relation,
+            Tag::T_IndexStmt => (*node.cast::<pg_sys::IndexStmt>()).relation,
+            _ => std::ptr::null_mut(),
+        };
+        match (classify_any(node), find(relation)) {
+            // What is refused of permanent tables is nobody else's business here.
+            (Class::Refused(_), Some(target)) if is_temporary(target) => {
+                Class::Ordered(Ordered { targets: vec![target], ..Ordered::default() })
+            }
+            (class, _) => class,
+        }
+    }
+}
+
+fn is_temporary(relation: Oid) -> bool {
+    // SAFETY: a syscache look-up.
+    (unsafe { pg_sys::get_rel_persistence(relation) }) as u8 == pg_sys::RELPERSISTENCE_TEMP
 }
 
 /// What a session does to itself, and upkeep that each node does for itself.
@@ -209,6 +237,7 @@ unsafe fn classify_definition(node: *mut pg_sys::Node) -> Result<Class, &'static
                 let statement = &*node.cast::<pg_sys::CreateTrigStmt>();
                 ordered([statement.relation, statement.constrrel])
             }
+            Tag::T_AlterEventTrigStmt => alter_event_trigger(&*node.cast()),
             Tag::T_RuleStmt => ordered([(*node.cast::<pg_sys::RuleStmt>()).relation]),
             Tag::T_CreatePolicyStmt => ordered([(*node.cast::<pg_sys::CreatePolicyStmt>()).table]),
             Tag::T_AlterPolicyStmt => ordered([(*node.cast::<pg_sys::AlterPolicyStmt>()).table]),
@@ -217,6 +246,8 @@ unsafe fn classify_definition(node: *mut pg_sys::Node) -> Result<Class, &'static
             Tag::T_CreateSchemaStmt
             | Tag::T_AlterDefaultPrivilegesStmt
             | Tag::T_AlterObjectDependsStmt
+            | Tag::T_AlterOperatorStmt
+            | Tag::T_CreateEventTrigStmt
             | Tag::T_CreateStatsStmt
             | Tag::T_AlterStatsStmt
             | Tag::T_CompositeTypeStmt
@@ -402,7 +433,12 @@ unsafe fn create_table(statement: &pg_sys::CreateStmt) -> Class {
         if !statement.accessMethod.is_null() && CStr::from_ptr(statement.accessMethod) != c"heap" {
             return refused("a table with an access method other than heap", NOT_YET);
         }
-        let targets = find_all(statement.inhRelations);
+        let mut targets = find_all(statement.inhRelations);
+        // LIKE leaves no dependency. Of permanent tables it asks nothing that would have to be kept from changing.
+        let elements = list::pointers::<pg_sys::Node>(statement.tableElts).into_iter();
+        let like = elements.filter(|&element| (*element).type_ == Tag::T_TableLikeClause);
+        let sources = like.filter_map(|element| find((*element.cast::<pg_sys::TableLikeClause>()).relation));
+        targets.extend(sources.filter(|&source| is_temporary(source)));
         // With IF NOT EXISTS it may do nothing; else the new relation is reported.
         persistent(statement.relation, Ordered { targets, needs_relation: true, ..Ordered::default() })
     }
@@ -436,6 +472,10 @@ unsafe fn alter_table(statement: &pg_sys::AlterTableStmt) -> Class {
         for command in list::pointers::<pg_sys::AlterTableCmd>(statement.cmds) {
             use pg_sys::AlterTableType as Kind;
             match (*command).subtype {
+                Kind::AT_AddInherit | Kind::AT_DropInherit => ordered.targets.extend(find((*command).def.cast())),
+                Kind::AT_AttachPartition => {
+                    ordered.targets.extend(find((*(*command).def.cast::<pg_sys::PartitionCmd>()).name));
+                }
                 Kind::AT_EnableAlwaysTrig | Kind::AT_EnableReplicaTrig => {
                     return refused(
                         "ALTER TABLE ENABLE ALWAYS or REPLICA TRIGGER",
@@ -466,7 +506,10 @@ unsafe fn drop(statement: &pg_sys::DropStmt) -> Result<Class, &'static str> {
         O::OBJECT_TABLE | O::OBJECT_INDEX | O::OBJECT_SEQUENCE | O::OBJECT_VIEW => {
             Ok(Class::Ordered(Ordered { needs_relation: true, ..Ordered::default() }))
         }
-        kind => by_object_type(kind),
+        kind => by_object_type(kind).map(|class| match class {
+            Class::Ordered(ordered) => Class::Ordered(Ordered { needs_object: true, ..ordered }),
+            other => other,
+        }),
     }
 }
 
@@ -495,6 +538,17 @@ unsafe fn alter_schema(statement: &pg_sys::AlterObjectSchemaStmt) -> Result<Clas
     })
 }
 
+/// Where statements are applied, sessions are in replica mode.
+unsafe fn alter_event_trigger(statement: &pg_sys::AlterEventTrigStmt) -> Class {
+    if matches!(statement.tgenabled as u8, pg_sys::TRIGGER_FIRES_ALWAYS | pg_sys::TRIGGER_FIRES_ON_REPLICA) {
+        return refused(
+            "ALTER EVENT TRIGGER ENABLE ALWAYS or REPLICA",
+            "What the trigger does is replicated already; it would be done once more on each node.",
+        );
+    }
+    Class::Ordered(Ordered::default())
+}
+
 unsafe fn grant(statement: &pg_sys::GrantStmt) -> Result<Class, &'static str> {
     by_object_type(statement.objtype)
 }
@@ -514,6 +568,7 @@ fn by_object_type(kind: ObjectType::Type) -> Result<Class, &'static str> {
         | O::OBJECT_COLUMN
         | O::OBJECT_DEFAULT
         | O::OBJECT_DEFACL
+        | O::OBJECT_EVENT_TRIGGER
         | O::OBJECT_FUNCTION
         | O::OBJECT_INDEX
         | O::OBJECT_OPERATOR

@@ -137,6 +137,17 @@ pub fn current_command() -> u32 {
     unsafe { pg_sys::GetCurrentCommandId(false) }
 }
 
+/// The id of the command that runs now; whatever comes after has a higher one.
+pub fn own_command() -> u32 {
+    // SAFETY: marks the id as used, without which PostgreSQL does not count on. A plan about to start may have its snapshot already: it sees
+    // what came before, as it should.
+    unsafe {
+        let command = pg_sys::GetCurrentCommandId(true);
+        pg_sys::CommandCounterIncrement();
+        command
+    }
+}
+
 /// Whether the table has its capture trigger, in force.
 pub fn is_in_force(table: &Open) -> bool {
     installed(table.raw()) == Some(true)

@@ -3,6 +3,7 @@
 //! PostgreSQL's own code runs between `before` and `after` without a Rust frame that would turn its errors into panics and back:
 //! they pass with all their fields (position, constraint, context). So nothing may need a `Drop` across it.
 
+use std::cell::Cell;
 use std::ffi::CStr;
 use std::sync::OnceLock;
 
@@ -10,7 +11,7 @@ use pgrx::pg_sys;
 
 use super::alter::{self, Given};
 use super::statement::{Class, classify, command_tag, ends_block, find};
-use super::summons;
+use super::{summons, target};
 
 #[derive(Clone, Copy)]
 pub struct Listener {
@@ -32,14 +33,35 @@ static HOOK: OnceLock<Hook> = OnceLock::new();
 pub enum Stage {
     /// Nothing.
     Through,
-    /// The statement is part of one that is being watched, or only locks: what `before` has put off is left to do.
+    /// The statement is part of another, or only locks: what `before` has put off is left to do.
     Part,
     /// What the statement touched was watched, and is to be looked at.
     Whole,
+    /// It was only noted that the statement runs.
+    Noted,
+}
+
+/// Tells one run of a utility statement from all others of this process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Serial(u64);
+
+thread_local! {
+    static RUNS: Cell<u64> = const { Cell::new(0) };
+}
+
+impl Serial {
+    /// Of none.
+    pub const NONE: Serial = Serial(0);
+
+    fn next() -> Serial {
+        RUNS.set(RUNS.get() + 1);
+        Serial(RUNS.get())
+    }
 }
 
 /// A utility statement.
 pub struct Utility {
+    pub serial: Serial,
     statement: *mut pg_sys::PlannedStmt,
     text: *const std::ffi::c_char,
     read_only_tree: bool,
@@ -87,8 +109,8 @@ unsafe extern "C-unwind" fn process(
     destination: *mut pg_sys::DestReceiver,
     completion: *mut pg_sys::QueryCompletion,
 ) {
-    let (left_out, stage) = (alter::Pending::None, Stage::Through);
-    let mut utility = Utility { statement, text, read_only_tree, context, left_out, is_done: false, stage };
+    let (serial, left_out, stage) = (Serial::next(), alter::Pending::None, Stage::Through);
+    let mut utility = Utility { serial, statement, text, read_only_tree, context, left_out, is_done: false, stage };
     // SAFETY: passes on what we were given, but for a statement that `before` replaced by a copy.
     unsafe {
         let is_end = ends_block(utility.node());
@@ -146,6 +168,12 @@ impl Utility {
     pub fn tag(&self) -> String {
         // SAFETY: as above.
         unsafe { command_tag(self.node()) }
+    }
+
+    /// What it is about, if PostgreSQL has reported nothing. To be asked when it has run.
+    pub fn targets(&self) -> Vec<target::Address> {
+        // SAFETY: as above.
+        unsafe { target::targets(self.node()) }
     }
 
     /// Whether it is a part of another statement, which travels as a whole.

@@ -15,6 +15,7 @@ mod decided;
 pub mod keys;
 mod locks;
 pub mod reads;
+mod running;
 mod sql;
 pub mod statement;
 pub mod touched;
@@ -72,7 +73,7 @@ pub fn init() {
         subtransaction::End::Aborted => {
             transaction::subtransaction_aborted(level);
             reads::subtransaction_aborted(level);
-            touched::subtransaction_aborted(level);
+            running::subtransaction_aborted(level);
         }
     });
     execution::on_execution(execution::Listener {
@@ -83,6 +84,7 @@ pub fn init() {
         },
         starts: |plan| {
             if is_wanted() {
+                running::look();
                 base::execution_starts();
                 plan.written().into_iter().for_each(statement::require_capture);
                 if plan.is_in_foreign_key_trigger() && FOREIGN_KEY_QUERY.get().is_none() {
@@ -100,6 +102,7 @@ pub fn init() {
         },
         ends: |execution| {
             if is_wanted() {
+                running::look();
                 base::execution_ends();
                 if FOREIGN_KEY_QUERY.get() == Some(execution) {
                     FOREIGN_KEY_QUERY.set(None);

@@ -14,16 +14,16 @@ use std::collections::HashSet;
 use gcs_writeset::body::{Actor, PutItem, Setting};
 use gcs_writeset::key::name_hash;
 use postgres_r_protocol::capture::buffer::{Guard, Strength};
-use postgres_r_protocol::capture::order::Command;
 
-use super::touched::{self, Touched};
+use super::running::{self, Origin, Watched};
+use super::touched::Touched;
 use super::{base, decided, reads, transaction};
-use crate::error::Error;
+use crate::error::{self, Error};
 use crate::pg::access;
 use crate::pg::relation::{self, Lock, Oid, Open, Persistence, RelationKind};
 use crate::pg::statement::{Class, Ordered, Refusal, TableLock};
 use crate::pg::utility::{self, Stage, Utility};
-use crate::pg::{definition, heap, role, setting, subtransaction, trigger, xact};
+use crate::pg::{definition, heap, role, setting, trigger, xact};
 use crate::{relations, sequences, session};
 
 /// Functions that change something no trigger sees.
@@ -40,30 +40,21 @@ const REFUSED_FUNCTIONS: [(u32, &str); 10] = [
     (3460, "lo_put"),
 ];
 
-/// The ordered statement that runs now.
-struct Watched {
-    ordered: Ordered,
-    /// On its origin: its command id and what travels.
-    origin: Option<(Command, Vec<u8>)>,
-}
-
 thread_local! {
     /// What the LOCK TABLE that runs now locks.
     static LOCKING: RefCell<Option<(Vec<Oid>, TableLock)>> = const { RefCell::new(None) };
-    static WATCHED: RefCell<Option<Watched>> = const { RefCell::new(None) };
     /// Relations known to be captured (or to need no capture), as of a count of `relations::changes`.
     static CAPTURED: RefCell<(u64, HashSet<u32>)> = RefCell::default();
 }
 
 pub fn init() {
     utility::on_utility(utility::Listener { before, after });
-    access::on_access(access::Listener { object: touched::on_object, function: on_function });
+    access::on_access(access::Listener { object: running::on_object, function: on_function });
 }
 
 /// The end of every transaction.
 pub fn reset() {
-    touched::forget();
-    WATCHED.set(None);
+    running::reset();
     LOCKING.set(None);
 }
 
@@ -73,16 +64,23 @@ fn before(utility: &mut Utility) {
     }
     // One that failed left this behind.
     LOCKING.set(None);
-    let is_whole = !utility.is_subcommand() && touched::start(subtransaction::level());
-    if !is_whole {
+    if utility.is_subcommand() {
         utility.stage = Stage::Part;
-        refuse_ddl_while_filling(utility);
         sequences::statement::before(utility);
-    } else if session::is_remote_backend() {
-        watch_remote(utility);
     } else {
-        base::before_snapshot();
-        watch(utility);
+        running::look();
+        let class = utility.class();
+        if session::is_remote_backend() {
+            watch_remote(utility, class);
+        } else {
+            base::before_snapshot();
+            watch(utility, class);
+        }
+        if utility.stage == Stage::Through && !running::is_empty() {
+            // What it touches is not what the statement touches that set it off.
+            running::enter(utility.serial, None);
+            utility.stage = Stage::Noted;
+        }
     }
 }
 
@@ -92,16 +90,22 @@ fn after(utility: &mut Utility) {
     if let Some((relations, lock)) = LOCKING.take() {
         lock_keys(&relations, lock);
     }
-    if utility.stage == Stage::Whole {
-        let touched = touched::finish();
-        if let Some(watched) = WATCHED.take() {
-            watched.succeeded(utility, &touched);
+    match utility.stage {
+        Stage::Whole => {
+            running::add_targets(utility.targets());
+            match running::leave(utility.serial) {
+                Some((touched, watched)) => running::aside(|| succeeded(watched, utility, &touched)),
+                None => error::lost_statement(&utility.tag()).raise(),
+            }
         }
+        // A procedure may have ended its transaction.
+        Stage::Noted => drop(running::leave(utility.serial)),
+        Stage::Through | Stage::Part => {}
     }
 }
 
-fn watch(utility: &mut Utility) {
-    match utility.class() {
+fn watch(utility: &mut Utility, class: Class) {
+    match class {
         Class::Ordered(ordered) => {
             refuse_toast(&ordered.targets);
             sequences::statement::before(utility);
@@ -113,32 +117,26 @@ fn watch(utility: &mut Utility) {
                 // Before it may run for long; what it makes anew may still turn out to be temporary.
                 transaction::ensure_writable();
             }
-            touched::add(&ordered.targets);
             utility.stage = Stage::Whole;
-            let command = Command(trigger::current_command());
-            WATCHED.set(Some(Watched { ordered, origin: Some((command, item)) }));
+            let targets = ordered.targets.clone();
+            running::enter(utility.serial, Some(Watched { ordered, origin: Some(Origin::begin(item)) }));
+            running::add(&targets);
         }
         Class::Refused(refusal) => refuse(&refusal),
         // What a DO block or CALL runs is looked at statement by statement.
-        Class::Local => touched::forget(),
+        Class::Local => {}
         Class::CopyIn(table) => {
-            touched::forget();
             require_capture(table);
             sequences::copy_starts(&utility.sequences_of_unnamed_columns());
             utility.stage = Stage::Part;
         }
-        Class::CopyOut(table) => {
-            touched::forget();
-            reads::add(table);
-        }
+        Class::CopyOut(table) => reads::add(table),
         Class::Lock(relations, lock) => {
-            touched::forget();
             refuse_views(&relations, lock);
             LOCKING.set(Some((relations, lock)));
             utility.stage = Stage::Part;
         }
         Class::ImportSnapshot => {
-            touched::forget();
             if xact::is_serializable() && !xact::is_read_only() {
                 refuse(&Refusal {
                     what: "SET TRANSACTION SNAPSHOT in a SERIALIZABLE transaction that may write".to_owned(),
@@ -150,24 +148,15 @@ fn watch(utility: &mut Utility) {
 }
 
 /// A statement from another node runs here: what belongs to it is done, nothing is recorded.
-fn watch_remote(utility: &mut Utility) {
-    let Class::Ordered(ordered) = utility.class() else { return touched::forget() };
+fn watch_remote(utility: &mut Utility, class: Class) {
+    let Class::Ordered(ordered) = class else { return };
     if ordered.changes_types {
         relation::keep_writers_off_types();
     }
     sequences::statement::before(utility);
     utility.leave_out_decided();
     utility.stage = Stage::Whole;
-    WATCHED.set(Some(Watched { ordered, origin: None }));
-}
-
-/// The query of a CREATE TABLE AS may call functions that run statements; what they are part of does not travel as text.
-fn refuse_ddl_while_filling(utility: &Utility) {
-    let is_filling = WATCHED
-        .with_borrow(|watched| watched.as_ref().is_some_and(|watched| watched.ordered.fills && watched.origin.is_some()));
-    if is_filling && matches!(utility.class(), Class::Ordered(_)) {
-        refuse(&Refusal { what: format!("{} in the query of CREATE TABLE AS", utility.tag()), hint: "Run it before." });
-    }
+    running::enter(utility.serial, Some(Watched { ordered, origin: None }));
 }
 
 fn is_permanent(relation: Oid) -> bool {
@@ -204,50 +193,49 @@ fn lock_keys(relations: &[Oid], lock: TableLock) {
     }
 }
 
-impl Watched {
-    fn succeeded(self, utility: &Utility, touched: &Touched) {
-        let Some((command, item)) = self.origin else { return settle(touched, &self.ordered) };
-        if touched.is_temporary && !touched.is_permanent {
-            return;
-        }
-        refuse_uneven(utility, touched);
-        let decided = decided::by(&self.ordered, touched);
-        if decided.as_ref().is_some_and(|decided| decided.merges) {
-            refuse(&Refusal {
-                what: "ALTER TABLE ADD COLUMN of one that a table below has already, with a default that each node would evaluate for itself,"
-                    .to_owned(),
-                hint: "Add the column without a default, UPDATE it, then set the default.",
-            });
-        }
-        if self.ordered.needs_relation && touched.is_empty() {
-            return;
-        }
-        transaction::ensure_writable();
-        settle(touched, &self.ordered);
-        // Its locks are held by now. Rows and tables that others only lock, on other nodes, do not meet them.
-        let held = Guard::Held(session::committed());
-        for &name in &touched.names {
-            transaction::add_whole(relations::relation_key(name), held);
-        }
-        let strength = if self.ordered.is_truncate { Strength::Shared } else { Strength::Exclusive };
-        transaction::add_key(relations::ddl_key(), strength, Guard::Since(base::current()));
-        if self.ordered.changes_types {
-            transaction::add_key(relations::types_key(), Strength::Exclusive, Guard::Locked);
-        }
-        if self.ordered.fills {
-            touched.tables().for_each(|table| fill(command, table));
-        } else if let Some(decided) = decided {
-            decided.append(command, &item);
-        } else {
-            transaction::append_statement(command, &item);
-        }
+fn succeeded(Watched { ordered, origin }: Watched, utility: &Utility, touched: &Touched) {
+    let Some(origin) = origin else { return settle(touched, &ordered) };
+    if touched.is_temporary && !touched.is_permanent {
+        return;
+    }
+    refuse_uneven(utility, touched);
+    let decided = decided::by(&ordered, touched);
+    if decided.as_ref().is_some_and(|decided| decided.merges) {
+        refuse(&Refusal {
+            what: "ALTER TABLE ADD COLUMN of one that a table below has already, with a default that each node would evaluate for itself,"
+                .to_owned(),
+            hint: "Add the column without a default, UPDATE it, then set the default.",
+        });
+    }
+    if ordered.needs_relation && touched.is_empty() || ordered.needs_object && touched.is_nothing() {
+        return;
+    }
+    transaction::ensure_writable();
+    settle(touched, &ordered);
+    // Its locks are held by now. Rows and tables that others only lock, on other nodes, do not meet them.
+    let held = Guard::Held(session::committed());
+    for &name in &touched.names {
+        transaction::add_whole(relations::relation_key(name), held);
+    }
+    let strength = if ordered.is_truncate { Strength::Shared } else { Strength::Exclusive };
+    transaction::add_key(relations::ddl_key(), strength, Guard::Since(origin.base));
+    if ordered.changes_types {
+        transaction::add_key(relations::types_key(), Strength::Exclusive, Guard::Locked);
+    }
+    if ordered.fills {
+        touched.tables().for_each(|table| fill(&origin, table));
+    } else if let Some(decided) = decided {
+        decided.append(origin.place(), &origin.item);
+    } else {
+        transaction::append_statement(origin.place(), &origin.item);
     }
 }
 
 /// CREATE TABLE AS would give other rows elsewhere: it travels as the table that it made, and the rows.
-fn fill(command: Command, table: Oid) {
+fn fill(origin: &Origin, table: Oid) {
     let Some(table) = Open::by_oid(table, Lock::AccessShare) else { return };
-    transaction::append_statement(command, &item_of(&definition::create_table(&table)));
+    let definition = origin.definition.clone().unwrap_or_else(|| definition::create_table(&table));
+    transaction::append_statement(origin.place(), &item_of(&definition));
     let command = trigger::current_command();
     heap::for_each_new_row(&table, |row| super::trigger::on_new_row(&table, command, row));
 }
@@ -309,7 +297,7 @@ fn refuse(refusal: &Refusal) {
 }
 
 fn on_function(function: Oid) {
-    touched::on_function(function);
+    running::on_function(function);
     let Some((_, name)) = REFUSED_FUNCTIONS.iter().find(|&&(oid, _)| oid == function.to_u32()) else { return };
     if session::is_captured() {
         let hint = "Large objects are not replicated; use a bytea column.";
@@ -342,7 +330,9 @@ pub fn require_capture(oid: Oid) {
         (RelationKind::Table, Persistence::Permanent) => {
             let is_captured =
                 entry.is_internal || Open::by_oid(oid, Lock::AccessShare).is_none_or(|table| trigger::is_in_force(&table));
-            if !is_captured {
+            if !is_captured && running::has_made(oid) {
+                running::aside(|| capture_table(oid));
+            } else if !is_captured {
                 refuse_rows("uncaptured table", "Have a superuser run SELECT postgres_r.capture_tables().");
             }
         }

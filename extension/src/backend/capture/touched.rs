@@ -1,26 +1,22 @@
 //! What one ordered statement touches, as PostgreSQL reports it while the statement runs: the relations whose keys the writeset
 //! needs, and the tables that need a capture trigger afterwards.
 
-use std::cell::RefCell;
 use std::collections::HashSet;
 
 use gcs_writeset::key::name_hash;
 
 use crate::pg::access::{self, Happened, Object};
 use crate::pg::dependency::{self, Lifetime};
-use crate::pg::relation::{self, Entry, Lock, Oid, Open, Persistence, RelationKind};
+use crate::pg::relation::{self, Entry, Extent, Oid, Persistence, RelationKind};
 use crate::sequences;
-
-thread_local! {
-    static CURRENT: RefCell<Option<Touched>> = const { RefCell::new(None) };
-}
 
 #[derive(Default)]
 pub struct Touched {
-    level: i32,
     relations: Vec<Oid>,
     /// Triggers made or altered; their tables are found at the end.
     triggers: Vec<Oid>,
+    /// Defaults made; found at the end.
+    defaults: Vec<Object>,
     /// Everything made or altered, by its catalog.
     objects: HashSet<(u32, u32)>,
     pub truncated: Vec<Oid>,
@@ -36,79 +32,19 @@ pub struct Touched {
     files: Vec<(Oid, Oid)>,
     /// Functions that it called.
     functions: HashSet<u32>,
-}
-
-/// Starts to collect what is touched, for the statement that starts now at this subtransaction level. False while another is being
-/// watched: then this one is part of it.
-pub fn start(level: i32) -> bool {
-    CURRENT.with_borrow_mut(|current| {
-        let is_free = current.is_none();
-        if is_free {
-            *current = Some(Touched { level, ..Touched::default() });
-        }
-        is_free
-    })
-}
-
-/// Whether a statement is being watched.
-pub fn is_watching() -> bool {
-    CURRENT.with_borrow(Option::is_some)
-}
-
-/// The statement succeeded.
-pub fn finish() -> Touched {
-    let mut touched = CURRENT.take().unwrap_or_default();
-    touched.resolve();
-    touched
-}
-
-/// Forgets a statement that was started but is not watched after all, or that failed.
-pub fn forget() {
-    CURRENT.set(None);
-}
-
-/// The subtransaction at `level` was rolled back, and with it a statement started in it.
-pub fn subtransaction_aborted(level: i32) {
-    CURRENT.with_borrow_mut(|current| {
-        if current.as_ref().is_some_and(|touched| touched.level >= level) {
-            *current = None;
-        }
-    });
-}
-
-/// From the object access hook.
-pub fn on_object(happened: Happened, object: Object) {
-    let Some(mut touched) = CURRENT.take() else { return };
-    touched.object(happened, object);
-    CURRENT.set(Some(touched));
-}
-
-/// A function is about to be called, by the statement or by what it calls.
-pub fn on_function(function: Oid) {
-    CURRENT.with(|current| {
-        if let Ok(mut current) = current.try_borrow_mut()
-            && let Some(touched) = &mut *current
-        {
-            touched.functions.insert(function.to_u32());
-        }
-    });
-}
-
-/// Adds relations that the statement names.
-pub fn add(relations: &[Oid]) {
-    let Some(mut touched) = CURRENT.take() else { return };
-    for &relation in relations {
-        touched.relation(relation);
-    }
-    CURRENT.set(Some(touched));
+    /// Tables to be truncated, as last seen.
+    extents: Vec<(Oid, Extent)>,
 }
 
 impl Touched {
-    fn object(&mut self, happened: Happened, object: Object) {
+    pub fn object(&mut self, happened: Happened, object: Object) {
         self.remember(happened, object);
         match (happened, object) {
             (Happened::Truncated, Object::Relation(oid)) => {
-                self.truncated.push(oid);
+                if !self.truncated.contains(&oid) {
+                    self.truncated.push(oid);
+                    self.extents.extend(relation::extent(oid).map(|extent| (oid, extent)));
+                }
                 self.relation(oid);
             }
             (_, Object::Relation(oid)) => self.relation(oid),
@@ -118,34 +54,45 @@ impl Touched {
                 }
             }
             (_, Object::Trigger(oid)) => self.triggers.push(oid),
+            (_, Object::Default { relation, .. }) => self.relation(relation),
             (_, Object::Type(_) | Object::Other { .. }) => {}
         }
     }
 
     fn remember(&mut self, happened: Happened, object: Object) {
+        if matches!(object, Object::Default { .. }) {
+            return self.defaults.push(object);
+        }
         let (class, oid) = object.address();
         match happened {
             Happened::Created | Happened::Altered => {
                 self.objects.insert((class.to_u32(), oid.to_u32()));
             }
             // It is gone when the statement has ended.
-            Happened::Dropped => self.is_temporary |= dependency::lifetime(class, oid) == Lifetime::Temporary,
+            Happened::Dropped => self.judge(class, oid),
             Happened::Truncated => {}
         }
     }
 
-    /// Whether what was made is temporary, or made from what is.
-    fn judge(&mut self) {
-        for (class, oid) in std::mem::take(&mut self.objects) {
-            match dependency::lifetime(Oid::from(class), Oid::from(oid)) {
-                Lifetime::Permanent => {}
-                Lifetime::Temporary => self.is_temporary = true,
-                Lifetime::OnLoan => self.on_loan = true,
-            }
+    pub fn function(&mut self, function: Oid) {
+        self.functions.insert(function.to_u32());
+    }
+
+    /// What the statement is about, where PostgreSQL has reported nothing.
+    pub fn target(&mut self, (class, oid): (Oid, Oid)) {
+        self.objects.insert((class.to_u32(), oid.to_u32()));
+    }
+
+    /// Whether it is temporary, or made from what is.
+    fn judge(&mut self, class: Oid, oid: Oid) {
+        match dependency::lifetime(class, oid) {
+            Lifetime::Permanent => self.is_permanent = true,
+            Lifetime::Temporary => self.is_temporary = true,
+            Lifetime::OnLoan => self.on_loan = true,
         }
     }
 
-    fn relation(&mut self, oid: Oid) {
+    pub fn relation(&mut self, oid: Oid) {
         if !self.relations.contains(&oid) {
             self.relations.push(oid);
             if let Some(entry) = relation::entry(oid) {
@@ -157,9 +104,13 @@ impl Touched {
     }
 
     /// Everything again as it is now: new relations are visible, renamed ones have their new names.
-    fn resolve(&mut self) {
+    pub fn resolve(&mut self) {
         dependency::see_own_changes();
-        self.judge();
+        let defaults = std::mem::take(&mut self.defaults).into_iter().map(Object::address);
+        self.objects.extend(defaults.map(|(class, oid)| (class.to_u32(), oid.to_u32())));
+        for (class, oid) in std::mem::take(&mut self.objects) {
+            self.judge(Oid::from(class), Oid::from(oid));
+        }
         for trigger in std::mem::take(&mut self.triggers) {
             if let Some(table) = access::table_of_trigger(trigger) {
                 self.relation(table);
@@ -210,8 +161,7 @@ impl Touched {
 
     fn remember_file(&mut self, oid: Oid, entry: &Entry) {
         if entry.kind == RelationKind::Table && entry.persistence == Persistence::Permanent {
-            let holds_rows = Open::by_oid(oid, Lock::AccessShare).is_some_and(|table| !table.is_empty());
-            if holds_rows {
+            if relation::extent(oid).is_some_and(|extent| extent.blocks > 0) {
                 self.files.push((oid, entry.file));
             }
         }
@@ -233,6 +183,22 @@ impl Touched {
         self.functions.iter().map(|&function| Oid::from(function))
     }
 
+    /// Whether, since this was asked last, a table to be truncated was.
+    pub fn have_tables_lost_rows(&mut self) -> bool {
+        let mut have_lost = false;
+        for (oid, seen) in &mut self.extents {
+            if let Some(extent) = relation::extent(*oid) {
+                have_lost |= extent.file != seen.file || extent.blocks < seen.blocks;
+                *seen = extent;
+            }
+        }
+        have_lost
+    }
+
+    pub fn has(&self, relation: Oid) -> bool {
+        self.relations.contains(&relation)
+    }
+
     /// The tables that must have a capture trigger now.
     pub fn tables(&self) -> impl Iterator<Item = Oid> + '_ {
         self.relations.iter().copied().filter(|&oid| {
@@ -242,8 +208,14 @@ impl Touched {
         })
     }
 
+    /// Whether it touched no relation.
     pub fn is_empty(&self) -> bool {
         self.names.is_empty()
+    }
+
+    /// Whether it touched nothing at all.
+    pub fn is_nothing(&self) -> bool {
+        !self.is_temporary && !self.is_permanent && !self.on_loan
     }
 }
 
