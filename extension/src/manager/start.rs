@@ -128,6 +128,14 @@ fn ready(name: &str) -> Result<(), Error> {
             .detail("What it does on the node where a statement is run is replicated.")
             .hint(format!("Run ALTER EVENT TRIGGER {trigger} ENABLE, or DISABLE.")));
         }
+        if let Some(trigger) = query::text(FIRST_EVENT_TRIGGER) {
+            return Err(Error::new(
+                PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                format!("event trigger {trigger} of database \"{name}\" would fire on every node"),
+            )
+            .detail("What it does on the node where a statement is run is replicated.")
+            .hint(format!("Run ALTER EVENT TRIGGER {trigger} ENABLE, or DISABLE.")));
+        }
         if process::writers_in(process::my_database()) > 0 {
             return Err(Error::new(
                 PgSqlErrorCode::ERRCODE_OBJECT_IN_USE,
