@@ -30,6 +30,12 @@ impl Open {
         unsafe { (*self.0).rd_id }
     }
 
+    /// Whether no page was ever written.
+    pub fn is_empty(&self) -> bool {
+        // SAFETY: open, and the caller makes sure that it has a file.
+        unsafe { pg_sys::RelationGetNumberOfBlocksInFork(self.0, pg_sys::ForkNumber::MAIN_FORKNUM) == 0 }
+    }
+
     pub(super) fn raw(&self) -> pg_sys::Relation {
         self.0
     }
