@@ -388,6 +388,18 @@ fn copy_into_an_identity_column_has_values_of_its_own_or_fails() {
     };
     let mut rows = copy(1, 150_000).unwrap();
     assert_eq!(group.value(node(1), "SELECT min(id) || ' ' || max(id) FROM copied"), "1 150000");
+    // What runs while it runs is another statement.
+    group.execute(
+        node(1),
+        "CREATE TABLE inner_one (id int GENERATED ALWAYS AS IDENTITY, v int);
+         CREATE FUNCTION in_between() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+             IF new.v % 50 = 0 THEN LOCK TABLE inner_one; COPY inner_one (v) FROM PROGRAM 'seq 3'; END IF; RETURN new; END $$;
+         CREATE TRIGGER in_between BEFORE INSERT ON copied FOR EACH ROW EXECUTE FUNCTION in_between()",
+    );
+    rows += copy(1, 200).unwrap();
+    assert_eq!(group.value(node(1), "SELECT count(*) || ' ' || count(DISTINCT id) FROM inner_one"), "12 12");
+    group.execute(node(1), "DROP TRIGGER in_between ON copied");
+    group.settle();
     rows += copy(2, 1000).unwrap() + copy(1, 1000).unwrap() + copy(3, 90_000).unwrap();
     std::thread::scope(|scope| {
         let copies: Vec<_> =

@@ -12,13 +12,16 @@ use crate::node::{self, DatabaseArea};
 use crate::pg::names;
 use crate::pg::relation::{Lock, Oid, Persistence};
 use crate::pg::sequence::{self, Declared};
+use crate::pg::utility::Serial;
 use crate::session;
 
 /// Values that a COPY is to have before it begins.
 const AT_LEAST: u32 = 1 << 16;
 
-/// A sequence that COPY draws from, and the value that comes first.
+/// A sequence that a COPY draws from, and the value that comes first.
 struct Drawn {
+    /// The number of the statement: functions that COPY calls may run another.
+    by: Serial,
     of: Sequence,
     first: i64,
 }
@@ -27,11 +30,11 @@ thread_local! {
     static COPYING: RefCell<Vec<Drawn>> = const { RefCell::new(Vec::new()) };
 }
 
-/// A COPY begins that draws from these sequences.
-pub fn starts(sequences: &[Oid]) {
+/// A COPY, the statement `by`, begins that draws from these sequences.
+pub fn starts(by: Serial, sequences: &[Oid]) {
     let Some(area) = session::database().filter(|_| session::is_captured()) else { return };
-    let drawn: Vec<Drawn> = sequences.iter().filter_map(|&oid| make_ready(area, oid)).collect();
-    COPYING.set(drawn);
+    let drawn: Vec<Drawn> = sequences.iter().filter_map(|&oid| make_ready(area, by, oid)).collect();
+    COPYING.with_borrow_mut(|copying| copying.extend(drawn));
 }
 
 fn open(oid: Oid) -> Option<(sequence::Sequence, Declared)> {
@@ -40,7 +43,7 @@ fn open(oid: Oid) -> Option<(sequence::Sequence, Declared)> {
     (sequence.persistence() == Persistence::Permanent && !sequence.is_own()).then_some((sequence, declared))
 }
 
-fn make_ready(area: &DatabaseArea, oid: Oid) -> Option<Drawn> {
+fn make_ready(area: &DatabaseArea, by: Serial, oid: Oid) -> Option<Drawn> {
     let (sequence, declared) = open(oid)?;
     let of = Sequence { oid, file: sequence.file() };
     let next = |sequence: &sequence::Sequence| declared.series.next(sequence.state()).ok();
@@ -57,13 +60,23 @@ fn make_ready(area: &DatabaseArea, oid: Oid) -> Option<Drawn> {
             sequence.advance(&declared.series, latest.first);
         }
     }
-    Some(Drawn { of, first: next(&sequence)? })
+    Some(Drawn { by, of, first: next(&sequence)? })
 }
 
-/// It has ended.
-pub fn ends() {
+/// Forgets those that failed; at the end of every transaction.
+pub fn reset() {
+    COPYING.with_borrow_mut(Vec::clear);
+}
+
+/// The statement `by` has ended.
+pub fn ends(by: Serial) {
+    let ended: Vec<Drawn> = COPYING.with_borrow_mut(|copying| {
+        let (ended, others) = std::mem::take(copying).into_iter().partition(|drawn| drawn.by == by);
+        *copying = others;
+        ended
+    });
     let Some(area) = session::database() else { return };
-    for Drawn { of, first } in COPYING.take() {
+    for Drawn { of, first, .. } in ended {
         let Some((sequence, declared)) = open(of.oid) else { continue };
         let state = sequence.state();
         drop(sequence);

@@ -27,7 +27,7 @@ mod state;
 pub mod statement;
 
 pub use copy::{ends as copy_ends, starts as copy_starts};
-pub use pending::{flush, note, reset};
+pub use pending::{flush, note};
 
 use crate::error;
 use crate::pg::{nextval, plan, setval, shown};
@@ -42,4 +42,10 @@ pub fn install() {
         error::unknown_server().raise();
     }
     plan::install(session::replicated);
+}
+
+/// At the end of every transaction.
+pub fn reset() {
+    pending::reset();
+    copy::reset();
 }

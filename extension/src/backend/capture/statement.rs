@@ -94,7 +94,7 @@ fn before(utility: &mut Utility) {
 
 fn after(utility: &mut Utility) {
     utility.finish_left_out();
-    sequences::copy_ends();
+    sequences::copy_ends(utility.serial);
     if let Some((relations, lock)) = LOCKING.take() {
         lock_keys(&relations, lock);
     }
@@ -135,7 +135,7 @@ fn watch(utility: &mut Utility, class: Class) {
         Class::Local => {}
         Class::CopyIn(table) => {
             require_capture(table);
-            sequences::copy_starts(&utility.sequences_of_unnamed_columns());
+            sequences::copy_starts(utility.serial, &utility.sequences_of_unnamed_columns());
             utility.stage = Stage::Part;
         }
         Class::CopyOut(table) => reads::add(table),
