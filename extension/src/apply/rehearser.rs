@@ -59,7 +59,9 @@ pub fn main(number: u64) {
         if let Ok(link) = connect(area) {
             let _ = serve(area, link);
         }
-        rest(RECONNECT_EVERY);
+        if area.is_in_use() {
+            rest(RECONNECT_EVERY);
+        }
     }
 }
 
