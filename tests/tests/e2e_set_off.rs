@@ -430,7 +430,7 @@ const WRITERS: &str = "
             RETURN true;
         END $$;
     CREATE FUNCTION shout(t text) RETURNS text LANGUAGE plpgsql AS $$
-        BEGIN INSERT INTO log (line) VALUES ('shout ' || t || ' ' || (SELECT count(*) FROM log)); RETURN upper(t); END $$;
+        BEGIN INSERT INTO public.log (line) VALUES ('shout ' || t || ' ' || (SELECT count(*) FROM public.log)); RETURN upper(t); END $$;
     CREATE FUNCTION shout_immutably(t text) RETURNS text LANGUAGE plpgsql IMMUTABLE AS $$ BEGIN RETURN public.shout(t); END $$;";
 
 #[test]

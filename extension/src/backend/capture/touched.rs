@@ -75,7 +75,10 @@ impl Touched {
                 self.objects.insert((class.to_u32(), oid.to_u32()));
             }
             // It is gone when the statement has ended.
-            Happened::Dropped => self.judge(class, oid),
+            Happened::Dropped => {
+                self.objects.remove(&(class.to_u32(), oid.to_u32()));
+                self.judge(class, oid);
+            }
             Happened::Truncated => {}
         }
     }
