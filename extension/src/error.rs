@@ -226,11 +226,11 @@ pub fn rehearsal_failed(node: &str, failure: &RehearsalFailure) -> Error {
         .hint(hint)
 }
 
-/// The statements of another node were committed meanwhile, and what this transaction would do was tried after them.
-pub fn statements_since(node: &str, failure: &RehearsalFailure) -> Error {
-    let RehearsalFailure { message, last_statement, .. } = failure;
+/// Others were committed meanwhile, up to this position, and what this transaction would do was tried after them.
+pub fn ordered_since(winner: Position, node: &str, failure: &RehearsalFailure) -> Error {
+    let message = &failure.message;
     Error::new(PgSqlErrorCode::ERRCODE_T_R_SERIALIZATION_FAILURE, LOST)
-        .detail(format!("After the statements at position {last_statement}, node \"{node}\" says: {message}."))
+        .detail(format!("After what was committed up to position {winner}, node \"{node}\" says: {message}."))
         .hint(RETRY)
 }
 

@@ -172,6 +172,7 @@ fn failure(area: &DatabaseArea, error: Error) -> RehearsalFailure {
         detail: cut(error.detail.unwrap_or_default()),
         hint: cut(error.hint.unwrap_or_default()),
         last_statement: area.replica.last_statement(),
+        committed: area.gate.committed(),
     }
 }
 

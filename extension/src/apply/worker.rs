@@ -24,7 +24,7 @@ use crate::node::{self, DatabaseArea};
 use crate::pg::xact::Event;
 use crate::pg::{clock, interrupt, latch, log, process, role, timer, worker, xact};
 use crate::turn::{self, Turn};
-use crate::{guc, session, spool, summons};
+use crate::{session, spool, summons};
 
 /// Pauses between attempts at the same position.
 const RETRY_PAUSE_MIN: Duration = Duration::from_millis(1);
@@ -132,7 +132,7 @@ fn leave() {
 fn run(me: &Me, place: ProcNo) {
     let at = me.area.at();
     let mut bytes = Vec::new();
-    while protocol::is_wanted(at) && me.index < guc::apply_workers() {
+    while protocol::is_wanted(at) && me.index < wanted() {
         serve_interrupts();
         interrupt::reload_config();
         me.worker.doing.store(Doing::Applying);
@@ -155,6 +155,11 @@ fn run(me: &Me, place: ProcNo) {
         }
     }
     me.worker.doing.store(Doing::Absent);
+}
+
+/// How many remote backends there are to be.
+fn wanted() -> usize {
+    node::get().map_or(0, node::Node::apply_workers)
 }
 
 /// Outside of a transaction there is nothing to cancel.

@@ -64,12 +64,14 @@ pub fn rehearse(area: &'static DatabaseArea, captured: &mut Captured) -> Result<
     }
 }
 
-/// Statements that were ordered after this transaction's own began may be why, and certification would have said 40001.
+/// What was ordered after this transaction's own statements began may be why, and certification would have said 40001: other statements, or
+/// rows, if the error is about those.
 fn refused(captured: &Captured, node: &str, failure: &RehearsalFailure) -> Failure {
-    let winner = failure.last_statement;
+    let is_about_catalogs = xact::sqlstate(failure.code).starts_with("42");
+    let winner = if is_about_catalogs { failure.last_statement } else { failure.committed };
     let began = captured.unguarded.iter().map(|group| group.base).min();
     if began.is_some_and(|base| base < winner) {
-        return Failure::Lost { winner, error: error::statements_since(node, failure) };
+        return Failure::Lost { winner, error: error::ordered_since(winner, node, failure) };
     }
     Failure::Definite(error::rehearsal_failed(node, failure))
 }

@@ -454,7 +454,7 @@ impl ManagerProcess {
     /// Starts remote backends that are missing. True if one is.
     pub(super) fn keep_workers(&mut self) -> bool {
         let mut missing = false;
-        let wanted = guc::apply_workers().min(self.area.workers.len());
+        let wanted = self.node.apply_workers().min(self.area.workers.len());
         for index in 0..wanted {
             if self.area.workers[index].process.get().is_some() {
                 continue;

@@ -44,6 +44,7 @@ use crate::pg::origin::OriginId;
 use crate::pg::process;
 use crate::pg::shmem::{self, Arena, Condition, Demand, Handle, bytes_of};
 use crate::pg::shutdown;
+use crate::pg::worker;
 use leases::{LEASES, Leases};
 use request::Request;
 
@@ -245,6 +246,16 @@ fn lay_out_database(arena: &mut Arena, index: usize) -> Database<Postgres> {
 }
 
 impl Node {
+    /// How many remote backends each database is to have: as many as the setting says, but not so many that nobody else has room: the server's
+    /// logical replication launcher, our own launcher, a scout; for each database its manager, leaser and rehearser.
+    pub fn apply_workers(&self) -> usize {
+        const OF_THE_SERVER: usize = 3;
+        const OF_A_DATABASE: usize = 3;
+        let databases = self.databases.iter().filter(|area| area.phase() != Phase::Off).count().max(1);
+        let room = worker::room().saturating_sub(OF_THE_SERVER + databases * OF_A_DATABASE) / databases;
+        guc::apply_workers().min(room.max(1))
+    }
+
     /// This process's slot.
     pub fn my_slot(&self) -> Option<(&'static Slot, ProcNo)> {
         let me = process::me()?;

@@ -152,6 +152,12 @@ mod raw {
     }
 }
 
+/// How many background workers the server has room for.
+pub fn room() -> usize {
+    // SAFETY: a setting of the server, fixed since its start.
+    usize::try_from(unsafe { pg_sys::max_worker_processes }).unwrap_or(0)
+}
+
 /// Connects to shared catalogs only.
 pub fn connect_to_nothing() {
     // SAFETY: once, at the start of a background worker.

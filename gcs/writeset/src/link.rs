@@ -244,6 +244,8 @@ pub struct RehearsalFailure {
     pub hint: String,
     /// The last position with statements that was committed there: if it is news to whoever asked, this may be why.
     pub last_statement: Position,
+    /// The same of any position: rows may be why, too.
+    pub committed: Position,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

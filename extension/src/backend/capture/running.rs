@@ -105,10 +105,10 @@ pub fn leave(serial: Serial) -> Option<(Touched, Watched)> {
     let mut watched = frame.watched?;
     let mut touched = frame.touched;
     touched.resolve();
-    if let Some(origin) = watched.origin.as_mut().filter(|origin| origin.took_effect.is_none()) {
-        if touched.have_tables_lost_rows() {
-            origin.took_effect = Some(Command(trigger::current_command()));
-        }
+    if let Some(origin) = watched.origin.as_mut().filter(|origin| origin.took_effect.is_none())
+        && touched.have_tables_lost_rows()
+    {
+        origin.took_effect = Some(Command(trigger::current_command()));
     }
     Some((touched, watched))
 }

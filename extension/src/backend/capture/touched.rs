@@ -172,10 +172,9 @@ impl Touched {
     }
 
     fn remember_file(&mut self, oid: Oid, entry: &Entry) {
-        if entry.kind == RelationKind::Table && entry.persistence == Persistence::Permanent {
-            if relation::extent(oid).is_some_and(|extent| extent.blocks > 0) {
-                self.files.push((oid, entry.file));
-            }
+        let is_ours = entry.kind == RelationKind::Table && entry.persistence == Persistence::Permanent;
+        if is_ours && relation::extent(oid).is_some_and(|extent| extent.blocks > 0) {
+            self.files.push((oid, entry.file));
         }
     }
 

@@ -282,7 +282,8 @@ impl Field for RehearsalFailure {
         put_text(out, "rehearsal message", &self.message, TEXT_BYTES_MAX)?;
         put_text(out, "rehearsal detail", &self.detail, TEXT_BYTES_MAX)?;
         put_text(out, "rehearsal hint", &self.hint, TEXT_BYTES_MAX)?;
-        self.last_statement.put(out)
+        self.last_statement.put(out)?;
+        self.committed.put(out)
     }
     fn read(reader: &mut Reader<'_>) -> Result<RehearsalFailure, WireError> {
         Ok(RehearsalFailure {
@@ -291,6 +292,7 @@ impl Field for RehearsalFailure {
             detail: reader.str("rehearsal detail", TEXT_BYTES_MAX)?.to_owned(),
             hint: reader.str("rehearsal hint", TEXT_BYTES_MAX)?.to_owned(),
             last_statement: Field::read(reader)?,
+            committed: Field::read(reader)?,
         })
     }
 }

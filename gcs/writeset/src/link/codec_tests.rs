@@ -68,9 +68,9 @@ fn request() -> impl Strategy<Value = Request> {
 }
 
 fn rehearsal() -> impl Strategy<Value = Rehearsal> {
-    let failure = (any::<u32>(), "[a-zé ]{0,400}", "[a-z ]{0,40}", "[a-z ]{0,40}", position()).prop_map(
-        |(code, message, detail, hint, last_statement)| {
-            Rehearsal::Failed(RehearsalFailure { code, message, detail, hint, last_statement })
+    let failure = (any::<u32>(), "[a-zé ]{0,400}", "[a-z ]{0,40}", "[a-z ]{0,40}", (position(), position())).prop_map(
+        |(code, message, detail, hint, (last_statement, committed))| {
+            Rehearsal::Failed(RehearsalFailure { code, message, detail, hint, last_statement, committed })
         },
     );
     prop_oneof![Just(Rehearsal::Passed), Just(Rehearsal::Partly), Just(Rehearsal::Absent), failure]
@@ -194,7 +194,7 @@ fn stranger(protocol: u32) -> Request {
 fn the_bytes_are_those_that_are_written_down() {
     let submit = Request::Submit { slot: SlotId(300), sequence: Sequence(9) };
     assert_eq!(encode(&submit), [2, 0xac, 2, 9, 0, 0, 0, 0, 0, 0, 0]);
-    assert_eq!(encode(&hello(PROTOCOL, "shop")), *b"\0\x02\x01\x04shop\x01\x01g\x01\0\0\0\0\0\0\0");
+    assert_eq!(encode(&hello(PROTOCOL, "shop")), *b"\0\x03\x01\x04shop\x01\x01g\x01\0\0\0\0\0\0\0");
     let failure = Failure { kind: FailureKind::AlreadyAttached, message: "no".to_owned(), hint: String::new() };
     assert_eq!(encode(&Reply::Failed(failure)), *b"\x09\x03\x02no\0");
     let verdict = Verdict::Aborted(AbortCause::Conflict { winner: Position(300), winner_node: NodeId(1), key_index: 7 });
