@@ -106,6 +106,11 @@ pub mod tried {
                     self.0.fetch_sub(value, Ordering::SeqCst)
                 }
 
+                pub fn fetch_max(&self, value: $value, _: Ordering) -> $value {
+                    step();
+                    self.0.fetch_max(value, Ordering::SeqCst)
+                }
+
                 pub fn fetch_min(&self, value: $value, _: Ordering) -> $value {
                     step();
                     self.0.fetch_min(value, Ordering::SeqCst)

@@ -25,7 +25,7 @@ impl Plan {
     }
 
     /// The next statement, and the ingredient that it is of.
-    pub fn next(&mut self) -> (&'static str, String) {
+    pub fn next_statement(&mut self) -> (&'static str, String) {
         while self.drawn.is_empty() {
             self.drawn.extend(ingredient::draw(&mut self.draw, &self.chosen));
         }

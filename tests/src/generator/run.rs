@@ -85,7 +85,7 @@ pub fn print(seed: u64, statements: usize) {
     for session in 0..plan::SESSIONS.len() {
         let mut plan = Plan::new(seed, session);
         println!("-- session {session} on node {}", plan::SESSIONS[session]);
-        (0..statements).for_each(|_| println!("{};", plan.next().1));
+        (0..statements).for_each(|_| println!("{};", plan.next_statement().1));
     }
 }
 
@@ -125,7 +125,7 @@ fn run_round(group: &Group, number: NodeNumber, plan: &mut Plan, statements: usi
     let mut left = statements;
     while (left > 0 || !plan.is_between()) && !stop.load(Ordering::Relaxed) {
         left = left.saturating_sub(1);
-        let (ingredient, statement) = plan.next();
+        let (ingredient, statement) = plan.next_statement();
         if !run(ingredient, statement) {
             stop.store(true, Ordering::Relaxed);
         }

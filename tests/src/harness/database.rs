@@ -27,7 +27,8 @@ impl<'a> Database<'a> {
     }
 
     pub fn make(&self, number: NodeNumber) {
-        self.on_server(number, &format!("CREATE DATABASE {}", quote_identifier(self.name))).unwrap();
+        let made = self.on_server(number, &format!("CREATE DATABASE {}", quote_identifier(self.name)));
+        made.unwrap_or_else(|error| panic!("node {}: {}", number.0, describe(&error)));
         self.execute(number, "CREATE EXTENSION postgres_r");
     }
 
