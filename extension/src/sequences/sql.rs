@@ -5,8 +5,8 @@ use pgrx::prelude::*;
 extension_sql!(
     r#"
 CREATE TABLE sequences (
-    schema name,
-    name name,
+    schema text COLLATE "C",
+    name text COLLATE "C",
     last_value bigint NOT NULL,
     is_called boolean NOT NULL,
     PRIMARY KEY (schema, name)

@@ -22,6 +22,8 @@ pub fn after_unseen(group: &Group, first: (NodeNumber, &str), second: (NodeNumbe
     let mut client = group.connect(second.0);
     let pid: i32 = client.query_one("SELECT pg_backend_pid()", &[]).map_or(0, |row| row.get(0));
     let mut watcher = group.connect(second.0);
+    group.settle();
+    draw_from_all(&mut watcher);
     let stopped = Stopped::remote_backends(group, second.0);
     group.execute(first.0, first.1);
     thread::scope(|scope| {
@@ -36,6 +38,16 @@ pub fn after_unseen(group: &Group, first: (NodeNumber, &str), second: (NodeNumbe
         drop(stopped);
         runner.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     })
+}
+
+/// A lease of a sequence is a transaction like others, and could not be had while nothing is applied. After so many values there are enough left.
+fn draw_from_all(client: &mut Client) {
+    // One may be at its end: then nobody draws from it.
+    for row in client.query("SELECT oid FROM pg_class WHERE relkind = 'S' AND relpersistence = 'p'", &[]).unwrap_or_default()
+    {
+        let sequence: u32 = row.get(0);
+        let _ = client.batch_execute(&format!("SELECT nextval({sequence}::regclass) FROM generate_series(1, 40)"));
+    }
 }
 
 /// Begins a transaction with `open` on one node, commits `first` on another, waits until that is applied on the former (or has
