@@ -32,7 +32,7 @@ const RIGHTS: &str = "GRANT ALL ON SCHEMA a, public TO builder; GRANT SELECT ON 
 #[test]
 fn what_does_not_concern_each_other_goes_together() {
     let group = harness::shared();
-    group.execute(node(1), "DROP SCHEMA public CASCADE; CREATE SCHEMA public");
+    group.execute(node(1), "DROP SCHEMA public CASCADE; CREATE SCHEMA public; DROP SCHEMA IF EXISTS a, b CASCADE");
     group.execute(node(1), SETUP);
     let mut wrong = Vec::new();
     for (first, second) in [
