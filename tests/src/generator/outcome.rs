@@ -33,6 +33,8 @@ impl Outcome {
         let is_ordinary = match code {
             "25006" => false,
             "40001" | "40P01" | "P0001" | "54001" | "54011" => true,
+            // It is committed, and says so: an earlier position needed its locks meanwhile.
+            "08007" => message.starts_with("the transaction is committed"),
             "XX000" => RACES.iter().any(|race| message.contains(race)),
             code => ORDINARY.iter().any(|class| code.starts_with(class)),
         };
