@@ -234,6 +234,15 @@ pub fn ordered_since(winner: Position, node: &str, failure: &RehearsalFailure) -
         .hint(RETRY)
 }
 
+/// PostgreSQL has passed over a name for the sake of a transaction that came to nothing.
+pub fn name_taken_meanwhile(name: &str, before: &str) -> Error {
+    Error::new(PgSqlErrorCode::ERRCODE_T_R_SERIALIZATION_FAILURE, LOST)
+        .detail(format!(
+            "A relation was named \"{name}\" because another transaction had taken \"{before}\", which is free again."
+        ))
+        .hint(RETRY)
+}
+
 pub fn malformed() -> Error {
     Error::new(PgSqlErrorCode::ERRCODE_INTERNAL_ERROR, "the group could not read the transaction's changes")
         .hint("The transaction is rolled back. Check that all nodes run the same version.")

@@ -43,6 +43,14 @@ pub fn first_choice(name: &str) -> Option<&str> {
     (name.len() + 1 < NAME_BYTES_MAX).then(|| name.trim_end_matches(|c: char| c.is_ascii_digit()))
 }
 
+/// The name that PostgreSQL tried before this one, if it has made this one up for a relation and put a number behind it.
+pub fn made_up_before(name: &str) -> Option<String> {
+    let stem = name.trim_end_matches(|c: char| c.is_ascii_digit());
+    let number: u32 = name[stem.len()..].parse().ok()?;
+    let is_made_up = ["_seq", "_idx", "_pkey", "_key", "_excl"].iter().any(|label| stem.ends_with(label));
+    (is_made_up && number > 0).then(|| if number == 1 { stem.to_owned() } else { format!("{stem}{}", number - 1) })
+}
+
 fn runs(text: &str) -> impl Iterator<Item = &str> {
     text.split(|c: char| c.is_ascii() && !c.is_ascii_alphanumeric() && c != '_').filter(|run| !run.is_empty())
 }
@@ -71,6 +79,15 @@ mod tests {
 
     fn mentions(text: &str, name: &str) -> bool {
         of(text).unwrap().is_superset(&of_name(name).unwrap())
+    }
+
+    #[test]
+    fn a_made_up_name_with_a_number_follows_another() {
+        assert_eq!(made_up_before("t_id_seq"), None);
+        assert_eq!(made_up_before("t_id_seq1").as_deref(), Some("t_id_seq"));
+        assert_eq!(made_up_before("t_pkey12").as_deref(), Some("t_pkey11"));
+        assert_eq!(made_up_before("t1"), None);
+        assert_eq!(made_up_before("t_idx0"), None);
     }
 
     #[test]

@@ -23,9 +23,10 @@ use postgres_r_protocol::capture::buffer::{Guard, Strength};
 use postgres_r_protocol::capture::words::{self, Words};
 
 use super::transaction;
+use crate::error;
 use crate::pg::access::{Happened, Object};
 use crate::pg::bearing::{self, Bearing, Changes, Takes};
-use crate::pg::relation::{self, Oid};
+use crate::pg::relation::{self, Entry, Oid};
 use crate::pg::role;
 use crate::pg::utility::Utility;
 use crate::{relations, session};
@@ -43,6 +44,7 @@ pub struct Noted {
 /// The statement has run, and its changes are visible: its keys against other DDL. One that only `looks` at the catalogs (TRUNCATE)
 /// changes nothing that other DDL takes. What evaluates rows that travel as rows (`fills`) evaluates nothing elsewhere.
 pub fn add_keys(utility: &Utility, noted: &Noted, base: Position, looks: bool, fills: bool) {
+    refuse_chance_names(utility, noted);
     let mut bearing = utility.bearing();
     if noted.calls_functions_of_users && !fills {
         bearing.takes = Takes::Anything;
@@ -52,6 +54,20 @@ pub fn add_keys(utility: &Utility, noted: &Noted, base: Position, looks: bool, f
         hold(&bearing, told.as_ref());
     }
     check(noted, &bearing, told.as_ref(), base);
+}
+
+/// PostgreSQL puts a number behind a name that it makes up for a relation when the first choice is taken, be it by a transaction that is rolled
+/// back in the end. Elsewhere nobody takes the first choice then, and the relation would get another name. So whoever has a name with a number
+/// loses, unless those before it are there.
+fn refuse_chance_names(utility: &Utility, noted: &Noted) {
+    let text = utility.text().unwrap_or_default();
+    let made = noted.created.iter().filter(|&&(class, oid)| Object::Relation(oid).address() == (class, oid));
+    for Entry { schema, name, .. } in made.filter_map(|&(_, oid)| relation::entry(oid)) {
+        let Some(before) = words::made_up_before(&name).filter(|_| !text.contains(name.as_str())) else { continue };
+        if relation::find(&schema, &before).is_none() {
+            error::name_taken_meanwhile(&name, &before).raise();
+        }
+    }
 }
 
 /// Words of a statement.
