@@ -204,3 +204,20 @@ fn definitions_of_two_nodes_do_not_go_together() {
     assert_eq!(one.batch_execute("COMMIT").map_err(|error| classify(&error)), Err(Failure::Retry));
     catalog::assert_same(&group);
 }
+
+/// On other nodes nobody takes the first choice, since the transaction that has taken it here comes to nothing.
+#[test]
+fn a_name_that_was_made_up_because_of_an_open_transaction_loses() {
+    let group = harness::shared();
+    let mut open = group.connect(node(1));
+    open.batch_execute("BEGIN; CREATE SEQUENCE chance_id_seq").unwrap();
+    let mut other = group.connect(node(1));
+    other.batch_execute("SET lock_timeout = '5s'").unwrap();
+    let create = "CREATE TABLE chance (id serial PRIMARY KEY)";
+    assert_eq!(other.batch_execute(create).map_err(|error| classify(&error)), Err(Failure::Retry));
+    open.batch_execute("ROLLBACK").unwrap();
+    other.batch_execute(create).unwrap();
+    group.settle();
+    catalog::assert_same(&group);
+    assert_eq!(group.value(node(1), "SELECT to_regclass('chance_id_seq') IS NOT NULL"), "true");
+}
