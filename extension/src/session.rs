@@ -19,6 +19,8 @@ enum Part {
     /// A client's backend, or somebody else's background worker.
     Session,
     Remote,
+    /// A remote backend whose transactions never commit.
+    Rehearser,
     /// The launcher, a scout or a manager: what it writes concerns this node alone.
     Housekeeping,
 }
@@ -32,6 +34,10 @@ thread_local! {
 /// A background worker of ours says which it is.
 pub fn become_remote_backend() {
     PART.set(Part::Remote);
+}
+
+pub fn become_rehearser() {
+    PART.set(Part::Rehearser);
 }
 
 pub fn become_housekeeping() {
@@ -72,7 +78,11 @@ pub fn replicated() -> bool {
 
 /// A remote backend: what it writes has been captured elsewhere.
 pub fn is_remote_backend() -> bool {
-    PART.get() == Part::Remote
+    matches!(PART.get(), Part::Remote | Part::Rehearser)
+}
+
+pub fn is_rehearser() -> bool {
+    PART.get() == Part::Rehearser
 }
 
 /// Whether this process's changes are to be captured.

@@ -198,6 +198,7 @@ fn definitions_of_two_nodes_do_not_go_together() {
     group.execute(node(2), "CREATE TABLE there (n int)");
     group.settle();
     assert_eq!(one.batch_execute("COMMIT").map_err(|error| classify(&error)), Err(Failure::Retry));
+    let mut one = group.connect(node(1));
     one.batch_execute("BEGIN; TRUNCATE r").unwrap();
     group.execute(node(2), "CREATE TABLE there2 (n int)");
     group.settle();
@@ -220,4 +221,22 @@ fn a_name_that_was_made_up_because_of_an_open_transaction_loses() {
     group.settle();
     catalog::assert_same(&group);
     assert_eq!(group.value(node(1), "SELECT to_regclass('chance_id_seq') IS NOT NULL"), "true");
+}
+
+/// What is open on the node where a statement of another node is applied, makes no difference to the names that it makes up.
+#[test]
+fn a_name_is_made_up_as_if_nobody_else_were_there() {
+    let group = harness::shared();
+    group.execute(node(1), "CREATE TABLE beside (n int)");
+    group.settle();
+    for (open, made) in [
+        ("CREATE TABLE early (id serial PRIMARY KEY)", "CREATE TABLE early (id serial PRIMARY KEY)"),
+        ("CREATE SEQUENCE later_id_seq", "CREATE TABLE later (id bigint GENERATED ALWAYS AS IDENTITY)"),
+        ("CREATE TABLE beside_n_idx (n int)", "CREATE INDEX ON beside (n)"),
+        ("DO 'BEGIN CREATE VIEW beside_more_seq AS SELECT 1; END'", "ALTER TABLE beside ADD COLUMN more serial"),
+    ] {
+        let outcome = race::while_open(&group, (node(2), open), (node(1), made));
+        assert_eq!(outcome, Err(Failure::Retry), "{open} while {made} is applied");
+        catalog::assert_same(&group);
+    }
 }

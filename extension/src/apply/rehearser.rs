@@ -48,7 +48,7 @@ pub fn main(number: u64) {
         area.replica.rehearser.set(None);
         wake(&area.replica.manager);
     });
-    session::become_remote_backend();
+    session::become_rehearser();
     worker::connect(area.oid());
     configure();
     worker::set_setting("lock_timeout", LOCK_TIMEOUT);

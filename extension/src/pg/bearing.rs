@@ -286,11 +286,30 @@ pub fn is_of_users(function: names::Oid) -> bool {
 }
 
 /// Waits until no other transaction of this database and node is between its submission and its end with DDL in it, and keeps others from
-/// it until this one ends. The lock is on the extension, which nothing else locks while a database is replicated.
+/// it until this one ends.
 pub fn take_turns() {
-    // SAFETY: an ordinary lock, released with the transaction or its subtransaction.
+    lock_extension(TURNS, pg_sys::ExclusiveLock);
+}
+
+/// This transaction makes up names, which may come to nothing; see [`keep_made_up_names_off`].
+pub fn announce_made_up_names() {
+    lock_extension(NAMES, pg_sys::RowExclusiveLock);
+}
+
+/// PostgreSQL passes over a name that an open transaction has taken. Waits until nobody has taken any, and keeps others from it until this
+/// transaction ends.
+pub fn keep_made_up_names_off() {
+    lock_extension(NAMES, pg_sys::ShareLock);
+}
+
+const TURNS: u16 = 0;
+const NAMES: u16 = 1;
+
+/// An ordinary lock, released with the transaction or its subtransaction. Nothing else locks the extension while a database is replicated.
+fn lock_extension(part: u16, mode: u32) {
+    // SAFETY: a look-up, and a lock on what need not be there.
     unsafe {
         let extension = pg_sys::get_extension_oid(c"postgres_r".as_ptr(), true);
-        pg_sys::LockDatabaseObject(pg_sys::ExtensionRelationId, extension, 0, pg_sys::ExclusiveLock as pg_sys::LOCKMODE);
+        pg_sys::LockDatabaseObject(pg_sys::ExtensionRelationId, extension, part, mode as pg_sys::LOCKMODE);
     }
 }

@@ -60,12 +60,13 @@ pub fn transaction<R>(work: impl FnOnce() -> R) -> Result<R, Failed> {
         Ok(result)
     })
     .catch_others(|error| {
-        // SAFETY: what every loop of PostgreSQL does after an ERROR; cancels that came meanwhile were meant for this.
+        // SAFETY: what every loop of PostgreSQL does after an ERROR, out of whatever subtransactions it came from; cancels that came meanwhile
+        // were meant for this.
         unsafe {
             pg_sys::InterruptHoldoffCount += 1;
             timer::stop_all();
             pg_sys::QueryCancelPending = 0;
-            pg_sys::AbortCurrentTransaction();
+            pg_sys::AbortOutOfAnyTransaction();
             pg_sys::FlushErrorState();
             pg_sys::InterruptHoldoffCount -= 1;
         }

@@ -21,6 +21,7 @@ use super::{base, decided, overlap, reads, transaction};
 use crate::backend::{databases, read_only};
 use crate::error::{self, Error};
 use crate::pg::access::{self, Happened, Object};
+use crate::pg::bearing;
 use crate::pg::relation::{self, Lock, Oid, Open, Persistence, RelationKind};
 use crate::pg::statement::{Class, Ordered, Refusal, TableLock};
 use crate::pg::utility::{self, Stage, Utility};
@@ -118,6 +119,9 @@ fn watch(utility: &mut Utility, class: Class) {
             refuse_toast(&ordered.targets);
             sequences::statement::before(utility);
             let item = item(utility);
+            if !ordered.is_truncate {
+                bearing::announce_made_up_names();
+            }
             if ordered.changes_types {
                 relation::keep_writers_off_types();
             }
@@ -158,6 +162,10 @@ fn watch(utility: &mut Utility, class: Class) {
 /// A statement from another node runs here: what belongs to it is done, nothing is recorded.
 fn watch_remote(utility: &mut Utility, class: Class) {
     let Class::Ordered(ordered) = class else { return };
+    if !ordered.is_truncate {
+        // Elsewhere none of what is open here was in the way. Whoever is, loses: DDL of two nodes excludes each other.
+        if session::is_rehearser() { bearing::announce_made_up_names() } else { bearing::keep_made_up_names_off() }
+    }
     if ordered.changes_types {
         relation::keep_writers_off_types();
     }
