@@ -43,8 +43,12 @@ pub fn first_choice(name: &str) -> Option<&str> {
     (name.len() + 1 < NAME_BYTES_MAX).then(|| name.trim_end_matches(|c: char| c.is_ascii_digit()))
 }
 
-/// The name that PostgreSQL tried before this one, if it has made this one up for a relation and put a number behind it.
+/// The name that PostgreSQL tried before this one, if it has made this one up for a relation and put a number behind it. Unknown for a name that
+/// is as long as names can be: it was cut, by whole characters, and the one before it at another place.
 pub fn made_up_before(name: &str) -> Option<String> {
+    if name.len() + 4 >= NAME_BYTES_MAX {
+        return None;
+    }
     let stem = name.trim_end_matches(|c: char| c.is_ascii_digit());
     let number: u32 = name[stem.len()..].parse().ok()?;
     let is_made_up = ["_seq", "_idx", "_pkey", "_key", "_excl"].iter().any(|label| stem.ends_with(label));
@@ -88,6 +92,7 @@ mod tests {
         assert_eq!(made_up_before("t_pkey12").as_deref(), Some("t_pkey11"));
         assert_eq!(made_up_before("t1"), None);
         assert_eq!(made_up_before("t_idx0"), None);
+        assert_eq!(made_up_before(&format!("{}_seq1", "t".repeat(58))), None);
     }
 
     #[test]
