@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use gcs_writeset::Position;
-use gcs_writeset::link::{Failure, PROTOCOL, Request, Role};
+use gcs_writeset::link::{Failure, PROTOCOL, Request, Role, ServerPlace};
 use postgres_r_protocol::dispatch::{Me, Trouble};
 use postgres_r_protocol::manager::{self as protocol, Manager, Next};
 use postgres_r_protocol::platform::Exclusion;
@@ -25,7 +25,7 @@ use crate::node::request;
 use crate::node::{self, DatabaseArea, Node, wake};
 use crate::pg::latch::{Interest, WaitSet};
 use crate::pg::worker::{self, Kind};
-use crate::pg::{clock, interrupt, log, process, xact};
+use crate::pg::{clock, interrupt, log, place, process, xact};
 use crate::session;
 use crate::spool::Files;
 
@@ -139,6 +139,18 @@ pub(super) struct ManagerProcess {
     /// When what can't be applied is tried again.
     try_again_at: Option<Instant>,
     leaser_started: Option<Instant>,
+    place: ServerPlace,
+}
+
+/// Where gcs finds this server.
+fn place() -> ServerPlace {
+    ServerPlace {
+        socket_directory: place::socket_directory().unwrap_or_default(),
+        port: place::port(),
+        user: xact::transaction(place::superuser).unwrap_or_default(),
+        programs: place::programs(),
+        may_rebuild: guc::auto_rebuild(),
+    }
 }
 
 impl ManagerProcess {
@@ -158,12 +170,13 @@ impl ManagerProcess {
             rehearser_started: None,
             try_again_at: None,
             leaser_started: None,
+            place: place(),
         }
     }
 
-    /// Begins anew, with a gate at its beginning.
-    pub(super) fn reset(&mut self) {
-        self.area.reset(Position::ZERO);
+    /// Begins anew, with a gate that goes on after this position.
+    pub(super) fn reset(&mut self, committed: Position) {
+        self.area.reset(committed);
         self.protocol = Manager::new(self.area.at(), Files { database: self.area.oid() });
     }
 
@@ -272,7 +285,8 @@ impl ManagerProcess {
     }
 
     pub(super) fn connect(&mut self) -> Result<(), LinkError> {
-        let link = self.greet(Role::Manager)?;
+        let mut link = self.greet(Role::Manager)?;
+        link.send(&Request::Server(self.place.clone()))?;
         link.watch_by(&mut self.wait, STREAM);
         self.stream.opened(link);
         self.protocol.connected();
