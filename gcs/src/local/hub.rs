@@ -9,7 +9,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use gcs_core::{LocalReply, Ordered};
-use gcs_writeset::link::{Failure, FailureKind, GroupStatus, Reply};
+use gcs_writeset::link::{Failure, FailureKind, GroupStatus, MemberState, Reply};
 use gcs_writeset::{DatabaseId, Incarnation, Tag};
 use tokio::time::timeout;
 
@@ -101,9 +101,16 @@ impl Hub {
         *self.status.borrow_mut() = overall;
     }
 
-    /// The group's state as it was last published, for all databases together.
+    /// The group's state as it was last published, for all databases together. The group counts this node's PostgreSQL as attached also while
+    /// its managers look for a daemon that has just started.
     pub fn status(&self) -> GroupStatus {
-        self.status.borrow().clone()
+        let mut status = self.status.borrow().clone();
+        let is_attached = self.feeds.borrow().values().any(|feed| feed.was_attached());
+        let own = status.members.iter_mut().filter(|member| member.node == self.node.id());
+        for member in own.filter(|member| member.state == MemberState::Online && !is_attached) {
+            member.state = MemberState::Detached;
+        }
+        status
     }
 
     /// Writes what the managers' sockets take.
