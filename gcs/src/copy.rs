@@ -64,25 +64,23 @@ impl Copies {
 
     async fn run(self: Rc<Self>, database: String, place: ServerPlace, is_new: bool) {
         let mut pause = COPY_AGAIN_FIRST;
-        let mut failed = Vec::new();
-        loop {
-            let outcome = match self.source(&failed) {
-                Some((node, name)) => {
-                    let attempt = Attempt::new(self.peers.clone(), &database, &place, is_new, node, &name);
-                    let outcome = attempt.make().await;
-                    failed.push(node);
-                    outcome.map_err(|error| (name, error.to_string()))
+        // Who has failed goes to the end of the line.
+        let mut failed: Vec<NodeId> = Vec::new();
+        'made: loop {
+            let sources = self.sources(&failed);
+            if sources.is_empty() {
+                tracing::warn!(database, pause_s = pause.as_secs(), "a copy must wait: no other node is in service");
+            }
+            for (node, name) in sources {
+                match Attempt::new(self.peers.clone(), &database, &place, is_new, node, &name).make().await {
+                    Ok(position) => {
+                        tracing::info!(database, from = name, %position, "the copy has taken the database's place");
+                        break 'made;
+                    }
+                    Err(error) => tracing::warn!(database, from = name, %error, "a copy could not be made"),
                 }
-                None => Err(("any node".to_owned(), "no other node is in service".to_owned())),
-            };
-            match outcome {
-                Ok(position) => {
-                    tracing::info!(database, %position, "the copy has taken the database's place");
-                    break;
-                }
-                Err((from, error)) => {
-                    tracing::warn!(database, %from, error, pause_s = pause.as_secs(), "the copy is begun anew after a pause");
-                }
+                failed.retain(|&other| other != node);
+                failed.push(node);
             }
             sleep(pause).await;
             pause = (pause * 2).min(COPY_AGAIN_LAST);
@@ -90,15 +88,16 @@ impl Copies {
         self.running.borrow_mut().remove(&database);
     }
 
-    /// Whom to copy from: of those that are in service and have not failed last, the one that is furthest; a leader has enough to do.
-    fn source(&self, failed: &[NodeId]) -> Option<(NodeId, String)> {
+    /// Whom to copy from, in this order: of the nodes in service those that have not failed, the furthest first; a leader has enough to do.
+    fn sources(&self, failed: &[NodeId]) -> Vec<(NodeId, String)> {
         let status = self.status.borrow();
         let me = self.peers.config.node;
         let others = status.members.iter().filter(|member| member.node != me && member.state == MemberState::Online);
-        let best = others.max_by_key(|member| {
-            let times = failed.iter().filter(|&&node| node == member.node).count();
-            (std::cmp::Reverse(times), status.leader != Some(member.node), member.committed)
+        let mut sources: Vec<_> = others.collect();
+        sources.sort_by_key(|member| {
+            let failed_at = failed.iter().position(|&node| node == member.node);
+            (failed_at, status.leader == Some(member.node), std::cmp::Reverse(member.committed))
         });
-        best.map(|member| (member.node, member.name.clone()))
+        sources.into_iter().map(|member| (member.node, member.name.clone())).collect()
     }
 }

@@ -52,6 +52,14 @@ fn populated<'a>(group: &'a Group, name: &'a str) -> Database<'a> {
     database
 }
 
+struct Stop<'a>(&'a AtomicBool);
+
+impl Drop for Stop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
 /// Rows that were acknowledged, by a session that writes until it is told to stop; it is told of what is no outage.
 fn write(database: &Database<'_>, number: NodeNumber, stop: &AtomicBool) -> Vec<i32> {
     let mut acknowledged = Vec::new();
@@ -90,6 +98,8 @@ fn the_first_node_brings_its_data_and_the_others_receive_it_while_it_writes() {
     let stop = AtomicBool::new(false);
     let acknowledged = thread::scope(|scope| {
         let writer = scope.spawn(|| write(&database, node(1), &stop));
+        // Also where the test fails.
+        let _stop = Stop(&stop);
         database.start(node(1)).unwrap();
         for number in [node(2), node(3)] {
             database.start(number).unwrap();

@@ -63,7 +63,10 @@ pub fn before_statement(utility: &Utility) {
 
 /// From the object access hook, in whatever process.
 pub fn on_object(happened: Happened, object: Object) {
-    if let (Happened::Dropped, Some(area)) = (happened, object.database().and_then(replicated)) {
+    let Some(area) = object.database().and_then(replicated) else { return };
+    // One whose place was given to another is known for a moment longer than it is replicated.
+    let is_replaced = || guc::replace_database() && area.phase() == Phase::Failed;
+    if happened == Happened::Dropped && !is_replaced() {
         in_use(area, "drop").raise();
     }
 }

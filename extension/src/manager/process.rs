@@ -60,7 +60,7 @@ pub fn main(number: u64) {
     let mut manager = ManagerProcess::new(node, area, slot);
     if area.phase() == Phase::Starting {
         match manager.start() {
-            Ok(()) => entry::answer(node, area, Ok(None)),
+            Ok(remark) => entry::answer(node, area, Ok(remark)),
             Err(error) => {
                 area.set_phase(Phase::Off);
                 entry::answer(node, area, Err(error));

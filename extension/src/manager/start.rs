@@ -47,8 +47,16 @@ pub(super) const ORDER_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long it may be without a majority meanwhile.
 pub(super) const QUORUM_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// The group has taken the database.
+enum Joined {
+    Up,
+    /// It gets a copy of another node's before it can go on.
+    Copying,
+}
+
 impl ManagerProcess {
-    pub(super) fn start(&mut self) -> Result<(), Error> {
+    /// What there is to be said, though it is done.
+    pub(super) fn start(&mut self) -> Result<Option<Error>, Error> {
         let name = self.area.replica.name.get();
         let group = self.area.replica.group.get();
         let contents = ready(&name)?;
@@ -56,7 +64,11 @@ impl ManagerProcess {
         self.area.replica.founds.store(contents.is_some(), Ordering::SeqCst);
         let joined = self.join(&name, &group, contents.as_deref());
         self.area.replica.founds.store(false, Ordering::SeqCst);
-        joined?;
+        // Out of service, until gcs has made the copy.
+        let (phase, remark) = match joined? {
+            Joined::Up => (Phase::Active, None),
+            Joined::Copying => (Phase::Failed, Some(copying(&name))),
+        };
         worker::set_setting("lock_timeout", WRITERS_TIMEOUT);
         let created = xact::transaction(|| {
             capture_sequences();
@@ -66,7 +78,7 @@ impl ManagerProcess {
             let id = origin::create(&entry::origin_name(&group, self.area.oid()));
             origin::advance(id, self.area.gate.committed());
             self.area.set_origin(id);
-            self.area.set_phase(Phase::Active);
+            self.area.set_phase(phase);
         });
         worker::set_setting("lock_timeout", "0");
         if let Err(failed) = created {
@@ -74,10 +86,10 @@ impl ManagerProcess {
             return Err(writers(&name, failed));
         }
         log::log(format!("database \"{name}\" is replicated in group \"{group}\""), None, None);
-        Ok(())
+        Ok(remark)
     }
 
-    fn join(&mut self, name: &str, group: &str, contents: Option<&str>) -> Result<(), Error> {
+    fn join(&mut self, name: &str, group: &str, contents: Option<&str>) -> Result<Joined, Error> {
         let started = Instant::now();
         let mut greeted = false;
         let mut quorum_seen = started;
@@ -89,6 +101,9 @@ impl ManagerProcess {
                 return Err(error::stopping());
             }
             if let Err(failure) = self.serve_stream() {
+                if self.refusal.as_ref().is_some_and(|refusal| refusal.kind == FailureKind::Copying) {
+                    return Ok(Joined::Copying);
+                }
                 return Err(self.explain(&failure, name, group, contents));
             }
             greeted |= matches!(self.link(), Link::Attaching | Link::Up);
@@ -103,7 +118,7 @@ impl ManagerProcess {
             }
             self.sleep(Some(Duration::from_millis(100)));
         }
-        Ok(())
+        Ok(Joined::Up)
     }
 
     fn explain(&self, failure: &LinkError, name: &str, group: &str, contents: Option<&str>) -> Error {
@@ -196,6 +211,15 @@ fn ready(name: &str) -> Result<Option<String>, Error> {
         Ok(contents)
     });
     checked.unwrap_or_else(|error| Err(error.into()))
+}
+
+fn copying(name: &str) -> Error {
+    Error::new(
+        PgSqlErrorCode::ERRCODE_SUCCESSFUL_COMPLETION,
+        format!("database \"{name}\" is being copied from another node"),
+    )
+    .detail("It takes clients when that is done, by itself.")
+    .hint("The log of gcs says how far it is.")
 }
 
 /// Inside a transaction.

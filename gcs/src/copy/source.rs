@@ -75,7 +75,7 @@ const ROLES: &str = "
                   CASE WHEN rolcanlogin THEN 'LOGIN' ELSE 'NOLOGIN' END,
                   CASE WHEN rolreplication THEN 'REPLICATION' ELSE 'NOREPLICATION' END,
                   CASE WHEN rolbypassrls THEN 'BYPASSRLS' ELSE 'NOBYPASSRLS' END, rolconnlimit)
-           || coalesce(format(' PASSWORD %L', rolpassword), '') || coalesce(format(' VALID UNTIL %L', rolvaliduntil), '')
+           || coalesce(' PASSWORD ' || quote_literal(rolpassword), '') || coalesce(' VALID UNTIL ' || quote_literal(rolvaliduntil), '')
     FROM pg_authid WHERE rolname !~ '^pg_' AND oid <> 10 ORDER BY 1";
 
 const MEMBERSHIPS: &str = "

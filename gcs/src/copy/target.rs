@@ -114,10 +114,15 @@ impl Target {
             origin(new),
             origin(new),
         ))?;
-        if is_new {
-            self.client.batch_execute(&format!("DROP DATABASE {} WITH (FORCE)", quoted(&before)))?;
-        } else {
+        if !is_new {
             tracing::info!(database = self.database, kept_as = before, "the database as it was is kept");
+        } else if let Err(error) = self.client.batch_execute(&format!("DROP DATABASE {} WITH (FORCE)", quoted(&before))) {
+            // The next copy drops it.
+            tracing::warn!(
+                database = before,
+                error = describe(&error),
+                "could not drop an empty database that is not needed any more"
+            );
         }
         Ok(())
     }
@@ -131,7 +136,7 @@ impl Target {
 fn connect(place: &ServerPlace, database: &str) -> Result<Client, postgres::Error> {
     let mut config = postgres::Config::new();
     config.host_path(&place.socket_directory).port(place.port).user(&place.user).dbname(database);
-    config.application_name("gcs copy").connect(NoTls)
+    config.application_name("gcs copy").notice_callback(|_| {}).connect(NoTls)
 }
 
 /// What values mean is the same on all nodes.
