@@ -77,6 +77,10 @@ impl Copies {
                         tracing::info!(database, from = name, %position, "the copy has taken the database's place");
                         break 'made;
                     }
+                    Err(error) if error.is_final() => {
+                        tracing::info!(database, %error, "no copy is needed any more");
+                        break 'made;
+                    }
                     Err(error) => tracing::warn!(database, from = name, %error, "a copy could not be made"),
                 }
                 failed.retain(|&other| other != node);

@@ -126,11 +126,9 @@ fn the_first_node_brings_its_data_and_the_others_receive_it_while_it_writes() {
     database.arrives(node(2), "SELECT count(more) > 3000 FROM item", "true");
     assert_equal(&database);
     // The group has contents now: nobody else can bring any.
-    for number in [node(2)] {
-        database.stop(number).unwrap();
-        let error = database.start(number).unwrap_err();
-        assert!(error.as_db_error().is_some_and(|error| error.message().contains("is not empty")), "{error:?}");
-    }
+    database.stop(node(2)).unwrap();
+    let error = database.start(node(2)).unwrap_err();
+    assert!(error.as_db_error().is_some_and(|error| error.message().contains("is not empty")), "{error:?}");
 }
 
 #[test]
@@ -161,4 +159,36 @@ fn a_node_whose_database_is_made_again_gets_a_copy_and_another_source_when_the_f
             .execute(number, &format!("INSERT INTO written (node, n) SELECT {}, n FROM generate_series(1, 20) n", number.0));
     }
     assert_equal(&database);
+}
+
+#[test]
+fn a_copy_outlives_its_daemon_and_ends_when_replication_is_stopped() {
+    let group = Group::start();
+    let database = populated(&group, "held");
+    database.start(node(1)).unwrap();
+    // pg_dump waits for this lock.
+    let mut holder = database.connect(node(1));
+    holder.batch_execute("BEGIN; LOCK TABLE item").unwrap();
+    database.start(node(2)).unwrap();
+    database.start(node(3)).unwrap();
+    let incoming = "SELECT count(*) FROM pg_database WHERE datname = 'held_incoming'";
+    let is_made = |number: NodeNumber, wanted: i64| {
+        wait::until(&format!("{wanted} copies on node {}", number.0), COPIED_WITHIN, || {
+            match database.server(number).query_one(incoming, &[]).unwrap().get::<_, i64>(0) {
+                found if found == wanted => Ok(()),
+                found => Err(format!("{found}")),
+            }
+        });
+    };
+    is_made(node(2), 1);
+    is_made(node(3), 1);
+    group.kill(node(2), Part::Gcs);
+    group.start_node(node(2));
+    database.stop(node(3)).unwrap();
+    holder.batch_execute("ROLLBACK").unwrap();
+    await_copy(&database, node(2));
+    is_made(node(3), 0);
+    assert_eq!(database.value(node(3), "SELECT count(*) FROM pg_class WHERE relname = 'item'"), "0", "it stays as it is");
+    let same = "SELECT md5(string_agg(t::text, ',' ORDER BY t::text)) FROM item t";
+    database.arrives(node(2), same, &database.value(node(1), same));
 }

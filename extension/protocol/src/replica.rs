@@ -102,6 +102,8 @@ pub struct Replica {
 
     /// START REPLICATION brings contents that the group has not got.
     pub founds: AtomicBool,
+    /// gcs makes a copy of another node's database, which is to take the place of this one.
+    pub copying: AtomicBool,
 
     /// gcs answers.
     pub greeted: AtomicBool,
@@ -310,6 +312,7 @@ impl<P: Platform> Database<P> {
     pub fn reset(&self, committed: Position, at: i64) {
         let replica = &self.replica;
         replica.founds.store(false, Ordering::SeqCst);
+        replica.copying.store(false, Ordering::SeqCst);
         replica.greeted.store(false, Ordering::SeqCst);
         replica.link_trouble.set("");
         replica.attached.store(false, Ordering::SeqCst);

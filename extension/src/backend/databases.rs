@@ -24,7 +24,6 @@ use std::sync::atomic::Ordering;
 use pgrx::PgSqlErrorCode;
 use pgrx::pg_sys::Oid;
 use postgres_r_protocol::platform::Exclusion;
-use postgres_r_protocol::replica::Phase;
 
 use crate::error::Error;
 use crate::guc;
@@ -51,7 +50,7 @@ pub fn before_statement(utility: &Utility) {
         return;
     }
     match about.deed {
-        Deed::Rename if guc::replace_database() && area.phase() == Phase::Failed => {
+        Deed::Rename if is_replaced(area) => {
             borrow(area);
             replace();
         }
@@ -65,8 +64,7 @@ pub fn before_statement(utility: &Utility) {
 pub fn on_object(happened: Happened, object: Object) {
     let Some(area) = object.database().and_then(replicated) else { return };
     // One whose place was given to another is known for a moment longer than it is replicated.
-    let is_replaced = || guc::replace_database() && area.phase() == Phase::Failed;
-    if happened == Happened::Dropped && !is_replaced() {
+    if happened == Happened::Dropped && !is_replaced(area) {
         in_use(area, "drop").raise();
     }
 }
@@ -87,6 +85,11 @@ pub fn on_end(event: Event) {
             wake(&node.registry.launcher);
         }
     }
+}
+
+/// This is gcs, which has made a copy.
+fn is_replaced(area: &DatabaseArea) -> bool {
+    guc::replace_database() && area.replica.copying.load(Ordering::SeqCst)
 }
 
 fn replace() {

@@ -69,8 +69,10 @@ fn adopt_databases(node: &Node) -> bool {
             .collect::<Vec<_>>()
     });
     let Ok(found) = found else { return false };
-    let is_replaced =
-        |area: &&DatabaseArea| area.phase() == Phase::Failed && !found.iter().any(|(_, _, oid, _)| *oid == area.oid());
+    let is_replaced = |area: &&DatabaseArea| {
+        let is_known = found.iter().any(|(_, _, oid, _)| *oid == area.oid());
+        area.replica.copying.load(Ordering::SeqCst) && !is_known && matches!(area.phase(), Phase::Active | Phase::Failed)
+    };
     for area in node.databases.iter().filter(is_replaced) {
         area.set_phase(Phase::Off);
         area.at().wake_manager();

@@ -35,6 +35,13 @@ pub struct Attempt<'a> {
     from: &'a str,
 }
 
+impl CopyError {
+    /// Nobody wants the copy any more.
+    pub fn is_final(&self) -> bool {
+        matches!(self, CopyError::Target(TargetError::Gone(_) | TargetError::Stopped(_)))
+    }
+}
+
 impl<'a> Attempt<'a> {
     pub fn new(
         peers: Rc<Peers>,
@@ -79,8 +86,13 @@ impl<'a> Attempt<'a> {
             target.fill_in(&source.rows_of_sequences()?)?;
             // Whatever is ordered from here on is in the log.
             source.close();
-            target.take_place(position, is_new)?;
-            Ok::<_, CopyError>(())
+            match target.take_place(position, is_new) {
+                Err(error @ (TargetError::Gone(_) | TargetError::Stopped(_))) => {
+                    target.discard()?;
+                    Err(error.into())
+                }
+                other => other.map_err(CopyError::from),
+            }
         })
         .await??;
         Ok(position)

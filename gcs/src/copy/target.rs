@@ -15,6 +15,8 @@ pub enum TargetError {
     Differs { what: &'static str, database: String, here: String, there: String },
     #[error("database \"{0}\" does not exist any more")]
     Gone(String),
+    #[error("replication of database \"{0}\" has been stopped")]
+    Stopped(String),
 }
 
 /// Behind the name of a database that takes another's place, and of the one whose place was taken.
@@ -86,6 +88,7 @@ impl Target {
 
     /// The copy, which is as of `position`, is the database from here on. The one that was is dropped if it held nothing, else it is kept.
     pub fn take_place(&mut self, position: Position, is_new: bool) -> Result<(), TargetError> {
+        self.check_wanted()?;
         let before = derived(&self.database, BEFORE);
         self.client.batch_execute(&format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", quoted(&before)))?;
         let (old, new) = (self.oid_of(&self.database.clone())?, self.oid_of(&self.incoming.clone())?);
@@ -102,7 +105,7 @@ impl Target {
             "SET postgres_r.replace_database = on; BEGIN;
              ALTER DATABASE {} RENAME TO {};
              ALTER DATABASE {} RENAME TO {};
-             SELECT pg_replication_origin_drop(roname) FROM pg_replication_origin WHERE roname = {};
+             SELECT pg_replication_origin_drop({});
              SELECT pg_replication_origin_create({});
              SELECT pg_replication_origin_advance({}, '{lsn}');
              COMMIT",
@@ -125,6 +128,20 @@ impl Target {
             );
         }
         Ok(())
+    }
+
+    /// Whoever has stopped replication meanwhile wants the database as it is.
+    pub fn check_wanted(&mut self) -> Result<(), TargetError> {
+        let query =
+            "SELECT FROM pg_database d JOIN pg_replication_origin o ON o.roname = 'postgres_r/' || $2 || '/' || d.oid
+                     WHERE d.datname = $1";
+        let found = self.client.query_opt(query, &[&self.database, &self.group])?;
+        found.map(drop).ok_or_else(|| TargetError::Stopped(self.database.clone()))
+    }
+
+    /// Nobody wants the copy.
+    pub fn discard(mut self) -> Result<(), TargetError> {
+        Ok(self.client.batch_execute(&format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", quoted(&self.incoming)))?)
     }
 
     fn oid_of(&mut self, database: &str) -> Result<u32, TargetError> {
