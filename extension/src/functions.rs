@@ -15,7 +15,7 @@ use crate::error;
 use crate::manager::ask as replication;
 use crate::node::{self, DatabaseArea};
 use crate::pg::relation::Oid;
-use crate::pg::{privilege, role, xact};
+use crate::pg::{origin, privilege, role, snapshot, xact};
 use crate::session;
 
 /// ALTER DATABASE ... START REPLICATION IN GROUP ..., for clients that can't send that.
@@ -134,6 +134,30 @@ fn failure_row(area: &DatabaseArea) -> FailureRow {
         failure.attempts() as i32,
     )
 }
+
+/// A snapshot that other sessions may use while this transaction lasts, and the position whose state it shows, exactly.
+///
+/// The committed position is read before the snapshot is taken, so that everything up to it is seen. The origin's progress, read behind it, has
+/// moved with every commit record: where it has not passed the committed position, nothing behind that can be seen.
+#[pg_extern]
+fn export_snapshot() -> TableIterator<'static, (name!(snapshot, String), name!(at_position, i64))> {
+    let Some(area) = session::database() else { error::not_replicated("export_snapshot").raise() };
+    if let Some(error) = session::phase_error(area) {
+        error.raise();
+    }
+    let committed = || area.gate.committed();
+    let (name, position) = snapshot::export(committed, |&position| origin::progress(area.origin()) <= position);
+    TableIterator::once((name, position.0 as i64))
+}
+
+pgrx::extension_sql!(
+    r#"
+REVOKE ALL ON FUNCTION export_snapshot() FROM PUBLIC;
+COMMENT ON FUNCTION export_snapshot() IS 'for a copy of this database: a snapshot, usable while this transaction lasts, and the position that it shows';
+"#,
+    name = "export_snapshot_rights",
+    requires = [export_snapshot]
+);
 
 /// The counters of the current database.
 #[pg_extern]

@@ -12,11 +12,13 @@ pub const APPLY_WORKERS_MAX: usize = 16;
 static APPLY_LAG_TARGET: GucSetting<i32> = GucSetting::<i32>::new(8);
 static APPLY_QUEUE_SIZE: GucSetting<i32> = GucSetting::<i32>::new(16 * 1024);
 static APPLY_WORKERS: GucSetting<i32> = GucSetting::<i32>::new(4);
+static AUTO_REBUILD: GucSetting<bool> = GucSetting::<bool>::new(true);
 static COMMIT_TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(10_000);
 static GCS_SOCKET: GucSetting<Option<std::ffi::CString>> =
     GucSetting::<Option<std::ffi::CString>>::new(Some(DEFAULT_SOCKET));
 static MAX_DATABASES: GucSetting<i32> = GucSetting::<i32>::new(4);
 static MAX_WRITESET_SIZE: GucSetting<i32> = GucSetting::<i32>::new(4 * 1024 * 1024);
+static REPLACE_DATABASE: GucSetting<bool> = GucSetting::<bool>::new(false);
 static READER_GRACE: GucSetting<i32> = GucSetting::<i32>::new(5_000);
 static REHEARSAL_TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(2_000);
 static RETRY_AUTOCOMMIT: GucSetting<i32> = GucSetting::<i32>::new(100);
@@ -60,6 +62,14 @@ fn define_a_to_c() {
         &APPLY_WORKERS,
         1,
         APPLY_WORKERS_MAX as i32,
+        GucContext::Sighup,
+        GucFlags::default(),
+    );
+    GucRegistry::define_bool_guc(
+        c"postgres_r.auto_rebuild",
+        c"Whether a database that has lost the group's order is replaced by a copy of another node's.",
+        c"Off, it is out of service until somebody drops it and starts its replication again.",
+        &AUTO_REBUILD,
         GucContext::Sighup,
         GucFlags::default(),
     );
@@ -124,6 +134,14 @@ fn define_g_to_r() {
         GucContext::Suset,
         GucFlags::UNIT_MS,
     );
+    GucRegistry::define_bool_guc(
+        c"postgres_r.replace_database",
+        c"Lets this session rename a database that is out of service and give its place in the group to another.",
+        c"For gcs, where it has made a copy.",
+        &REPLACE_DATABASE,
+        GucContext::Suset,
+        GucFlags::NO_SHOW_ALL,
+    );
     GucRegistry::define_int_guc(
         c"postgres_r.retry_autocommit",
         c"How often a statement outside of a transaction block is run again when it loses to another node.",
@@ -148,6 +166,10 @@ pub fn apply_workers() -> usize {
     (APPLY_WORKERS.get() as usize).min(APPLY_WORKERS_MAX)
 }
 
+pub fn auto_rebuild() -> bool {
+    AUTO_REBUILD.get()
+}
+
 pub fn commit_timeout() -> Duration {
     Duration::from_millis(COMMIT_TIMEOUT.get() as u64)
 }
@@ -166,6 +188,10 @@ pub fn max_writeset_bytes() -> u64 {
 
 pub fn reader_grace() -> Duration {
     Duration::from_millis(READER_GRACE.get() as u64)
+}
+
+pub fn replace_database() -> bool {
+    REPLACE_DATABASE.get()
 }
 
 pub fn rehearsal_timeout() -> Duration {

@@ -67,3 +67,13 @@ pub const ATTACH_RETRY: Duration = Duration::from_millis(500);
 
 /// How long a stopping daemon waits for its last words to be taken.
 pub const SHUTDOWN_WAIT: Duration = Duration::from_secs(1);
+
+/// Bytes of one direction of a tunnel that wait to be written.
+pub const TUNNEL_QUEUE_BYTES_MAX: usize = 256 << 10;
+
+/// Pause after a copy that failed, at first and at last.
+pub const COPY_AGAIN_FIRST: Duration = Duration::from_secs(1);
+pub const COPY_AGAIN_LAST: Duration = Duration::from_secs(30);
+
+/// Between two lines of the log about a copy that goes on.
+pub const COPY_REPORT_EVERY: Duration = Duration::from_secs(10);

@@ -5,6 +5,7 @@
 //! - [`driver`]: feeds the core and carries out its effects; [`inbox`]: what waits for the next step.
 //! - [`log`]: the log store.
 //! - [`peers`]: the other daemons; [`local`]: PostgreSQL; [`outbox`]: sockets and what waits for them.
+//! - [`copy`]: a database of another node takes the place of one that the log does not reach.
 //! - [`rehearsals`]: what passes by the core: transactions that are tried before they are ordered.
 //! - [`bounds`]: every limit of all this.
 //! - [`playground`]: a whole group of PostgreSQL servers and daemons on one machine.
@@ -14,6 +15,7 @@
 pub mod bounds;
 pub mod cli;
 pub mod config;
+pub mod copy;
 pub mod daemon;
 pub mod driver;
 pub mod inbox;

@@ -35,6 +35,7 @@ use tokio::time::sleep;
 
 use crate::bounds::LOCAL_SESSIONS_MAX;
 use crate::config::Config;
+use crate::copy::Copies;
 use crate::inbox::Inbox;
 use crate::log::LogReader;
 use crate::peers::Peers;
@@ -53,7 +54,8 @@ pub fn start(
     listener: UnixListener,
 ) -> Rc<Hub> {
     let rehearsals = peers.rehearsals.clone();
-    let node = ThisNode { config, uids, inbox, peers, rehearsals, log, databases: Databases::default() };
+    let copies = Rc::new(Copies::new(peers.clone()));
+    let node = ThisNode { config, uids, inbox, peers, rehearsals, copies, log, databases: Databases::default() };
     let hub = Rc::new(Hub::new(Rc::new(node)));
     tokio::task::spawn_local(accept(hub.clone(), listener));
     hub

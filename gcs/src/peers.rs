@@ -11,6 +11,8 @@
 //!
 //! (docs/adr/0013-peer-connections.md argues for this.)
 //!
+//! Beside them a connection may be a [`tunnel`]: what a program of one node says to the PostgreSQL of another.
+//!
 //! Nothing here is reliable or needs to be: raft sends again whatever is lost, and messages beyond a bound are dropped.
 //!
 //! [`PING_EVERY`]: crate::bounds::PING_EVERY
@@ -18,7 +20,9 @@
 
 mod accept;
 mod dial;
+mod places;
 mod table;
+mod tunnel;
 
 use std::rc::Rc;
 
@@ -27,7 +31,10 @@ use tokio::net::TcpListener;
 use crate::config::Config;
 use crate::inbox::Inbox;
 
+pub use dial::DialError;
+pub use places::Places;
 pub use table::Peers;
+pub use tunnel::Tunnel;
 
 /// Starts accepting and dialling.
 pub fn start(config: Rc<Config>, inbox: Rc<Inbox>, listener: TcpListener) -> Rc<Peers> {

@@ -107,7 +107,8 @@ impl<S: Spool> Manager<S> {
             Taken::Done => {}
             Taken::Stalled => return Ok(Next::Keep),
             Taken::Welcome if self.link == Link::Greeting => {
-                out.push(Request::Attach { resume_after: at.database.gate.known() });
+                let founds = at.database.replica.founds.load(Ordering::SeqCst);
+                out.push(Request::Attach { resume_after: at.database.gate.known(), founds });
                 self.link = Link::Attaching;
             }
             Taken::Welcome => return Err(Trouble::Protocol("a welcome out of place".into())),
@@ -241,5 +242,5 @@ pub fn resolve<P: Platform>(at: At<'_, P>) {
 
 /// Failures that trying again does not mend.
 pub fn is_final(kind: FailureKind) -> bool {
-    matches!(kind, FailureKind::LogTruncated | FailureKind::AheadOfGroup)
+    matches!(kind, FailureKind::LogTruncated | FailureKind::AheadOfGroup | FailureKind::HasContents | FailureKind::Copying)
 }

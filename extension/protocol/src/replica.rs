@@ -100,6 +100,11 @@ pub struct Replica {
     /// How many sessions are about to copy or move the database as a whole: while there are any, no process of ours is connected to it.
     pub lent: AtomicU32,
 
+    /// START REPLICATION brings contents that the group has not got.
+    pub founds: AtomicBool,
+    /// gcs makes a copy of another node's database, which is to take the place of this one.
+    pub copying: AtomicBool,
+
     /// gcs answers.
     pub greeted: AtomicBool,
     /// Why it does not, if so.
@@ -306,6 +311,8 @@ impl<P: Platform> Database<P> {
     /// Makes the entry as new, for another database. The gate starts after `committed`.
     pub fn reset(&self, committed: Position, at: i64) {
         let replica = &self.replica;
+        replica.founds.store(false, Ordering::SeqCst);
+        replica.copying.store(false, Ordering::SeqCst);
         replica.greeted.store(false, Ordering::SeqCst);
         replica.link_trouble.set("");
         replica.attached.store(false, Ordering::SeqCst);

@@ -134,7 +134,8 @@ impl Word {
         let reason: u64 = match reason {
             RefusalReason::NoQuorum => 0,
             RefusalReason::Overloaded => 1,
-            RefusalReason::NotAttached => 2,
+            // For its contents only an attach is refused, and no submission.
+            RefusalReason::NotAttached | RefusalReason::HasContents => 2,
         };
         let refusals = u64::from(self.refusals() + 1).min(0xff);
         Word(self.sequence().0 << 16 | refusals << 8 | reason << 4 | u64::from(State::Refused.number()))

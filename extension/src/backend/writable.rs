@@ -73,7 +73,7 @@ pub fn admit(database: &str) {
     if process::in_recovery() {
         return;
     }
-    let adopted = || node.registry.adopted.load(Ordering::SeqCst);
+    let adopted = || node.registry.knows_databases();
     if !adopted() && !node.registry.adopted_changed.wait_until(ADMIT_TIMEOUT, adopted) {
         error::starting_up().raise_fatal();
     }

@@ -45,6 +45,10 @@ pub fn main(_number: u64) {
 /// True while one is awaited.
 fn keep_scouting(node: &Node, sent: &mut Option<Instant>) -> bool {
     let registry = &node.registry;
+    if registry.replacing.load(Ordering::SeqCst) > 0 {
+        // Its end wakes the launcher.
+        return false;
+    }
     let is_done = registry.adopted.load(Ordering::SeqCst) && registry.origins_swept.load(Ordering::SeqCst);
     if is_done && !node.requests.iter().any(Request::is_asked) {
         *sent = None;
@@ -78,6 +82,9 @@ fn end_a_rehearser(node: &Node) -> bool {
 
 /// Starts managers that are missing. True if one is awaited.
 fn keep_managers(node: &Node, started: &mut [Option<Instant>]) -> bool {
+    if !node.registry.knows_databases() {
+        return false;
+    }
     let mut waiting = false;
     for (area, started) in node.databases.iter().zip(started) {
         if area.phase() == Phase::Off || area.replica.manager.get().is_some() {

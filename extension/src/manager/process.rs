@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use gcs_writeset::Position;
-use gcs_writeset::link::{Failure, PROTOCOL, Request, Role};
+use gcs_writeset::link::{Failure, FailureKind, PROTOCOL, Request, Role, ServerPlace};
 use postgres_r_protocol::dispatch::{Me, Trouble};
 use postgres_r_protocol::manager::{self as protocol, Manager, Next};
 use postgres_r_protocol::platform::Exclusion;
@@ -25,7 +25,7 @@ use crate::node::request;
 use crate::node::{self, DatabaseArea, Node, wake};
 use crate::pg::latch::{Interest, WaitSet};
 use crate::pg::worker::{self, Kind};
-use crate::pg::{clock, interrupt, log, process, xact};
+use crate::pg::{clock, interrupt, log, place, process, xact};
 use crate::session;
 use crate::spool::Files;
 
@@ -38,6 +38,9 @@ const START_WORKER_AGAIN: Duration = Duration::from_secs(1);
 
 /// How long a server that starts looks for its group before it shows what it has.
 const OPEN_WITHOUT_GROUP_AFTER: Duration = Duration::from_secs(2);
+
+/// While a copy is being made, how often gcs is asked for it.
+const ASK_FOR_COPY_EVERY: Duration = Duration::from_secs(5);
 
 /// What is read before other duties get their turn.
 const READ_BYTES_A_ROUND: usize = 4 << 20;
@@ -60,7 +63,7 @@ pub fn main(number: u64) {
     let mut manager = ManagerProcess::new(node, area, slot);
     if area.phase() == Phase::Starting {
         match manager.start() {
-            Ok(()) => entry::answer(node, area, Ok(None)),
+            Ok(remark) => entry::answer(node, area, Ok(remark)),
             Err(error) => {
                 area.set_phase(Phase::Off);
                 entry::answer(node, area, Err(error));
@@ -139,6 +142,20 @@ pub(super) struct ManagerProcess {
     /// When what can't be applied is tried again.
     try_again_at: Option<Instant>,
     leaser_started: Option<Instant>,
+    place: ServerPlace,
+    /// Why the database was last out of service, as logged.
+    last_reason: Option<String>,
+}
+
+/// Where gcs finds this server.
+fn place() -> ServerPlace {
+    ServerPlace {
+        socket_directory: place::socket_directory().unwrap_or_default(),
+        port: place::port(),
+        user: xact::transaction(place::superuser).unwrap_or_default(),
+        programs: place::programs(),
+        may_rebuild: guc::auto_rebuild(),
+    }
 }
 
 impl ManagerProcess {
@@ -158,12 +175,14 @@ impl ManagerProcess {
             rehearser_started: None,
             try_again_at: None,
             leaser_started: None,
+            place: place(),
+            last_reason: None,
         }
     }
 
-    /// Begins anew, with a gate at its beginning.
-    pub(super) fn reset(&mut self) {
-        self.area.reset(Position::ZERO);
+    /// Begins anew, with a gate that goes on after this position.
+    pub(super) fn reset(&mut self, committed: Position) {
+        self.area.reset(committed);
         self.protocol = Manager::new(self.area.at(), Files { database: self.area.oid() });
     }
 
@@ -272,7 +291,8 @@ impl ManagerProcess {
     }
 
     pub(super) fn connect(&mut self) -> Result<(), LinkError> {
-        let link = self.greet(Role::Manager)?;
+        let mut link = self.greet(Role::Manager)?;
+        link.send(&Request::Server(self.place.clone()))?;
         link.watch_by(&mut self.wait, STREAM);
         self.stream.opened(link);
         self.protocol.connected();
@@ -381,6 +401,9 @@ impl ManagerProcess {
 
     /// gcs would not have it.
     fn failed(&mut self, failure: Failure) -> LinkError {
+        if failure.kind == FailureKind::Copying {
+            self.area.replica.copying.store(true, Ordering::SeqCst);
+        }
         if protocol::is_final(failure.kind) {
             let reason = format!("The group's gcs says: {}.", failure.message);
             self.node.table.exclusive(|| self.area.replica.reason.set(&reason));
@@ -522,7 +545,8 @@ impl ManagerProcess {
         }
     }
 
-    /// Out of service: nothing is read, nothing served, until STOP REPLICATION. What could not be applied is tried again after a pause.
+    /// Out of service: nothing is read, nothing served, until STOP REPLICATION. What could not be applied is tried again after a pause. A gcs that has
+    /// started anew has to be told again that a copy is needed.
     fn stand_by(&mut self) {
         let replica = self.area.replica;
         if replica.serving.swap(false, Ordering::SeqCst) || self.stream.link.is_some() {
@@ -532,22 +556,25 @@ impl ManagerProcess {
                 let _ = link.send(&farewell);
             }
             self.drop_link();
-            if replica.failure.attempts() <= 1 {
+            if replica.failure.attempts() <= 1 && self.last_reason.as_ref() != Some(&reason) {
                 log::warn(
                     format!("database \"{}\" is out of service on this node", replica.name.get()),
                     Some(reason.clone()),
                     error::out_of_service(&reason).hint,
                 );
             }
+            self.last_reason = Some(reason);
             process::terminate_sessions(self.area.oid());
             self.wake_workers();
             self.area.conditions.serving_changed();
         }
-        if !replica.failure.is_set() {
-            return self.sleep(None);
-        }
+        let pause = match (replica.failure.is_set(), replica.copying.load(Ordering::SeqCst)) {
+            (true, _) => replica.failure.pause(),
+            (false, true) => ASK_FOR_COPY_EVERY,
+            (false, false) => return self.sleep(None),
+        };
         let now = Instant::now();
-        let at = *self.try_again_at.get_or_insert_with(|| now + replica.failure.pause());
+        let at = *self.try_again_at.get_or_insert_with(|| now + pause);
         if now < at {
             return self.sleep(Some(at - now));
         }

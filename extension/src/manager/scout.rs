@@ -1,6 +1,7 @@
 //! The scout: connects to some database, reads what only a process with a database can read, and leaves.
 //!
-//! Once a server start it finds out which databases are replicated, by their replication origins, and drops origins whose database is gone. For every START and STOP it
+//! Once a server start, and when a database has been given another's place, it finds out which databases are replicated, by their replication
+//! origins, and drops origins whose database is gone. For every START and STOP it
 //! checks what shared catalogs can tell, and hands over to the manager. The launcher, which lives as long as the server, must
 //! not stay connected to any database.
 
@@ -16,7 +17,7 @@ use super::entry::{activate, parse_origin_name};
 use crate::error::Error;
 use crate::guc;
 use crate::node::request::{Asked, Request};
-use crate::node::{self, Node, wake};
+use crate::node::{self, DatabaseArea, Node, wake};
 use crate::pg::{catalog, log, origin, process, worker, xact};
 use crate::session;
 
@@ -35,7 +36,10 @@ pub fn main(database: u64) {
     });
     session::become_housekeeping();
     worker::connect(pg_sys::Oid::from(database as u32));
-    if !node.registry.adopted.load(Ordering::SeqCst) && adopt_databases(node) {
+    if !node.registry.adopted.load(Ordering::SeqCst)
+        && node.registry.replacing.load(Ordering::SeqCst) == 0
+        && adopt_databases(node)
+    {
         node.registry.adopted.store(true, Ordering::SeqCst);
         node.registry.adopted_changed.broadcast();
         wake(&node.registry.launcher);
@@ -51,7 +55,8 @@ pub fn main(database: u64) {
     }
 }
 
-/// Fills the table from what the catalogs say. Entries that are there already belong to running managers.
+/// Fills the table from what the catalogs say. Entries that are there already belong to running managers; those that were out of service and
+/// have lost their origin have lost their place to another database.
 fn adopt_databases(node: &Node) -> bool {
     let found = xact::transaction(|| {
         catalog::origins()
@@ -64,6 +69,15 @@ fn adopt_databases(node: &Node) -> bool {
             .collect::<Vec<_>>()
     });
     let Ok(found) = found else { return false };
+    let is_replaced = |area: &&DatabaseArea| {
+        let is_known = found.iter().any(|(_, _, oid, _)| *oid == area.oid());
+        area.replica.copying.load(Ordering::SeqCst) && !is_known && matches!(area.phase(), Phase::Active | Phase::Failed)
+    };
+    for area in node.databases.iter().filter(is_replaced) {
+        area.set_phase(Phase::Off);
+        area.at().wake_manager();
+        area.wake_helpers();
+    }
     for (id, group, oid, name) in found {
         node.table.exclusive(|| {
             if node.database(oid).is_some() {

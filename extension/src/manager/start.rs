@@ -1,9 +1,22 @@
-//! START REPLICATION, as far as the manager carries it out: the database must be ready (extension there, no tables yet), the group must take it
-//! (an ordered attach), and then the origin is created, which is what makes it last. ([`super::stop`] is the way back.)
+//! START REPLICATION, as far as the manager carries it out: the database must be ready (extension there), the group must take it (an ordered
+//! attach), and then the origin is created, which is what makes it last. ([`super::stop`] is the way back.)
+//!
+//! An empty database gets what the group has: from the log, or as a copy of another node's database, which gcs makes. One with contents *founds*
+//! the group's: what it holds is position 1, and every other node gets it as a copy. It is refused where the group has contents already.
+//!
+//! Writers need not stop for that. While the tables get their capture triggers, all are locked against writers; transactions that had written
+//! before are waited for; and the database counts as replicated before the locks are let go:
+//!
+//! ```text
+//! START:  locks all tables, triggers          waits for T | active | COMMIT
+//! T:      INSERT (not captured)    COMMIT                               its rows are a part of position 1
+//! U:                       INSERT waits for the lock ...................... captured
+//! ```
 
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use gcs_writeset::Position;
 use gcs_writeset::link::FailureKind;
 use pgrx::prelude::*;
 use postgres_r_protocol::manager::Link;
@@ -16,11 +29,17 @@ use crate::error::{self, Error};
 use crate::guc;
 use crate::link::LinkError;
 use crate::pg::relation::{self, Lock, Open};
-use crate::pg::{catalog, interrupt, log, origin, process, query, trigger, xact};
+use crate::pg::{catalog, interrupt, log, origin, process, query, trigger, worker, xact};
 use crate::session;
 
 /// How long gcs may take to say who it is.
 const WELCOME_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long transactions that write, or have locked a table, are waited for.
+const WRITERS_TIMEOUT: &str = "10s";
+
+/// The position of what a database brings.
+const FOUNDATION: Position = Position(1);
 
 /// How long the group may take to order an attach or a detach.
 pub(super) const ORDER_TIMEOUT: Duration = Duration::from_secs(20);
@@ -28,25 +47,49 @@ pub(super) const ORDER_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long it may be without a majority meanwhile.
 pub(super) const QUORUM_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// The group has taken the database.
+enum Joined {
+    Up,
+    /// It gets a copy of another node's before it can go on.
+    Copying,
+}
+
 impl ManagerProcess {
-    pub(super) fn start(&mut self) -> Result<(), Error> {
+    /// What there is to be said, though it is done.
+    pub(super) fn start(&mut self) -> Result<Option<Error>, Error> {
         let name = self.area.replica.name.get();
         let group = self.area.replica.group.get();
-        ready(&name)?;
-        self.reset();
-        self.join(&name, &group)?;
+        let contents = ready(&name)?;
+        self.reset(if contents.is_some() { FOUNDATION } else { Position::ZERO });
+        self.area.replica.founds.store(contents.is_some(), Ordering::SeqCst);
+        let joined = self.join(&name, &group, contents.as_deref());
+        self.area.replica.founds.store(false, Ordering::SeqCst);
+        // Out of service, until gcs has made the copy.
+        let (phase, remark) = match joined? {
+            Joined::Up => (Phase::Active, None),
+            Joined::Copying => (Phase::Failed, Some(copying(&name))),
+        };
+        worker::set_setting("lock_timeout", WRITERS_TIMEOUT);
         let created = xact::transaction(|| {
             capture_sequences();
-            origin::create(&entry::origin_name(&group, self.area.oid()))
+            if contents.is_some() {
+                keep_writers_off();
+            }
+            let id = origin::create(&entry::origin_name(&group, self.area.oid()));
+            origin::advance(id, self.area.gate.committed());
+            self.area.set_origin(id);
+            self.area.set_phase(phase);
         });
-        let id = created.map_err(Error::from)?;
-        self.area.set_origin(id);
-        self.area.set_phase(Phase::Active);
+        worker::set_setting("lock_timeout", "0");
+        if let Err(failed) = created {
+            self.area.set_phase(Phase::Starting);
+            return Err(writers(&name, failed));
+        }
         log::log(format!("database \"{name}\" is replicated in group \"{group}\""), None, None);
-        Ok(())
+        Ok(remark)
     }
 
-    fn join(&mut self, name: &str, group: &str) -> Result<(), Error> {
+    fn join(&mut self, name: &str, group: &str, contents: Option<&str>) -> Result<Joined, Error> {
         let started = Instant::now();
         let mut greeted = false;
         let mut quorum_seen = started;
@@ -58,7 +101,10 @@ impl ManagerProcess {
                 return Err(error::stopping());
             }
             if let Err(failure) = self.serve_stream() {
-                return Err(self.explain(&failure, name, group));
+                if self.refusal.as_ref().is_some_and(|refusal| refusal.kind == FailureKind::Copying) {
+                    return Ok(Joined::Copying);
+                }
+                return Err(self.explain(&failure, name, group, contents));
             }
             greeted |= matches!(self.link(), Link::Attaching | Link::Up);
             if self.area.replica.quorum.load(Ordering::SeqCst) {
@@ -72,11 +118,14 @@ impl ManagerProcess {
             }
             self.sleep(Some(Duration::from_millis(100)));
         }
-        Ok(())
+        Ok(Joined::Up)
     }
 
-    fn explain(&self, failure: &LinkError, name: &str, group: &str) -> Error {
+    fn explain(&self, failure: &LinkError, name: &str, group: &str, contents: Option<&str>) -> Error {
         let Some(refusal) = &self.refusal else { return no_daemon(&failure.to_string()) };
+        if let (FailureKind::HasContents, Some(table)) = (refusal.kind, contents) {
+            return xact::transaction(|| not_empty(name, group, table)).unwrap_or_else(Error::from);
+        }
         let code = match refusal.kind {
             FailureKind::WrongGroup => PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
             FailureKind::AlreadyAttached => PgSqlErrorCode::ERRCODE_OBJECT_IN_USE,
@@ -100,8 +149,34 @@ fn capture_sequences() {
     }
 }
 
-/// What only a process connected to the database can see.
-fn ready(name: &str) -> Result<(), Error> {
+/// No table is written to until this transaction ends, all are captured, and whatever had been written before is committed.
+fn keep_writers_off() {
+    for table in relation::user_tables() {
+        if let Some(table) = Open::by_oid(table, Lock::ShareRowExclusive) {
+            trigger::ensure(&table);
+        }
+    }
+    for writer in process::writers_in(process::my_database()) {
+        xact::wait_for(writer);
+    }
+}
+
+fn writers(name: &str, failed: xact::Failed) -> Error {
+    let is_busy =
+        [PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE, PgSqlErrorCode::ERRCODE_T_R_DEADLOCK_DETECTED].contains(&failed.code);
+    if !is_busy {
+        return failed.into();
+    }
+    Error::new(
+        PgSqlErrorCode::ERRCODE_OBJECT_IN_USE,
+        format!("database \"{name}\" has open transactions that change data, or have locked a table"),
+    )
+    .detail(format!("They were waited for, {WRITERS_TIMEOUT} at most."))
+    .hint("Try again when they have ended.")
+}
+
+/// What only a process connected to the database can see. The database's first relation, if it has any.
+fn ready(name: &str) -> Result<Option<String>, Error> {
     let checked = xact::transaction(|| {
         // Renamed between the look at its name and now: the group must not know it by the old one.
         if catalog::database_name(process::my_database()).as_deref() != Some(name) {
@@ -117,9 +192,6 @@ fn ready(name: &str) -> Result<(), Error> {
             )
             .hint(format!("Run CREATE EXTENSION postgres_r in database \"{name}\".")));
         }
-        if let Some(table) = query::text(FIRST_RELATION) {
-            return Err(not_empty(name, &table));
-        }
         if let Some(trigger) = query::text(FIRST_EVENT_TRIGGER) {
             return Err(Error::new(
                 PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
@@ -128,38 +200,39 @@ fn ready(name: &str) -> Result<(), Error> {
             .detail("What it does on the node where a statement is run is replicated.")
             .hint(format!("Run ALTER EVENT TRIGGER {trigger} ENABLE, or DISABLE.")));
         }
-        if let Some(trigger) = query::text(FIRST_EVENT_TRIGGER) {
-            return Err(Error::new(
-                PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
-                format!("event trigger {trigger} of database \"{name}\" would fire on every node"),
-            )
-            .detail("What it does on the node where a statement is run is replicated.")
-            .hint(format!("Run ALTER EVENT TRIGGER {trigger} ENABLE, or DISABLE.")));
-        }
-        if process::writers_in(process::my_database()) > 0 {
+        let contents = query::text(FIRST_RELATION);
+        if contents.is_none() && !process::writers_in(process::my_database()).is_empty() {
             return Err(Error::new(
                 PgSqlErrorCode::ERRCODE_OBJECT_IN_USE,
                 format!("database \"{name}\" has open transactions that change data"),
             )
             .hint("Try again when they have ended."));
         }
-        Ok(())
+        Ok(contents)
     });
     checked.unwrap_or_else(|error| Err(error.into()))
 }
 
-fn not_empty(name: &str, table: &str) -> Error {
+fn copying(name: &str) -> Error {
+    Error::new(
+        PgSqlErrorCode::ERRCODE_SUCCESSFUL_COMPLETION,
+        format!("database \"{name}\" is being copied from another node"),
+    )
+    .detail("It takes clients when that is done, by itself.")
+    .hint("The log of gcs says how far it is.")
+}
+
+/// Inside a transaction.
+fn not_empty(name: &str, group: &str, table: &str) -> Error {
     let error =
         Error::new(PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, format!("database \"{name}\" is not empty"));
+    let hint = "Drop the database here, create it anew with its extension, and start its replication: the group fills it.";
+    let contains = format!("It contains {table}, and group \"{group}\" has contents for it already.");
     match past::last_group() {
-        Some(past) => error
-            .detail(format!("It contains {table}. {past} What was written here since then, the group does not know."))
-            .hint(
-                "Drop the database here, create it anew with its extension, and start its replication: the group fills it.",
-            ),
-        None => error
-            .detail(format!("It contains {table}."))
-            .hint("Databases must be empty on all nodes when their replication starts, for now."),
+        Some(past) => {
+            error.detail(format!("{contains} {past} What was written here since then, the group does not know.")).hint(hint)
+        }
+        None => error.detail(contains).hint(hint),
     }
 }
 

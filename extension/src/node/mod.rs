@@ -73,11 +73,21 @@ pub struct Registry {
     pub spool_swept: AtomicBool,
     /// The replicated databases are known: until then nobody knows whose writes are the group's.
     pub adopted: AtomicBool,
+    /// How many sessions are about to give a database's place to another: what is known is about to be wrong.
+    pub replacing: AtomicU32,
     /// The server was shut down in order before it started: everything that it has ever shown is there.
     pub has_all: AtomicBool,
     /// There is no replication origin of a database that is gone.
     pub origins_swept: AtomicBool,
     pub adopted_changed: Condition,
+}
+
+impl Registry {
+    /// Whether it is known which databases are replicated.
+    pub fn knows_databases(&self) -> bool {
+        // In this order: whoever replaces one makes it unknown before it stops replacing.
+        self.replacing.load(Ordering::SeqCst) == 0 && self.adopted.load(Ordering::SeqCst)
+    }
 }
 
 /// What only this server knows of a replicated database.

@@ -48,6 +48,7 @@ pub mod number;
 pub mod object;
 pub mod origin;
 pub mod partition;
+pub mod place;
 pub mod plan;
 pub mod privilege;
 pub mod process;

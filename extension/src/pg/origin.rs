@@ -53,6 +53,15 @@ pub fn create(name: &str) -> OriginId {
     OriginId(unsafe { pg_sys::replorigin_create(name.as_ptr()) })
 }
 
+/// Sets how far the origin has come; the transaction's commit makes it last. Inside the transaction that created it.
+pub fn advance(origin: OriginId, position: Position) {
+    // SAFETY: raises if another process holds the origin; the record is flushed with the commit, which is made to wait for the disk.
+    unsafe {
+        pg_sys::replorigin_advance(origin.0, position.0, pg_sys::InvalidXLogRecPtr.into(), true, true);
+        pg_sys::ForceSyncCommit();
+    }
+}
+
 /// Inside a transaction.
 pub fn drop(name: &str) {
     let name = CString::new(name).unwrap_or_default();

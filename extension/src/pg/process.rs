@@ -172,15 +172,15 @@ pub fn terminate_sessions(database: pg_sys::Oid) {
     }
 }
 
-/// How many other transactions of the database have an id.
-pub fn writers_in(database: pg_sys::Oid) -> usize {
-    let mut count = 0;
+/// Other transactions of the database that have an id.
+pub fn writers_in(database: pg_sys::Oid) -> Vec<pg_sys::TransactionId> {
+    let mut found = Vec::new();
     each_in(database, |process| {
         if process.xid != pg_sys::InvalidTransactionId && process.pid != my_pid() {
-            count += 1;
+            found.push(process.xid);
         }
     });
-    count
+    found
 }
 
 fn proc_array_lock() -> *mut pg_sys::LWLock {

@@ -50,6 +50,27 @@ unsafe fn running(snapshot: &pg_sys::SnapshotData) -> &[pg_sys::TransactionId] {
     }
 }
 
+/// Takes a snapshot and lets other transactions have it for as long as this one lasts: its name, and what `before` gave before it was taken.
+/// `is_exact` is asked about that once it is taken, and another is taken until the answer is yes.
+pub fn export<T>(before: impl Fn() -> T, is_exact: impl Fn(&T) -> bool) -> (String, T) {
+    loop {
+        crate::pg::interrupt::check();
+        let known = before();
+        // SAFETY: a copy of a snapshot taken now is pushed, registered by the export, and popped.
+        unsafe {
+            pg_sys::PushCopiedSnapshot(pg_sys::GetLatestSnapshot());
+            let name = is_exact(&known).then(|| {
+                let name = pg_sys::ExportSnapshot(pg_sys::GetActiveSnapshot());
+                std::ffi::CStr::from_ptr(name).to_string_lossy().into_owned()
+            });
+            pg_sys::PopActiveSnapshot();
+            if let Some(name) = name {
+                return (name, known);
+            }
+        }
+    }
+}
+
 /// An active snapshot that is as new as can be, until dropped.
 pub struct Fresh(());
 

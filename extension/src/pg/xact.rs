@@ -75,6 +75,14 @@ pub fn transaction<R>(work: impl FnOnce() -> R) -> Result<R, Failed> {
     .execute()
 }
 
+/// Waits until the transaction has ended, as for a lock.
+pub fn wait_for(id: pg_sys::TransactionId) {
+    // SAFETY: waits for the lock that every transaction has on its own id; no relation to name in a message.
+    unsafe {
+        pg_sys::XactLockTableWait(id, std::ptr::null_mut(), std::ptr::null_mut(), pg_sys::XLTW_Oper::XLTW_None);
+    }
+}
+
 /// An ERROR that ended a transaction of a background worker.
 #[derive(Debug)]
 pub struct Failed {

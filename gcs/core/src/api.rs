@@ -110,6 +110,8 @@ pub enum Local {
     Attach {
         database: String,
         incarnation: Incarnation,
+        /// It brings contents, which are position 1.
+        founds: bool,
     },
     /// Ends replication of the database on this node. Ordered; answered `LocalReply::Detached`.
     Detach {
@@ -231,7 +233,7 @@ pub enum LocalReply {
         tag: Tag,
         reason: RefusalReason,
     },
-    /// An attach or detach could not be taken now (no quorum).
+    /// An attach or detach could not be taken: not now (no quorum), or not at all (there are contents).
     AttachRefused {
         database: String,
         incarnation: Incarnation,

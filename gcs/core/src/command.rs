@@ -63,13 +63,42 @@ pub struct Report {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
-    Attach { node: NodeId, incarnation: Incarnation, generation: Generation, database: String },
-    Detach { node: NodeId, generation: Generation, database: DatabaseId },
-    Submit { tag: Tag, writeset: Bytes },
-    Chunk { tag: Tag, index: u32, bytes: Bytes },
-    Abandon { tag: Tag },
-    Progress { node: NodeId, incarnation: Incarnation, database: DatabaseId, report: Report },
-    Ask { tag: Tag, token: Token, fence_after: Option<Position> },
+    /// `founds`: the database brings its contents, which nobody else has; they are position 1.
+    Attach {
+        node: NodeId,
+        incarnation: Incarnation,
+        generation: Generation,
+        database: String,
+        founds: bool,
+    },
+    Detach {
+        node: NodeId,
+        generation: Generation,
+        database: DatabaseId,
+    },
+    Submit {
+        tag: Tag,
+        writeset: Bytes,
+    },
+    Chunk {
+        tag: Tag,
+        index: u32,
+        bytes: Bytes,
+    },
+    Abandon {
+        tag: Tag,
+    },
+    Progress {
+        node: NodeId,
+        incarnation: Incarnation,
+        database: DatabaseId,
+        report: Report,
+    },
+    Ask {
+        tag: Tag,
+        token: Token,
+        fence_after: Option<Position>,
+    },
 }
 
 impl Command {
@@ -89,12 +118,16 @@ impl Command {
         let mut out = Vec::with_capacity(HEAD_BYTES);
         let mut payload = Bytes::new();
         match self {
-            Command::Attach { node, incarnation, generation, database } => {
+            Command::Attach { node, incarnation, generation, database, founds } => {
                 out.put_u8(ATTACH);
                 out.put_u64(node.0);
                 out.put_u64(incarnation.0);
                 out.put_u64(generation.0);
                 out.put_str(database);
+                // A log from before databases could bring contents is read as well.
+                if *founds {
+                    out.put_u8(1);
+                }
             }
             Command::Detach { node, generation, database } => {
                 out.put_u8(DETACH);
@@ -144,8 +177,8 @@ impl Command {
     /// Writesets and chunks share the memory of `bytes`.
     pub fn decode(bytes: &Bytes) -> Result<Command, WireError> {
         Ok(match read(bytes)? {
-            Read::Attach { node, incarnation, generation, database } => {
-                Command::Attach { node, incarnation, generation, database: database.to_owned() }
+            Read::Attach { node, incarnation, generation, database, founds } => {
+                Command::Attach { node, incarnation, generation, database: database.to_owned(), founds }
             }
             Read::Submit { tag, writeset } => Command::Submit { tag, writeset: bytes.slice_ref(writeset) },
             Read::Chunk { tag, index, bytes: chunk } => Command::Chunk { tag, index, bytes: bytes.slice_ref(chunk) },
@@ -203,7 +236,7 @@ impl PartialEq for Encoded {
 
 /// A command as it stands in memory that belongs to somebody else.
 enum Read<'a> {
-    Attach { node: NodeId, incarnation: Incarnation, generation: Generation, database: &'a str },
+    Attach { node: NodeId, incarnation: Incarnation, generation: Generation, database: &'a str, founds: bool },
     Submit { tag: Tag, writeset: &'a [u8] },
     Chunk { tag: Tag, index: u32, bytes: &'a [u8] },
     Small(Command),
@@ -217,6 +250,7 @@ fn read(bytes: &[u8]) -> Result<Read<'_>, WireError> {
             incarnation: Incarnation(reader.u64()?),
             generation: Generation(reader.u64()?),
             database: reader.str("database name", NAME_BYTES_MAX)?,
+            founds: !reader.is_empty() && reader.u8()? == 1,
         },
         DETACH => Read::Small(Command::Detach {
             node: NodeId(reader.u64()?),
@@ -358,13 +392,14 @@ mod tests {
 
     fn command() -> impl Strategy<Value = Command> {
         prop_oneof![
-            (any::<u64>(), any::<u64>(), any::<u64>(), "[a-z]{0,9}").prop_map(
-                |(node, incarnation, generation, database)| {
+            (any::<u64>(), any::<u64>(), any::<u64>(), "[a-z]{0,9}", any::<bool>()).prop_map(
+                |(node, incarnation, generation, database, founds)| {
                     Command::Attach {
                         node: NodeId(node),
                         incarnation: Incarnation(incarnation),
                         generation: Generation(generation),
                         database,
+                        founds,
                     }
                 }
             ),

@@ -23,6 +23,9 @@ use crate::member::Attachments;
 use crate::retention::Retention;
 use crate::tokens::Tokens;
 
+/// The position of what a database brought when its replication was started.
+pub const FOUNDATION: Position = Position(1);
+
 /// What the group knows of one backend's place on one node.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Slot {
@@ -64,13 +67,30 @@ impl Database {
     }
 
     /// `None` if the attach does not count; else where clients may begin to be served.
-    pub fn attach(&mut self, node: NodeId, incarnation: Incarnation, generation: Generation) -> Option<Position> {
+    ///
+    /// Contents that are there before anything is ordered are a position of their own, which no entry holds: whoever has not got it finds
+    /// that the log does not reach back far enough, as behind any other position that is no longer there, and has it copied.
+    pub fn attach(
+        &mut self,
+        node: NodeId,
+        incarnation: Incarnation,
+        generation: Generation,
+        founds: bool,
+    ) -> Option<Position> {
+        if founds && self.head == Position::ZERO {
+            self.head = FOUNDATION;
+        }
         let new_life = self.attachments.attach(node, incarnation, generation, self.head)?;
         if new_life {
             self.forget_slots(node);
         }
         self.raise_horizon();
         Some(self.head)
+    }
+
+    /// Nobody else has attached, and nothing was ordered: a START that was broken off may be made again.
+    pub fn may_be_founded_by(&self, node: NodeId) -> bool {
+        self.head <= FOUNDATION && self.attachments.by_node.keys().all(|&other| other == node)
     }
 
     pub fn detach(&mut self, node: NodeId, generation: Generation) -> bool {

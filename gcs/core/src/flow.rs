@@ -46,7 +46,10 @@ enum Piece {
 #[derive(Debug)]
 enum Body {
     /// Encoded when sent, for the generation it then follows.
-    Attach(Incarnation),
+    Attach {
+        incarnation: Incarnation,
+        founds: bool,
+    },
     Detach,
     Tagged {
         tag: Tag,
@@ -113,7 +116,7 @@ impl Flow {
     /// Takes a command from PostgreSQL, or answers at once.
     pub fn local(&mut self, local: Local, state: &State, replies: &mut Vec<LocalReply>) {
         match local {
-            Local::Attach { database, incarnation } => self.attach(database, incarnation, replies),
+            Local::Attach { database, incarnation, founds } => self.attach(database, incarnation, founds, replies),
             Local::Detach { database } => self.detach(database, state, replies),
             Local::Submit { tag, writeset } => {
                 if self.may_enter(tag, Piece::Writeset, writeset.len(), state, replies) {
@@ -159,7 +162,7 @@ impl Flow {
         let refused: Vec<Ticket> = self
             .pending
             .iter()
-            .filter(|(_, pending)| pending.sent.is_none() || matches!(pending.body, Body::Attach(_) | Body::Detach))
+            .filter(|(_, pending)| pending.sent.is_none() || matches!(pending.body, Body::Attach { .. } | Body::Detach))
             .map(|(ticket, _)| *ticket)
             .collect();
         for ticket in refused {
@@ -258,9 +261,9 @@ impl Flow {
             }
             Event::AttachStale { node, name } if *node == self.me => self.again(Subject::Attach(name.clone())),
             Event::DetachStale { node, database } if *node == self.me => self.again(Subject::Detach(*database)),
-            Event::AttachImpossible { node, name, incarnation } if *node == self.me => {
+            Event::AttachImpossible { node, name, incarnation, reason } if *node == self.me => {
                 let waiting = self.remove_subject(&Subject::Attach(name.clone()));
-                let (database, incarnation, reason) = (name.clone(), *incarnation, RefusalReason::Overloaded);
+                let (database, incarnation, reason) = (name.clone(), *incarnation, *reason);
                 replies.extend(waiting.map(|_| LocalReply::AttachRefused { database, incarnation, reason }));
             }
             Event::Detached { node, database } if *node == self.me => {
@@ -288,11 +291,11 @@ impl Flow {
         }
     }
 
-    fn attach(&mut self, database: String, incarnation: Incarnation, replies: &mut Vec<LocalReply>) {
+    fn attach(&mut self, database: String, incarnation: Incarnation, founds: bool, replies: &mut Vec<LocalReply>) {
         self.remove_subject(&Subject::Attach(database.clone()));
         match self.door() {
             Some(reason) => replies.push(LocalReply::AttachRefused { database, incarnation, reason }),
-            None => self.enter(Subject::Attach(database), Body::Attach(incarnation), 0),
+            None => self.enter(Subject::Attach(database), Body::Attach { incarnation, founds }, 0),
         }
     }
 
@@ -399,7 +402,7 @@ impl Flow {
         let subject = Subject::Attach(name.to_owned());
         let Some(&ticket) = self.by_subject.get(&subject) else { return };
         match self.pending.get(&ticket).map(|pending| &pending.body) {
-            Some(Body::Attach(waiting)) if *waiting == incarnation => {
+            Some(Body::Attach { incarnation: waiting, .. }) if *waiting == incarnation => {
                 self.remove(ticket);
                 let name = name.to_owned();
                 replies.push(LocalReply::Attached { database, name, incarnation, serve_from });
@@ -440,18 +443,18 @@ impl Flow {
     fn encode(&self, pending: &Pending, state: &State) -> Encoded {
         match (&pending.body, &pending.subject) {
             (Body::Tagged { encoded, .. }, _) => encoded.clone(),
-            (Body::Attach(incarnation), Subject::Attach(name)) => {
+            (&Body::Attach { incarnation, founds }, Subject::Attach(name)) => {
                 let known = state.database_named(name);
                 let generation = known.map_or_else(Default::default, |(_, db)| db.attachments.generation(self.me));
-                let (node, incarnation, database) = (self.me, *incarnation, name.clone());
-                Command::Attach { node, incarnation, generation, database }.encode()
+                let (node, database) = (self.me, name.clone());
+                Command::Attach { node, incarnation, generation, database, founds }.encode()
             }
             (_, Subject::Detach(database)) => {
                 let known = state.database(*database);
                 let generation = known.map_or_else(Default::default, |db| db.attachments.generation(self.me));
                 Command::Detach { node: self.me, generation, database: *database }.encode()
             }
-            (Body::Attach(_) | Body::Detach, _) => Encoded::default(),
+            (Body::Attach { .. } | Body::Detach, _) => Encoded::default(),
         }
     }
 
@@ -459,8 +462,8 @@ impl Flow {
         match (&pending.body, &pending.subject) {
             (Body::Tagged { .. }, Subject::Piece(_, _, _, Piece::Abandon)) => None,
             (Body::Tagged { tag, .. }, _) => Some(LocalReply::Refused { tag: *tag, reason }),
-            (Body::Attach(incarnation), Subject::Attach(name)) => {
-                Some(LocalReply::AttachRefused { database: name.clone(), incarnation: *incarnation, reason })
+            (&Body::Attach { incarnation, .. }, Subject::Attach(name)) => {
+                Some(LocalReply::AttachRefused { database: name.clone(), incarnation, reason })
             }
             (_, Subject::Detach(id)) => {
                 let database = state.database(*id)?;

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 
+use gcs_writeset::link::RefusalReason;
 use gcs_writeset::{DatabaseId, Incarnation, NodeId, Position, Tag, TokenOutcome};
 
 use crate::api::{EntryOutcome, LogIndex, LogRef, Member, Ordered, PositionOutcome};
@@ -58,11 +59,12 @@ pub enum Event {
         node: NodeId,
         name: String,
     },
-    /// There is no room for another database.
+    /// There is no room for another database, or the group has contents for it already.
     AttachImpossible {
         node: NodeId,
         name: String,
         incarnation: Incarnation,
+        reason: RefusalReason,
     },
     Detached {
         node: NodeId,
@@ -140,8 +142,8 @@ impl State {
 
     fn apply_command(&mut self, rules: impl Rules, command: Command, at: LogRef) -> Option<Event> {
         match command {
-            Command::Attach { node, incarnation, generation, database } => {
-                Some(self.attach(node, incarnation, generation, database))
+            Command::Attach { node, incarnation, generation, database, founds } => {
+                Some(self.attach(node, incarnation, generation, database, founds))
             }
             Command::Detach { node, generation, database } => Some(self.detach(node, generation, database)),
             Command::Submit { tag, writeset } => {
@@ -174,10 +176,20 @@ impl State {
         }
     }
 
-    fn attach(&mut self, node: NodeId, incarnation: Incarnation, generation: Generation, name: String) -> Event {
+    fn attach(
+        &mut self,
+        node: NodeId,
+        incarnation: Incarnation,
+        generation: Generation,
+        name: String,
+        founds: bool,
+    ) -> Event {
         let known = self.database_named(&name).map(|(id, _)| id);
         if known.is_none() && self.databases.len() >= DATABASES_MAX {
-            return Event::AttachImpossible { node, name, incarnation };
+            return Event::AttachImpossible { node, name, incarnation, reason: RefusalReason::Overloaded };
+        }
+        if founds && known.is_some_and(|id| !self.databases[&id].may_be_founded_by(node)) {
+            return Event::AttachImpossible { node, name, incarnation, reason: RefusalReason::HasContents };
         }
         // What follows an attach of an earlier life of this name comes too late.
         if known.is_none() && generation != Generation::default() {
@@ -187,7 +199,7 @@ impl State {
         let id = known.unwrap_or(DatabaseId(self.databases_ever + 1));
         self.databases_ever = self.databases_ever.max(id.0);
         let database = self.databases.entry(id).or_insert_with(|| Database::new(name.clone(), self.bounds));
-        match database.attach(node, incarnation, generation) {
+        match database.attach(node, incarnation, generation, founds) {
             Some(serve_from) => Event::Attached { node, database: id, name, incarnation, serve_from },
             None => Event::AttachStale { node, name },
         }

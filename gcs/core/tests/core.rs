@@ -9,7 +9,7 @@ use support::*;
 
 fn attach_all(cluster: &mut Cluster, size: usize) {
     for name in ["a", "b", "c", "d", "e"].iter().take(size) {
-        cluster.local(node(name), Local::Attach { database: "shop".into(), incarnation: Incarnation(1) });
+        cluster.local(node(name), Local::Attach { database: "shop".into(), incarnation: Incarnation(1), founds: false });
         cluster.settle();
         let replies = cluster.replies(node(name));
         assert!(matches!(replies[..], [LocalReply::Attached { database: DatabaseId(1), .. }]), "{replies:?}");

@@ -204,7 +204,7 @@ impl Runner for Ledger {
         let ordered = match command.name.as_str() {
             "attach" => {
                 let name = optional(&mut args, "database", String::from("shop"))?;
-                self.order(Command::Attach { node: id, incarnation, generation, database: name })
+                self.order(Command::Attach { node: id, incarnation, generation, database: name, founds: false })
             }
             "detach" => self.order(Command::Detach { node: id, generation, database }),
             "submit" => {
@@ -302,9 +302,10 @@ impl Runner for Group {
                 let life = optional(&mut args, "life", 1)?;
                 let tag = tag(first, life, optional(&mut args, "slot", 0)?, optional(&mut args, "seq", 0)?);
                 match other {
-                    "attach" => {
-                        cluster.local(first, Local::Attach { database: "shop".into(), incarnation: Incarnation(life) })
-                    }
+                    "attach" => cluster.local(
+                        first,
+                        Local::Attach { database: "shop".into(), incarnation: Incarnation(life), founds: false },
+                    ),
                     "detach" => cluster.local(first, Local::Detach { database: DatabaseId(1) }),
                     "submit" => {
                         let writeset = Bytes::from(envelope(&mut args)?.encode(b"body"));

@@ -71,7 +71,7 @@ fn input() -> impl Strategy<Value = Input> {
         3 => Just(Input::Tick),
         1 => Just(Input::PeerUp(NodeId(2))),
         1 => Just(Input::PeerDown(NodeId(3))),
-        1 => Just(Input::Local(Local::Attach { database: "shop".into(), incarnation: Incarnation(1) })),
+        1 => Just(Input::Local(Local::Attach { database: "shop".into(), incarnation: Incarnation(1), founds: false })),
     ]
 }
 

@@ -180,10 +180,12 @@ mod tests {
     }
 
     fn frame() -> impl Strategy<Value = Frame> {
-        let hello = (any::<u32>(), ".*", ".*", any::<u64>(), any::<u64>()).prop_map(
-            |(protocol, group, name, node, members_hash)| Frame::Hello(Hello { protocol, group, name, node, members_hash }),
+        let hello = (any::<u32>(), ".*", ".*", any::<u64>(), any::<u64>(), ".*").prop_map(
+            |(protocol, group, name, node, members_hash, tunnel_to)| {
+                Frame::Hello(Hello { protocol, group, name, node, members_hash, tunnel_to })
+            },
         );
-        let refused = (0..5i32, ".*").prop_map(|(reason, message)| Frame::Refused(Refused { reason, message }));
+        let refused = (0..6i32, ".*").prop_map(|(reason, message)| Frame::Refused(Refused { reason, message }));
         let raft = (0..19i32, any::<u64>(), any::<u64>(), prop::collection::vec(entry(), 0..4)).prop_map(
             |(msg_type, from, term, entries)| {
                 let message = eraftpb::Message { msg_type, from, term, entries, ..Default::default() };
@@ -195,7 +197,7 @@ mod tests {
             0..4,
         );
         let forward = commands.prop_map(|commands| Frame::Message(PeerMessage::Forward(commands)));
-        let welcome = any::<u64>().prop_map(|node| Frame::Welcome(Welcome { node }));
+        let welcome = (any::<u64>(), ".*").prop_map(|(node, superuser)| Frame::Welcome(Welcome { node, superuser }));
         let payload = || prop::collection::vec(any::<u8>(), 0..32).prop_map(Bytes::from);
         let rehearse = (any::<u64>(), ".*", any::<u64>(), any::<u32>(), payload()).prop_map(
             |(number, database, after, patience_ms, writeset)| {

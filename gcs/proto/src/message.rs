@@ -6,7 +6,7 @@ use gcs_writeset::NodeId;
 use prost::encoding::{WireType, encode_key, encode_varint};
 
 /// Goes up when frames or messages change; daemons refuse another number by name.
-pub const PROTOCOL: u32 = 2;
+pub const PROTOCOL: u32 = 3;
 
 /// Who calls, and which group it believes to be in.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
@@ -22,12 +22,18 @@ pub struct Hello {
     /// Of the sorted member list: names and addresses must be the same everywhere.
     #[prost(fixed64, tag = "5")]
     pub members_hash: u64,
+    /// A database, if the connection is to be one to the PostgreSQL that has it; after the welcome come PostgreSQL's own messages.
+    #[prost(string, tag = "6")]
+    pub tunnel_to: String,
 }
 
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub struct Welcome {
     #[prost(fixed64, tag = "1")]
     pub node: u64,
+    /// At the other end of a tunnel: the superuser that initdb made.
+    #[prost(string, tag = "2")]
+    pub superuser: String,
 }
 
 /// Why a connection was refused, in words for the log of the one that dialled.
@@ -47,6 +53,8 @@ pub enum HandshakeRefusal {
     WrongGroup = 2,
     NotAMember = 3,
     MembersDiffer = 4,
+    /// There is no PostgreSQL with this database that could be asked.
+    NoDatabase = 5,
 }
 
 /// A transaction with statements that is to be tried: `gcs_writeset::link::Request::Rehearse`.

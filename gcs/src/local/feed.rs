@@ -28,6 +28,8 @@ pub struct Feed {
     outbox: Rc<Outbox>,
     database_id: Cell<Option<DatabaseId>>,
     phase: Cell<Phase>,
+    /// Where the database stood when it attached.
+    resume_after: Cell<Position>,
     detach: Cell<Detach>,
     /// There is something for [`Feed::run`] to do.
     work: Notify,
@@ -40,6 +42,7 @@ enum Phase {
     /// Waits for its attach to be ordered; `refused` if it must be asked for again.
     Attaching {
         resume_after: Position,
+        founds: bool,
         refused: bool,
     },
     CatchingUp {
@@ -69,6 +72,7 @@ impl Feed {
             outbox,
             database_id: Cell::new(None),
             phase: Cell::new(Phase::Greeted),
+            resume_after: Cell::new(Position::ZERO),
             detach: Cell::new(Detach::No),
             work: Notify::new(),
             ended: Notify::new(),
@@ -85,10 +89,11 @@ impl Feed {
     }
 
     /// False if it has attached before.
-    pub fn attach(&self, resume_after: Position) -> bool {
+    pub fn attach(&self, resume_after: Position, founds: bool) -> bool {
         let first = self.phase.get() == Phase::Greeted;
         if first {
-            self.phase.set(Phase::Attaching { resume_after, refused: false });
+            self.resume_after.set(resume_after);
+            self.phase.set(Phase::Attaching { resume_after, founds, refused: false });
         }
         first
     }
@@ -110,7 +115,12 @@ impl Feed {
 
     pub fn attach_refused(&self, reason: RefusalReason) {
         match (self.phase.get(), self.detach.get()) {
-            (Phase::Attaching { resume_after, .. }, _) => self.phase.set(Phase::Attaching { resume_after, refused: true }),
+            (Phase::Attaching { .. }, _) if reason == RefusalReason::HasContents => {
+                return self.fail_later(FailureKind::HasContents);
+            }
+            (Phase::Attaching { resume_after, founds, .. }, _) => {
+                self.phase.set(Phase::Attaching { resume_after, founds, refused: true });
+            }
             (_, Detach::Asked) => self.detach.set(Detach::Refused),
             _ => return,
         }
@@ -205,11 +215,11 @@ impl Feed {
                     let current = backlog.take().unwrap_or_else(from_here);
                     backlog = self.catch_up(database, current).await?;
                 }
-                Phase::Attaching { refused: true, resume_after } => {
+                Phase::Attaching { refused: true, resume_after, founds } => {
                     let _ = timeout(ATTACH_RETRY, self.work.notified()).await;
-                    self.phase.set(Phase::Attaching { resume_after, refused: false });
+                    self.phase.set(Phase::Attaching { resume_after, founds, refused: false });
                     let (database, incarnation) = (self.database.clone(), self.incarnation);
-                    self.node.inbox.push(Input::Local(Local::Attach { database, incarnation }));
+                    self.node.inbox.push(Input::Local(Local::Attach { database, incarnation, founds }));
                 }
                 Phase::Failed(kind) => return self.fail(kind).await,
                 _ if self.detach.get() == Detach::Refused => {
@@ -229,7 +239,7 @@ impl Feed {
         let backlog = match backlog.send_piece(&self.outbox).await {
             Ok(backlog) => backlog,
             Err(BacklogError::Truncated) => {
-                self.fail_later(FailureKind::LogTruncated);
+                self.fail_later(self.copy(database));
                 return Ok(None);
             }
             Err(error) => return Err(error.into()),
@@ -250,11 +260,32 @@ impl Feed {
         Ok(Some(backlog))
     }
 
+    /// What the log has no longer, a copy of another node's database has.
+    fn copy(&self, database: DatabaseId) -> FailureKind {
+        let is_new = self.resume_after.get() == Position::ZERO;
+        if !self.node.copies.begin(&self.database, is_new) {
+            return FailureKind::LogTruncated;
+        }
+        // Until it is there, nothing is applied here.
+        let zero = Position::ZERO;
+        let out = Local::Progress { database, committed: zero, flushed: zero, oldest_base: zero, out_of_service: true };
+        self.node.inbox.push(Input::Local(out));
+        FailureKind::Copying
+    }
+
     async fn fail(&self, kind: FailureKind) -> Result<(), SessionError> {
         let (message, hint) = match kind {
             FailureKind::AheadOfGroup => (
                 format!("database \"{}\" has seen positions that this group never ordered", self.database),
                 "It was replicated in another group, or the group's data directories were replaced.",
+            ),
+            FailureKind::HasContents => (
+                format!("group \"{}\" has contents for database \"{}\" already", self.node.group(), self.database),
+                "Start replication of an empty database: the group fills it.",
+            ),
+            FailureKind::Copying => (
+                format!("database \"{}\" is being copied from another node", self.database),
+                "It opens by itself. The log of gcs says how far it is.",
             ),
             FailureKind::LogTruncated => (
                 format!("the group's log no longer reaches back to where database \"{}\" stopped", self.database),
@@ -262,7 +293,10 @@ impl Feed {
             ),
             _ => ("internal error of gcs".to_owned(), ""),
         };
-        tracing::error!(database = %self.database, "{message}");
+        match kind {
+            FailureKind::Copying | FailureKind::HasContents => tracing::info!(database = %self.database, "{message}"),
+            _ => tracing::error!(database = %self.database, "{message}"),
+        }
         let failure = Failure { kind, message, hint: hint.to_owned() };
         self.outbox.put(|out| link::put_frame(out, &Reply::Failed(failure), &[]))?;
         self.outbox.flush();

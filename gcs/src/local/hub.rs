@@ -97,6 +97,7 @@ impl Hub {
                 database => feed.status(status_of(database)),
             }
         }
+        self.node.copies.status(&overall);
         *self.status.borrow_mut() = overall;
     }
 

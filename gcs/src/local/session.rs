@@ -150,12 +150,13 @@ async fn hear_manager(hub: &Hub, feed: &Feed, requests: &mut Requests) -> Result
     let node = &hub.node;
     while let Some((request, payload)) = requests.next().await? {
         match request {
-            Request::Attach { resume_after } => {
-                if !feed.attach(resume_after) {
+            Request::Server(place) => node.peers.places.set(&feed.database, place),
+            Request::Attach { resume_after, founds } => {
+                if !feed.attach(resume_after, founds) {
                     return Err(SessionError::Misuse("a second attach"));
                 }
                 let (database, incarnation) = (feed.database.clone(), feed.incarnation);
-                node.inbox.push(Input::Local(Local::Attach { database, incarnation }));
+                node.inbox.push(Input::Local(Local::Attach { database, incarnation, founds }));
             }
             Request::Detach => match feed.detach() {
                 Some(database) => node.inbox.push(Input::Local(Local::Detach { database })),

@@ -7,6 +7,7 @@ use gcs_writeset::link::{PROTOCOL, Reply};
 
 use super::databases::Databases;
 use crate::config::Config;
+use crate::copy::Copies;
 use crate::inbox::Inbox;
 use crate::log::LogReader;
 use crate::peers::Peers;
@@ -19,6 +20,7 @@ pub struct ThisNode {
     pub inbox: Rc<Inbox>,
     pub peers: Rc<Peers>,
     pub rehearsals: Rc<Rehearsals>,
+    pub copies: Rc<Copies>,
     pub log: LogReader,
     pub databases: Databases,
 }

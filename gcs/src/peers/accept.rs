@@ -9,12 +9,14 @@ use gcs_core::Input;
 use gcs_proto::message::PROTOCOL;
 use gcs_proto::{Decoder, FRAME_BYTES_MAX, Frame, FrameError, HandshakeRefusal, Hello, Refused, Welcome};
 use gcs_writeset::NodeId;
+use gcs_writeset::link::ServerPlace;
 use thiserror::Error;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 
 use super::table::{Peer, Peers};
+use super::tunnel;
 use crate::bounds::{HANDSHAKE_FRAME_BYTES_MAX, HANDSHAKE_TIMEOUT, HANDSHAKES_MAX, PEER_SILENCE_MAX};
 use crate::outbox::{Outbox, Stream};
 
@@ -45,7 +47,10 @@ pub async fn run(peers: Rc<Peers>, listener: TcpListener) {
                     let greeted = timeout(HANDSHAKE_TIMEOUT, greet(&peers, stream)).await;
                     drop(permit);
                     match greeted {
-                        Ok(Ok((node, stream, decoder))) => receive(&peers, node, &stream, decoder).await,
+                        Ok(Ok(Greeted { tunnel: Some(place), stream, .. })) => tunnel::serve(stream, &place).await,
+                        Ok(Ok(Greeted { node, stream, decoder, tunnel: None })) => {
+                            receive(&peers, node, &stream, decoder).await;
+                        }
                         // A health check that only looks whether the port answers; or a peer that was refused, which says so in its own log.
                         Ok(Err(error @ (ReceiveError::Closed | ReceiveError::Io(_)))) => {
                             tracing::debug!(%address, "connection ended before its handshake: {error}");
@@ -64,7 +69,16 @@ pub async fn run(peers: Rc<Peers>, listener: TcpListener) {
     }
 }
 
-async fn greet(peers: &Peers, stream: TcpStream) -> Result<(NodeId, Rc<Stream>, Decoder), ReceiveError> {
+/// A connection of a member.
+struct Greeted {
+    node: NodeId,
+    stream: Rc<Stream>,
+    decoder: Decoder,
+    /// The PostgreSQL that it is to end at.
+    tunnel: Option<ServerPlace>,
+}
+
+async fn greet(peers: &Peers, stream: TcpStream) -> Result<Greeted, ReceiveError> {
     stream.set_nodelay(true)?;
     let address = stream.peer_addr()?;
     let stream = Rc::new(Stream::Tcp(stream));
@@ -79,9 +93,12 @@ async fn greet(peers: &Peers, stream: TcpStream) -> Result<(NodeId, Rc<Stream>, 
             return Err(ReceiveError::Closed);
         }
     };
-    let verdict = check(peers, &hello);
+    let verdict = check(peers, &hello).and_then(|()| tunnel::place(peers, &hello.tunnel_to));
     let answer = match &verdict {
-        Ok(()) => Frame::Welcome(Welcome { node: peers.config.node.0 }),
+        Ok(tunnel) => {
+            let superuser = tunnel.as_ref().map(|place| place.user.clone()).unwrap_or_default();
+            Frame::Welcome(Welcome { node: peers.config.node.0, superuser })
+        }
         Err(refused) => Frame::Refused(refused.clone()),
     };
     let outbox = Outbox::new(stream.clone(), HANDSHAKE_FRAME_BYTES_MAX);
@@ -91,12 +108,15 @@ async fn greet(peers: &Peers, stream: TcpStream) -> Result<(NodeId, Rc<Stream>, 
         () = outbox.drained() => {}
         error = outbox.run() => return Err(error.into()),
     }
-    if let Err(refused) = verdict {
-        tracing::debug!(%address, name = %hello.name, "peer refused: {}", refused.message);
-        return Err(ReceiveError::Closed);
-    }
+    let tunnel = match verdict {
+        Ok(tunnel) => tunnel,
+        Err(refused) => {
+            tracing::debug!(%address, name = %hello.name, "peer refused: {}", refused.message);
+            return Err(ReceiveError::Closed);
+        }
+    };
     decoder.set_limit(FRAME_BYTES_MAX);
-    Ok((NodeId(hello.node), stream, decoder))
+    Ok(Greeted { node: NodeId(hello.node), stream, decoder, tunnel })
 }
 
 /// Whether this is a member that believes what we believe.

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use gcs_proto::message::PROTOCOL;
-use gcs_proto::{Decoder, Frame, Hello, Refused};
+use gcs_proto::{Decoder, Frame, Hello, Refused, Welcome};
 use gcs_writeset::NodeId;
 use thiserror::Error;
 use tokio::net::TcpStream;
@@ -19,7 +19,7 @@ use crate::bounds::{
 use crate::outbox::{Outbox, Stream};
 
 #[derive(Debug, Error)]
-enum DialError {
+pub enum DialError {
     #[error("{0}")]
     Io(#[from] io::Error),
     #[error("no answer within {} s", HANDSHAKE_TIMEOUT.as_secs())]
@@ -36,8 +36,8 @@ pub async fn run(peers: Rc<Peers>, node: NodeId) {
     // A peer that cannot be reached is reported once, not at every attempt.
     let mut reported = String::new();
     loop {
-        let error = match connect(&peers, peer).await {
-            Ok(stream) => {
+        let error = match connect(&peers, peer, "").await {
+            Ok((stream, _)) => {
                 reported.clear();
                 pause = REDIAL_FIRST;
                 serve(&peers, peer, stream).await
@@ -73,18 +73,19 @@ async fn wait_or_call(peer: &Peer, pause: Duration) {
     }
 }
 
-async fn connect(peers: &Peers, peer: &Peer) -> Result<Rc<Stream>, DialError> {
+/// Connects, for messages or to PostgreSQL with a database.
+pub(super) async fn connect(peers: &Peers, peer: &Peer, tunnel_to: &str) -> Result<(Rc<Stream>, Welcome), DialError> {
     let shake = async {
         let stream = TcpStream::connect(&peer.member.address).await?;
         stream.set_nodelay(true)?;
         let stream = Rc::new(Stream::Tcp(stream));
-        greet(peers, peer, &stream).await?;
-        Ok(stream)
+        let welcome = greet(peers, peer, &stream, tunnel_to).await?;
+        Ok((stream, welcome))
     };
     timeout(HANDSHAKE_TIMEOUT, shake).await.unwrap_or(Err(DialError::Timeout))
 }
 
-async fn greet(peers: &Peers, peer: &Peer, stream: &Rc<Stream>) -> Result<(), DialError> {
+async fn greet(peers: &Peers, peer: &Peer, stream: &Rc<Stream>, tunnel_to: &str) -> Result<Welcome, DialError> {
     let config = &peers.config;
     let hello = Frame::Hello(Hello {
         protocol: PROTOCOL,
@@ -92,6 +93,7 @@ async fn greet(peers: &Peers, peer: &Peer, stream: &Rc<Stream>) -> Result<(), Di
         name: config.name.clone(),
         node: config.node.0,
         members_hash: config.members_hash(),
+        tunnel_to: tunnel_to.to_owned(),
     });
     let greeting = Outbox::new(stream.clone(), HANDSHAKE_FRAME_BYTES_MAX);
     greeting.put(|out| gcs_proto::encode(&hello, out)).map_err(|error| DialError::Garbage(error.to_string()))?;
@@ -112,7 +114,7 @@ async fn greet(peers: &Peers, peer: &Peer, stream: &Rc<Stream>) -> Result<(), Di
         error = greeting.run() => return Err(error.into()),
     };
     match frame {
-        Frame::Welcome(welcome) if welcome.node == peer.member.node.0 => Ok(()),
+        Frame::Welcome(welcome) if welcome.node == peer.member.node.0 => Ok(welcome),
         Frame::Welcome(_) => Err(DialError::Garbage(format!("another daemon than \"{}\" answers", peer.member.name))),
         Frame::Refused(refused) => Err(DialError::Refused(refused)),
         _ => Err(DialError::Garbage("a frame that is not an answer".to_owned())),

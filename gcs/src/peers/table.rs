@@ -9,6 +9,7 @@ use gcs_proto::Frame;
 use gcs_writeset::NodeId;
 use tokio::sync::Notify;
 
+use super::places::Places;
 use crate::bounds::PEER_QUEUE_BYTES_MAX;
 use crate::config::Config;
 use crate::inbox::Inbox;
@@ -20,6 +21,7 @@ pub struct Peers {
     pub config: Rc<Config>,
     pub inbox: Rc<Inbox>,
     pub rehearsals: Rc<Rehearsals>,
+    pub places: Rc<Places>,
     pub by_node: BTreeMap<NodeId, Peer>,
     /// Connections accepted so far: each has a number of its own.
     accepted: Cell<u64>,
@@ -49,7 +51,7 @@ pub struct Connections {
 impl Peers {
     pub fn new(config: Rc<Config>, inbox: Rc<Inbox>) -> Peers {
         let by_node = config.peers().map(|member| (member.node, Peer::new(member.clone()))).collect();
-        Peers { config, inbox, rehearsals: Rc::default(), by_node, accepted: Cell::new(0) }
+        Peers { config, inbox, rehearsals: Rc::default(), places: Rc::default(), by_node, accepted: Cell::new(0) }
     }
 
     /// Queues messages; [`Peers::flush`] writes them.

@@ -42,7 +42,7 @@ use crate::token::{Token, TokenOutcome};
 
 /// Goes up when a frame or a message changes; both sides refuse another number with a clear error. So that they can, two things
 /// keep their form in every protocol: the beginning of a [`Request::Hello`] up to this number, and a [`Reply::Failed`].
-pub const PROTOCOL: u32 = 3;
+pub const PROTOCOL: u32 = 4;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
@@ -65,9 +65,13 @@ pub enum Request {
         group: Option<String>,
         incarnation: Incarnation,
     },
-    /// Joins the group's order for the Hello's database, which the group numbers on first sight.
+    /// How the server is reached by programs that run on its machine. Sent before the attach.
+    Server(ServerPlace),
+    /// Joins the group's order for the Hello's database, which the group numbers on first sight. With `founds`, the database brings contents
+    /// that the group has not got: they are position 1.
     Attach {
         resume_after: Position,
+        founds: bool,
     },
     /// Payload: an encoded writeset. The tag is completed from the Hello.
     Submit {
@@ -119,6 +123,20 @@ pub enum Request {
         number: u64,
         outcome: Rehearsal,
     },
+}
+
+/// Where a PostgreSQL server is, for programs of its user on its machine.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ServerPlace {
+    /// The directory of its Unix socket.
+    pub socket_directory: String,
+    pub port: u16,
+    /// The superuser that initdb made.
+    pub user: String,
+    /// Where pg_dump and pg_restore of its version are.
+    pub programs: String,
+    /// Whether the database may be replaced by a copy of another node's when this node has lost the group's order.
+    pub may_rebuild: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -219,6 +237,8 @@ pub enum RefusalReason {
     Overloaded,
     /// This incarnation is not attached (any more).
     NotAttached,
+    /// The group has contents for this database already.
+    HasContents,
 }
 
 /// What became of a transaction that a node tried and rolled back.
@@ -301,4 +321,8 @@ pub enum FailureKind {
     ShuttingDown,
     /// The database has not been attached since this daemon started.
     NotAttached,
+    /// The group has contents for this database already, so that it cannot bring its own.
+    HasContents,
+    /// The log no longer reaches back to `resume_after`, and a copy of another node's database is being made.
+    Copying,
 }

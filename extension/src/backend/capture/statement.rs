@@ -379,7 +379,5 @@ fn capture_table(oid: Oid) {
 
 /// Gives every permanent table its capture trigger; for tables that were there before replication started.
 pub fn capture_tables() {
-    for table in relation::user_tables() {
-        capture_table(table);
-    }
+    relation::user_tables().into_iter().chain(relation::find("postgres_r", "sequences")).for_each(capture_table);
 }

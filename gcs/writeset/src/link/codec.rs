@@ -24,7 +24,7 @@ use crate::bounds::{GROUP_MEMBERS_MAX, NAME_BYTES_MAX, TEXT_BYTES_MAX};
 use crate::id::{DatabaseId, Incarnation, NodeId, Position, Sequence, SlotId, Tag};
 use crate::link::{
     AbortCause, Failure, FailureKind, GroupStatus, MemberState, MemberStatus, PROTOCOL, RefusalReason, Rehearsal,
-    RehearsalFailure, Reply, Request, Role, Verdict,
+    RehearsalFailure, Reply, Request, Role, ServerPlace, Verdict,
 };
 use crate::token::{Token, TokenOutcome};
 use crate::wire::{Put, Reader, WireError};
@@ -101,7 +101,7 @@ macro_rules! newtypes {
 
 variants! { Request "link request" {
     0 Hello { protocol, role, database, group, incarnation },
-    1 Attach { resume_after },
+    1 Attach { resume_after, founds },
     2 Submit { slot, sequence },
     3 Chunk { slot, sequence, index },
     4 Abandon { slot, sequence },
@@ -112,6 +112,7 @@ variants! { Request "link request" {
     9 Status,
     10 Rehearse { after, patience_ms },
     11 Rehearsed { number, outcome },
+    12 Server(place),
 } }
 
 const HELLO: u8 = 0;
@@ -133,7 +134,7 @@ variants! { Reply "link reply" {
 } }
 
 variants! { Role "role" { 0 Manager, 1 Backend, 2 Control, 3 Fetcher, 4 Rehearsing, 5 Rehearser, } }
-variants! { RefusalReason "refusal" { 0 NoQuorum, 1 Overloaded, 2 NotAttached, } }
+variants! { RefusalReason "refusal" { 0 NoQuorum, 1 Overloaded, 2 NotAttached, 3 HasContents, } }
 variants! { MemberState "member state" { 0 Online, 1 Detached, 2 Unreachable, 3 OutOfService, } }
 variants! { FailureKind "failure" {
     0 Protocol,
@@ -144,6 +145,8 @@ variants! { FailureKind "failure" {
     5 AheadOfGroup,
     6 ShuttingDown,
     7 NotAttached,
+    8 HasContents,
+    9 Copying,
 } }
 variants! { TokenOutcome "token outcome" { 0 Unknown, 1 Committed { position }, 2 Aborted { position }, 3 Fenced, } }
 
@@ -272,6 +275,25 @@ impl Field for Failure {
             kind: Field::read(reader)?,
             message: reader.str("failure message", TEXT_BYTES_MAX)?.to_owned(),
             hint: reader.str("failure hint", TEXT_BYTES_MAX)?.to_owned(),
+        })
+    }
+}
+
+impl Field for ServerPlace {
+    fn put(&self, out: &mut Vec<u8>) -> Result<(), WireError> {
+        put_text(out, "socket directory", &self.socket_directory, TEXT_BYTES_MAX)?;
+        self.port.put(out)?;
+        put_text(out, "user", &self.user, TEXT_BYTES_MAX)?;
+        put_text(out, "directory of programs", &self.programs, TEXT_BYTES_MAX)?;
+        self.may_rebuild.put(out)
+    }
+    fn read(reader: &mut Reader<'_>) -> Result<ServerPlace, WireError> {
+        Ok(ServerPlace {
+            socket_directory: reader.str("socket directory", TEXT_BYTES_MAX)?.to_owned(),
+            port: Field::read(reader)?,
+            user: reader.str("user", TEXT_BYTES_MAX)?.to_owned(),
+            programs: reader.str("directory of programs", TEXT_BYTES_MAX)?.to_owned(),
+            may_rebuild: Field::read(reader)?,
         })
     }
 }

@@ -53,7 +53,8 @@ fn request() -> impl Strategy<Value = Request> {
     );
     prop_oneof![
         hello,
-        position().prop_map(|resume_after| Request::Attach { resume_after }),
+        (position(), any::<bool>()).prop_map(|(resume_after, founds)| Request::Attach { resume_after, founds }),
+        place().prop_map(Request::Server),
         submission().prop_map(|(slot, sequence)| Request::Submit { slot, sequence }),
         (submission(), any::<u32>()).prop_map(|((slot, sequence), index)| Request::Chunk { slot, sequence, index }),
         submission().prop_map(|(slot, sequence)| Request::Abandon { slot, sequence }),
@@ -65,6 +66,18 @@ fn request() -> impl Strategy<Value = Request> {
         rehearse,
         (any::<u64>(), rehearsal()).prop_map(|(number, outcome)| Request::Rehearsed { number, outcome }),
     ]
+}
+
+fn place() -> impl Strategy<Value = ServerPlace> {
+    ("[a-z/]{0,200}", any::<u16>(), "[a-zé ]{0,60}", "[a-z/]{0,200}", any::<bool>()).prop_map(
+        |(socket_directory, port, user, programs, may_rebuild)| ServerPlace {
+            socket_directory,
+            port,
+            user,
+            programs,
+            may_rebuild,
+        },
+    )
 }
 
 fn rehearsal() -> impl Strategy<Value = Rehearsal> {
@@ -103,7 +116,12 @@ fn outcome() -> impl Strategy<Value = TokenOutcome> {
 }
 
 fn reason() -> impl Strategy<Value = RefusalReason> {
-    prop_oneof![Just(RefusalReason::NoQuorum), Just(RefusalReason::Overloaded), Just(RefusalReason::NotAttached)]
+    prop_oneof![
+        Just(RefusalReason::NoQuorum),
+        Just(RefusalReason::Overloaded),
+        Just(RefusalReason::NotAttached),
+        Just(RefusalReason::HasContents)
+    ]
 }
 
 fn member() -> impl Strategy<Value = MemberStatus> {
@@ -138,6 +156,8 @@ fn failure() -> impl Strategy<Value = Failure> {
         FailureKind::AheadOfGroup,
         FailureKind::ShuttingDown,
         FailureKind::NotAttached,
+        FailureKind::HasContents,
+        FailureKind::Copying,
     ];
     (prop::sample::select(kinds.to_vec()), "[a-zé ]{0,400}", "[a-zé ]{0,40}").prop_map(|(kind, message, hint)| Failure {
         kind,

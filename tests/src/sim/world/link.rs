@@ -167,7 +167,7 @@ impl World {
     fn request(&mut self, n: N, conn: ConnId, request: Request) {
         let Some(session) = self.session(n, conn) else { return };
         match request {
-            Request::Attach { resume_after } => {
+            Request::Attach { resume_after, .. } => {
                 session.phase = Phase::Attaching(resume_after);
                 self.ask_to_attach(n, conn);
             }
@@ -193,7 +193,7 @@ impl World {
             && let Phase::Attaching(_) = session.phase
         {
             let incarnation = session.incarnation;
-            self.give(n, Input::Local(Local::Attach { database: "shop".into(), incarnation }));
+            self.give(n, Input::Local(Local::Attach { database: "shop".into(), incarnation, founds: false }));
         }
     }
 

@@ -16,7 +16,7 @@ impl World {
         }
         let incarnation = witness.incarnation;
         let local = match daemon.database {
-            None => Local::Attach { database: "shop".into(), incarnation },
+            None => Local::Attach { database: "shop".into(), incarnation, founds: false },
             Some(database) => Local::Detach { database },
         };
         self.give(n, Input::Local(local));

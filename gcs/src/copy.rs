@@ -1,0 +1,107 @@
+//! Copies: a database of another node takes the place of one that the log does not reach.
+//!
+//! A database needs the group's content as of some position, and everything behind it from the log. Where the log no longer reaches back to what a
+//! database has (it is new, was away for too long, was replaced), it gets both by a copy:
+//!
+//! ```text
+//! there   a snapshot is exported, and the position that it shows            [`source`]
+//! here    a new database is made, under another name; pg_dump there, on the
+//!         snapshot, and pg_restore here, each in parallel                    [`programs`]
+//!         in one transaction the new database takes the place and the name of the old one, and its replication origin says
+//!         the position                                                       [`target`]
+//!         its manager attaches behind that position
+//! ```
+//!
+//! The position comes first and the content second, from one snapshot, so nothing is skipped and nothing twice. Nothing is cut off the log
+//! meanwhile: the group counts on this node's attach, which has reported no position. Until the exchange nothing but a database that nobody
+//! knows has changed, so whatever goes wrong before it (the node that is copied from, this server, the network, this daemon) is begun anew, with
+//! another node if there is one. A copy that was broken off is dropped by the next.
+//!
+//! Nodes are reached by [`Tunnel`]s. The group goes on; what the copy costs the other node is what pg_dump costs it.
+
+mod attempt;
+mod programs;
+mod source;
+mod target;
+
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+use std::rc::Rc;
+
+use gcs_writeset::NodeId;
+use gcs_writeset::link::{GroupStatus, MemberState, ServerPlace};
+use tokio::time::sleep;
+
+use crate::bounds::{COPY_AGAIN_FIRST, COPY_AGAIN_LAST};
+use crate::peers::Peers;
+use attempt::Attempt;
+
+pub struct Copies {
+    peers: Rc<Peers>,
+    /// Databases of which a copy is being made.
+    running: RefCell<BTreeSet<String>>,
+    status: RefCell<GroupStatus>,
+}
+
+impl Copies {
+    pub fn new(peers: Rc<Peers>) -> Copies {
+        Copies { peers, running: RefCell::default(), status: RefCell::default() }
+    }
+
+    /// The group as it is now.
+    pub fn status(&self, status: &GroupStatus) {
+        self.status.replace(status.clone());
+    }
+
+    /// Has the database be replaced by a copy, if it may be: a new one holds nothing, and is not kept. False if it may not be.
+    pub fn begin(self: &Rc<Self>, database: &str, is_new: bool) -> bool {
+        let Some(place) = self.peers.places.of(database).filter(|place| is_new || place.may_rebuild) else { return false };
+        if self.running.borrow_mut().insert(database.to_owned()) {
+            tokio::task::spawn_local(self.clone().run(database.to_owned(), place, is_new));
+        }
+        true
+    }
+
+    async fn run(self: Rc<Self>, database: String, place: ServerPlace, is_new: bool) {
+        let mut pause = COPY_AGAIN_FIRST;
+        // Who has failed goes to the end of the line.
+        let mut failed: Vec<NodeId> = Vec::new();
+        'made: loop {
+            let sources = self.sources(&failed);
+            if sources.is_empty() {
+                tracing::warn!(database, pause_s = pause.as_secs(), "a copy must wait: no other node is in service");
+            }
+            for (node, name) in sources {
+                match Attempt::new(self.peers.clone(), &database, &place, is_new, node, &name).make().await {
+                    Ok(position) => {
+                        tracing::info!(database, from = name, %position, "the copy has taken the database's place");
+                        break 'made;
+                    }
+                    Err(error) if error.is_final() => {
+                        tracing::info!(database, %error, "no copy is needed any more");
+                        break 'made;
+                    }
+                    Err(error) => tracing::warn!(database, from = name, %error, "a copy could not be made"),
+                }
+                failed.retain(|&other| other != node);
+                failed.push(node);
+            }
+            sleep(pause).await;
+            pause = (pause * 2).min(COPY_AGAIN_LAST);
+        }
+        self.running.borrow_mut().remove(&database);
+    }
+
+    /// Whom to copy from, in this order: of the nodes in service those that have not failed, the furthest first; a leader has enough to do.
+    fn sources(&self, failed: &[NodeId]) -> Vec<(NodeId, String)> {
+        let status = self.status.borrow();
+        let me = self.peers.config.node;
+        let others = status.members.iter().filter(|member| member.node != me && member.state == MemberState::Online);
+        let mut sources: Vec<_> = others.collect();
+        sources.sort_by_key(|member| {
+            let failed_at = failed.iter().position(|&node| node == member.node);
+            (failed_at, status.leader == Some(member.node), std::cmp::Reverse(member.committed))
+        });
+        sources.into_iter().map(|member| (member.node, member.name.clone())).collect()
+    }
+}

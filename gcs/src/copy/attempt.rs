@@ -1,0 +1,115 @@
+//! One attempt to copy a database, from one node.
+
+use std::path::PathBuf;
+use std::rc::Rc;
+
+use gcs_writeset::link::ServerPlace;
+use gcs_writeset::{NodeId, Position};
+use thiserror::Error;
+
+use super::programs::{self, ProgramError};
+use super::source::{Source, SourceError};
+use super::target::{Target, TargetError};
+use crate::peers::{DialError, Peers, Tunnel};
+
+#[derive(Debug, Error)]
+pub enum CopyError {
+    #[error("{0}")]
+    Dial(#[from] DialError),
+    #[error("there: {0}")]
+    Source(#[from] SourceError),
+    #[error("here: {0}")]
+    Target(#[from] TargetError),
+    #[error("{0}")]
+    Program(#[from] ProgramError),
+    #[error("the thread that asked PostgreSQL has panicked")]
+    Panicked,
+}
+
+pub struct Attempt<'a> {
+    peers: Rc<Peers>,
+    database: &'a str,
+    place: &'a ServerPlace,
+    is_new: bool,
+    node: NodeId,
+    from: &'a str,
+}
+
+impl CopyError {
+    /// Nobody wants the copy any more.
+    pub fn is_final(&self) -> bool {
+        matches!(self, CopyError::Target(TargetError::Gone(_) | TargetError::Stopped(_)))
+    }
+}
+
+impl<'a> Attempt<'a> {
+    pub fn new(
+        peers: Rc<Peers>,
+        database: &'a str,
+        place: &'a ServerPlace,
+        is_new: bool,
+        node: NodeId,
+        from: &'a str,
+    ) -> Attempt<'a> {
+        Attempt { peers, database, place, is_new, node, from }
+    }
+
+    /// The position as of which the database is a copy now.
+    pub async fn make(&self) -> Result<Position, CopyError> {
+        let tunnel = Tunnel::open(&self.peers, self.node, self.database, &self.tunnel_directory()).await?;
+        let (host, user, database) = (tunnel.directory.clone(), tunnel.superuser.clone(), self.database.to_owned());
+        let source = blocking(move || Source::open(&host, &user, &database)).await??;
+        let (position, bytes) = (source.position, source.bytes);
+        tracing::info!(database = self.database, from = self.from, %position, bytes, "a copy is made");
+
+        let (place, group, database) = (self.place.clone(), self.peers.config.group.clone(), self.database.to_owned());
+        let (source, target) = blocking(move || {
+            let target = Target::prepare(&place, &group, &database, &source.description)?;
+            Ok::<_, TargetError>((source, target))
+        })
+        .await??;
+        let files = self.files_directory();
+        let dumped = programs::Dump {
+            programs: &self.place.programs,
+            from: &tunnel.directory,
+            user: &tunnel.superuser,
+            database: self.database,
+            snapshot: &source.snapshot,
+            into: &files,
+        };
+        dumped.run(source.bytes).await?;
+        let restored = programs::Restore { place: self.place, database: target.incoming(), files: &files };
+        restored.run().await?;
+        let is_new = self.is_new;
+        blocking(move || {
+            let (mut source, mut target) = (source, target);
+            target.fill_in(&source.rows_of_sequences()?)?;
+            // Whatever is ordered from here on is in the log.
+            source.close();
+            match target.take_place(position, is_new) {
+                Err(error @ (TargetError::Gone(_) | TargetError::Stopped(_))) => {
+                    target.discard()?;
+                    Err(error.into())
+                }
+                other => other.map_err(CopyError::from),
+            }
+        })
+        .await??;
+        Ok(position)
+    }
+
+    /// Beside the local socket, whose path is known to be short enough.
+    fn tunnel_directory(&self) -> PathBuf {
+        let beside = self.peers.config.local_socket.parent().map(PathBuf::from).unwrap_or_default();
+        let (number, _) = NodeId::of_name(self.database).0.overflowing_shr(32);
+        beside.join(format!("pg-{number:08x}"))
+    }
+
+    fn files_directory(&self) -> PathBuf {
+        self.peers.config.data_directory.join("copy").join(format!("{:016x}", NodeId::of_name(self.database).0))
+    }
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, CopyError> {
+    tokio::task::spawn_blocking(work).await.map_err(|_| CopyError::Panicked)
+}

@@ -1,0 +1,161 @@
+//! The database that is copied: a snapshot of it, the position that it shows, and what pg_dump does not carry.
+
+use std::path::Path;
+
+use gcs_writeset::Position;
+use postgres::{Client, NoTls};
+use thiserror::Error;
+
+use crate::peers::Tunnel;
+
+#[derive(Debug, Error)]
+pub enum SourceError {
+    #[error("{}", describe(.0))]
+    Postgres(#[from] postgres::Error),
+    #[error("database \"{0}\" does not exist")]
+    NoDatabase(String),
+}
+
+/// An error with what PostgreSQL said.
+pub fn describe(error: &postgres::Error) -> String {
+    error
+        .as_db_error()
+        .map_or_else(|| error.to_string(), |server| format!("{} ({})", server.message(), server.code().code()))
+}
+
+/// What must be the same here.
+#[derive(Clone, Debug)]
+pub struct Description {
+    pub encoding: String,
+    pub collate: String,
+    pub ctype: String,
+    pub provider: String,
+    pub icu_locale: Option<String>,
+    pub collation_version: Option<String>,
+    pub extension_version: String,
+    pub major: i32,
+    pub owner: String,
+    /// Statements that make the roles, each with the name of the role.
+    pub roles: Vec<(String, String)>,
+    /// Statements that make one a member of another: both, and the statement.
+    pub memberships: Vec<(String, String, String)>,
+    /// The ends of ALTER DATABASE statements, and of ALTER ROLE ... IN DATABASE ones (with the role).
+    pub settings: Vec<(Option<String>, String)>,
+}
+
+/// A row of postgres_r.sequences.
+pub type SequenceRow = (String, String, i64, bool);
+
+pub struct Source {
+    /// Its open transaction keeps the snapshot.
+    keeper: Client,
+    /// Sees by the snapshot.
+    reader: Client,
+    pub snapshot: String,
+    pub position: Position,
+    pub bytes: u64,
+    pub description: Description,
+}
+
+const DESCRIPTION: &str = "
+    SELECT pg_encoding_to_char(d.encoding), d.datcollate, d.datctype, d.datlocprovider::text, d.daticulocale,
+           pg_database_collation_actual_version(d.oid), e.extversion, current_setting('server_version_num')::int / 10000,
+           pg_get_userbyid(d.datdba)::text, pg_database_size(d.oid)
+    FROM pg_database d LEFT JOIN pg_extension e ON e.extname = 'postgres_r'
+    WHERE d.datname = current_database()";
+
+/// Passwords travel as their verifiers.
+const ROLES: &str = "
+    SELECT rolname::text,
+           format('CREATE ROLE %I %s %s %s %s %s %s %s CONNECTION LIMIT %s', rolname,
+                  CASE WHEN rolsuper THEN 'SUPERUSER' ELSE 'NOSUPERUSER' END,
+                  CASE WHEN rolinherit THEN 'INHERIT' ELSE 'NOINHERIT' END,
+                  CASE WHEN rolcreaterole THEN 'CREATEROLE' ELSE 'NOCREATEROLE' END,
+                  CASE WHEN rolcreatedb THEN 'CREATEDB' ELSE 'NOCREATEDB' END,
+                  CASE WHEN rolcanlogin THEN 'LOGIN' ELSE 'NOLOGIN' END,
+                  CASE WHEN rolreplication THEN 'REPLICATION' ELSE 'NOREPLICATION' END,
+                  CASE WHEN rolbypassrls THEN 'BYPASSRLS' ELSE 'NOBYPASSRLS' END, rolconnlimit)
+           || coalesce(' PASSWORD ' || quote_literal(rolpassword), '') || coalesce(' VALID UNTIL ' || quote_literal(rolvaliduntil), '')
+    FROM pg_authid WHERE rolname !~ '^pg_' AND oid <> 10 ORDER BY 1";
+
+const MEMBERSHIPS: &str = "
+    SELECT r.rolname::text, m.rolname::text,
+           format('GRANT %I TO %I%s', r.rolname, m.rolname, CASE WHEN a.admin_option THEN ' WITH ADMIN OPTION' ELSE '' END)
+    FROM pg_auth_members a JOIN pg_roles r ON r.oid = a.roleid JOIN pg_roles m ON m.oid = a.member ORDER BY 1, 2";
+
+/// Of this database, and of roles in it. A list that PostgreSQL keeps quoted is quoted already.
+const SETTINGS: &str = "
+    SELECT r.rolname::text,
+           format('SET %I = %s', split_part(setting, '=', 1),
+                  CASE WHEN lower(split_part(setting, '=', 1)) IN ('local_preload_libraries', 'search_path', 'session_preload_libraries',
+                                                                   'temp_tablespaces')
+                       THEN substr(setting, strpos(setting, '=') + 1)
+                       ELSE quote_literal(substr(setting, strpos(setting, '=') + 1)) END)
+    FROM pg_db_role_setting s CROSS JOIN unnest(s.setconfig) AS setting LEFT JOIN pg_roles r ON r.oid = s.setrole
+    WHERE s.setdatabase = (SELECT oid FROM pg_database WHERE datname = current_database()) ORDER BY 1, 2";
+
+impl Source {
+    /// `host` is the directory of a socket.
+    pub fn open(host: &Path, user: &str, database: &str) -> Result<Source, SourceError> {
+        let connect = || {
+            let mut config = postgres::Config::new();
+            config.host_path(host).port(Tunnel::PORT).user(user).dbname(database).application_name("gcs copy");
+            config.connect(NoTls)
+        };
+        let mut keeper = connect()?;
+        // A statement of its own, for READ COMMITTED whatever the default is: the transaction's first snapshot would be too old.
+        keeper
+            .batch_execute("SET idle_in_transaction_session_timeout = 0; BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY")?;
+        let row = keeper.query_one("SELECT snapshot, at_position FROM postgres_r.export_snapshot()", &[])?;
+        let (snapshot, position): (String, i64) = (row.try_get(0)?, row.try_get(1)?);
+        let mut reader = connect()?;
+        reader.batch_execute(&format!(
+            "SET idle_in_transaction_session_timeout = 0; BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;
+             SET TRANSACTION SNAPSHOT '{snapshot}'"
+        ))?;
+        let (description, bytes) = describe_database(&mut reader, database)?;
+        Ok(Source { keeper, reader, snapshot, position: Position(position as u64), bytes, description })
+    }
+
+    /// How far the group was with each sequence.
+    pub fn rows_of_sequences(&mut self) -> Result<Vec<SequenceRow>, SourceError> {
+        let rows = self.reader.query("SELECT schema, name, last_value, is_called FROM postgres_r.sequences", &[])?;
+        let read = rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?, row.try_get(3)?)));
+        read.collect()
+    }
+
+    pub fn close(self) {
+        // The connections' end is the transactions' end, whatever becomes of the message.
+        let _ = self.reader.close();
+        let _ = self.keeper.close();
+    }
+}
+
+fn describe_database(reader: &mut Client, database: &str) -> Result<(Description, u64), SourceError> {
+    let row = reader.query_opt(DESCRIPTION, &[])?.ok_or_else(|| SourceError::NoDatabase(database.to_owned()))?;
+    let bytes: i64 = row.try_get(9)?;
+    let roles = reader.query(ROLES, &[])?;
+    let memberships = reader.query(MEMBERSHIPS, &[])?;
+    let settings = reader.query(SETTINGS, &[])?;
+    let description = Description {
+        encoding: row.try_get(0)?,
+        collate: row.try_get(1)?,
+        ctype: row.try_get(2)?,
+        provider: row.try_get(3)?,
+        icu_locale: row.try_get(4)?,
+        collation_version: row.try_get(5)?,
+        extension_version: row.try_get::<_, Option<String>>(6)?.unwrap_or_default(),
+        major: row.try_get(7)?,
+        owner: row.try_get(8)?,
+        roles: roles.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect::<Result<_, postgres::Error>>()?,
+        memberships: memberships
+            .iter()
+            .map(|row| Ok((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?)))
+            .collect::<Result<_, postgres::Error>>()?,
+        settings: settings
+            .iter()
+            .map(|row| Ok((row.try_get(0)?, row.try_get(1)?)))
+            .collect::<Result<_, postgres::Error>>()?,
+    };
+    Ok((description, bytes as u64))
+}

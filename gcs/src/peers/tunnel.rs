@@ -1,0 +1,140 @@
+//! Tunnels: connections of programs on one node to the PostgreSQL of another, inside of connections between the daemons.
+//!
+//! ```text
+//! pg_dump -> Unix socket of a directory of its own -> gcs here ==(peer port)==> gcs there -> Unix socket of PostgreSQL
+//! ```
+//!
+//! So nothing but the peer port need be open between the machines, whoever may use it is known, and PostgreSQL sees a local connection of the
+//! user that gcs runs as. After the welcome a tunnel carries PostgreSQL's own messages, of which nothing here reads any. A tunnel reads no more
+//! than the other end takes.
+
+use std::fs::DirBuilder;
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use bytes::BytesMut;
+use gcs_proto::{HandshakeRefusal, Refused};
+use gcs_writeset::NodeId;
+use gcs_writeset::link::ServerPlace;
+use tokio::net::{UnixListener, UnixStream};
+use tokio::task::JoinHandle;
+
+use super::dial::{self, DialError};
+use super::table::Peers;
+use crate::bounds::TUNNEL_QUEUE_BYTES_MAX;
+use crate::outbox::{Outbox, Stream};
+
+/// A socket at which the PostgreSQL of another node is found, until dropped.
+#[derive(Debug)]
+pub struct Tunnel {
+    pub directory: PathBuf,
+    /// The superuser there that initdb made.
+    pub superuser: String,
+    accepting: JoinHandle<()>,
+}
+
+impl Tunnel {
+    /// As programs of PostgreSQL call the socket for it.
+    pub const PORT: u16 = 5432;
+
+    /// To the PostgreSQL of `node` that has `database`; `directory` is made, for this daemon's user alone.
+    pub async fn open(peers: &Rc<Peers>, node: NodeId, database: &str, directory: &Path) -> Result<Tunnel, DialError> {
+        let peer = peers.by_node.get(&node).ok_or_else(|| DialError::Io(io::ErrorKind::NotFound.into()))?;
+        let (_, welcome) = dial::connect(peers, peer, database).await?;
+        clear(directory)?;
+        DirBuilder::new().mode(0o700).create(directory)?;
+        let listener = UnixListener::bind(directory.join(socket_name(Tunnel::PORT)))?;
+        let accepting = tokio::task::spawn_local(accept(peers.clone(), node, database.to_owned(), listener));
+        Ok(Tunnel { directory: directory.to_owned(), superuser: welcome.superuser, accepting })
+    }
+}
+
+impl Drop for Tunnel {
+    fn drop(&mut self) {
+        self.accepting.abort();
+        if let Err(error) = clear(&self.directory) {
+            tracing::warn!(%error, directory = %self.directory.display(), "could not remove a directory");
+        }
+    }
+}
+
+fn socket_name(port: u16) -> String {
+    format!(".s.PGSQL.{port}")
+}
+
+fn clear(directory: &Path) -> io::Result<()> {
+    match std::fs::remove_dir_all(directory) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+async fn accept(peers: Rc<Peers>, node: NodeId, database: String, listener: UnixListener) {
+    let mut connections = tokio::task::JoinSet::new();
+    loop {
+        let stream = match listener.accept().await {
+            Ok((stream, _)) => stream,
+            Err(error) => return tracing::error!(%error, "could not accept a connection to another node's PostgreSQL"),
+        };
+        let (peers, database) = (peers.clone(), database.clone());
+        connections.spawn_local(async move {
+            let Some(peer) = peers.by_node.get(&node) else { return };
+            match dial::connect(&peers, peer, &database).await {
+                Ok((there, _)) => relay(Rc::new(Stream::Unix(stream)), there).await,
+                Err(error) => tracing::info!(peer = %peer.member.name, "could not connect to its PostgreSQL: {error}"),
+            }
+        });
+        while connections.try_join_next().is_some() {}
+    }
+}
+
+/// The PostgreSQL at which a caller's tunnel is to end; none if it wants no tunnel.
+pub(super) fn place(peers: &Peers, database: &str) -> Result<Option<ServerPlace>, Refused> {
+    if database.is_empty() {
+        return Ok(None);
+    }
+    peers.places.of(database).map(Some).ok_or_else(|| Refused {
+        reason: HandshakeRefusal::NoDatabase.into(),
+        message: format!("node \"{}\" has no PostgreSQL with database \"{database}\"", peers.config.name),
+    })
+}
+
+/// This end of a tunnel: PostgreSQL.
+pub(super) async fn serve(stream: Rc<Stream>, place: &ServerPlace) {
+    let path = Path::new(&place.socket_directory).join(socket_name(place.port));
+    match UnixStream::connect(&path).await {
+        Ok(server) => relay(stream, Rc::new(Stream::Unix(server))).await,
+        Err(error) => tracing::warn!(path = %path.display(), %error, "could not connect to PostgreSQL for another node"),
+    }
+}
+
+/// Until either end is closed.
+async fn relay(one: Rc<Stream>, other: Rc<Stream>) {
+    let (to_one, to_other) =
+        (Outbox::new(one.clone(), TUNNEL_QUEUE_BYTES_MAX), Outbox::new(other.clone(), TUNNEL_QUEUE_BYTES_MAX));
+    let ended = tokio::select! {
+        ended = pump(&one, &to_other) => ended,
+        ended = pump(&other, &to_one) => ended,
+        error = to_one.run() => Err(error),
+        error = to_other.run() => Err(error),
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%error, "a connection to PostgreSQL has ended");
+    }
+}
+
+async fn pump(from: &Stream, to: &Outbox) -> io::Result<()> {
+    let mut buffer = BytesMut::new();
+    while from.read(&mut buffer).await? > 0 {
+        to.put(|out| out.extend_from_slice(&buffer));
+        buffer.clear();
+        to.flush();
+        to.drained().await;
+        // One who has much to say leaves the daemon's thread to others in between.
+        tokio::task::yield_now().await;
+    }
+    to.drained().await;
+    Ok(())
+}

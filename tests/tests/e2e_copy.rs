@@ -1,0 +1,194 @@
+//! Databases that are copied from another node: where the group began with contents, and where the log does not reach. Others write meanwhile.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panic, its helpers too")]
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use gcs::playground::{NodeNumber, Part};
+use postgres_r_tests::harness::database::Database;
+use postgres_r_tests::harness::{Group, node, wait};
+
+const COPIED_WITHIN: Duration = Duration::from_secs(120);
+
+/// What every node must hold: rows, definitions, privileges, settings, what sequences would give.
+const CONTENTS: &str = "concat_ws('|',
+    (SELECT md5(string_agg(t::text, ',' ORDER BY t::text)) FROM item t),
+    (SELECT md5(string_agg(t::text, ',' ORDER BY t::text)) FROM part t),
+    (SELECT md5(string_agg(t::text, ',' ORDER BY t::text)) FROM written t),
+    (SELECT string_agg(concat_ws(' ', relname, relkind, relacl, relowner::regrole), ',' ORDER BY relname)
+     FROM pg_class WHERE relnamespace = 'public'::regnamespace),
+    (SELECT string_agg(indexdef, ',' ORDER BY indexname) FROM pg_indexes WHERE schemaname = 'public'),
+    obj_description('item'::regclass), (SELECT count(*) FROM seen), current_setting('app.tenant'),
+    (SELECT string_agg(concat_ws(' ', sequencename, increment_by, data_type), ',' ORDER BY sequencename) FROM pg_sequences))";
+
+const SETUP: &str = "
+    CREATE ROLE reader_of_copies LOGIN PASSWORD 'secret' CONNECTION LIMIT 7;
+    CREATE ROLE owner_of_copies; GRANT owner_of_copies TO reader_of_copies;
+    CREATE TABLE item (id bigserial PRIMARY KEY, name text COLLATE \"C\", price numeric(10, 2), at timestamptz DEFAULT now(), tags text[],
+        body bytea, twice numeric GENERATED ALWAYS AS (price * 2) STORED);
+    CREATE INDEX item_name ON item (lower(name)) WHERE price > 1;
+    COMMENT ON TABLE item IS 'things';
+    GRANT SELECT ON item TO reader_of_copies;
+    INSERT INTO item (name, price, tags, body)
+        SELECT 'item ' || n, n / 7.0, ARRAY['a', n::text], decode(repeat(md5(n::text), 200), 'hex') FROM generate_series(1, 3000) n;
+    CREATE TABLE part (item bigint REFERENCES item, n int, PRIMARY KEY (item, n)) PARTITION BY RANGE (n);
+    CREATE TABLE part_low PARTITION OF part FOR VALUES FROM (0) TO (10);
+    CREATE TABLE part_high PARTITION OF part FOR VALUES FROM (10) TO (100);
+    INSERT INTO part SELECT n, n % 20 FROM generate_series(1, 500) n;
+    CREATE FUNCTION cheap(n numeric) RETURNS boolean LANGUAGE sql IMMUTABLE AS 'SELECT n < 10';
+    CREATE VIEW seen AS SELECT id FROM item WHERE cheap(price);
+    CREATE TABLE written (id serial PRIMARY KEY, node int, n int, UNIQUE (node, n));
+    ALTER TABLE item OWNER TO owner_of_copies";
+
+fn populated<'a>(group: &'a Group, name: &'a str) -> Database<'a> {
+    let database = Database { group, name };
+    for number in group.numbers() {
+        database.make(number);
+    }
+    database.execute(node(1), SETUP);
+    database.on_server(node(1), &format!("ALTER DATABASE {name} SET app.tenant = 'it''s 7'")).unwrap();
+    database
+}
+
+struct Stop<'a>(&'a AtomicBool);
+
+impl Drop for Stop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
+/// Rows that were acknowledged, by a session that writes until it is told to stop; it is told of what is no outage.
+fn write(database: &Database<'_>, number: NodeNumber, stop: &AtomicBool) -> Vec<i32> {
+    let mut acknowledged = Vec::new();
+    let mut client = database.connect(number);
+    for n in 1.. {
+        if stop.load(Ordering::SeqCst) {
+            break;
+        }
+        client.execute("INSERT INTO written (node, n) VALUES ($1, $2)", &[&(number.0 as i32), &n]).unwrap();
+        acknowledged.push(n);
+    }
+    acknowledged
+}
+
+fn assert_equal(database: &Database<'_>) {
+    let first = database.value(node(1), CONTENTS);
+    for number in &database.group.numbers()[1..] {
+        database.arrives(*number, CONTENTS, &first);
+    }
+}
+
+fn await_copy(database: &Database<'_>, number: NodeNumber) {
+    wait::until(&format!("the copy on node {}", number.0), COPIED_WITHIN, || {
+        let mut client = database.try_connect(number).map_err(|error| gcs::playground::group::describe(&error))?;
+        client
+            .query_one("SELECT count(*) FROM item", &[])
+            .map(drop)
+            .map_err(|error| gcs::playground::group::describe(&error))
+    });
+}
+
+#[test]
+fn the_first_node_brings_its_data_and_the_others_receive_it_while_it_writes() {
+    let group = Group::start();
+    let database = populated(&group, "brought");
+    let stop = AtomicBool::new(false);
+    let acknowledged = thread::scope(|scope| {
+        let writer = scope.spawn(|| write(&database, node(1), &stop));
+        // Also where the test fails.
+        let _stop = Stop(&stop);
+        database.start(node(1)).unwrap();
+        for number in [node(2), node(3)] {
+            database.start(number).unwrap();
+            assert!(database.try_connect(number).is_err(), "nobody may see half a copy");
+            await_copy(&database, number);
+        }
+        stop.store(true, Ordering::SeqCst);
+        writer.join().unwrap()
+    });
+    assert_equal(&database);
+    let rows = format!("SELECT count(*) FROM written WHERE node = 1 AND n BETWEEN 1 AND {}", acknowledged.len());
+    for number in group.numbers() {
+        assert_eq!(database.value(number, &rows), acknowledged.len().to_string(), "nothing acknowledged is lost");
+        database.execute(
+            number,
+            &format!("INSERT INTO written (node, n) SELECT {}, -n FROM generate_series(1, 50) n", number.0),
+        );
+        database.execute(number, "INSERT INTO item (name, price) VALUES ('later', 3); DELETE FROM part WHERE item = 3");
+        let verifier = "SELECT count(*) FROM pg_authid WHERE rolname = 'reader_of_copies' AND rolpassword LIKE 'SCRAM%'
+                        AND rolconnlimit = 7 AND pg_has_role(oid, 'owner_of_copies', 'member')";
+        assert_eq!(database.value(number, verifier), "1");
+    }
+    database.execute(node(3), "ALTER TABLE item ADD COLUMN more serial; CREATE TABLE fresh (id serial PRIMARY KEY)");
+    database.arrives(node(2), "SELECT count(more) > 3000 FROM item", "true");
+    assert_equal(&database);
+    // The group has contents now: nobody else can bring any.
+    database.stop(node(2)).unwrap();
+    let error = database.start(node(2)).unwrap_err();
+    assert!(error.as_db_error().is_some_and(|error| error.message().contains("is not empty")), "{error:?}");
+}
+
+#[test]
+fn a_node_whose_database_is_made_again_gets_a_copy_and_another_source_when_the_first_dies() {
+    let group = Group::start();
+    let database = populated(&group, "remade");
+    for number in group.numbers() {
+        database.start(number).unwrap();
+        await_copy(&database, number);
+    }
+    assert_equal(&database);
+    database.stop(node(3)).unwrap();
+    wait::until("nobody uses the database", Duration::from_secs(30), || {
+        let dropped = database.on_server(node(3), "DROP DATABASE remade WITH (FORCE)");
+        dropped.map_err(|error| gcs::playground::group::describe(&error))
+    });
+    database.make(node(3));
+    database.start(node(3)).unwrap();
+    // Whichever node it copies from: both others are gone for a moment.
+    for number in [node(1), node(2)] {
+        group.kill(number, Part::Postgres);
+        group.start_node(number);
+    }
+    await_copy(&database, node(3));
+    assert_equal(&database);
+    for number in group.numbers() {
+        database
+            .execute(number, &format!("INSERT INTO written (node, n) SELECT {}, n FROM generate_series(1, 20) n", number.0));
+    }
+    assert_equal(&database);
+}
+
+#[test]
+fn a_copy_outlives_its_daemon_and_ends_when_replication_is_stopped() {
+    let group = Group::start();
+    let database = populated(&group, "held");
+    database.start(node(1)).unwrap();
+    // pg_dump waits for this lock.
+    let mut holder = database.connect(node(1));
+    holder.batch_execute("BEGIN; LOCK TABLE item").unwrap();
+    database.start(node(2)).unwrap();
+    database.start(node(3)).unwrap();
+    let incoming = "SELECT count(*) FROM pg_database WHERE datname = 'held_incoming'";
+    let is_made = |number: NodeNumber, wanted: i64| {
+        wait::until(&format!("{wanted} copies on node {}", number.0), COPIED_WITHIN, || {
+            match database.server(number).query_one(incoming, &[]).unwrap().get::<_, i64>(0) {
+                found if found == wanted => Ok(()),
+                found => Err(format!("{found}")),
+            }
+        });
+    };
+    is_made(node(2), 1);
+    is_made(node(3), 1);
+    group.kill(node(2), Part::Gcs);
+    group.start_node(node(2));
+    database.stop(node(3)).unwrap();
+    holder.batch_execute("ROLLBACK").unwrap();
+    await_copy(&database, node(2));
+    is_made(node(3), 0);
+    assert_eq!(database.value(node(3), "SELECT count(*) FROM pg_class WHERE relname = 'item'"), "0", "it stays as it is");
+    let same = "SELECT md5(string_agg(t::text, ',' ORDER BY t::text)) FROM item t";
+    database.arrives(node(2), same, &database.value(node(1), same));
+}
