@@ -3,6 +3,9 @@
 //! TOML; every key is documented in docs/operations.md. An unknown key is refused with the nearest known one, because a
 //! misspelt setting that is silently ignored is found on the worst day.
 
+mod tls;
+mod written;
+
 use std::path::{Path, PathBuf};
 
 use gcs_core::Member;
@@ -10,6 +13,9 @@ use gcs_writeset::NodeId;
 use gcs_writeset::bounds::{GROUP_MEMBERS_MAX, NAME_BYTES_MAX};
 use serde::Deserialize;
 use thiserror::Error;
+
+pub use tls::Tls;
+pub use written::Written;
 
 #[derive(Debug, Error)]
 pub enum ConfigError {
@@ -36,6 +42,9 @@ struct File {
     peers: Vec<Peer>,
     #[serde(default)]
     log: Log,
+    tls: Option<tls::Table>,
+    #[serde(default)]
+    allow_plaintext: bool,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -89,10 +98,14 @@ pub struct Config {
     pub members: Vec<Member>,
     pub log_level: Level,
     pub log_format: Format,
+    /// Without it, connections between daemons are neither encrypted nor authenticated.
+    pub tls: Option<Tls>,
+    /// Whether daemons may do without TLS on addresses that others can reach.
+    pub allow_plaintext: bool,
 }
 
-/// Every key of the file, for the hint about an unknown one.
-const KEYS: [&str; 11] = [
+/// Every key of the file but those of `[tls]`, for the hint about an unknown one.
+const KEYS: [&str; 13] = [
     "name",
     "group",
     "data_directory",
@@ -104,6 +117,8 @@ const KEYS: [&str; 11] = [
     "address",
     "level",
     "format",
+    "tls",
+    "allow_plaintext",
 ];
 
 impl Config {
@@ -149,6 +164,8 @@ fn check(file: File, base: &Path) -> Result<Config, String> {
         members,
         log_level: file.log.level,
         log_format: file.log.format,
+        tls: file.tls.map(|table| table.resolve(base)),
+        allow_plaintext: file.allow_plaintext,
     })
 }
 
@@ -195,9 +212,20 @@ fn member(name: &str, address: &str) -> Member {
     Member { node: NodeId::of_name(name), name: name.to_owned(), address: address.to_owned() }
 }
 
-fn check_name(what: &str, name: &str) -> Result<(), String> {
+/// Whether a node or a group can have this name.
+pub fn is_name(name: &str) -> bool {
     let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
-    if name.is_empty() || name.len() > NAME_BYTES_MAX || !name.chars().all(good) {
+    !name.is_empty() && name.len() <= NAME_BYTES_MAX && name.chars().all(good)
+}
+
+/// Whether this is a host and a port.
+pub fn is_address(address: &str) -> bool {
+    let port = address.rsplit_once(':').filter(|(host, _)| !host.is_empty()).and_then(|(_, port)| port.parse::<u16>().ok());
+    port.is_some_and(|port| port > 0)
+}
+
+pub fn check_name(what: &str, name: &str) -> Result<(), String> {
+    if !is_name(name) {
         return Err(format!(
             "{what} is \"{name}\", but must be 1 to {NAME_BYTES_MAX} letters, digits, \"_\", \"-\" or \".\""
         ));
@@ -205,12 +233,8 @@ fn check_name(what: &str, name: &str) -> Result<(), String> {
     Ok(())
 }
 
-fn check_address(what: &str, address: &str) -> Result<(), String> {
-    let port = address.rsplit_once(':').filter(|(host, _)| !host.is_empty()).and_then(|(_, port)| port.parse::<u16>().ok());
-    match port {
-        Some(port) if port > 0 => Ok(()),
-        _ => Err(format!("{what} is \"{address}\", but must be host:port")),
-    }
+pub fn check_address(what: &str, address: &str) -> Result<(), String> {
+    if is_address(address) { Ok(()) } else { Err(format!("{what} is \"{address}\", but must be host:port")) }
 }
 
 /// One line: where, what, and for an unknown key the nearest known one.
@@ -229,7 +253,7 @@ fn describe(text: &str, error: &toml::de::Error) -> String {
 
 fn nearest(key: &str) -> Option<&'static str> {
     let distance = |known: &str| strsim::damerau_levenshtein(key, known);
-    let best = KEYS.into_iter().min_by_key(|known| distance(known))?;
+    let best = KEYS.into_iter().chain(tls::KEYS).min_by_key(|known| distance(known))?;
     (distance(best) <= key.len().max(best.len()) / 2).then_some(best)
 }
 

@@ -1,10 +1,11 @@
 //! The daemon `gcs`: a thin shell of sockets and files around the pure core.
 //!
-//! - [`cli`]: the commands of the program `gcs`; [`config`]: the configuration file; [`logging`].
+//! - [`cli`]: the command line; [`commands`]: what makes a group and lets nodes in; [`config`]: the configuration file; [`logging`].
 //! - [`daemon`]: `gcs run`, from start to end; [`status`]: `gcs status`.
 //! - [`driver`]: feeds the core and carries out its effects; [`inbox`]: what waits for the next step.
 //! - [`log`]: the log store.
 //! - [`peers`]: the other daemons; [`local`]: PostgreSQL; [`outbox`]: sockets and what waits for them.
+//! - [`tls`]: what makes the link between daemons safe; [`enrolment`]: how a node gets its certificate; [`complaints`]: strangers in the log.
 //! - [`rehearsals`]: what passes by the core: transactions that are tried before they are ordered.
 //! - [`bounds`]: every limit of all this.
 //! - [`playground`]: a whole group of PostgreSQL servers and daemons on one machine.
@@ -13,9 +14,12 @@
 
 pub mod bounds;
 pub mod cli;
+pub mod commands;
+pub mod complaints;
 pub mod config;
 pub mod daemon;
 pub mod driver;
+pub mod enrolment;
 pub mod inbox;
 pub mod local;
 pub mod log;
@@ -25,3 +29,4 @@ pub mod peers;
 pub mod playground;
 pub mod rehearsals;
 pub mod status;
+pub mod tls;

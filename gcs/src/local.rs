@@ -34,6 +34,7 @@ use tokio::net::UnixListener;
 use tokio::time::sleep;
 
 use crate::bounds::LOCAL_SESSIONS_MAX;
+use crate::complaints::Complaints;
 use crate::config::Config;
 use crate::inbox::Inbox;
 use crate::log::LogReader;
@@ -52,8 +53,8 @@ pub fn start(
     uids: Vec<u32>,
     listener: UnixListener,
 ) -> Rc<Hub> {
-    let rehearsals = peers.rehearsals.clone();
-    let node = ThisNode { config, uids, inbox, peers, rehearsals, log, databases: Databases::default() };
+    let (rehearsals, complaints) = (peers.rehearsals.clone(), Complaints::default());
+    let node = ThisNode { config, uids, inbox, peers, rehearsals, log, databases: Databases::default(), complaints };
     let hub = Rc::new(Hub::new(Rc::new(node)));
     tokio::task::spawn_local(accept(hub.clone(), listener));
     hub
@@ -65,7 +66,10 @@ async fn accept(hub: Rc<Hub>, listener: UnixListener) {
     loop {
         match listener.accept().await {
             Ok(_) if Rc::strong_count(&presence) > LOCAL_SESSIONS_MAX => {
-                tracing::warn!(limit = LOCAL_SESSIONS_MAX, "too many connections on the local socket, the newest is closed");
+                if let Some(kept_back) = hub.node.complaints.due("crowd", "") {
+                    let limit = LOCAL_SESSIONS_MAX;
+                    tracing::warn!(limit, kept_back, "too many connections on the local socket, the newest is closed");
+                }
             }
             Ok((stream, _)) => {
                 let (hub, presence) = (hub.clone(), presence.clone());

@@ -11,6 +11,9 @@
 //!
 //! (docs/adr/0013-peer-connections.md argues for this.)
 //!
+//! With `[tls]` both sides show certificates and each looks at the other's ([`crate::tls`]): the dialler in [`dial`], the acceptor in
+//! [`greet`]. Callers that have not yet said who they are wait in bounded number ([`waiting`]).
+//!
 //! Nothing here is reliable or needs to be: raft sends again whatever is lost, and messages beyond a bound are dropped.
 //!
 //! [`PING_EVERY`]: crate::bounds::PING_EVERY
@@ -18,7 +21,9 @@
 
 mod accept;
 mod dial;
+mod greet;
 mod table;
+mod waiting;
 
 use std::rc::Rc;
 
@@ -26,12 +31,13 @@ use tokio::net::TcpListener;
 
 use crate::config::Config;
 use crate::inbox::Inbox;
+use crate::tls::Security;
 
 pub use table::Peers;
 
 /// Starts accepting and dialling.
-pub fn start(config: Rc<Config>, inbox: Rc<Inbox>, listener: TcpListener) -> Rc<Peers> {
-    let peers = Rc::new(Peers::new(config, inbox));
+pub fn start(config: Rc<Config>, security: Rc<Security>, inbox: Rc<Inbox>, listener: TcpListener) -> Rc<Peers> {
+    let peers = Rc::new(Peers::new(config, security, inbox));
     tokio::task::spawn_local(accept::run(peers.clone(), listener));
     for node in peers.by_node.keys() {
         tokio::task::spawn_local(dial::run(peers.clone(), *node));

@@ -7,11 +7,12 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use gcs_writeset::Incarnation;
-use gcs_writeset::link::{self, GroupStatus, MemberState, MemberStatus, PROTOCOL, Reply, Request, Role};
+use gcs_writeset::link::{self, CertificateStatus, GroupStatus, MemberState, MemberStatus, PROTOCOL, Reply, Request, Role};
 use serde::Serialize;
 use thiserror::Error;
 
 use crate::config::{Config, ConfigError};
+use crate::tls::Moment;
 
 /// A daemon that does not answer within this time is as good as down.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
@@ -38,6 +39,18 @@ struct StatusJson<'a> {
     term: u64,
     leader: Option<&'a str>,
     members: Vec<MemberJson<'a>>,
+    /// Whether the connections to the other daemons are encrypted.
+    encrypted: bool,
+    certificates: Vec<CertificateJson<'a>>,
+}
+
+#[derive(Debug, Serialize)]
+struct CertificateJson<'a> {
+    name: &'a str,
+    authority: bool,
+    serial: &'a str,
+    expires: String,
+    days_left: i64,
 }
 
 #[derive(Debug, Serialize)]
@@ -52,10 +65,10 @@ struct MemberJson<'a> {
 
 /// Prints the status; exit status 2 for a bad configuration, 1 if the daemon cannot be asked.
 pub fn run(config_file: &Path, json: bool) -> ExitCode {
-    let result = Config::load(config_file).map_err(StatusError::from).and_then(|config| ask(&config.local_socket));
+    let result = Config::load(config_file).map_err(StatusError::from).and_then(|config| ask_all(&config.local_socket));
     match result {
-        Ok(status) => {
-            let text = if json { to_json(&status) } else { to_table(&status) };
+        Ok((status, certificates)) => {
+            let text = if json { to_json(&status, &certificates) } else { to_table(&status, &certificates) };
             print!("{text}");
             ExitCode::SUCCESS
         }
@@ -68,6 +81,22 @@ pub fn run(config_file: &Path, json: bool) -> ExitCode {
 
 /// Asks the daemon that listens on `socket`.
 pub fn ask(socket: &Path) -> Result<GroupStatus, StatusError> {
+    converse(socket, &Request::Status, |reply| match reply {
+        Reply::Group(status) => Some(status),
+        _ => None,
+    })
+}
+
+fn ask_all(socket: &Path) -> Result<(GroupStatus, Vec<CertificateStatus>), StatusError> {
+    let certificates = converse(socket, &Request::Certificates, |reply| match reply {
+        Reply::Certificates(certificates) => Some(certificates),
+        _ => None,
+    })?;
+    Ok((ask(socket)?, certificates))
+}
+
+/// Asks one thing; `pick` knows the answer.
+fn converse<T>(socket: &Path, request: &Request, pick: impl Fn(Reply) -> Option<T>) -> Result<T, StatusError> {
     let mut stream =
         UnixStream::connect(socket).map_err(|source| StatusError::Connect { path: socket.display().to_string(), source })?;
     stream.set_read_timeout(Some(ANSWER_TIMEOUT))?;
@@ -81,16 +110,17 @@ pub fn ask(socket: &Path) -> Result<GroupStatus, StatusError> {
     };
     let mut out = Vec::new();
     link::put_frame(&mut out, &hello, &[])?;
-    link::put_frame(&mut out, &Request::Status, &[])?;
+    link::put_frame(&mut out, request, &[])?;
     stream.write_all(&out)?;
     let mut buffer = Vec::new();
     loop {
         while let Some(length) = link::frame_len(&buffer)?.filter(|length| *length <= buffer.len()) {
             let (reply, _) = link::decode_frame::<Reply>(&buffer[..length])?;
-            match reply {
-                Reply::Group(status) => return Ok(status),
-                Reply::Failed(failure) => return Err(StatusError::Refused(failure.message)),
-                _ => {}
+            if let Reply::Failed(failure) = reply {
+                return Err(StatusError::Refused(failure.message));
+            }
+            if let Some(answer) = pick(reply) {
+                return Ok(answer);
             }
             buffer.drain(..length);
         }
@@ -115,7 +145,7 @@ fn leader(status: &GroupStatus) -> Option<&MemberStatus> {
     status.members.iter().find(|member| Some(member.node) == status.leader)
 }
 
-fn to_json(status: &GroupStatus) -> String {
+fn to_json(status: &GroupStatus, certificates: &[CertificateStatus]) -> String {
     let members = status.members.iter().map(|member| MemberJson {
         name: &member.name,
         address: &member.address,
@@ -124,17 +154,35 @@ fn to_json(status: &GroupStatus) -> String {
         committed: member.committed.0,
         ordered: member.ordered.0,
     });
+    let now = Moment::now();
     let json = StatusJson {
         quorum: status.quorum,
         term: status.term,
         leader: leader(status).map(|member| member.name.as_str()),
         members: members.collect(),
+        encrypted: !certificates.is_empty(),
+        certificates: certificates.iter().map(|certificate| certificate_json(certificate, now)).collect(),
     };
     // Strings, numbers and booleans always have a JSON form.
     serde_json::to_string(&json).unwrap_or_default() + "\n"
 }
 
-fn to_table(status: &GroupStatus) -> String {
+fn expiry(certificate: &CertificateStatus) -> Moment {
+    Moment::new(i64::try_from(certificate.not_after).unwrap_or(i64::MAX))
+}
+
+fn certificate_json(certificate: &CertificateStatus, now: Moment) -> CertificateJson<'_> {
+    let expires = expiry(certificate);
+    CertificateJson {
+        name: &certificate.name,
+        authority: certificate.is_authority,
+        serial: &certificate.serial,
+        expires: expires.to_string(),
+        days_left: expires.days_since(now),
+    }
+}
+
+fn to_table(status: &GroupStatus, certificates: &[CertificateStatus]) -> String {
     let quorum = if status.quorum { "yes" } else { "no" };
     let leader_name = leader(status).map_or("none", |member| member.name.as_str());
     let mut text = format!("quorum {quorum}, leader {leader_name}, term {}\n", status.term);
@@ -142,6 +190,16 @@ fn to_table(status: &GroupStatus) -> String {
     for member in &status.members {
         let (state, committed, ordered) = (state_name(member.state), member.committed.0, member.ordered.0);
         text += &format!("{:<20} {:<24} {state:<12} {committed:>12} {ordered:>12}\n", member.name, member.address);
+    }
+    let now = Moment::now();
+    if certificates.is_empty() {
+        text += "link not encrypted\n";
+    }
+    for certificate in certificates {
+        let what = if certificate.is_authority { "authority" } else { "certificate" };
+        let (name, expires, days) = (&certificate.name, expiry(certificate), expiry(certificate).days_since(now));
+        let when = if expires < now { "expired on" } else { "expires on" };
+        text += &format!("{what} {name}, {when} {expires} ({days} days)\n");
     }
     text
 }

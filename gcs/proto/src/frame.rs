@@ -4,7 +4,7 @@
 //! length   u32   of everything behind this field: 6 up to FRAME_BYTES_MAX
 //! crc32c   u32   of everything behind this field
 //! version  u8    1
-//! kind     u8    1 Hello, 2 Welcome, 3 Refused, 4 Ping, 5 Raft, 6 Forward, 7 Rehearse, 8 Rehearsed
+//! kind     u8    1 Hello, 2 Welcome, 3 Refused, 4 Ping, 5 Raft, 6 Forward, 7 Rehearse, 8 Rehearsed, 32 Enrol, 33 Enrolled
 //! body           protobuf, empty for Ping
 //! ```
 //!
@@ -19,6 +19,7 @@ use raft::eraftpb;
 use raft_prost::Message as _;
 use thiserror::Error;
 
+use crate::enrolment::{Enrol, Enrolled};
 use crate::message::{Forward, Hello, Refused, Rehearse, Rehearsed, Welcome, put_forward};
 
 pub const VERSION: u8 = 1;
@@ -38,6 +39,8 @@ const KIND_RAFT: u8 = 5;
 const KIND_FORWARD: u8 = 6;
 const KIND_REHEARSE: u8 = 7;
 const KIND_REHEARSED: u8 = 8;
+const KIND_ENROL: u8 = 32;
+const KIND_ENROLLED: u8 = 33;
 
 #[derive(Clone, Debug, PartialEq)]
 pub enum Frame {
@@ -48,6 +51,8 @@ pub enum Frame {
     Message(PeerMessage),
     Rehearse(Rehearse),
     Rehearsed(Rehearsed),
+    Enrol(Enrol),
+    Enrolled(Enrolled),
 }
 
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
@@ -77,6 +82,8 @@ pub fn encode(frame: &Frame, out: &mut Vec<u8>) -> Result<(), FrameError> {
         Frame::Ping => put(out, KIND_PING, |_| true),
         Frame::Rehearse(rehearse) => put(out, KIND_REHEARSE, |out| rehearse.encode(out).is_ok()),
         Frame::Rehearsed(rehearsed) => put(out, KIND_REHEARSED, |out| rehearsed.encode(out).is_ok()),
+        Frame::Enrol(enrol) => put(out, KIND_ENROL, |out| enrol.encode(out).is_ok()),
+        Frame::Enrolled(enrolled) => put(out, KIND_ENROLLED, |out| enrolled.encode(out).is_ok()),
         Frame::Message(PeerMessage::Raft(message)) => put(out, KIND_RAFT, |out| message.encode(out).is_ok()),
         Frame::Message(PeerMessage::Forward(commands)) => put(out, KIND_FORWARD, |out| {
             put_forward(commands, out);
@@ -109,7 +116,7 @@ pub struct Decoder {
 impl Decoder {
     /// Nobody may send more than `limit` bytes in one frame; before the handshake that is little.
     pub fn new(limit: usize) -> Decoder {
-        Decoder { buffer: BytesMut::with_capacity(64 << 10), limit: limit.min(FRAME_BYTES_MAX) }
+        Decoder { buffer: BytesMut::with_capacity(limit.min(64 << 10)), limit: limit.min(FRAME_BYTES_MAX) }
     }
 
     pub fn set_limit(&mut self, limit: usize) {
@@ -163,6 +170,10 @@ fn decode(mut frame: Bytes) -> Result<Frame, FrameError> {
         KIND_REHEARSED => {
             Rehearsed::decode(frame).map(Frame::Rehearsed).map_err(|_| FrameError::Body { what: "rehearsal's outcome" })
         }
+        KIND_ENROL => Enrol::decode(frame).map(Frame::Enrol).map_err(|_| FrameError::Body { what: "enrolment" }),
+        KIND_ENROLLED => {
+            Enrolled::decode(frame).map(Frame::Enrolled).map_err(|_| FrameError::Body { what: "answer to an enrolment" })
+        }
         kind => Err(FrameError::Kind(kind)),
     }
 }
@@ -170,6 +181,7 @@ fn decode(mut frame: Bytes) -> Result<Frame, FrameError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::enrolment::EnrolledMember;
     use gcs_core::command::Command;
     use gcs_writeset::{DatabaseId, Incarnation, NodeId, Sequence, SlotId, Tag};
     use proptest::prelude::*;
@@ -204,7 +216,18 @@ mod tests {
         );
         let rehearsed =
             (any::<u64>(), payload()).prop_map(|(number, outcome)| Frame::Rehearsed(Rehearsed { number, outcome }));
-        prop_oneof![hello, refused, raft, forward, welcome, Just(Frame::Ping), rehearse, rehearsed]
+        let enrol = (any::<u32>(), payload(), ".*", ".*", payload(), any::<i64>()).prop_map(
+            |(protocol, secret, name, address, request, clock)| {
+                Frame::Enrol(Enrol { protocol, secret, name, address, request, clock })
+            },
+        );
+        let members = prop::collection::vec((".*", ".*").prop_map(|(name, address)| EnrolledMember { name, address }), 0..4);
+        let enrolled = (".*", payload(), prop::collection::vec(payload(), 0..3), members).prop_map(
+            |(group, certificate, authorities, members)| {
+                Frame::Enrolled(Enrolled { group, certificate, authorities, members })
+            },
+        );
+        prop_oneof![hello, refused, raft, forward, welcome, Just(Frame::Ping), rehearse, rehearsed, enrol, enrolled]
     }
 
     fn decode_all(bytes: &[u8], piece: usize) -> Result<Vec<Frame>, FrameError> {

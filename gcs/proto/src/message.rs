@@ -47,6 +47,26 @@ pub enum HandshakeRefusal {
     WrongGroup = 2,
     NotAMember = 3,
     MembersDiffer = 4,
+    /// The caller shows no certificate, or one that counts nothing here.
+    Certificate = 16,
+    /// The caller's certificate is of somebody else than it says it is.
+    OtherName = 17,
+    /// Asked for a certificate: no such token was made here.
+    TokenUnknown = 18,
+    TokenExpired = 19,
+    TokenUsed = 20,
+    /// The token was made for a node of another name.
+    TokenOfAnother = 21,
+    /// The name or the address belongs to a member already, or no further member has room.
+    NameTaken = 22,
+    /// The clocks of the two are too far apart.
+    Clock = 23,
+    /// This node cannot sign certificates; the message says which can.
+    NotTheAuthority = 24,
+    /// What was asked for makes no sense.
+    Malformed = 25,
+    /// The node failed to do it.
+    Failed = 26,
 }
 
 /// A transaction with statements that is to be tried: `gcs_writeset::link::Request::Rehearse`.

@@ -3,14 +3,20 @@
 use std::rc::Rc;
 
 use gcs_writeset::NodeId;
-use gcs_writeset::link::{PROTOCOL, Reply};
+use gcs_writeset::bounds::CERTIFICATES_MAX;
+use gcs_writeset::link::{CertificateStatus, PROTOCOL, Reply};
 
 use super::databases::Databases;
+use crate::complaints::Complaints;
 use crate::config::Config;
 use crate::inbox::Inbox;
 use crate::log::LogReader;
 use crate::peers::Peers;
 use crate::rehearsals::Rehearsals;
+use crate::tls::certificate::Facts;
+
+/// Of at most four bytes each.
+const SUBJECT_CHARS_MAX: usize = 64;
 
 pub struct ThisNode {
     pub config: Rc<Config>,
@@ -21,6 +27,7 @@ pub struct ThisNode {
     pub rehearsals: Rc<Rehearsals>,
     pub log: LogReader,
     pub databases: Databases,
+    pub complaints: Complaints,
 }
 
 impl ThisNode {
@@ -40,6 +47,20 @@ impl ThisNode {
 
     pub fn group(&self) -> &str {
         &self.config.group
+    }
+
+    /// The certificates in force; none without TLS.
+    pub fn certificates(&self) -> Vec<CertificateStatus> {
+        let Some(credentials) = self.peers.security.credentials() else { return Vec::new() };
+        let status = |facts: &Facts, is_authority| CertificateStatus {
+            // A subject may be longer than a name on the link.
+            name: facts.subject.chars().take(SUBJECT_CHARS_MAX).collect(),
+            is_authority,
+            serial: facts.serial.chars().take(SUBJECT_CHARS_MAX).collect(),
+            not_after: facts.not_after.unix_seconds.max(0) as u64,
+        };
+        let authorities = credentials.authorities.iter().map(|facts| status(facts, true));
+        std::iter::once(status(&credentials.own, false)).chain(authorities).take(CERTIFICATES_MAX).collect()
     }
 
     /// The answer to a greeting.

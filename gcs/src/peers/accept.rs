@@ -1,22 +1,23 @@
-//! Receiving connections: who calls is checked, then everything that comes goes to the core.
+//! Receiving connections: who calls is checked ([`super::greet`]), then everything that comes goes to the core.
 
 use std::io;
+use std::net::SocketAddr;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Duration;
 
 use gcs_core::Input;
-use gcs_proto::message::PROTOCOL;
-use gcs_proto::{Decoder, FRAME_BYTES_MAX, Frame, FrameError, HandshakeRefusal, Hello, Refused, Welcome};
-use gcs_writeset::NodeId;
+use gcs_proto::{Decoder, Frame, FrameError};
 use thiserror::Error;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 
+use super::greet::{self, GreetError, Greeted};
 use super::table::{Peer, Peers};
-use crate::bounds::{HANDSHAKE_FRAME_BYTES_MAX, HANDSHAKE_TIMEOUT, HANDSHAKES_MAX, PEER_SILENCE_MAX};
-use crate::outbox::{Outbox, Stream};
+use super::waiting::Waiting;
+use crate::bounds::{HANDSHAKE_TIMEOUT, PEER_SILENCE_MAX};
+use crate::complaints::Complaints;
+use crate::outbox::Stream;
+use crate::tls::credentials::{PeerProblem, Side};
 
 #[derive(Debug, Error)]
 enum ReceiveError {
@@ -32,100 +33,69 @@ enum ReceiveError {
     Frame(#[from] FrameError),
     #[error("garbage received: a handshake in the middle")]
     Unexpected,
+    #[error("no longer welcome: {0}")]
+    Unwelcome(PeerProblem),
 }
 
 pub async fn run(peers: Rc<Peers>, listener: TcpListener) {
-    let handshakes = Arc::new(Semaphore::new(HANDSHAKES_MAX));
+    let waiting = Rc::new(Waiting::default());
+    let complaints = Rc::new(Complaints::default());
     loop {
-        let Ok(permit) = handshakes.clone().acquire_owned().await else { return };
         match listener.accept().await {
             Ok((stream, address)) => {
-                let peers = peers.clone();
-                tokio::task::spawn_local(async move {
-                    let greeted = timeout(HANDSHAKE_TIMEOUT, greet(&peers, stream)).await;
-                    drop(permit);
-                    match greeted {
-                        Ok(Ok((node, stream, decoder))) => receive(&peers, node, &stream, decoder).await,
-                        // A health check that only looks whether the port answers; or a peer that was refused, which says so in its own log.
-                        Ok(Err(error @ (ReceiveError::Closed | ReceiveError::Io(_)))) => {
-                            tracing::debug!(%address, "connection ended before its handshake: {error}");
+                let (peers, their_complaints) = (peers.clone(), complaints.clone());
+                let turned_away = waiting.admit(address.ip(), |place| {
+                    let task = tokio::task::spawn_local(async move {
+                        let greeted = greet_in_time(&peers, stream, address, &their_complaints).await;
+                        drop(place);
+                        if let Some(greeted) = greeted {
+                            receive(&peers, greeted).await;
                         }
-                        Ok(Err(error)) => tracing::warn!(%address, "connection dropped before its handshake: {error}"),
-                        Err(_) => tracing::warn!(%address, "connection dropped: no handshake in time"),
-                    }
+                    });
+                    task.abort_handle()
                 });
+                if let Some(caller) = turned_away
+                    && let Some(kept_back) = complaints.due("crowd", &caller.to_string())
+                {
+                    tracing::warn!(%caller, kept_back, "too many connections at once that say nothing, the oldest is closed");
+                }
             }
             Err(error) => {
                 // Out of file descriptors, most likely: the pause keeps this from spinning.
-                tracing::error!(%error, "could not accept a peer's connection");
+                if let Some(kept_back) = complaints.due("accept", "") {
+                    tracing::error!(%error, kept_back, "could not accept a peer's connection");
+                }
                 sleep(Duration::from_millis(100)).await;
             }
         }
     }
 }
 
-async fn greet(peers: &Peers, stream: TcpStream) -> Result<(NodeId, Rc<Stream>, Decoder), ReceiveError> {
-    stream.set_nodelay(true)?;
-    let address = stream.peer_addr()?;
-    let stream = Rc::new(Stream::Tcp(stream));
-    let mut decoder = Decoder::new(HANDSHAKE_FRAME_BYTES_MAX);
-    let hello = loop {
-        match decoder.next_frame()? {
-            Some(Frame::Hello(hello)) => break hello,
-            Some(_) => return Err(ReceiveError::Unexpected),
-            None => {}
-        }
-        if stream.read(&mut decoder.buffer).await? == 0 {
-            return Err(ReceiveError::Closed);
-        }
+async fn greet_in_time(
+    peers: &Rc<Peers>,
+    stream: TcpStream,
+    address: SocketAddr,
+    complaints: &Complaints,
+) -> Option<Greeted> {
+    let greeted = timeout(HANDSHAKE_TIMEOUT, greet::run(peers, stream)).await;
+    let error = match greeted {
+        Ok(Ok(greeted)) => return greeted,
+        Ok(Err(error)) => error,
+        Err(_) => GreetError::Late,
     };
-    let verdict = check(peers, &hello);
-    let answer = match &verdict {
-        Ok(()) => Frame::Welcome(Welcome { node: peers.config.node.0 }),
-        Err(refused) => Frame::Refused(refused.clone()),
-    };
-    let outbox = Outbox::new(stream.clone(), HANDSHAKE_FRAME_BYTES_MAX);
-    outbox.put(|out| gcs_proto::encode(&answer, out))?;
-    outbox.flush();
-    tokio::select! {
-        () = outbox.drained() => {}
-        error = outbox.run() => return Err(error.into()),
+    match error.cause() {
+        // A health check that only looks whether the port answers.
+        None => tracing::debug!(%address, "connection ended before its handshake: {error}"),
+        Some(cause) => match complaints.due(cause, &address.ip().to_string()) {
+            Some(kept_back) => tracing::warn!(%address, kept_back, "connection dropped before its handshake: {error}"),
+            None => tracing::debug!(%address, "connection dropped before its handshake: {error}"),
+        },
     }
-    if let Err(refused) = verdict {
-        tracing::debug!(%address, name = %hello.name, "peer refused: {}", refused.message);
-        return Err(ReceiveError::Closed);
-    }
-    decoder.set_limit(FRAME_BYTES_MAX);
-    Ok((NodeId(hello.node), stream, decoder))
+    None
 }
 
-/// Whether this is a member that believes what we believe.
-fn check(peers: &Peers, hello: &Hello) -> Result<(), Refused> {
-    let config = &peers.config;
-    let refuse = |reason: HandshakeRefusal, message: String| Err(Refused { reason: reason.into(), message });
-    if hello.protocol != PROTOCOL {
-        let message =
-            format!("peer protocol {} here, {} there: run the same version of gcs on all nodes", PROTOCOL, hello.protocol);
-        return refuse(HandshakeRefusal::Protocol, message);
-    }
-    if hello.group != config.group {
-        let message = format!("node \"{}\" is in group \"{}\", not \"{}\"", config.name, config.group, hello.group);
-        return refuse(HandshakeRefusal::WrongGroup, message);
-    }
-    let known = peers.by_node.get(&NodeId(hello.node)).is_some_and(|peer| peer.member.name == hello.name);
-    if !known {
-        let message = format!("node \"{}\" does not know \"{}\": list the same peers on all nodes", config.name, hello.name);
-        return refuse(HandshakeRefusal::NotAMember, message);
-    }
-    if hello.members_hash != config.members_hash() {
-        let message =
-            format!("node \"{}\" has another member list: names and addresses must be the same on all nodes", config.name);
-        return refuse(HandshakeRefusal::MembersDiffer, message);
-    }
-    Ok(())
-}
-
-async fn receive(peers: &Peers, node: NodeId, stream: &Stream, decoder: Decoder) {
+async fn receive(peers: &Peers, greeted: Greeted) {
+    let Greeted { node, stream, decoder } = greeted;
     let Some(peer) = peers.by_node.get(&node) else { return };
     let connection = peers.next_connection();
     let replaces = peer.connections.borrow().incoming.is_some();
@@ -135,9 +105,12 @@ async fn receive(peers: &Peers, node: NodeId, stream: &Stream, decoder: Decoder)
     }
     peers.update(peer, |connections| connections.incoming = Some(connection));
     peer.called.notify_one();
-    let error = read(peers, peer, connection, stream, decoder).await;
+    let error = tokio::select! {
+        error = read(peers, peer, connection, &stream, decoder) => error,
+        problem = peers.unwelcome(peer, &stream, Side::Caller) => ReceiveError::Unwelcome(problem),
+    };
     match &error {
-        ReceiveError::Frame(_) | ReceiveError::Unexpected => {
+        ReceiveError::Frame(_) | ReceiveError::Unexpected | ReceiveError::Unwelcome(_) => {
             tracing::warn!(peer = %peer.member.name, "connection dropped: {error}");
         }
         _ => tracing::debug!(peer = %peer.member.name, "connection ended: {error}"),

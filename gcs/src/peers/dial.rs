@@ -17,6 +17,10 @@ use crate::bounds::{
     REDIAL_REFUSED,
 };
 use crate::outbox::{Outbox, Stream};
+use crate::tls::NodeName;
+use crate::tls::credentials::{PeerProblem, Side};
+use crate::tls::reason::reason;
+use crate::tls::stream::{HandshakeError, TlsStream};
 
 #[derive(Debug, Error)]
 enum DialError {
@@ -28,6 +32,24 @@ enum DialError {
     Refused(Refused),
     #[error("answered with something else than a daemon would: {0}")]
     Garbage(String),
+    #[error("{0}")]
+    Tls(String),
+    #[error("the daemon there cannot be trusted: {0}")]
+    Untrusted(PeerProblem),
+    #[error("the certificate there is of {found}, but this address is that of {expected}")]
+    OtherNode { found: NodeName, expected: NodeName },
+    #[error("no plaintext to {0}, which is not on this machine: give all daemons [tls]")]
+    Plaintext(std::net::IpAddr),
+}
+
+impl From<HandshakeError> for DialError {
+    fn from(error: HandshakeError) -> DialError {
+        match error {
+            HandshakeError::Io(error) => DialError::Io(error),
+            HandshakeError::Closed => DialError::Io(io::ErrorKind::UnexpectedEof.into()),
+            HandshakeError::Tls(error) => DialError::Tls(reason(&error)),
+        }
+    }
 }
 
 pub async fn run(peers: Rc<Peers>, node: NodeId) {
@@ -47,7 +69,7 @@ pub async fn run(peers: Rc<Peers>, node: NodeId) {
                 error
             }
         };
-        let wait = if matches!(error, DialError::Refused(_)) { REDIAL_REFUSED } else { pause };
+        let wait = if matches!(error, DialError::Io(_) | DialError::Timeout) { pause } else { REDIAL_REFUSED };
         pause = (pause * 2).min(REDIAL_LAST);
         wait_or_call(peer, wait).await;
     }
@@ -60,8 +82,10 @@ fn report(peer: &Peer, error: &DialError, reported: &mut String) {
     }
     let (name, address) = (&peer.member.name, &peer.member.address);
     match error {
-        DialError::Refused(_) | DialError::Garbage(_) => tracing::error!(peer = %name, %address, "{text}"),
-        _ => tracing::info!(peer = %name, %address, error = %text, "peer cannot be reached, trying again"),
+        DialError::Io(_) | DialError::Timeout => {
+            tracing::info!(peer = %name, %address, error = %text, "peer cannot be reached, trying again");
+        }
+        _ => tracing::error!(peer = %name, %address, "{text}"),
     }
     *reported = text;
 }
@@ -77,11 +101,29 @@ async fn connect(peers: &Peers, peer: &Peer) -> Result<Rc<Stream>, DialError> {
     let shake = async {
         let stream = TcpStream::connect(&peer.member.address).await?;
         stream.set_nodelay(true)?;
-        let stream = Rc::new(Stream::Tcp(stream));
+        let stream = Rc::new(secure(peers, peer, stream).await?);
         greet(peers, peer, &stream).await?;
         Ok(stream)
     };
     timeout(HANDSHAKE_TIMEOUT, shake).await.unwrap_or(Err(DialError::Timeout))
+}
+
+/// Under TLS, the connection leads to the member that was dialled and to nobody else.
+async fn secure(peers: &Peers, peer: &Peer, tcp: TcpStream) -> Result<Stream, DialError> {
+    let Some(credentials) = peers.security.credentials() else {
+        let address = tcp.peer_addr()?.ip();
+        if !address.to_canonical().is_loopback() && !peers.security.allow_plaintext {
+            return Err(DialError::Plaintext(address));
+        }
+        return Ok(Stream::Tcp(tcp));
+    };
+    let stream = TlsStream::connect(tcp, credentials.client()).await?;
+    let found = stream.with_peer_certificates(|chain| credentials.peer(chain)).map_err(DialError::Untrusted)?;
+    let expected = NodeName::new(&peers.config.group, &peer.member.name);
+    if found != expected {
+        return Err(DialError::OtherNode { found, expected });
+    }
+    Ok(Stream::Tls(Box::new(stream)))
 }
 
 async fn greet(peers: &Peers, peer: &Peer, stream: &Rc<Stream>) -> Result<(), DialError> {
@@ -99,10 +141,13 @@ async fn greet(peers: &Peers, peer: &Peer, stream: &Rc<Stream>) -> Result<(), Di
     let answer = async {
         let mut decoder = Decoder::new(HANDSHAKE_FRAME_BYTES_MAX);
         loop {
-            if let Some(frame) = decoder.next_frame().map_err(|error| DialError::Garbage(error.to_string()))? {
-                return Ok(frame);
+            match decoder.next_frame() {
+                Ok(Some(frame)) => return Ok(frame),
+                Ok(None) => {}
+                Err(_) if decoder.buffer.starts_with(&TLS_ALERT) => return Err(DialError::Tls(TLS_THERE.to_owned())),
+                Err(error) => return Err(DialError::Garbage(error.to_string())),
             }
-            if stream.read(&mut decoder.buffer).await? == 0 {
+            if read(stream, &mut decoder.buffer).await? == 0 {
                 return Err(DialError::Io(io::ErrorKind::UnexpectedEof.into()));
             }
         }
@@ -119,6 +164,18 @@ async fn greet(peers: &Peers, peer: &Peer, stream: &Rc<Stream>) -> Result<(), Di
     }
 }
 
+/// The other side looks at our certificate after this side has finished, so that what it thinks of it is read here.
+async fn read(stream: &Stream, buffer: &mut bytes::BytesMut) -> Result<usize, DialError> {
+    stream.read(buffer).await.map_err(|error| match error.kind() {
+        io::ErrorKind::InvalidData => DialError::Tls(error.to_string()),
+        _ => DialError::Io(error),
+    })
+}
+
+/// How a daemon with TLS answers one without: an alert record, of version 3.
+const TLS_ALERT: [u8; 2] = [21, 3];
+const TLS_THERE: &str = "the daemon there speaks TLS, but this one runs without: give it [tls] too";
+
 /// Until the connection breaks or the peer falls silent.
 async fn serve(peers: &Peers, peer: &Peer, stream: Rc<Stream>) -> DialError {
     let outbox = Rc::new(Outbox::new(stream.clone(), PEER_QUEUE_BYTES_MAX));
@@ -128,6 +185,10 @@ async fn serve(peers: &Peers, peer: &Peer, stream: Rc<Stream>) -> DialError {
         error = watch(&stream) => error,
         () = ping(&outbox) => DialError::Timeout,
         () = peer.silent.notified() => DialError::Timeout,
+        problem = peers.unwelcome(peer, &stream, Side::Answerer) => {
+            tracing::warn!(peer = %peer.member.name, "connection dropped: no longer welcome: {problem}");
+            DialError::Untrusted(problem)
+        }
     };
     peers.update(peer, |connections| connections.outbox = None);
     error

@@ -12,14 +12,17 @@ use tokio::sync::Notify;
 use crate::bounds::PEER_QUEUE_BYTES_MAX;
 use crate::config::Config;
 use crate::inbox::Inbox;
-use crate::outbox::Outbox;
+use crate::outbox::{Outbox, Stream};
 use crate::rehearsals::Rehearsals;
+use crate::tls::Security;
+use crate::tls::credentials::{PeerProblem, Side};
 
 #[derive(Debug)]
 pub struct Peers {
     pub config: Rc<Config>,
     pub inbox: Rc<Inbox>,
     pub rehearsals: Rc<Rehearsals>,
+    pub security: Rc<Security>,
     pub by_node: BTreeMap<NodeId, Peer>,
     /// Connections accepted so far: each has a number of its own.
     accepted: Cell<u64>,
@@ -47,9 +50,9 @@ pub struct Connections {
 }
 
 impl Peers {
-    pub fn new(config: Rc<Config>, inbox: Rc<Inbox>) -> Peers {
+    pub fn new(config: Rc<Config>, security: Rc<Security>, inbox: Rc<Inbox>) -> Peers {
         let by_node = config.peers().map(|member| (member.node, Peer::new(member.clone()))).collect();
-        Peers { config, inbox, rehearsals: Rc::default(), by_node, accepted: Cell::new(0) }
+        Peers { config, inbox, rehearsals: Rc::default(), security, by_node, accepted: Cell::new(0) }
     }
 
     /// Queues messages; [`Peers::flush`] writes them.
@@ -85,6 +88,24 @@ impl Peers {
     pub fn next_connection(&self) -> u64 {
         self.accepted.set(self.accepted.get() + 1);
         self.accepted.get()
+    }
+
+    /// Ends when other certificates are in force by which the other side of the connection may not take part.
+    pub async fn unwelcome(&self, peer: &Peer, stream: &Stream, side: Side) -> PeerProblem {
+        let mut renewed = self.security.renewed();
+        loop {
+            if renewed.changed().await.is_err() {
+                // Nothing changes any more.
+                std::future::pending::<()>().await;
+            }
+            let (Stream::Tls(stream), Some(credentials)) = (stream, self.security.credentials()) else { continue };
+            let checked = stream.with_peer_certificates(|chain| credentials.check_again(side, chain));
+            match checked {
+                Ok(name) if name.node == peer.member.name => {}
+                Ok(name) => return PeerProblem::Untrusted(format!("the certificate is of {name}")),
+                Err(problem) => return problem,
+            }
+        }
     }
 
     /// Tells the core if the peer came or went.

@@ -1,6 +1,9 @@
 //! Real daemons on loopback, and a PostgreSQL that only speaks the link.
 
 #![allow(clippy::unwrap_used, reason = "a panic here is a failed test")]
+#![allow(dead_code, reason = "not every test program needs all of it")]
+
+pub mod pki;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{Read, Write};
@@ -46,6 +49,11 @@ impl Group {
     }
 
     pub fn configure(nodes: usize) -> Group {
+        Group::configure_with(nodes, |_, _| String::new())
+    }
+
+    /// `more` is what the file of a node ends with, by the directory of all and the number of the node, from 1.
+    pub fn configure_with(nodes: usize, more: impl Fn(&Path, usize) -> String) -> Group {
         let directory = tempfile::tempdir().unwrap();
         // All at once, so that no two are the same.
         let listeners: Vec<_> = (0..nodes).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
@@ -55,8 +63,9 @@ impl Group {
         let daemons = (1..=nodes).map(|i| {
             let path = |suffix: &str| directory.path().join(format!("n{i}{suffix}"));
             let config = format!(
-                "name = \"n{i}\"\ngroup = \"g\"\ndata_directory = \"n{i}\"\nlocal_socket = \"n{i}.sock\"\npeer_address = \"{}\"\n{peers}",
-                addresses[i - 1]
+                "name = \"n{i}\"\ngroup = \"g\"\ndata_directory = \"n{i}\"\nlocal_socket = \"n{i}.sock\"\npeer_address = \"{}\"\n{peers}{}",
+                addresses[i - 1],
+                more(directory.path(), i)
             );
             std::fs::write(path(".toml"), config).unwrap();
             let peer_address = addresses[i - 1].clone();
@@ -78,6 +87,11 @@ impl Group {
 }
 
 impl Daemon {
+    /// One that was configured by somebody else.
+    pub fn new(config: PathBuf, socket: PathBuf, log: PathBuf, peer_address: String) -> Daemon {
+        Daemon { config, socket, log, peer_address, child: None }
+    }
+
     pub fn start(&mut self) {
         let log = std::fs::File::options().create(true).append(true).open(&self.log).unwrap();
         let child = Command::new(env!("CARGO_BIN_EXE_gcs"))
@@ -104,6 +118,41 @@ impl Daemon {
         let pid = nix::unistd::Pid::from_raw(child.id() as i32);
         nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).unwrap();
         child.wait().unwrap()
+    }
+
+    fn pid(&self) -> nix::unistd::Pid {
+        nix::unistd::Pid::from_raw(self.child.as_ref().unwrap().id() as i32)
+    }
+
+    /// SIGHUP.
+    pub fn reload(&self) {
+        nix::sys::signal::kill(self.pid(), nix::sys::signal::Signal::SIGHUP).unwrap();
+    }
+
+    /// Memory that it has in use, in KiB.
+    pub fn resident_kib(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse().unwrap()
+    }
+
+    /// Waits until the log has so many lines with this in it.
+    pub fn wait_for_lines(&self, text: &str, count: usize) {
+        let deadline = Instant::now() + PATIENCE;
+        while self.lines(text) < count {
+            assert!(Instant::now() < deadline, "no \"{text}\" in {}", self.log.display());
+            // There is no event for a line in a file.
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    pub fn lines(&self, text: &str) -> usize {
+        self.log_text().lines().filter(|line| line.contains(text)).count()
+    }
+
+    /// The same without those that only somebody who looks for a mistake would see.
+    pub fn loud_lines(&self, text: &str) -> usize {
+        self.log_text().lines().filter(|line| line.contains(text) && !line.contains("DEBUG")).count()
     }
 
     /// Keeps it from running (or lets it go on), with its connections open.

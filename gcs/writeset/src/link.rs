@@ -18,7 +18,7 @@
 //!   *Parts.* Between an `Ordered` with `more` and its last `Body` only `Group`, `ChunkOrdered`, `TokenOutcome` and `Refused` can
 //!   come.
 //! - **Backend**: only writes, `Submit`, `Chunk` and `AskToken`; nothing but `Welcome` is ever sent to it.
-//! - **Control**: `Status`, answered `Group`; used by people and by the playground.
+//! - **Control**: `Status`, answered `Group`, and `Certificates`, answered `Certificates`; used by people and by the playground.
 //! - **Fetcher**: sends nothing but `Fetch`, which asks for the writeset of a position that came in the stream without it. Each is
 //!   answered with the `Body` frames of its position, from disk and in the order of the questions; nothing else but `Welcome` and
 //!   `Failed` comes on this connection. It is a connection of its own because a manager stops reading the stream when it has no
@@ -42,7 +42,7 @@ use crate::token::{Token, TokenOutcome};
 
 /// Goes up when a frame or a message changes; both sides refuse another number with a clear error. So that they can, two things
 /// keep their form in every protocol: the beginning of a [`Request::Hello`] up to this number, and a [`Reply::Failed`].
-pub const PROTOCOL: u32 = 3;
+pub const PROTOCOL: u32 = 4;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
@@ -119,6 +119,8 @@ pub enum Request {
         number: u64,
         outcome: Rehearsal,
     },
+    /// How the connections to the other daemons are protected: answered `Certificates`.
+    Certificates,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -183,6 +185,8 @@ pub enum Reply {
     },
     /// The connection ends after this.
     Failed(Failure),
+    /// Those in force; none if the daemon runs without TLS.
+    Certificates(Vec<CertificateStatus>),
 }
 
 /// A pure function of the ordered history.
@@ -267,6 +271,19 @@ pub struct MemberStatus {
     pub committed: Position,
     /// The last position ordered in that database, as known here.
     pub ordered: Position,
+}
+
+/// A certificate that a daemon uses.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CertificateStatus {
+    /// Its subject.
+    pub name: String,
+    /// Of an authority that is believed, not of the node.
+    pub is_authority: bool,
+    /// In hexadecimal digits.
+    pub serial: String,
+    /// Until when it counts, in seconds of Unix time.
+    pub not_after: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -20,11 +20,11 @@
 //! **Other protocols.** A greeting of another protocol is read up to its number and no further, since what follows may have another
 //! form. It comes out as a greeting that says nothing but its number, and whoever receives it refuses it by that number.
 
-use crate::bounds::{GROUP_MEMBERS_MAX, NAME_BYTES_MAX, TEXT_BYTES_MAX};
+use crate::bounds::{CERTIFICATES_MAX, GROUP_MEMBERS_MAX, NAME_BYTES_MAX, TEXT_BYTES_MAX};
 use crate::id::{DatabaseId, Incarnation, NodeId, Position, Sequence, SlotId, Tag};
 use crate::link::{
-    AbortCause, Failure, FailureKind, GroupStatus, MemberState, MemberStatus, PROTOCOL, RefusalReason, Rehearsal,
-    RehearsalFailure, Reply, Request, Role, Verdict,
+    AbortCause, CertificateStatus, Failure, FailureKind, GroupStatus, MemberState, MemberStatus, PROTOCOL, RefusalReason,
+    Rehearsal, RehearsalFailure, Reply, Request, Role, Verdict,
 };
 use crate::token::{Token, TokenOutcome};
 use crate::wire::{Put, Reader, WireError};
@@ -112,6 +112,7 @@ variants! { Request "link request" {
     9 Status,
     10 Rehearse { after, patience_ms },
     11 Rehearsed { number, outcome },
+    32 Certificates,
 } }
 
 const HELLO: u8 = 0;
@@ -130,6 +131,7 @@ variants! { Reply "link reply" {
     10 Rehearsing { nodes },
     11 Rehearsed { node, outcome },
     12 Rehearse { number, after },
+    32 Certificates(certificates),
 } }
 
 variants! { Role "role" { 0 Manager, 1 Backend, 2 Control, 3 Fetcher, 4 Rehearsing, 5 Rehearser, } }
@@ -150,6 +152,7 @@ variants! { TokenOutcome "token outcome" { 0 Unknown, 1 Committed { position }, 
 variants! { Rehearsal "rehearsal" { 0 Passed, 1 Partly, 2 Absent, 3 Failed(failure), } }
 
 fields! { GroupStatus { quorum, leader, term, members } }
+fields! { CertificateStatus { name, is_authority, serial, not_after } }
 fields! { MemberStatus { node, name, address, ordinal, state, committed, ordered } }
 
 newtypes! { Position NodeId Incarnation DatabaseId SlotId Sequence }
@@ -336,6 +339,19 @@ impl Field for Vec<MemberStatus> {
     fn read(reader: &mut Reader<'_>) -> Result<Vec<MemberStatus>, WireError> {
         let count = reader.varint()?;
         check_limit("number of members", usize::try_from(count).unwrap_or(usize::MAX), GROUP_MEMBERS_MAX)?;
+        (0..count).map(|_| Field::read(reader)).collect()
+    }
+}
+
+impl Field for Vec<CertificateStatus> {
+    fn put(&self, out: &mut Vec<u8>) -> Result<(), WireError> {
+        check_limit("number of certificates", self.len(), CERTIFICATES_MAX)?;
+        out.put_varint(self.len() as u64);
+        self.iter().try_for_each(|certificate| certificate.put(out))
+    }
+    fn read(reader: &mut Reader<'_>) -> Result<Vec<CertificateStatus>, WireError> {
+        let count = reader.varint()?;
+        check_limit("number of certificates", usize::try_from(count).unwrap_or(usize::MAX), CERTIFICATES_MAX)?;
         (0..count).map(|_| Field::read(reader)).collect()
     }
 }

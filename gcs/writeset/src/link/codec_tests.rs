@@ -64,7 +64,13 @@ fn request() -> impl Strategy<Value = Request> {
         Just(Request::Status),
         rehearse,
         (any::<u64>(), rehearsal()).prop_map(|(number, outcome)| Request::Rehearsed { number, outcome }),
+        Just(Request::Certificates),
     ]
+}
+
+fn certificate() -> impl Strategy<Value = CertificateStatus> {
+    (name(), any::<bool>(), "[0-9a-f]{1,40}", any::<u64>())
+        .prop_map(|(name, is_authority, serial, not_after)| CertificateStatus { name, is_authority, serial, not_after })
 }
 
 fn rehearsal() -> impl Strategy<Value = Rehearsal> {
@@ -168,6 +174,7 @@ fn reply() -> impl Strategy<Value = Reply> {
         status().prop_map(Reply::Group),
         Just(Reply::Detached),
         failure().prop_map(Reply::Failed),
+        prop::collection::vec(certificate(), 0..4).prop_map(Reply::Certificates),
         any::<u32>().prop_map(|nodes| Reply::Rehearsing { nodes }),
         (name(), rehearsal()).prop_map(|(node, outcome)| Reply::Rehearsed { node, outcome }),
         (any::<u64>(), position()).prop_map(|(number, after)| Reply::Rehearse { number, after }),
@@ -194,7 +201,7 @@ fn stranger(protocol: u32) -> Request {
 fn the_bytes_are_those_that_are_written_down() {
     let submit = Request::Submit { slot: SlotId(300), sequence: Sequence(9) };
     assert_eq!(encode(&submit), [2, 0xac, 2, 9, 0, 0, 0, 0, 0, 0, 0]);
-    assert_eq!(encode(&hello(PROTOCOL, "shop")), *b"\0\x03\x01\x04shop\x01\x01g\x01\0\0\0\0\0\0\0");
+    assert_eq!(encode(&hello(PROTOCOL, "shop")), *b"\0\x04\x01\x04shop\x01\x01g\x01\0\0\0\0\0\0\0");
     let failure = Failure { kind: FailureKind::AlreadyAttached, message: "no".to_owned(), hint: String::new() };
     assert_eq!(encode(&Reply::Failed(failure)), *b"\x09\x03\x02no\0");
     let verdict = Verdict::Aborted(AbortCause::Conflict { winner: Position(300), winner_node: NodeId(1), key_index: 7 });
@@ -238,7 +245,7 @@ fn nobody_writes_what_nobody_would_read() {
 fn an_unknown_tag_is_refused() {
     assert_eq!(Request::decode(&[12]), Err(WireError::Unknown { what: "link request", value: 12 }));
     assert_eq!(Reply::decode(&[13]), Err(WireError::Unknown { what: "link reply", value: 13 }));
-    assert_eq!(Request::decode(b"\0\x03\x06"), Err(WireError::Unknown { what: "role", value: 6 }));
+    assert_eq!(Request::decode(b"\0\x04\x06"), Err(WireError::Unknown { what: "role", value: 6 }));
     assert_eq!(Reply::decode(b"\x06\0\0\0\0\0\0\0\0\0\x03"), Err(WireError::Unknown { what: "refusal", value: 3 }));
     assert_eq!(Reply::decode(b"\x05\0\0\0\0\0\0\0\0\0\x04"), Err(WireError::Unknown { what: "token outcome", value: 4 }));
     assert_eq!(Reply::decode(b"\x03\0\0\0\0\0\0\0\0\x02"), Err(WireError::Unknown { what: "flag", value: 2 }));

@@ -1,0 +1,208 @@
+//! The accepting side of a handshake: TLS, then the first frame, which says who calls and is compared with the certificate.
+//!
+//! Before a caller is known it can have little of us: 4 KiB of a frame, two seconds, and a place among a bounded number
+//! ([`super::waiting`]). Without a certificate there is one thing that it can ask for, a certificate ([`crate::enrolment`]).
+
+use std::io;
+use std::net::IpAddr;
+use std::rc::Rc;
+
+use gcs_proto::message::PROTOCOL;
+use gcs_proto::{Decoder, FRAME_BYTES_MAX, Frame, FrameError, HandshakeRefusal, Hello, Refused, Welcome};
+use gcs_writeset::NodeId;
+use thiserror::Error;
+use tokio::net::TcpStream;
+
+use super::table::Peers;
+use crate::bounds::{ENROLMENT_FRAME_BYTES_MAX, HANDSHAKE_FRAME_BYTES_MAX};
+use crate::enrolment::desk;
+use crate::outbox::{Outbox, Stream};
+use crate::tls::NodeName;
+use crate::tls::credentials::PeerProblem;
+use crate::tls::stream::{HandshakeError, TlsStream};
+
+/// A member that may send from now on.
+pub struct Greeted {
+    pub node: NodeId,
+    pub stream: Rc<Stream>,
+    pub decoder: Decoder,
+}
+
+#[derive(Debug, Error)]
+pub enum GreetError {
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    #[error("connection closed")]
+    Closed,
+    #[error("no handshake in time")]
+    Late,
+    #[error("garbage received: {0}")]
+    Frame(#[from] FrameError),
+    #[error("garbage received: a frame that is no greeting")]
+    Unexpected,
+    #[error("{1}")]
+    Tls(rustls::Error, String),
+    #[error("it speaks TLS, but this daemon runs without: give it [tls] too")]
+    TlsHere,
+    #[error("no plaintext with {0}, which is not on this machine: give both daemons [tls]")]
+    Plaintext(IpAddr),
+    #[error("node \"{name}\" refused: {}", .refused.message)]
+    Refused { name: String, refused: Refused },
+}
+
+impl GreetError {
+    /// What the log counts as the same; `None` for what is not worth a line.
+    pub fn cause(&self) -> Option<&'static str> {
+        match self {
+            GreetError::Io(_) | GreetError::Closed => None,
+            GreetError::Late => Some("late"),
+            GreetError::Frame(_) | GreetError::Unexpected => Some("garbage"),
+            GreetError::Tls(rustls::Error::InvalidMessage(_), _) => Some("no TLS"),
+            GreetError::Tls(rustls::Error::InvalidCertificate(_), _) => Some("certificate"),
+            GreetError::Tls(..) => Some("TLS"),
+            GreetError::TlsHere => Some("TLS here"),
+            GreetError::Plaintext(_) => Some("plaintext"),
+            GreetError::Refused { refused, .. } => Some(match refused.reason() {
+                HandshakeRefusal::Unspecified => "refused",
+                HandshakeRefusal::Protocol => "protocol",
+                HandshakeRefusal::WrongGroup => "group",
+                HandshakeRefusal::NotAMember | HandshakeRefusal::MembersDiffer => "members",
+                HandshakeRefusal::Certificate => "no certificate",
+                HandshakeRefusal::OtherName => "name",
+                HandshakeRefusal::TokenUnknown | HandshakeRefusal::TokenOfAnother => "token",
+                HandshakeRefusal::TokenExpired => "old token",
+                HandshakeRefusal::TokenUsed => "used token",
+                HandshakeRefusal::NameTaken => "name taken",
+                HandshakeRefusal::Clock => "clock",
+                HandshakeRefusal::NotTheAuthority => "not the authority",
+                HandshakeRefusal::Malformed => "malformed question",
+                HandshakeRefusal::Failed => "failed",
+            }),
+        }
+    }
+}
+
+impl From<HandshakeError> for GreetError {
+    fn from(error: HandshakeError) -> GreetError {
+        let text = error.to_string();
+        match error {
+            HandshakeError::Io(error) => GreetError::Io(error),
+            HandshakeError::Closed => GreetError::Closed,
+            HandshakeError::Tls(error) => GreetError::Tls(error, text),
+        }
+    }
+}
+
+/// What the certificate of a caller says; `None` without TLS.
+type Caller = Option<Result<NodeName, PeerProblem>>;
+
+/// `None` for a caller who had another question, and an answer.
+pub async fn run(peers: &Rc<Peers>, tcp: TcpStream) -> Result<Option<Greeted>, GreetError> {
+    tcp.set_nodelay(true)?;
+    let (stream, caller) = secure(peers, tcp).await?;
+    let stream = Rc::new(stream);
+    let mut decoder = Decoder::new(HANDSHAKE_FRAME_BYTES_MAX);
+    let hello = match first_frame(peers, &stream, &mut decoder, caller.is_some()).await? {
+        Frame::Hello(hello) => hello,
+        Frame::Enrol(enrol) => {
+            let name = enrol.name.clone();
+            let answer = desk::answer(&peers.config, &peers.config.members, caller.as_ref(), &enrol);
+            let refused = answer.as_ref().err().cloned();
+            say(&stream, &answer.map_or_else(Frame::Refused, Frame::Enrolled), ENROLMENT_FRAME_BYTES_MAX).await?;
+            return refused.map_or(Ok(None), |refused| Err(GreetError::Refused { name, refused }));
+        }
+        _ => return Err(GreetError::Unexpected),
+    };
+    if let Err(refused) = check(peers, caller.as_ref(), &hello) {
+        say(&stream, &Frame::Refused(refused.clone()), HANDSHAKE_FRAME_BYTES_MAX).await?;
+        return Err(GreetError::Refused { name: hello.name, refused });
+    }
+    say(&stream, &Frame::Welcome(Welcome { node: peers.config.node.0 }), HANDSHAKE_FRAME_BYTES_MAX).await?;
+    decoder.set_limit(FRAME_BYTES_MAX);
+    Ok(Some(Greeted { node: NodeId(hello.node), stream, decoder }))
+}
+
+async fn secure(peers: &Peers, tcp: TcpStream) -> Result<(Stream, Caller), GreetError> {
+    let Some(credentials) = peers.security.credentials() else {
+        let caller = tcp.peer_addr()?.ip();
+        if !caller.to_canonical().is_loopback() && !peers.security.allow_plaintext {
+            return Err(GreetError::Plaintext(caller));
+        }
+        return Ok((Stream::Tcp(tcp), None));
+    };
+    let stream = TlsStream::accept(tcp, credentials.server()).await?;
+    let caller = stream.with_peer_certificates(|chain| credentials.peer(chain));
+    Ok((Stream::Tls(Box::new(stream)), Some(caller)))
+}
+
+async fn first_frame(peers: &Peers, stream: &Rc<Stream>, decoder: &mut Decoder, is_tls: bool) -> Result<Frame, GreetError> {
+    /// The first bytes of a TLS client: a handshake record, of version 3.
+    const CLIENT_HELLO: [u8; 2] = [22, 3];
+    loop {
+        match decoder.next_frame() {
+            Ok(Some(frame)) => return Ok(frame),
+            Ok(None) => {}
+            Err(_) if !is_tls && decoder.buffer.starts_with(&CLIENT_HELLO) => {
+                // Not TLS, which is all that the caller needs to see.
+                let message = format!("node \"{}\" runs without [tls]", peers.config.name);
+                let refused = Refused { reason: HandshakeRefusal::Certificate.into(), message };
+                say(stream, &Frame::Refused(refused), HANDSHAKE_FRAME_BYTES_MAX).await?;
+                return Err(GreetError::TlsHere);
+            }
+            Err(error) => return Err(error.into()),
+        }
+        if stream.read(&mut decoder.buffer).await? == 0 {
+            return Err(GreetError::Closed);
+        }
+    }
+}
+
+async fn say(stream: &Rc<Stream>, frame: &Frame, bytes_max: usize) -> Result<(), GreetError> {
+    let outbox = Outbox::new(stream.clone(), bytes_max);
+    outbox.put(|out| gcs_proto::encode(frame, out))?;
+    outbox.flush();
+    tokio::select! {
+        () = outbox.drained() => Ok(()),
+        error = outbox.run() => Err(error.into()),
+    }
+}
+
+/// Whether this is a member that believes what we believe, and is the one that its certificate names.
+fn check(peers: &Peers, caller: Option<&Result<NodeName, PeerProblem>>, hello: &Hello) -> Result<(), Refused> {
+    let config = &peers.config;
+    let refuse = |reason: HandshakeRefusal, message: String| Err(Refused { reason: reason.into(), message });
+    if hello.protocol != PROTOCOL {
+        let message =
+            format!("peer protocol {} here, {} there: run the same version of gcs on all nodes", PROTOCOL, hello.protocol);
+        return refuse(HandshakeRefusal::Protocol, message);
+    }
+    match caller {
+        None => {}
+        Some(Err(problem)) => {
+            return refuse(
+                HandshakeRefusal::Certificate,
+                format!("{problem}: a node needs a certificate of its group (gcs join)"),
+            );
+        }
+        Some(Ok(name)) if (&name.group, &name.node) != (&hello.group, &hello.name) => {
+            let said = NodeName::new(&hello.group, &hello.name);
+            return refuse(HandshakeRefusal::OtherName, format!("the certificate shown is of {name}, not of {said}"));
+        }
+        Some(Ok(_)) => {}
+    }
+    if hello.group != config.group {
+        let message = format!("node \"{}\" is in group \"{}\", not \"{}\"", config.name, config.group, hello.group);
+        return refuse(HandshakeRefusal::WrongGroup, message);
+    }
+    let known = peers.by_node.get(&NodeId(hello.node)).is_some_and(|peer| peer.member.name == hello.name);
+    if !known {
+        let message = format!("node \"{}\" does not know \"{}\": list the same peers on all nodes", config.name, hello.name);
+        return refuse(HandshakeRefusal::NotAMember, message);
+    }
+    if hello.members_hash != config.members_hash() {
+        let message =
+            format!("node \"{}\" has another member list: names and addresses must be the same on all nodes", config.name);
+        return refuse(HandshakeRefusal::MembersDiffer, message);
+    }
+    Ok(())
+}
