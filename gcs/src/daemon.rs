@@ -19,6 +19,7 @@ use tokio::task::LocalSet;
 use crate::bounds::SHUTDOWN_WAIT;
 use crate::config::{Config, ConfigError};
 use crate::driver::{self, Driver, DriverError};
+use crate::enrolment::desk::Desk;
 use crate::inbox::Inbox;
 use crate::local;
 use crate::log::{DirectoryLock, Identity, Log, LogError};
@@ -92,7 +93,7 @@ fn start(config_file: &Path) -> Result<(), StartError> {
             CoreConfig { group: config.group.clone(), node: config.node, members: config.members.clone(), seed: seed() };
         let reader = log.reader();
         let mut driver = Driver::new(core, log, recovered, inbox.clone())?;
-        let peers = peers::start(config.clone(), security.clone(), inbox.clone(), peer_listener);
+        let peers = peers::start(config.clone(), security.clone(), Desk::new(&config), inbox.clone(), peer_listener);
         let hub = local::start(config.clone(), inbox.clone(), peers.clone(), reader, uids, local_listener);
         tokio::task::spawn_local(driver::tick(inbox.clone()));
         tokio::task::spawn_local(security.watch());

@@ -12,7 +12,7 @@
 //! (docs/adr/0013-peer-connections.md argues for this.)
 //!
 //! With `[tls]` both sides show certificates and each looks at the other's ([`crate::tls`]): the dialler in [`dial`], the acceptor in
-//! [`greet`]. Callers that have not yet said who they are wait in bounded number ([`waiting`]).
+//! [`greet`], both by [`secure`]. Callers that have not yet said who they are wait in bounded number ([`waiting`]).
 //!
 //! Nothing here is reliable or needs to be: raft sends again whatever is lost, and messages beyond a bound are dropped.
 //!
@@ -22,6 +22,7 @@
 mod accept;
 mod dial;
 mod greet;
+mod secure;
 mod table;
 mod waiting;
 
@@ -30,14 +31,15 @@ use std::rc::Rc;
 use tokio::net::TcpListener;
 
 use crate::config::Config;
+use crate::enrolment::desk::Desk;
 use crate::inbox::Inbox;
 use crate::tls::Security;
 
 pub use table::Peers;
 
 /// Starts accepting and dialling.
-pub fn start(config: Rc<Config>, security: Rc<Security>, inbox: Rc<Inbox>, listener: TcpListener) -> Rc<Peers> {
-    let peers = Rc::new(Peers::new(config, security, inbox));
+pub fn start(config: Rc<Config>, security: Rc<Security>, desk: Desk, inbox: Rc<Inbox>, listener: TcpListener) -> Rc<Peers> {
+    let peers = Rc::new(Peers::new(config, security, desk, inbox));
     tokio::task::spawn_local(accept::run(peers.clone(), listener));
     for node in peers.by_node.keys() {
         tokio::task::spawn_local(dial::run(peers.clone(), *node));

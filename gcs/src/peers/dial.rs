@@ -11,6 +11,7 @@ use thiserror::Error;
 use tokio::net::TcpStream;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
+use super::secure::{self, SecureError};
 use super::table::{Peer, Peers};
 use crate::bounds::{
     HANDSHAKE_FRAME_BYTES_MAX, HANDSHAKE_TIMEOUT, PEER_QUEUE_BYTES_MAX, PING_EVERY, REDIAL_FIRST, REDIAL_LAST,
@@ -19,8 +20,7 @@ use crate::bounds::{
 use crate::outbox::{Outbox, Stream};
 use crate::tls::NodeName;
 use crate::tls::credentials::{PeerProblem, Side};
-use crate::tls::reason::reason;
-use crate::tls::stream::{HandshakeError, TlsStream};
+use crate::tls::stream::HandshakeError;
 
 #[derive(Debug, Error)]
 enum DialError {
@@ -34,20 +34,32 @@ enum DialError {
     Garbage(String),
     #[error("{0}")]
     Tls(String),
-    #[error("the daemon there cannot be trusted: {0}")]
-    Untrusted(PeerProblem),
+    #[error("{0}")]
+    Secure(SecureError),
     #[error("the certificate there is of {found}, but this address is that of {expected}")]
     OtherNode { found: NodeName, expected: NodeName },
-    #[error("no plaintext to {0}, which is not on this machine: give all daemons [tls]")]
-    Plaintext(std::net::IpAddr),
+    #[error("{0}")]
+    Unwelcome(PeerProblem),
 }
 
-impl From<HandshakeError> for DialError {
-    fn from(error: HandshakeError) -> DialError {
+impl DialError {
+    /// What is the same at the next attempt.
+    fn kind(&self) -> String {
+        match self {
+            // The text has the time in it.
+            DialError::Secure(SecureError::Tls(HandshakeError::Tls(rustls::Error::InvalidCertificate(problem)))) => {
+                format!("certificate {:?}", std::mem::discriminant(problem))
+            }
+            error => error.to_string(),
+        }
+    }
+}
+
+impl From<SecureError> for DialError {
+    fn from(error: SecureError) -> DialError {
         match error {
-            HandshakeError::Io(error) => DialError::Io(error),
-            HandshakeError::Closed => DialError::Io(io::ErrorKind::UnexpectedEof.into()),
-            HandshakeError::Tls(error) => DialError::Tls(reason(&error)),
+            SecureError::Io(error) => DialError::Io(error),
+            error => DialError::Secure(error),
         }
     }
 }
@@ -76,8 +88,8 @@ pub async fn run(peers: Rc<Peers>, node: NodeId) {
 }
 
 fn report(peer: &Peer, error: &DialError, reported: &mut String) {
-    let text = error.to_string();
-    if *reported == text {
+    let (text, kind) = (error.to_string(), error.kind());
+    if *reported == kind {
         return;
     }
     let (name, address) = (&peer.member.name, &peer.member.address);
@@ -87,7 +99,7 @@ fn report(peer: &Peer, error: &DialError, reported: &mut String) {
         }
         _ => tracing::error!(peer = %name, %address, "{text}"),
     }
-    *reported = text;
+    *reported = kind;
 }
 
 async fn wait_or_call(peer: &Peer, pause: Duration) {
@@ -101,29 +113,16 @@ async fn connect(peers: &Peers, peer: &Peer) -> Result<Rc<Stream>, DialError> {
     let shake = async {
         let stream = TcpStream::connect(&peer.member.address).await?;
         stream.set_nodelay(true)?;
-        let stream = Rc::new(secure(peers, peer, stream).await?);
+        let (stream, found) = secure::dial(&peers.security, stream).await?;
+        let expected = NodeName::new(&peers.config.group, &peer.member.name);
+        if let Some(found) = found.filter(|found| *found != expected) {
+            return Err(DialError::OtherNode { found, expected });
+        }
+        let stream = Rc::new(stream);
         greet(peers, peer, &stream).await?;
         Ok(stream)
     };
     timeout(HANDSHAKE_TIMEOUT, shake).await.unwrap_or(Err(DialError::Timeout))
-}
-
-/// Under TLS, the connection leads to the member that was dialled and to nobody else.
-async fn secure(peers: &Peers, peer: &Peer, tcp: TcpStream) -> Result<Stream, DialError> {
-    let Some(credentials) = peers.security.credentials() else {
-        let address = tcp.peer_addr()?.ip();
-        if !address.to_canonical().is_loopback() && !peers.security.allow_plaintext {
-            return Err(DialError::Plaintext(address));
-        }
-        return Ok(Stream::Tcp(tcp));
-    };
-    let stream = TlsStream::connect(tcp, credentials.client()).await?;
-    let found = stream.with_peer_certificates(|chain| credentials.peer(chain)).map_err(DialError::Untrusted)?;
-    let expected = NodeName::new(&peers.config.group, &peer.member.name);
-    if found != expected {
-        return Err(DialError::OtherNode { found, expected });
-    }
-    Ok(Stream::Tls(Box::new(stream)))
 }
 
 async fn greet(peers: &Peers, peer: &Peer, stream: &Rc<Stream>) -> Result<(), DialError> {
@@ -187,7 +186,7 @@ async fn serve(peers: &Peers, peer: &Peer, stream: Rc<Stream>) -> DialError {
         () = peer.silent.notified() => DialError::Timeout,
         problem = peers.unwelcome(peer, &stream, Side::Answerer) => {
             tracing::warn!(peer = %peer.member.name, "connection dropped: no longer welcome: {problem}");
-            DialError::Untrusted(problem)
+            DialError::Unwelcome(problem)
         }
     };
     peers.update(peer, |connections| connections.outbox = None);

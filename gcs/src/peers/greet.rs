@@ -4,22 +4,20 @@
 //! ([`super::waiting`]). Without a certificate there is one thing that it can ask for, a certificate ([`crate::enrolment`]).
 
 use std::io;
-use std::net::IpAddr;
 use std::rc::Rc;
 
 use gcs_proto::message::PROTOCOL;
-use gcs_proto::{Decoder, FRAME_BYTES_MAX, Frame, FrameError, HandshakeRefusal, Hello, Refused, Welcome};
+use gcs_proto::{Decoder, EnrolledMember, FRAME_BYTES_MAX, Frame, FrameError, HandshakeRefusal, Hello, Refused, Welcome};
 use gcs_writeset::NodeId;
 use thiserror::Error;
 use tokio::net::TcpStream;
 
+use super::secure::{self, Caller, SecureError};
 use super::table::Peers;
 use crate::bounds::{ENROLMENT_FRAME_BYTES_MAX, HANDSHAKE_FRAME_BYTES_MAX};
-use crate::enrolment::desk;
 use crate::outbox::{Outbox, Stream};
 use crate::tls::NodeName;
-use crate::tls::credentials::PeerProblem;
-use crate::tls::stream::{HandshakeError, TlsStream};
+use crate::tls::stream::HandshakeError;
 
 /// A member that may send from now on.
 pub struct Greeted {
@@ -40,12 +38,10 @@ pub enum GreetError {
     Frame(#[from] FrameError),
     #[error("garbage received: a frame that is no greeting")]
     Unexpected,
-    #[error("{1}")]
-    Tls(rustls::Error, String),
+    #[error("{0}")]
+    Secure(SecureError),
     #[error("it speaks TLS, but this daemon runs without: give it [tls] too")]
     TlsHere,
-    #[error("no plaintext with {0}, which is not on this machine: give both daemons [tls]")]
-    Plaintext(IpAddr),
     #[error("node \"{name}\" refused: {}", .refused.message)]
     Refused { name: String, refused: Refused },
 }
@@ -57,11 +53,13 @@ impl GreetError {
             GreetError::Io(_) | GreetError::Closed => None,
             GreetError::Late => Some("late"),
             GreetError::Frame(_) | GreetError::Unexpected => Some("garbage"),
-            GreetError::Tls(rustls::Error::InvalidMessage(_), _) => Some("no TLS"),
-            GreetError::Tls(rustls::Error::InvalidCertificate(_), _) => Some("certificate"),
-            GreetError::Tls(..) => Some("TLS"),
+            GreetError::Secure(SecureError::Tls(HandshakeError::Tls(error))) => Some(match error {
+                rustls::Error::InvalidMessage(_) => "no TLS",
+                rustls::Error::InvalidCertificate(_) => "certificate",
+                _ => "TLS",
+            }),
+            GreetError::Secure(_) => Some("plaintext"),
             GreetError::TlsHere => Some("TLS here"),
-            GreetError::Plaintext(_) => Some("plaintext"),
             GreetError::Refused { refused, .. } => Some(match refused.reason() {
                 HandshakeRefusal::Unspecified => "refused",
                 HandshakeRefusal::Protocol => "protocol",
@@ -82,57 +80,43 @@ impl GreetError {
     }
 }
 
-impl From<HandshakeError> for GreetError {
-    fn from(error: HandshakeError) -> GreetError {
-        let text = error.to_string();
+impl From<SecureError> for GreetError {
+    fn from(error: SecureError) -> GreetError {
         match error {
-            HandshakeError::Io(error) => GreetError::Io(error),
-            HandshakeError::Closed => GreetError::Closed,
-            HandshakeError::Tls(error) => GreetError::Tls(error, text),
+            SecureError::Io(error) if error.kind() == io::ErrorKind::UnexpectedEof => GreetError::Closed,
+            SecureError::Io(error) => GreetError::Io(error),
+            error => GreetError::Secure(error),
         }
     }
 }
 
-/// What the certificate of a caller says; `None` without TLS.
-type Caller = Option<Result<NodeName, PeerProblem>>;
-
 /// `None` for a caller who had another question, and an answer.
 pub async fn run(peers: &Rc<Peers>, tcp: TcpStream) -> Result<Option<Greeted>, GreetError> {
     tcp.set_nodelay(true)?;
-    let (stream, caller) = secure(peers, tcp).await?;
+    let (stream, caller) = secure::accept(&peers.security, tcp).await?;
     let stream = Rc::new(stream);
     let mut decoder = Decoder::new(HANDSHAKE_FRAME_BYTES_MAX);
     let hello = match first_frame(peers, &stream, &mut decoder, caller.is_some()).await? {
         Frame::Hello(hello) => hello,
         Frame::Enrol(enrol) => {
             let name = enrol.name.clone();
-            let answer = desk::answer(&peers.config, &peers.config.members, caller.as_ref(), &enrol);
+            let answer = peers.desk.answer(&members(peers), &caller, &enrol);
             let refused = answer.as_ref().err().cloned();
             say(&stream, &answer.map_or_else(Frame::Refused, Frame::Enrolled), ENROLMENT_FRAME_BYTES_MAX).await?;
             return refused.map_or(Ok(None), |refused| Err(GreetError::Refused { name, refused }));
         }
         _ => return Err(GreetError::Unexpected),
     };
-    if let Err(refused) = check(peers, caller.as_ref(), &hello) {
+    let checked = check_protocol(hello.protocol)
+        .and_then(|()| check_certificate(&caller, &hello.group, &hello.name))
+        .and_then(|()| check_member(peers, &hello));
+    if let Err(refused) = checked {
         say(&stream, &Frame::Refused(refused.clone()), HANDSHAKE_FRAME_BYTES_MAX).await?;
         return Err(GreetError::Refused { name: hello.name, refused });
     }
     say(&stream, &Frame::Welcome(Welcome { node: peers.config.node.0 }), HANDSHAKE_FRAME_BYTES_MAX).await?;
     decoder.set_limit(FRAME_BYTES_MAX);
     Ok(Some(Greeted { node: NodeId(hello.node), stream, decoder }))
-}
-
-async fn secure(peers: &Peers, tcp: TcpStream) -> Result<(Stream, Caller), GreetError> {
-    let Some(credentials) = peers.security.credentials() else {
-        let caller = tcp.peer_addr()?.ip();
-        if !caller.to_canonical().is_loopback() && !peers.security.allow_plaintext {
-            return Err(GreetError::Plaintext(caller));
-        }
-        return Ok((Stream::Tcp(tcp), None));
-    };
-    let stream = TlsStream::accept(tcp, credentials.server()).await?;
-    let caller = stream.with_peer_certificates(|chain| credentials.peer(chain));
-    Ok((Stream::Tls(Box::new(stream)), Some(caller)))
 }
 
 async fn first_frame(peers: &Peers, stream: &Rc<Stream>, decoder: &mut Decoder, is_tls: bool) -> Result<Frame, GreetError> {
@@ -167,29 +151,36 @@ async fn say(stream: &Rc<Stream>, frame: &Frame, bytes_max: usize) -> Result<(),
     }
 }
 
-/// Whether this is a member that believes what we believe, and is the one that its certificate names.
-fn check(peers: &Peers, caller: Option<&Result<NodeName, PeerProblem>>, hello: &Hello) -> Result<(), Refused> {
-    let config = &peers.config;
-    let refuse = |reason: HandshakeRefusal, message: String| Err(Refused { reason: reason.into(), message });
-    if hello.protocol != PROTOCOL {
-        let message =
-            format!("peer protocol {} here, {} there: run the same version of gcs on all nodes", PROTOCOL, hello.protocol);
-        return refuse(HandshakeRefusal::Protocol, message);
+fn refuse(reason: HandshakeRefusal, message: String) -> Result<(), Refused> {
+    Err(Refused { reason: reason.into(), message })
+}
+
+fn check_protocol(protocol: u32) -> Result<(), Refused> {
+    if protocol == PROTOCOL {
+        return Ok(());
     }
+    let message = format!("peer protocol {PROTOCOL} here, {protocol} there: run the same version of gcs on all nodes");
+    refuse(HandshakeRefusal::Protocol, message)
+}
+
+/// Whether the caller is the one that its certificate names.
+fn check_certificate(caller: &Caller, group: &str, name: &str) -> Result<(), Refused> {
     match caller {
-        None => {}
+        None => Ok(()),
         Some(Err(problem)) => {
-            return refuse(
-                HandshakeRefusal::Certificate,
-                format!("{problem}: a node needs a certificate of its group (gcs join)"),
-            );
+            refuse(HandshakeRefusal::Certificate, format!("{problem}: a node needs a certificate of its group (gcs join)"))
         }
-        Some(Ok(name)) if (&name.group, &name.node) != (&hello.group, &hello.name) => {
-            let said = NodeName::new(&hello.group, &hello.name);
-            return refuse(HandshakeRefusal::OtherName, format!("the certificate shown is of {name}, not of {said}"));
+        Some(Ok(found)) if found.group != group || found.node != name => {
+            let said = NodeName::new(group, name);
+            refuse(HandshakeRefusal::OtherName, format!("the certificate shown is of {found}, not of {said}"))
         }
-        Some(Ok(_)) => {}
+        Some(Ok(_)) => Ok(()),
     }
+}
+
+/// Whether the caller is a member that believes what we believe.
+fn check_member(peers: &Peers, hello: &Hello) -> Result<(), Refused> {
+    let config = &peers.config;
     if hello.group != config.group {
         let message = format!("node \"{}\" is in group \"{}\", not \"{}\"", config.name, config.group, hello.group);
         return refuse(HandshakeRefusal::WrongGroup, message);
@@ -205,4 +196,10 @@ fn check(peers: &Peers, caller: Option<&Result<NodeName, PeerProblem>>, hello: &
         return refuse(HandshakeRefusal::MembersDiffer, message);
     }
     Ok(())
+}
+
+/// As a node that joins is told of them.
+fn members(peers: &Peers) -> Vec<EnrolledMember> {
+    let members = peers.config.members.iter();
+    members.map(|member| EnrolledMember { name: member.name.clone(), address: member.address.clone() }).collect()
 }

@@ -11,6 +11,7 @@ use tokio::sync::Notify;
 
 use crate::bounds::PEER_QUEUE_BYTES_MAX;
 use crate::config::Config;
+use crate::enrolment::desk::Desk;
 use crate::inbox::Inbox;
 use crate::outbox::{Outbox, Stream};
 use crate::rehearsals::Rehearsals;
@@ -23,6 +24,8 @@ pub struct Peers {
     pub inbox: Rc<Inbox>,
     pub rehearsals: Rc<Rehearsals>,
     pub security: Rc<Security>,
+    /// Where a node gets its certificate, if this one signs.
+    pub desk: Desk,
     pub by_node: BTreeMap<NodeId, Peer>,
     /// Connections accepted so far: each has a number of its own.
     accepted: Cell<u64>,
@@ -50,9 +53,9 @@ pub struct Connections {
 }
 
 impl Peers {
-    pub fn new(config: Rc<Config>, security: Rc<Security>, inbox: Rc<Inbox>) -> Peers {
+    pub fn new(config: Rc<Config>, security: Rc<Security>, desk: Desk, inbox: Rc<Inbox>) -> Peers {
         let by_node = config.peers().map(|member| (member.node, Peer::new(member.clone()))).collect();
-        Peers { config, inbox, rehearsals: Rc::default(), security, by_node, accepted: Cell::new(0) }
+        Peers { config, inbox, rehearsals: Rc::default(), security, desk, by_node, accepted: Cell::new(0) }
     }
 
     /// Queues messages; [`Peers::flush`] writes them.

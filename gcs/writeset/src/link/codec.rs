@@ -112,7 +112,7 @@ variants! { Request "link request" {
     9 Status,
     10 Rehearse { after, patience_ms },
     11 Rehearsed { number, outcome },
-    32 Certificates,
+    40 Certificates,
 } }
 
 const HELLO: u8 = 0;
@@ -131,7 +131,7 @@ variants! { Reply "link reply" {
     10 Rehearsing { nodes },
     11 Rehearsed { node, outcome },
     12 Rehearse { number, after },
-    32 Certificates(certificates),
+    40 Certificates(certificates),
 } }
 
 variants! { Role "role" { 0 Manager, 1 Backend, 2 Control, 3 Fetcher, 4 Rehearsing, 5 Rehearser, } }
