@@ -17,24 +17,32 @@
 //! [`PEER_SILENCE_MAX`]: crate::bounds::PEER_SILENCE_MAX
 
 mod accept;
+mod admission;
 mod dial;
+mod join;
 mod table;
 
 use std::rc::Rc;
 
 use tokio::net::TcpListener;
 
-use crate::config::Config;
 use crate::inbox::Inbox;
+use crate::roster::Roster;
 
+pub use join::{JoinError, join};
 pub use table::Peers;
 
 /// Starts accepting and dialling.
-pub fn start(config: Rc<Config>, inbox: Rc<Inbox>, listener: TcpListener) -> Rc<Peers> {
-    let peers = Rc::new(Peers::new(config, inbox));
+pub fn start(roster: Rc<Roster>, inbox: Rc<Inbox>, listener: TcpListener) -> Rc<Peers> {
+    let peers = Rc::new(Peers::new(roster, inbox));
     tokio::task::spawn_local(accept::run(peers.clone(), listener));
-    for node in peers.by_node.keys() {
-        tokio::task::spawn_local(dial::run(peers.clone(), *node));
-    }
+    follow(&peers);
     peers
+}
+
+/// The roster is another: connections come and go.
+pub fn follow(peers: &Rc<Peers>) {
+    for peer in peers.follow() {
+        tokio::task::spawn_local(dial::run(peers.clone(), peer));
+    }
 }

@@ -6,7 +6,7 @@
 //! A connection between two daemons carries messages one way only, from the one that dialled. It opens with
 //! [`Frame::Hello`]; the accepting side answers [`Frame::Welcome`] or [`Frame::Refused`], the only frames that travel against the
 //! direction. Then come [`Frame::Message`]s, and [`Frame::Ping`]s when there is nothing else to say. docs/formats.md has the
-//! bytes.
+//! bytes. A connection that opens with [`Frame::Join`] instead is answered [`Frame::Joined`] or [`Frame::Refused`] and ends there.
 
 #![forbid(unsafe_code)]
 
@@ -14,4 +14,4 @@ pub mod frame;
 pub mod message;
 
 pub use frame::{Decoder, FRAME_BYTES_MAX, Frame, FrameError, encode};
-pub use message::{HandshakeRefusal, Hello, Refused, Rehearse, Rehearsed, Welcome};
+pub use message::{FoundingMember, HandshakeRefusal, Hello, Join, Joined, Refused, Rehearse, Rehearsed, Welcome};

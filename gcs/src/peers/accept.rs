@@ -3,18 +3,17 @@
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use gcs_core::Input;
-use gcs_proto::message::PROTOCOL;
-use gcs_proto::{Decoder, FRAME_BYTES_MAX, Frame, FrameError, HandshakeRefusal, Hello, Refused, Welcome};
-use gcs_writeset::NodeId;
+use gcs_proto::{Decoder, FRAME_BYTES_MAX, Frame, FrameError, Join, Welcome};
 use thiserror::Error;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 
 use super::table::{Peer, Peers};
+use super::{admission, dial, join};
 use crate::bounds::{HANDSHAKE_FRAME_BYTES_MAX, HANDSHAKE_TIMEOUT, HANDSHAKES_MAX, PEER_SILENCE_MAX};
 use crate::outbox::{Outbox, Stream};
 
@@ -34,6 +33,21 @@ enum ReceiveError {
     Unexpected,
 }
 
+/// Who has called.
+enum Greeted {
+    Peer {
+        peer: Rc<Peer>,
+        life: u64,
+        stream: Rc<Stream>,
+        decoder: Decoder,
+    },
+    /// It waits for an answer, which takes as long as the group takes.
+    Joiner {
+        join: Join,
+        stream: Rc<Stream>,
+    },
+}
+
 pub async fn run(peers: Rc<Peers>, listener: TcpListener) {
     let handshakes = Arc::new(Semaphore::new(HANDSHAKES_MAX));
     loop {
@@ -45,7 +59,15 @@ pub async fn run(peers: Rc<Peers>, listener: TcpListener) {
                     let greeted = timeout(HANDSHAKE_TIMEOUT, greet(&peers, stream)).await;
                     drop(permit);
                     match greeted {
-                        Ok(Ok((node, stream, decoder))) => receive(&peers, node, &stream, decoder).await,
+                        Ok(Ok(Greeted::Peer { peer, life, stream, decoder })) => {
+                            receive(&peers, &peer, life, &stream, decoder).await;
+                        }
+                        Ok(Ok(Greeted::Joiner { join, stream })) => {
+                            let answer = join::answer(&peers, join).await;
+                            if let Err(error) = put_answer(&stream, &answer).await {
+                                tracing::debug!(%address, "a node that wants to join has gone: {error}");
+                            }
+                        }
                         // A health check that only looks whether the port answers; or a peer that was refused, which says so in its own log.
                         Ok(Err(error @ (ReceiveError::Closed | ReceiveError::Io(_)))) => {
                             tracing::debug!(%address, "connection ended before its handshake: {error}");
@@ -64,7 +86,7 @@ pub async fn run(peers: Rc<Peers>, listener: TcpListener) {
     }
 }
 
-async fn greet(peers: &Peers, stream: TcpStream) -> Result<(NodeId, Rc<Stream>, Decoder), ReceiveError> {
+async fn greet(peers: &Rc<Peers>, stream: TcpStream) -> Result<Greeted, ReceiveError> {
     stream.set_nodelay(true)?;
     let address = stream.peer_addr()?;
     let stream = Rc::new(Stream::Tcp(stream));
@@ -72,6 +94,9 @@ async fn greet(peers: &Peers, stream: TcpStream) -> Result<(NodeId, Rc<Stream>, 
     let hello = loop {
         match decoder.next_frame()? {
             Some(Frame::Hello(hello)) => break hello,
+            Some(Frame::Join(join)) => {
+                return Ok(Greeted::Joiner { join, stream });
+            }
             Some(_) => return Err(ReceiveError::Unexpected),
             None => {}
         }
@@ -79,68 +104,56 @@ async fn greet(peers: &Peers, stream: TcpStream) -> Result<(NodeId, Rc<Stream>, 
             return Err(ReceiveError::Closed);
         }
     };
-    let verdict = check(peers, &hello);
-    let answer = match &verdict {
-        Ok(()) => Frame::Welcome(Welcome { node: peers.config.node.0 }),
+    let admitted = admission::admit(peers, &hello);
+    let answer = match &admitted {
+        Ok(_) => Frame::Welcome(Welcome { node: peers.roster.node.0 }),
         Err(refused) => Frame::Refused(refused.clone()),
     };
-    let outbox = Outbox::new(stream.clone(), HANDSHAKE_FRAME_BYTES_MAX);
-    outbox.put(|out| gcs_proto::encode(&answer, out))?;
-    outbox.flush();
-    tokio::select! {
-        () = outbox.drained() => {}
-        error = outbox.run() => return Err(error.into()),
-    }
-    if let Err(refused) = verdict {
-        tracing::debug!(%address, name = %hello.name, "peer refused: {}", refused.message);
-        return Err(ReceiveError::Closed);
+    put_answer(&stream, &answer).await?;
+    let (peer, is_new) = match admitted {
+        Ok(admitted) => admitted,
+        Err(refused) => {
+            tracing::debug!(%address, name = %hello.name, "peer refused: {}", refused.message);
+            return Err(ReceiveError::Closed);
+        }
+    };
+    if is_new {
+        tokio::task::spawn_local(dial::run(peers.clone(), peer.clone()));
     }
     decoder.set_limit(FRAME_BYTES_MAX);
-    Ok((NodeId(hello.node), stream, decoder))
+    Ok(Greeted::Peer { peer, life: hello.life, stream, decoder })
 }
 
-/// Whether this is a member that believes what we believe.
-fn check(peers: &Peers, hello: &Hello) -> Result<(), Refused> {
-    let config = &peers.config;
-    let refuse = |reason: HandshakeRefusal, message: String| Err(Refused { reason: reason.into(), message });
-    if hello.protocol != PROTOCOL {
-        let message =
-            format!("peer protocol {} here, {} there: run the same version of gcs on all nodes", PROTOCOL, hello.protocol);
-        return refuse(HandshakeRefusal::Protocol, message);
+/// Against the direction: nothing follows it.
+async fn put_answer(stream: &Rc<Stream>, answer: &Frame) -> Result<(), ReceiveError> {
+    let outbox = Outbox::new(stream.clone(), HANDSHAKE_FRAME_BYTES_MAX);
+    outbox.put(|out| gcs_proto::encode(answer, out))?;
+    outbox.flush();
+    tokio::select! {
+        () = outbox.drained() => Ok(()),
+        error = outbox.run() => Err(error.into()),
     }
-    if hello.group != config.group {
-        let message = format!("node \"{}\" is in group \"{}\", not \"{}\"", config.name, config.group, hello.group);
-        return refuse(HandshakeRefusal::WrongGroup, message);
-    }
-    let known = peers.by_node.get(&NodeId(hello.node)).is_some_and(|peer| peer.member.name == hello.name);
-    if !known {
-        let message = format!("node \"{}\" does not know \"{}\": list the same peers on all nodes", config.name, hello.name);
-        return refuse(HandshakeRefusal::NotAMember, message);
-    }
-    if hello.members_hash != config.members_hash() {
-        let message =
-            format!("node \"{}\" has another member list: names and addresses must be the same on all nodes", config.name);
-        return refuse(HandshakeRefusal::MembersDiffer, message);
-    }
-    Ok(())
 }
 
-async fn receive(peers: &Peers, node: NodeId, stream: &Stream, decoder: Decoder) {
-    let Some(peer) = peers.by_node.get(&node) else { return };
+async fn receive(peers: &Peers, peer: &Peer, life: u64, stream: &Stream, decoder: Decoder) {
     let connection = peers.next_connection();
     let replaces = peer.connections.borrow().incoming.is_some();
     if replaces {
         // What was on the old one is lost: the core hears of it as of any loss.
         peers.update(peer, |connections| connections.incoming = None);
     }
-    peers.update(peer, |connections| connections.incoming = Some(connection));
+    peers.update(peer, |connections| {
+        connections.incoming = Some(connection);
+        connections.life = life;
+        connections.heard = Some(Instant::now());
+    });
     peer.called.notify_one();
     let error = read(peers, peer, connection, stream, decoder).await;
     match &error {
         ReceiveError::Frame(_) | ReceiveError::Unexpected => {
-            tracing::warn!(peer = %peer.member.name, "connection dropped: {error}");
+            tracing::warn!(peer = %peer.name, "connection dropped: {error}");
         }
-        _ => tracing::debug!(peer = %peer.member.name, "connection ended: {error}"),
+        _ => tracing::debug!(peer = %peer.name, "connection ended: {error}"),
     }
     if peer.connections.borrow().incoming == Some(connection) {
         peers.update(peer, |connections| connections.incoming = None);
@@ -155,20 +168,20 @@ async fn read(peers: &Peers, peer: &Peer, connection: u64, stream: &Stream, mut 
         loop {
             match decoder.next_frame() {
                 Ok(Some(Frame::Message(message))) => {
-                    let from = peer.member.node;
+                    let from = peer.node;
                     if peer.connections.borrow().is_up {
                         peers.inbox.push(Input::Peer { from, message });
                     }
                 }
                 Ok(Some(Frame::Ping)) => {}
                 Ok(Some(Frame::Rehearse(asked))) => {
-                    let from = peer.member.node;
+                    let from = peer.node;
                     if let Some(answer) = peers.rehearsals.came(from, asked) {
                         peers.send_frame(from, &Frame::Rehearsed(answer));
                         peers.flush();
                     }
                 }
-                Ok(Some(Frame::Rehearsed(answer))) => peers.rehearsals.answered(peer.member.node, &answer),
+                Ok(Some(Frame::Rehearsed(answer))) => peers.rehearsals.answered(peer.node, &answer),
                 Ok(Some(_)) => return ReceiveError::Unexpected,
                 Ok(None) => break,
                 Err(error) => return error.into(),
@@ -177,7 +190,7 @@ async fn read(peers: &Peers, peer: &Peer, connection: u64, stream: &Stream, mut 
         peers.inbox.room().await;
         match timeout(PEER_SILENCE_MAX, stream.read(&mut decoder.buffer)).await {
             Ok(Ok(0)) => return ReceiveError::Closed,
-            Ok(Ok(_)) => {}
+            Ok(Ok(_)) => peer.connections.borrow_mut().heard = Some(Instant::now()),
             Ok(Err(error)) => return error.into(),
             Err(_) => return ReceiveError::Silent,
         }

@@ -23,8 +23,8 @@
 use crate::bounds::{GROUP_MEMBERS_MAX, NAME_BYTES_MAX, TEXT_BYTES_MAX};
 use crate::id::{DatabaseId, Incarnation, NodeId, Position, Sequence, SlotId, Tag};
 use crate::link::{
-    AbortCause, Failure, FailureKind, GroupStatus, MemberState, MemberStatus, PROTOCOL, RefusalReason, Rehearsal,
-    RehearsalFailure, Reply, Request, Role, Verdict,
+    AbortCause, Change, Failure, FailureKind, GroupStatus, MemberRole, MemberState, MemberStatus, PROTOCOL, RefusalReason,
+    Rehearsal, RehearsalFailure, Reply, Request, Role, Verdict,
 };
 use crate::token::{Token, TokenOutcome};
 use crate::wire::{Put, Reader, WireError};
@@ -112,6 +112,7 @@ variants! { Request "link request" {
     9 Status,
     10 Rehearse { after, patience_ms },
     11 Rehearsed { number, outcome },
+    32 Change(change),
 } }
 
 const HELLO: u8 = 0;
@@ -130,6 +131,7 @@ variants! { Reply "link reply" {
     10 Rehearsing { nodes },
     11 Rehearsed { node, outcome },
     12 Rehearse { number, after },
+    32 Done,
 } }
 
 variants! { Role "role" { 0 Manager, 1 Backend, 2 Control, 3 Fetcher, 4 Rehearsing, 5 Rehearser, } }
@@ -144,13 +146,22 @@ variants! { FailureKind "failure" {
     5 AheadOfGroup,
     6 ShuttingDown,
     7 NotAttached,
+    16 Removed,
+    17 Membership,
+} }
+variants! { MemberRole "member role" { 0 Voter, 1 Learner, 2 Joining, 3 Leaving, } }
+variants! { Change "change of the membership" {
+    0 Evict { name, force },
+    1 Leave,
+    2 Replace { old, new },
+    3 Lead { name },
 } }
 variants! { TokenOutcome "token outcome" { 0 Unknown, 1 Committed { position }, 2 Aborted { position }, 3 Fenced, } }
 
 variants! { Rehearsal "rehearsal" { 0 Passed, 1 Partly, 2 Absent, 3 Failed(failure), } }
 
 fields! { GroupStatus { quorum, leader, term, members } }
-fields! { MemberStatus { node, name, address, ordinal, state, committed, ordered } }
+fields! { MemberStatus { node, name, address, ordinal, role, state, committed, ordered } }
 
 newtypes! { Position NodeId Incarnation DatabaseId SlotId Sequence }
 

@@ -62,8 +62,18 @@ fn request() -> impl Strategy<Value = Request> {
         position().prop_map(|position| Request::Fetch { position }),
         Just(Request::Detach),
         Just(Request::Status),
+        change().prop_map(Request::Change),
         rehearse,
         (any::<u64>(), rehearsal()).prop_map(|(number, outcome)| Request::Rehearsed { number, outcome }),
+    ]
+}
+
+fn change() -> impl Strategy<Value = Change> {
+    prop_oneof![
+        (name(), any::<bool>()).prop_map(|(name, force)| Change::Evict { name, force }),
+        Just(Change::Leave),
+        (name(), name()).prop_map(|(old, new)| Change::Replace { old, new }),
+        name().prop_map(|name| Change::Lead { name }),
     ]
 }
 
@@ -109,12 +119,15 @@ fn reason() -> impl Strategy<Value = RefusalReason> {
 fn member() -> impl Strategy<Value = MemberStatus> {
     let states = [MemberState::Online, MemberState::Detached, MemberState::Unreachable, MemberState::OutOfService];
     let state = prop::sample::select(states.to_vec());
-    (number(NodeId), name(), name(), any::<u16>(), state, position(), position()).prop_map(
-        |(node, name, address, ordinal, state, committed, ordered)| MemberStatus {
+    let roles = [MemberRole::Voter, MemberRole::Learner, MemberRole::Joining, MemberRole::Leaving];
+    let role = prop::sample::select(roles.to_vec());
+    (number(NodeId), name(), name(), any::<u16>(), role, state, position(), position()).prop_map(
+        |(node, name, address, ordinal, role, state, committed, ordered)| MemberStatus {
             node,
             name,
             address,
             ordinal,
+            role,
             state,
             committed,
             ordered,
@@ -138,6 +151,8 @@ fn failure() -> impl Strategy<Value = Failure> {
         FailureKind::AheadOfGroup,
         FailureKind::ShuttingDown,
         FailureKind::NotAttached,
+        FailureKind::Removed,
+        FailureKind::Membership,
     ];
     (prop::sample::select(kinds.to_vec()), "[a-zé ]{0,400}", "[a-zé ]{0,40}").prop_map(|(kind, message, hint)| Failure {
         kind,
@@ -167,6 +182,7 @@ fn reply() -> impl Strategy<Value = Reply> {
         (submission(), reason()).prop_map(|((slot, sequence), reason)| Reply::Refused { slot, sequence, reason }),
         status().prop_map(Reply::Group),
         Just(Reply::Detached),
+        Just(Reply::Done),
         failure().prop_map(Reply::Failed),
         any::<u32>().prop_map(|nodes| Reply::Rehearsing { nodes }),
         (name(), rehearsal()).prop_map(|(node, outcome)| Reply::Rehearsed { node, outcome }),
@@ -225,6 +241,7 @@ fn nobody_writes_what_nobody_would_read() {
         name: String::new(),
         address: String::new(),
         ordinal: 0,
+        role: MemberRole::Voter,
         state: MemberState::Online,
         committed: Position::ZERO,
         ordered: Position::ZERO,
@@ -238,7 +255,7 @@ fn nobody_writes_what_nobody_would_read() {
 fn an_unknown_tag_is_refused() {
     assert_eq!(Request::decode(&[12]), Err(WireError::Unknown { what: "link request", value: 12 }));
     assert_eq!(Reply::decode(&[13]), Err(WireError::Unknown { what: "link reply", value: 13 }));
-    assert_eq!(Request::decode(b"\0\x03\x06"), Err(WireError::Unknown { what: "role", value: 6 }));
+    assert_eq!(Request::decode(b"\0\x04\x06"), Err(WireError::Unknown { what: "role", value: 6 }));
     assert_eq!(Reply::decode(b"\x06\0\0\0\0\0\0\0\0\0\x03"), Err(WireError::Unknown { what: "refusal", value: 3 }));
     assert_eq!(Reply::decode(b"\x05\0\0\0\0\0\0\0\0\0\x04"), Err(WireError::Unknown { what: "token outcome", value: 4 }));
     assert_eq!(Reply::decode(b"\x03\0\0\0\0\0\0\0\0\x02"), Err(WireError::Unknown { what: "flag", value: 2 }));
@@ -278,7 +295,7 @@ proptest! {
     }
 
     #[test]
-    fn garbage_behind_a_right_tag_never_panics(tag in 0u8..11, bytes in prop::collection::vec(any::<u8>(), 0..128)) {
+    fn garbage_behind_a_right_tag_never_panics(tag in 0u8..33, bytes in prop::collection::vec(any::<u8>(), 0..128)) {
         let bytes = [&[tag][..], &bytes].concat();
         let _ = Request::decode(&bytes);
         let _ = Reply::decode(&bytes);
