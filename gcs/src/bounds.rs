@@ -46,13 +46,19 @@ pub const HANDSHAKES_MAX: usize = 256;
 pub const HANDSHAKES_OF_ADDRESS_MAX: usize = 64;
 
 /// A frame before the handshake is done. A longer one ends the connection.
-pub const HANDSHAKE_FRAME_BYTES_MAX: usize = 4_096;
+pub const HANDSHAKE_FRAME_BYTES_MAX: usize = 8_192;
 
 /// The answer to a node that joins: a certificate, those of the authorities, the members. A longer one ends the connection.
 pub const ENROLMENT_FRAME_BYTES_MAX: usize = 128 << 10;
 
 /// How long connecting, and then shaking hands, may take.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How long a node that joins waits until the group has ordered it.
+pub const JOIN_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// Nodes let in that are no members as far as is known here. The next is refused.
+pub const GUESTS_MAX: usize = 8;
 
 /// A sender that has nothing to say says that much.
 pub const PING_EVERY: Duration = Duration::from_millis(400);

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::{commands, daemon, playground, status};
+use crate::{commands, daemon, members, playground, status};
 
 /// The group communication daemon of postgres_r.
 #[derive(Debug, Parser)]
@@ -30,6 +30,16 @@ enum Command {
     Join(commands::JoinArgs),
     /// Gets this node another certificate before the one that it has expires.
     Renew(commands::RenewArgs),
+    /// Lists the members of the group.
+    Members(members::MembersArgs),
+    /// Takes a member out of the group for good, for one that is lost or not wanted any more.
+    Evict(members::EvictArgs),
+    /// Takes this node out of the group.
+    Leave(members::LeaveArgs),
+    /// Gives the vote of a member to a new one, in one step; the old one goes.
+    Replace(members::ReplaceArgs),
+    /// Has a member lead the group.
+    Lead(members::LeadArgs),
     /// Makes and drives a group of PostgreSQL servers and daemons on this machine.
     Playground(playground::Args),
 }
@@ -59,6 +69,11 @@ pub fn main() -> ExitCode {
         Command::Token(args) => Ok(commands::token(&args)),
         Command::Join(args) => Ok(commands::join(&args)),
         Command::Renew(args) => Ok(commands::renew(&args)),
+        Command::Members(args) => Ok(members::members(&args)),
+        Command::Evict(args) => Ok(members::evict(args)),
+        Command::Leave(args) => Ok(members::leave(&args)),
+        Command::Replace(args) => Ok(members::replace(args)),
+        Command::Lead(args) => Ok(members::lead(args)),
         Command::Playground(args) => playground::run(args),
     };
     result.unwrap_or_else(|error| {

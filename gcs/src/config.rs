@@ -8,7 +8,7 @@ mod written;
 
 use std::path::{Path, PathBuf};
 
-use gcs_core::Member;
+use gcs_core::Founder;
 use gcs_writeset::NodeId;
 use gcs_writeset::bounds::{GROUP_MEMBERS_MAX, NAME_BYTES_MAX};
 use serde::Deserialize;
@@ -40,6 +40,8 @@ struct File {
     peer_address: String,
     #[serde(default)]
     peers: Vec<Peer>,
+    #[serde(default)]
+    join: Vec<String>,
     #[serde(default)]
     log: Log,
     tls: Option<tls::Table>,
@@ -86,7 +88,6 @@ pub enum Format {
 #[derive(Clone, Debug)]
 pub struct Config {
     pub name: String,
-    pub node: NodeId,
     pub group: String,
     pub data_directory: PathBuf,
     pub local_socket: PathBuf,
@@ -94,8 +95,12 @@ pub struct Config {
     pub local_users: Vec<String>,
     /// Where this daemon listens for its peers.
     pub peer_address: String,
-    /// All members, this one included, sorted by name.
-    pub members: Vec<Member>,
+    /// Where its peers reach this daemon: the address of its own entry among the peers, else `peer_address`.
+    pub address: String,
+    /// The first members of the group, this one included, sorted by name. Who the members are later, the group knows.
+    pub members: Vec<Founder>,
+    /// Members to be asked by a node without data: it becomes one by their leave, and not by the list above.
+    pub join: Vec<String>,
     pub log_level: Level,
     pub log_format: Format,
     /// Without it, connections between daemons are neither encrypted nor authenticated.
@@ -105,7 +110,7 @@ pub struct Config {
 }
 
 /// Every key of the file but those of `[tls]`, for the hint about an unknown one.
-const KEYS: [&str; 13] = [
+const KEYS: [&str; 14] = [
     "name",
     "group",
     "data_directory",
@@ -113,6 +118,7 @@ const KEYS: [&str; 13] = [
     "local_users",
     "peer_address",
     "peers",
+    "join",
     "log",
     "address",
     "level",
@@ -134,15 +140,6 @@ impl Config {
             .map_err(|error| ConfigError::Syntax { path: path.to_owned(), message: describe(text, &error) })?;
         check(file, base).map_err(|message| ConfigError::Invalid { path: path.to_owned(), message })
     }
-
-    /// Names and addresses of all members in order, for comparison between nodes.
-    pub fn members_hash(&self) -> u64 {
-        gcs_proto::message::members_hash(self.members.iter().map(|m| (m.name.as_str(), m.address.as_str())))
-    }
-
-    pub fn peers(&self) -> impl Iterator<Item = &Member> {
-        self.members.iter().filter(|member| member.node != self.node)
-    }
 }
 
 fn check(file: File, base: &Path) -> Result<Config, String> {
@@ -153,15 +150,19 @@ fn check(file: File, base: &Path) -> Result<Config, String> {
         return Err(format!("local_socket is longer than {SOCKET_PATH_BYTES_MAX} bytes, which the system does not allow"));
     }
     let members = members(&file)?;
+    let own = members.iter().find(|member| member.name == file.name).map(|member| member.address.clone());
+    let address = own.unwrap_or_else(|| file.peer_address.clone());
+    check_join(&file, &address)?;
     Ok(Config {
-        node: NodeId::of_name(&file.name),
         data_directory: base.join(&file.data_directory),
         local_socket: base.join(&file.local_socket),
         name: file.name,
         group: file.group,
         local_users: file.local_users,
         peer_address: file.peer_address,
+        address,
         members,
+        join: file.join,
         log_level: file.log.level,
         log_format: file.log.format,
         tls: file.tls.map(|table| table.resolve(base)),
@@ -169,11 +170,28 @@ fn check(file: File, base: &Path) -> Result<Config, String> {
     })
 }
 
+/// Others are told where this node is before they have met it.
+fn check_join(file: &File, address: &str) -> Result<(), String> {
+    for asked in &file.join {
+        check_address("an address in join", asked)?;
+        if asked == address {
+            return Err(format!("join names {asked}, which is this node's own address"));
+        }
+    }
+    let is_anywhere = ["0.0.0.0:", "[::]:"].iter().any(|any| address.starts_with(any));
+    if is_anywhere && !file.join.is_empty() {
+        return Err(format!(
+            "others cannot reach this node at {address}: list the node itself under [[peers]] with its address"
+        ));
+    }
+    Ok(())
+}
+
 /// sun_path holds 108 bytes with the zero at the end.
 const SOCKET_PATH_BYTES_MAX: usize = 107;
 
-fn members(file: &File) -> Result<Vec<Member>, String> {
-    let mut members: Vec<Member> = Vec::new();
+fn members(file: &File) -> Result<Vec<Founder>, String> {
+    let mut members: Vec<Founder> = Vec::new();
     for peer in &file.peers {
         check_name("the name of a peer", &peer.name)?;
         check_address(&format!("the address of peer \"{}\"", peer.name), &peer.address)?;
@@ -208,8 +226,8 @@ fn members(file: &File) -> Result<Vec<Member>, String> {
     Ok(members)
 }
 
-fn member(name: &str, address: &str) -> Member {
-    Member { node: NodeId::of_name(name), name: name.to_owned(), address: address.to_owned() }
+fn member(name: &str, address: &str) -> Founder {
+    Founder { node: NodeId::of_name(name), name: name.to_owned(), address: address.to_owned() }
 }
 
 /// Whether a node or a group can have this name.
@@ -281,7 +299,6 @@ mod tests {
         let without = parse(GOOD).unwrap();
         let with = parse(&format!("{GOOD}\n[[peers]]\nname = \"n2\"\naddress = \"127.0.0.1:7002\"")).unwrap();
         assert_eq!(without.members, with.members);
-        assert_eq!(without.members_hash(), with.members_hash());
         assert_eq!(without.members.iter().map(|m| m.name.as_str()).collect::<Vec<_>>(), ["n1", "n2"]);
         assert_eq!(without.local_socket, Path::new("/etc/gcs.sock"));
     }
@@ -297,6 +314,19 @@ mod tests {
         assert!(error.contains("did you mean \"address\""), "{error}");
         let error = parse(&format!("entirely_else = 1\n{GOOD}")).unwrap_err();
         assert!(error.ends_with("unknown key \"entirely_else\""), "{error}");
+    }
+
+    #[test]
+    fn a_node_that_joins_says_where_it_can_be_reached() {
+        let joins = format!("join = [\"127.0.0.1:7001\"]\n{}", GOOD.split("[[peers]]").next().unwrap());
+        let config = parse(&joins).unwrap();
+        assert_eq!((config.join, config.address.as_str()), (vec!["127.0.0.1:7001".to_owned()], "127.0.0.1:7002"));
+        let anywhere = joins.replace("127.0.0.1:7002", "0.0.0.0:7002");
+        assert!(parse(&anywhere).unwrap_err().contains("cannot reach this node"));
+        let named = format!("{anywhere}\n[[peers]]\nname = \"n2\"\naddress = \"10.0.0.2:7002\"");
+        assert_eq!(parse(&named).unwrap().address, "10.0.0.2:7002");
+        assert!(parse(&joins.replace("7001", "7002")).unwrap_err().contains("own address"));
+        assert!(parse(&joins.replace(":7001", "")).unwrap_err().contains("must be host:port"));
     }
 
     #[test]

@@ -23,6 +23,8 @@ use crate::enrolment::desk::Desk;
 use crate::inbox::Inbox;
 use crate::local;
 use crate::log::{DirectoryLock, Identity, Log, LogError};
+use crate::peers::JoinError;
+use crate::roster::Roster;
 use crate::tls::{Security, TlsError};
 use crate::{logging, peers};
 
@@ -37,6 +39,8 @@ pub enum StartError {
     Log(#[from] LogError),
     #[error("{0}")]
     Driver(#[from] DriverError),
+    #[error("{0}")]
+    Join(#[from] JoinError),
     #[error("{0}")]
     Tls(#[from] TlsError),
     #[error(
@@ -78,26 +82,31 @@ fn start(config_file: &Path) -> Result<(), StartError> {
     let security = Rc::new(Security::load(&config)?);
     allow_many_files();
     let _lock = DirectoryLock::take(&config.data_directory)?;
-    let names = config.members.iter().map(|member| member.name.clone()).collect();
-    let identity = Identity { node: config.name.clone(), group: config.group.clone(), members: names };
-    let voters = config.members.iter().map(|member| member.node).collect();
-    let (log, recovered) = Log::open(&config.data_directory, &identity, voters)?;
-
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(StartError::Runtime)?;
     let tasks = LocalSet::new();
+    let identity = tasks.block_on(&runtime, identify(&config, &security))?;
+    let (log, recovered) = Log::open(&config.data_directory)?;
     tasks.block_on(&runtime, async {
         let peer_listener = listen_for_peers(&config).await?;
         let local_listener = listen_locally(&config)?;
         let inbox = Rc::new(Inbox::default());
-        let core =
-            CoreConfig { group: config.group.clone(), node: config.node, members: config.members.clone(), seed: seed() };
+        let core = CoreConfig {
+            group: config.group.clone(),
+            node: identity.id(),
+            address: config.address.clone(),
+            directory: identity.directory,
+            founders: identity.founders.clone(),
+            seed: draw(),
+        };
         let reader = log.reader();
         let mut driver = Driver::new(core, log, recovered, inbox.clone())?;
-        let peers = peers::start(config.clone(), security.clone(), Desk::new(&config), inbox.clone(), peer_listener);
-        let hub = local::start(config.clone(), inbox.clone(), peers.clone(), reader, uids, local_listener);
+        let roster = Rc::new(Roster::new(&config, &identity, draw()));
+        roster.set(driver.membership());
+        let peers = peers::start(roster.clone(), security.clone(), Desk::new(&config), inbox.clone(), peer_listener);
+        let hub = local::start(inbox.clone(), peers.clone(), reader, uids, local_listener);
         tokio::task::spawn_local(driver::tick(inbox.clone()));
         tokio::task::spawn_local(security.watch());
-        let members = config.members.iter().map(|member| member.name.as_str()).collect::<Vec<_>>().join(" ");
+        let members = roster.membership().members.iter().map(|m| m.name.as_str()).collect::<Vec<_>>().join(" ");
         tracing::info!(
             node = %config.name,
             group = %config.group,
@@ -206,8 +215,24 @@ fn allow_many_files() {
     }
 }
 
-/// Different in every process; the core takes its election timeouts from it.
-fn seed() -> u64 {
+/// Whose data directory this is. A new one becomes this node's: one of the first members, or one that has just joined.
+async fn identify(config: &Config, security: &Security) -> Result<Identity, StartError> {
+    let directory = &config.data_directory;
+    let founders = if config.join.is_empty() { config.members.clone() } else { Vec::new() };
+    let (node, group) = (config.name.clone(), config.group.clone());
+    let fresh = Identity { node, group, directory: draw(), generation: 0, founders };
+    let identity = fresh.claim(directory)?;
+    if !identity.founders.is_empty() {
+        return Ok(identity);
+    }
+    tracing::info!(node = %config.name, group = %config.group, asks = config.join.join(" "), "gcs wants to join");
+    let identity = peers::join(config, security, identity).await?;
+    identity.write(directory)?;
+    Ok(identity)
+}
+
+/// A number that nobody else has, never 0: of this process, or of a new data directory. The core takes its election timeouts from one.
+fn draw() -> u64 {
     use std::hash::{BuildHasher, RandomState};
-    RandomState::new().hash_one(std::process::id())
+    RandomState::new().hash_one(std::process::id()).max(1)
 }

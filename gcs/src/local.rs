@@ -8,6 +8,7 @@
 //! - [`feed`]: the stream of positions to the manager of a database, live or from disk.
 //! - [`fetcher`]: single writesets, on a connection of their own.
 //! - [`rehearsal`]: transactions that are tried before they are ordered.
+//! - [`changes`]: what people want of the membership.
 //! - [`backlog`]: positions read back from the log.
 //! - [`requests`], [`error`]: what comes in on a connection, what ends it.
 //! - [`this_node`], [`databases`]: what all of them know.
@@ -16,6 +17,7 @@
 //! sockets before the step is over.
 
 mod backlog;
+mod changes;
 mod databases;
 mod error;
 mod feed;
@@ -35,7 +37,6 @@ use tokio::time::sleep;
 
 use crate::bounds::LOCAL_SESSIONS_MAX;
 use crate::complaints::Complaints;
-use crate::config::Config;
 use crate::inbox::Inbox;
 use crate::log::LogReader;
 use crate::peers::Peers;
@@ -45,16 +46,10 @@ use this_node::ThisNode;
 pub use hub::Hub;
 
 /// Starts to accept connections, of users with these ids.
-pub fn start(
-    config: Rc<Config>,
-    inbox: Rc<Inbox>,
-    peers: Rc<Peers>,
-    log: LogReader,
-    uids: Vec<u32>,
-    listener: UnixListener,
-) -> Rc<Hub> {
+pub fn start(inbox: Rc<Inbox>, peers: Rc<Peers>, log: LogReader, uids: Vec<u32>, listener: UnixListener) -> Rc<Hub> {
     let (rehearsals, complaints) = (peers.rehearsals.clone(), Complaints::default());
-    let node = ThisNode { config, uids, inbox, peers, rehearsals, log, databases: Databases::default(), complaints };
+    let roster = peers.roster.clone();
+    let node = ThisNode { roster, uids, inbox, peers, rehearsals, log, databases: Databases::default(), complaints };
     let hub = Rc::new(Hub::new(Rc::new(node)));
     tokio::task::spawn_local(accept(hub.clone(), listener));
     hub

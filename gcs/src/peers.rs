@@ -20,8 +20,10 @@
 //! [`PEER_SILENCE_MAX`]: crate::bounds::PEER_SILENCE_MAX
 
 mod accept;
+mod admission;
 mod dial;
 mod greet;
+mod join;
 mod secure;
 mod table;
 mod waiting;
@@ -30,19 +32,25 @@ use std::rc::Rc;
 
 use tokio::net::TcpListener;
 
-use crate::config::Config;
 use crate::enrolment::desk::Desk;
 use crate::inbox::Inbox;
+use crate::roster::Roster;
 use crate::tls::Security;
 
+pub use join::{JoinError, join};
 pub use table::Peers;
 
 /// Starts accepting and dialling.
-pub fn start(config: Rc<Config>, security: Rc<Security>, desk: Desk, inbox: Rc<Inbox>, listener: TcpListener) -> Rc<Peers> {
-    let peers = Rc::new(Peers::new(config, security, desk, inbox));
+pub fn start(roster: Rc<Roster>, security: Rc<Security>, desk: Desk, inbox: Rc<Inbox>, listener: TcpListener) -> Rc<Peers> {
+    let peers = Rc::new(Peers::new(roster, security, desk, inbox));
     tokio::task::spawn_local(accept::run(peers.clone(), listener));
-    for node in peers.by_node.keys() {
-        tokio::task::spawn_local(dial::run(peers.clone(), *node));
-    }
+    follow(&peers);
     peers
+}
+
+/// The roster is another: connections come and go.
+pub fn follow(peers: &Rc<Peers>) {
+    for peer in peers.follow() {
+        tokio::task::spawn_local(dial::run(peers.clone(), peer));
+    }
 }

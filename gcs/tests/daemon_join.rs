@@ -151,6 +151,28 @@ fn three_machines_are_set_up_by_init_token_and_join_and_order_the_same() {
 }
 
 #[test]
+fn nodes_that_joined_run_with_what_was_written_for_them() {
+    let machines = Machines::new(3);
+    let mut daemons = vec![machines.first()];
+    for node in [2, 3] {
+        let name = format!("n{node}");
+        machines.done(node, &machines.join_arguments(node, &machines.token(&[]), &name));
+        let mut daemon = machines.daemon(node);
+        daemon.start();
+        daemons[0].wait_until("it has joined", |first| first.role_of(&name).is_some());
+        daemon.wait_for_lines("gcs is running", 1);
+        daemons.push(daemon);
+    }
+    // The third was told of the second as well, and each of them has met the others under TLS.
+    let config = std::fs::read_to_string(machines.config(3)).unwrap();
+    assert!(config.contains(machines.address(1)) && config.contains(machines.address(2)), "{config}");
+    for daemon in &daemons {
+        daemon.wait_for_lines("peer is up", 2);
+        assert_eq!(daemon.members().len(), 3);
+    }
+}
+
+#[test]
 fn a_token_lets_one_node_in_once_for_a_while_and_in_its_own_group() {
     let machines = Machines::new(4);
     let mut first = machines.first();

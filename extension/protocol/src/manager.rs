@@ -241,5 +241,5 @@ pub fn resolve<P: Platform>(at: At<'_, P>) {
 
 /// Failures that trying again does not mend.
 pub fn is_final(kind: FailureKind) -> bool {
-    matches!(kind, FailureKind::LogTruncated | FailureKind::AheadOfGroup)
+    matches!(kind, FailureKind::LogTruncated | FailureKind::AheadOfGroup | FailureKind::Removed)
 }

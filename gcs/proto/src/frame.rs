@@ -4,7 +4,8 @@
 //! length   u32   of everything behind this field: 6 up to FRAME_BYTES_MAX
 //! crc32c   u32   of everything behind this field
 //! version  u8    1
-//! kind     u8    1 Hello, 2 Welcome, 3 Refused, 4 Ping, 5 Raft, 6 Forward, 7 Rehearse, 8 Rehearsed, 32 Enrol, 33 Enrolled
+//! kind     u8    1 Hello, 2 Welcome, 3 Refused, 4 Ping, 5 Raft, 6 Forward, 7 Rehearse, 8 Rehearsed, 32 Enrol, 33 Enrolled,
+//!                48 Join, 49 Joined, 50 Wish
 //! body           protobuf, empty for Ping
 //! ```
 //!
@@ -20,7 +21,7 @@ use raft_prost::Message as _;
 use thiserror::Error;
 
 use crate::enrolment::{Enrol, Enrolled};
-use crate::message::{Forward, Hello, Refused, Rehearse, Rehearsed, Welcome, put_forward};
+use crate::message::{Forward, Hello, Join, Joined, Refused, Rehearse, Rehearsed, Welcome, WishMessage, put_forward};
 
 pub const VERSION: u8 = 1;
 
@@ -41,6 +42,9 @@ const KIND_REHEARSE: u8 = 7;
 const KIND_REHEARSED: u8 = 8;
 const KIND_ENROL: u8 = 32;
 const KIND_ENROLLED: u8 = 33;
+const KIND_JOIN: u8 = 48;
+const KIND_JOINED: u8 = 49;
+const KIND_WISH: u8 = 50;
 
 #[derive(Clone, Debug, PartialEq)]
 pub enum Frame {
@@ -53,6 +57,8 @@ pub enum Frame {
     Rehearsed(Rehearsed),
     Enrol(Enrol),
     Enrolled(Enrolled),
+    Join(Join),
+    Joined(Joined),
 }
 
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
@@ -84,6 +90,9 @@ pub fn encode(frame: &Frame, out: &mut Vec<u8>) -> Result<(), FrameError> {
         Frame::Rehearsed(rehearsed) => put(out, KIND_REHEARSED, |out| rehearsed.encode(out).is_ok()),
         Frame::Enrol(enrol) => put(out, KIND_ENROL, |out| enrol.encode(out).is_ok()),
         Frame::Enrolled(enrolled) => put(out, KIND_ENROLLED, |out| enrolled.encode(out).is_ok()),
+        Frame::Join(join) => put(out, KIND_JOIN, |out| join.encode(out).is_ok()),
+        Frame::Joined(joined) => put(out, KIND_JOINED, |out| joined.encode(out).is_ok()),
+        Frame::Message(PeerMessage::Wish(wish)) => put(out, KIND_WISH, |out| WishMessage::of(wish).encode(out).is_ok()),
         Frame::Message(PeerMessage::Raft(message)) => put(out, KIND_RAFT, |out| message.encode(out).is_ok()),
         Frame::Message(PeerMessage::Forward(commands)) => put(out, KIND_FORWARD, |out| {
             put_forward(commands, out);
@@ -174,6 +183,12 @@ fn decode(mut frame: Bytes) -> Result<Frame, FrameError> {
         KIND_ENROLLED => {
             Enrolled::decode(frame).map(Frame::Enrolled).map_err(|_| FrameError::Body { what: "answer to an enrolment" })
         }
+        KIND_JOIN => Join::decode(frame).map(Frame::Join).map_err(|_| FrameError::Body { what: "wish to join" }),
+        KIND_JOINED => Joined::decode(frame).map(Frame::Joined).map_err(|_| FrameError::Body { what: "answer to a joiner" }),
+        KIND_WISH => {
+            let wish = WishMessage::decode(frame).ok().and_then(WishMessage::wish);
+            wish.map(|wish| Frame::Message(PeerMessage::Wish(wish))).ok_or(FrameError::Body { what: "wish" })
+        }
         kind => Err(FrameError::Kind(kind)),
     }
 }
@@ -182,6 +197,8 @@ fn decode(mut frame: Bytes) -> Result<Frame, FrameError> {
 mod tests {
     use super::*;
     use crate::enrolment::EnrolledMember;
+    use crate::message::FoundingMember;
+    use gcs_core::Wish;
     use gcs_core::command::Command;
     use gcs_writeset::{DatabaseId, Incarnation, NodeId, Sequence, SlotId, Tag};
     use proptest::prelude::*;
@@ -192,9 +209,39 @@ mod tests {
     }
 
     fn frame() -> impl Strategy<Value = Frame> {
-        let hello = (any::<u32>(), ".*", ".*", any::<u64>(), any::<u64>()).prop_map(
-            |(protocol, group, name, node, members_hash)| Frame::Hello(Hello { protocol, group, name, node, members_hash }),
+        let caller = (any::<u32>(), any::<u64>(), ".*", any::<u64>(), any::<u64>());
+        let hello = (any::<u32>(), ".*", ".*", any::<u64>(), any::<u64>(), caller).prop_map(
+            |(protocol, group, name, node, members_hash, (generation, directory, address, version, life))| {
+                Frame::Hello(Hello {
+                    protocol,
+                    group,
+                    name,
+                    node,
+                    members_hash,
+                    generation,
+                    directory,
+                    address,
+                    version,
+                    life,
+                })
+            },
         );
+        let join = (any::<u32>(), ".*", ".*", ".*", any::<u64>()).prop_map(|(protocol, group, name, address, directory)| {
+            Frame::Join(Join { protocol, group, name, address, directory })
+        });
+        let founder = (".*", ".*").prop_map(|(name, address)| FoundingMember { name, address });
+        let joined = (any::<u32>(), prop::collection::vec(founder, 0..4))
+            .prop_map(|(generation, founders)| Frame::Joined(Joined { generation, founders }));
+        let node = || any::<u64>().prop_map(NodeId);
+        let wish = prop_oneof![
+            (".*", ".*", any::<u64>()).prop_map(|(name, address, directory)| Wish::Add { name, address, directory }),
+            node().prop_map(|node| Wish::Remove { node }),
+            (node(), node()).prop_map(|(old, new)| Wish::Replace { old, new }),
+            (node(), ".*").prop_map(|(node, address)| Wish::Address { node, address }),
+            (node(), any::<u64>()).prop_map(|(node, directory)| Wish::Claim { node, directory }),
+            node().prop_map(|node| Wish::Lead { node }),
+        ];
+        let wish = wish.prop_map(|wish| Frame::Message(PeerMessage::Wish(wish)));
         let refused = (0..5i32, ".*").prop_map(|(reason, message)| Frame::Refused(Refused { reason, message }));
         let raft = (0..19i32, any::<u64>(), any::<u64>(), prop::collection::vec(entry(), 0..4)).prop_map(
             |(msg_type, from, term, entries)| {
@@ -227,7 +274,8 @@ mod tests {
                 Frame::Enrolled(Enrolled { group, certificate, authorities, members })
             },
         );
-        prop_oneof![hello, refused, raft, forward, welcome, Just(Frame::Ping), rehearse, rehearsed, enrol, enrolled]
+        let known = prop_oneof![hello, refused, raft, forward, welcome, Just(Frame::Ping), rehearse, rehearsed];
+        prop_oneof![known, prop_oneof![enrol, enrolled, join, joined, wish]]
     }
 
     fn decode_all(bytes: &[u8], piece: usize) -> Result<Vec<Frame>, FrameError> {

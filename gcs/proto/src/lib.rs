@@ -7,7 +7,8 @@
 //! A connection between two daemons carries messages one way only, from the one that dialled. It opens with
 //! [`Frame::Hello`]; the accepting side answers [`Frame::Welcome`] or [`Frame::Refused`], the only frames that travel against the
 //! direction. Then come [`Frame::Message`]s, and [`Frame::Ping`]s when there is nothing else to say. docs/formats.md has the
-//! bytes. A connection that opens with [`Frame::Enrol`] instead ends with its answer.
+//! bytes. A connection that opens with [`Frame::Join`] or [`Frame::Enrol`] instead ends with its answer: [`Frame::Joined`],
+//! [`Frame::Enrolled`], or [`Frame::Refused`].
 
 #![forbid(unsafe_code)]
 
@@ -17,4 +18,4 @@ pub mod message;
 
 pub use enrolment::{Enrol, Enrolled, EnrolledMember};
 pub use frame::{Decoder, FRAME_BYTES_MAX, Frame, FrameError, encode};
-pub use message::{HandshakeRefusal, Hello, Refused, Rehearse, Rehearsed, Welcome};
+pub use message::{FoundingMember, HandshakeRefusal, Hello, Join, Joined, Refused, Rehearse, Rehearsed, Welcome};

@@ -17,6 +17,7 @@ use crate::config::{Config, Tls, check_address};
 use crate::enrolment::authority::{self, Authority, Request};
 use crate::enrolment::question;
 use crate::enrolment::token::Token;
+use crate::status;
 use crate::tls::{Credentials, Moment, NodeName, TlsError};
 
 #[derive(Debug, Args)]
@@ -60,6 +61,20 @@ pub fn run(args: &RenewArgs) -> Result<(), CommandError> {
     Ok(())
 }
 
+/// Where the others are: as the daemon of this node knows, or else as the configuration says.
+fn addresses(config: &Config) -> Vec<String> {
+    match status::ask(&config.local_socket) {
+        Ok(status) => {
+            let others = status.members.into_iter().filter(|member| member.name != config.name);
+            others.map(|member| member.address).collect()
+        }
+        Err(_) => {
+            let listed = config.members.iter().filter(|member| member.name != config.name).map(|member| &member.address);
+            listed.chain(&config.join).cloned().collect()
+        }
+    }
+}
+
 /// Asks one member, or one after the other until one can sign.
 fn ask(
     args: &RenewArgs,
@@ -77,7 +92,7 @@ fn ask(
         protocol: PROTOCOL,
         secret: secret.into(),
         name: config.name.clone(),
-        address: config.peer_address.clone(),
+        address: config.address.clone(),
         request: request.request.clone().into(),
         clock: Moment::now().unix_seconds,
     };
@@ -85,8 +100,8 @@ fn ask(
         return Ok(question::ask(address, trust, enrol)?);
     }
     let mut answers = Vec::new();
-    for member in config.peers() {
-        match question::ask(&member.address, trust.clone(), enrol.clone()) {
+    for address in addresses(config) {
+        match question::ask(&address, trust.clone(), enrol.clone()) {
             Ok(enrolled) => return Ok(enrolled),
             Err(error) => answers.push(error.to_string()),
         }

@@ -10,6 +10,7 @@ use gcs_writeset::{DatabaseId, Incarnation, Tag};
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 
+use super::changes;
 use super::error::SessionError;
 use super::feed::Feed;
 use super::fetcher;
@@ -86,7 +87,24 @@ async fn serve(hub: &Hub, outbox: &Rc<Outbox>, requests: &mut Requests) -> Resul
     let greeting = timeout(HANDSHAKE_TIMEOUT, requests.next()).await.map_err(|_| SessionError::Silent)??;
     let Some((hello, _)) = greeting else { return Ok(()) };
     requests.set_limit(LINK_FRAME_BYTES_MAX);
-    let Caller { role, database, incarnation } = greet(&hub.node, hello)?;
+    let caller = greet(&hub.node, hello)?;
+    if caller.role == Role::Control {
+        welcome(hub, outbox)?;
+        return serve_control(hub, outbox, requests).await;
+    }
+    tokio::select! {
+        result = serve_postgresql(hub, outbox, caller, requests) => result,
+        why = hub.node.roster.removal() => Err(SessionError::Refused(hub.node.removal(why))),
+    }
+}
+
+async fn serve_postgresql(
+    hub: &Hub,
+    outbox: &Rc<Outbox>,
+    caller: Caller,
+    requests: &mut Requests,
+) -> Result<(), SessionError> {
+    let Caller { role, database, incarnation } = caller;
     match role {
         Role::Manager => {
             let seat = Seat::take(hub, database, incarnation, outbox.clone()).await?;
@@ -109,10 +127,7 @@ async fn serve(hub: &Hub, outbox: &Rc<Outbox>, requests: &mut Requests) -> Resul
             welcome(hub, outbox)?;
             rehearsal::serve_rehearser(&hub.node, outbox, &database, requests).await
         }
-        Role::Control => {
-            welcome(hub, outbox)?;
-            serve_control(hub, outbox, requests).await
-        }
+        Role::Control => Ok(()),
     }
 }
 
@@ -131,6 +146,11 @@ fn greet(node: &ThisNode, hello: Request) -> Result<Caller, SessionError> {
         let message = format!("gcs of node \"{}\" belongs to group \"{}\", not \"{group}\"", node.name(), node.group());
         let hint = "Name the group that is in the configuration of gcs.";
         return Err(SessionError::refused(FailureKind::WrongGroup, message, hint));
+    }
+    if let Some(why) = node.roster.removed()
+        && role != Role::Control
+    {
+        return Err(SessionError::Refused(node.removal(why)));
     }
     if database.is_empty() && role != Role::Control {
         return Err(SessionError::Misuse("a greeting without a database"));
@@ -185,7 +205,8 @@ async fn hear_manager(hub: &Hub, feed: &Feed, requests: &mut Requests) -> Result
             | Request::Hello { .. }
             | Request::Rehearse { .. }
             | Request::Rehearsed { .. }
-            | Request::Certificates => {
+            | Request::Certificates
+            | Request::Change(_) => {
                 return Err(SessionError::Misuse("a request that a manager cannot make"));
             }
         }
@@ -242,6 +263,10 @@ async fn serve_control(hub: &Hub, outbox: &Outbox, requests: &mut Requests) -> R
         let reply = match request {
             Request::Status => Reply::Group(hub.status()),
             Request::Certificates => Reply::Certificates(hub.node.certificates()),
+            Request::Change(change) => match changes::carry_out(&hub.node, change).await {
+                Ok(()) => Reply::Done,
+                Err(failure) => return Err(SessionError::Refused(failure)),
+            },
             _ => return Err(SessionError::Misuse("a request that control cannot make")),
         };
         outbox.put(|out| link::put_frame(out, &reply, &[]))?;

@@ -3,7 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use gcs_core::Input;
 use gcs_proto::{Decoder, Frame, FrameError};
@@ -12,9 +12,10 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{sleep, timeout};
 
 use super::greet::{self, GreetError, Greeted};
+use super::join;
 use super::table::{Peer, Peers};
 use super::waiting::Waiting;
-use crate::bounds::{HANDSHAKE_TIMEOUT, PEER_SILENCE_MAX};
+use crate::bounds::{HANDSHAKE_FRAME_BYTES_MAX, HANDSHAKE_TIMEOUT, PEER_SILENCE_MAX};
 use crate::complaints::Complaints;
 use crate::outbox::Stream;
 use crate::tls::credentials::{PeerProblem, Side};
@@ -48,8 +49,17 @@ pub async fn run(peers: Rc<Peers>, listener: TcpListener) {
                     let task = tokio::task::spawn_local(async move {
                         let greeted = greet_in_time(&peers, stream, address, &their_complaints).await;
                         drop(place);
-                        if let Some(greeted) = greeted {
-                            receive(&peers, greeted).await;
+                        match greeted {
+                            Some(Greeted::Peer { peer, life, stream, decoder }) => {
+                                receive(&peers, &peer, life, &stream, decoder).await;
+                            }
+                            Some(Greeted::Joiner { join, stream }) => {
+                                let answer = join::answer(&peers, join).await;
+                                if let Err(error) = greet::say(&stream, &answer, HANDSHAKE_FRAME_BYTES_MAX).await {
+                                    tracing::debug!(%address, "a node that wants to join has gone: {error}");
+                                }
+                            }
+                            None => {}
                         }
                     });
                     task.abort_handle()
@@ -94,26 +104,28 @@ async fn greet_in_time(
     None
 }
 
-async fn receive(peers: &Peers, greeted: Greeted) {
-    let Greeted { node, stream, decoder } = greeted;
-    let Some(peer) = peers.by_node.get(&node) else { return };
+async fn receive(peers: &Peers, peer: &Peer, life: u64, stream: &Stream, decoder: Decoder) {
     let connection = peers.next_connection();
     let replaces = peer.connections.borrow().incoming.is_some();
     if replaces {
         // What was on the old one is lost: the core hears of it as of any loss.
         peers.update(peer, |connections| connections.incoming = None);
     }
-    peers.update(peer, |connections| connections.incoming = Some(connection));
+    peers.update(peer, |connections| {
+        connections.incoming = Some(connection);
+        connections.life = life;
+        connections.heard = Some(Instant::now());
+    });
     peer.called.notify_one();
     let error = tokio::select! {
-        error = read(peers, peer, connection, &stream, decoder) => error,
-        problem = peers.unwelcome(peer, &stream, Side::Caller) => ReceiveError::Unwelcome(problem),
+        error = read(peers, peer, connection, stream, decoder) => error,
+        problem = peers.unwelcome(peer, stream, Side::Caller) => ReceiveError::Unwelcome(problem),
     };
     match &error {
         ReceiveError::Frame(_) | ReceiveError::Unexpected | ReceiveError::Unwelcome(_) => {
-            tracing::warn!(peer = %peer.member.name, "connection dropped: {error}");
+            tracing::warn!(peer = %peer.name, "connection dropped: {error}");
         }
-        _ => tracing::debug!(peer = %peer.member.name, "connection ended: {error}"),
+        _ => tracing::debug!(peer = %peer.name, "connection ended: {error}"),
     }
     if peer.connections.borrow().incoming == Some(connection) {
         peers.update(peer, |connections| connections.incoming = None);
@@ -128,20 +140,20 @@ async fn read(peers: &Peers, peer: &Peer, connection: u64, stream: &Stream, mut 
         loop {
             match decoder.next_frame() {
                 Ok(Some(Frame::Message(message))) => {
-                    let from = peer.member.node;
+                    let from = peer.node;
                     if peer.connections.borrow().is_up {
                         peers.inbox.push(Input::Peer { from, message });
                     }
                 }
                 Ok(Some(Frame::Ping)) => {}
                 Ok(Some(Frame::Rehearse(asked))) => {
-                    let from = peer.member.node;
+                    let from = peer.node;
                     if let Some(answer) = peers.rehearsals.came(from, asked) {
                         peers.send_frame(from, &Frame::Rehearsed(answer));
                         peers.flush();
                     }
                 }
-                Ok(Some(Frame::Rehearsed(answer))) => peers.rehearsals.answered(peer.member.node, &answer),
+                Ok(Some(Frame::Rehearsed(answer))) => peers.rehearsals.answered(peer.node, &answer),
                 Ok(Some(_)) => return ReceiveError::Unexpected,
                 Ok(None) => break,
                 Err(error) => return error.into(),
@@ -150,7 +162,7 @@ async fn read(peers: &Peers, peer: &Peer, connection: u64, stream: &Stream, mut 
         peers.inbox.room().await;
         match timeout(PEER_SILENCE_MAX, stream.read(&mut decoder.buffer)).await {
             Ok(Ok(0)) => return ReceiveError::Closed,
-            Ok(Ok(_)) => {}
+            Ok(Ok(_)) => peer.connections.borrow_mut().heard = Some(Instant::now()),
             Ok(Err(error)) => return error.into(),
             Err(_) => return ReceiveError::Silent,
         }

@@ -5,8 +5,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use gcs_proto::message::PROTOCOL;
-use gcs_proto::{Decoder, Frame, Hello, Refused};
-use gcs_writeset::NodeId;
+use gcs_proto::{Decoder, Frame, HandshakeRefusal, Hello, Refused};
 use thiserror::Error;
 use tokio::net::TcpStream;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
@@ -64,12 +63,13 @@ impl From<SecureError> for DialError {
     }
 }
 
-pub async fn run(peers: Rc<Peers>, node: NodeId) {
-    let Some(peer) = peers.by_node.get(&node) else { return };
+/// Until it is no peer any more.
+pub async fn run(peers: Rc<Peers>, peer: Rc<Peer>) {
+    let peer = &*peer;
     let mut pause = REDIAL_FIRST;
     // A peer that cannot be reached is reported once, not at every attempt.
     let mut reported = String::new();
-    loop {
+    while !peer.is_dropped() {
         let error = match connect(&peers, peer).await {
             Ok(stream) => {
                 reported.clear();
@@ -78,6 +78,14 @@ pub async fn run(peers: Rc<Peers>, node: NodeId) {
             }
             Err(error) => {
                 report(peer, &error, &mut reported);
+                if !matches!(error, DialError::Refused(_)) {
+                    peer.try_elsewhere();
+                }
+                if let DialError::Refused(refused) = &error
+                    && refused.reason() == HandshakeRefusal::Removed
+                {
+                    peers.roster.set_removed(refused.message.clone());
+                }
                 error
             }
         };
@@ -92,8 +100,12 @@ fn report(peer: &Peer, error: &DialError, reported: &mut String) {
     if *reported == kind {
         return;
     }
-    let (name, address) = (&peer.member.name, &peer.member.address);
+    let (name, address) = (&peer.name, peer.address());
     match error {
+        // It will know this node soon: what has just become a member is ahead of the others.
+        DialError::Refused(refused) if refused.reason() == HandshakeRefusal::NotAMember => {
+            tracing::warn!(peer = %name, %address, "{text}");
+        }
         DialError::Io(_) | DialError::Timeout => {
             tracing::info!(peer = %name, %address, error = %text, "peer cannot be reached, trying again");
         }
@@ -111,10 +123,10 @@ async fn wait_or_call(peer: &Peer, pause: Duration) {
 
 async fn connect(peers: &Peers, peer: &Peer) -> Result<Rc<Stream>, DialError> {
     let shake = async {
-        let stream = TcpStream::connect(&peer.member.address).await?;
+        let stream = TcpStream::connect(peer.address()).await?;
         stream.set_nodelay(true)?;
         let (stream, found) = secure::dial(&peers.security, stream).await?;
-        let expected = NodeName::new(&peers.config.group, &peer.member.name);
+        let expected = NodeName::new(&peers.roster.group, &peer.name);
         if let Some(found) = found.filter(|found| *found != expected) {
             return Err(DialError::OtherNode { found, expected });
         }
@@ -126,13 +138,18 @@ async fn connect(peers: &Peers, peer: &Peer) -> Result<Rc<Stream>, DialError> {
 }
 
 async fn greet(peers: &Peers, peer: &Peer, stream: &Rc<Stream>) -> Result<(), DialError> {
-    let config = &peers.config;
+    let roster = &peers.roster;
     let hello = Frame::Hello(Hello {
         protocol: PROTOCOL,
-        group: config.group.clone(),
-        name: config.name.clone(),
-        node: config.node.0,
-        members_hash: config.members_hash(),
+        group: roster.group.clone(),
+        name: roster.name.clone(),
+        node: roster.node.0,
+        members_hash: roster.founders_hash,
+        generation: roster.generation,
+        directory: roster.directory,
+        address: roster.address.clone(),
+        version: roster.version(),
+        life: roster.life,
     });
     let greeting = Outbox::new(stream.clone(), HANDSHAKE_FRAME_BYTES_MAX);
     greeting.put(|out| gcs_proto::encode(&hello, out)).map_err(|error| DialError::Garbage(error.to_string()))?;
@@ -156,8 +173,8 @@ async fn greet(peers: &Peers, peer: &Peer, stream: &Rc<Stream>) -> Result<(), Di
         error = greeting.run() => return Err(error.into()),
     };
     match frame {
-        Frame::Welcome(welcome) if welcome.node == peer.member.node.0 => Ok(()),
-        Frame::Welcome(_) => Err(DialError::Garbage(format!("another daemon than \"{}\" answers", peer.member.name))),
+        Frame::Welcome(welcome) if welcome.node == peer.node.0 => Ok(()),
+        Frame::Welcome(_) => Err(DialError::Garbage(format!("another daemon than \"{}\" answers", peer.name))),
         Frame::Refused(refused) => Err(DialError::Refused(refused)),
         _ => Err(DialError::Garbage("a frame that is not an answer".to_owned())),
     }
@@ -185,7 +202,7 @@ async fn serve(peers: &Peers, peer: &Peer, stream: Rc<Stream>) -> DialError {
         () = ping(&outbox) => DialError::Timeout,
         () = peer.silent.notified() => DialError::Timeout,
         problem = peers.unwelcome(peer, &stream, Side::Answerer) => {
-            tracing::warn!(peer = %peer.member.name, "connection dropped: no longer welcome: {problem}");
+            tracing::warn!(peer = %peer.name, "connection dropped: no longer welcome: {problem}");
             DialError::Unwelcome(problem)
         }
     };

@@ -6,24 +6,25 @@
 use std::io;
 use std::rc::Rc;
 
-use gcs_proto::message::PROTOCOL;
-use gcs_proto::{Decoder, EnrolledMember, FRAME_BYTES_MAX, Frame, FrameError, HandshakeRefusal, Hello, Refused, Welcome};
-use gcs_writeset::NodeId;
+use gcs_proto::{Decoder, EnrolledMember, FRAME_BYTES_MAX, Frame, FrameError, HandshakeRefusal, Join, Refused, Welcome};
 use thiserror::Error;
 use tokio::net::TcpStream;
 
+use super::admission::{self, refuse};
+use super::dial;
 use super::secure::{self, Caller, SecureError};
-use super::table::Peers;
+use super::table::{Peer, Peers};
 use crate::bounds::{ENROLMENT_FRAME_BYTES_MAX, HANDSHAKE_FRAME_BYTES_MAX};
 use crate::outbox::{Outbox, Stream};
 use crate::tls::NodeName;
 use crate::tls::stream::HandshakeError;
 
-/// A member that may send from now on.
-pub struct Greeted {
-    pub node: NodeId,
-    pub stream: Rc<Stream>,
-    pub decoder: Decoder,
+/// Who has called.
+pub enum Greeted {
+    /// A node that may send from now on.
+    Peer { peer: Rc<Peer>, life: u64, stream: Rc<Stream>, decoder: Decoder },
+    /// It waits for an answer, which takes as long as the group takes.
+    Joiner { join: Join, stream: Rc<Stream> },
 }
 
 #[derive(Debug, Error)]
@@ -61,6 +62,10 @@ impl GreetError {
             GreetError::Secure(_) => Some("plaintext"),
             GreetError::TlsHere => Some("TLS here"),
             GreetError::Refused { refused, .. } => Some(match refused.reason() {
+                HandshakeRefusal::Removed => "removed",
+                HandshakeRefusal::OtherDirectory => "directory",
+                HandshakeRefusal::TwiceAtOnce => "twice",
+                HandshakeRefusal::CannotJoin => "join",
                 HandshakeRefusal::Unspecified => "refused",
                 HandshakeRefusal::Protocol => "protocol",
                 HandshakeRefusal::WrongGroup => "group",
@@ -105,18 +110,31 @@ pub async fn run(peers: &Rc<Peers>, tcp: TcpStream) -> Result<Option<Greeted>, G
             say(&stream, &answer.map_or_else(Frame::Refused, Frame::Enrolled), ENROLMENT_FRAME_BYTES_MAX).await?;
             return refused.map_or(Ok(None), |refused| Err(GreetError::Refused { name, refused }));
         }
+        Frame::Join(join) => {
+            if let Err(refused) = check_certificate(&caller, &join.group, &join.name) {
+                say(&stream, &Frame::Refused(refused.clone()), HANDSHAKE_FRAME_BYTES_MAX).await?;
+                return Err(GreetError::Refused { name: join.name, refused });
+            }
+            return Ok(Some(Greeted::Joiner { join, stream }));
+        }
         _ => return Err(GreetError::Unexpected),
     };
-    let checked = check_protocol(hello.protocol)
+    let admitted = admission::check_protocol(hello.protocol)
         .and_then(|()| check_certificate(&caller, &hello.group, &hello.name))
-        .and_then(|()| check_member(peers, &hello));
-    if let Err(refused) = checked {
-        say(&stream, &Frame::Refused(refused.clone()), HANDSHAKE_FRAME_BYTES_MAX).await?;
-        return Err(GreetError::Refused { name: hello.name, refused });
+        .and_then(|()| admission::admit(peers, &hello));
+    let (peer, is_new) = match admitted {
+        Ok(admitted) => admitted,
+        Err(refused) => {
+            say(&stream, &Frame::Refused(refused.clone()), HANDSHAKE_FRAME_BYTES_MAX).await?;
+            return Err(GreetError::Refused { name: hello.name, refused });
+        }
+    };
+    say(&stream, &Frame::Welcome(Welcome { node: peers.roster.node.0 }), HANDSHAKE_FRAME_BYTES_MAX).await?;
+    if is_new {
+        tokio::task::spawn_local(dial::run(peers.clone(), peer.clone()));
     }
-    say(&stream, &Frame::Welcome(Welcome { node: peers.config.node.0 }), HANDSHAKE_FRAME_BYTES_MAX).await?;
     decoder.set_limit(FRAME_BYTES_MAX);
-    Ok(Some(Greeted { node: NodeId(hello.node), stream, decoder }))
+    Ok(Some(Greeted::Peer { peer, life: hello.life, stream, decoder }))
 }
 
 async fn first_frame(peers: &Peers, stream: &Rc<Stream>, decoder: &mut Decoder, is_tls: bool) -> Result<Frame, GreetError> {
@@ -128,7 +146,7 @@ async fn first_frame(peers: &Peers, stream: &Rc<Stream>, decoder: &mut Decoder, 
             Ok(None) => {}
             Err(_) if !is_tls && decoder.buffer.starts_with(&CLIENT_HELLO) => {
                 // Not TLS, which is all that the caller needs to see.
-                let message = format!("node \"{}\" runs without [tls]", peers.config.name);
+                let message = format!("node \"{}\" runs without [tls]", peers.roster.name);
                 let refused = Refused { reason: HandshakeRefusal::Certificate.into(), message };
                 say(stream, &Frame::Refused(refused), HANDSHAKE_FRAME_BYTES_MAX).await?;
                 return Err(GreetError::TlsHere);
@@ -141,7 +159,7 @@ async fn first_frame(peers: &Peers, stream: &Rc<Stream>, decoder: &mut Decoder, 
     }
 }
 
-async fn say(stream: &Rc<Stream>, frame: &Frame, bytes_max: usize) -> Result<(), GreetError> {
+pub async fn say(stream: &Rc<Stream>, frame: &Frame, bytes_max: usize) -> Result<(), GreetError> {
     let outbox = Outbox::new(stream.clone(), bytes_max);
     outbox.put(|out| gcs_proto::encode(frame, out))?;
     outbox.flush();
@@ -149,18 +167,6 @@ async fn say(stream: &Rc<Stream>, frame: &Frame, bytes_max: usize) -> Result<(),
         () = outbox.drained() => Ok(()),
         error = outbox.run() => Err(error.into()),
     }
-}
-
-fn refuse(reason: HandshakeRefusal, message: String) -> Result<(), Refused> {
-    Err(Refused { reason: reason.into(), message })
-}
-
-fn check_protocol(protocol: u32) -> Result<(), Refused> {
-    if protocol == PROTOCOL {
-        return Ok(());
-    }
-    let message = format!("peer protocol {PROTOCOL} here, {protocol} there: run the same version of gcs on all nodes");
-    refuse(HandshakeRefusal::Protocol, message)
 }
 
 /// Whether the caller is the one that its certificate names.
@@ -178,28 +184,8 @@ fn check_certificate(caller: &Caller, group: &str, name: &str) -> Result<(), Ref
     }
 }
 
-/// Whether the caller is a member that believes what we believe.
-fn check_member(peers: &Peers, hello: &Hello) -> Result<(), Refused> {
-    let config = &peers.config;
-    if hello.group != config.group {
-        let message = format!("node \"{}\" is in group \"{}\", not \"{}\"", config.name, config.group, hello.group);
-        return refuse(HandshakeRefusal::WrongGroup, message);
-    }
-    let known = peers.by_node.get(&NodeId(hello.node)).is_some_and(|peer| peer.member.name == hello.name);
-    if !known {
-        let message = format!("node \"{}\" does not know \"{}\": list the same peers on all nodes", config.name, hello.name);
-        return refuse(HandshakeRefusal::NotAMember, message);
-    }
-    if hello.members_hash != config.members_hash() {
-        let message =
-            format!("node \"{}\" has another member list: names and addresses must be the same on all nodes", config.name);
-        return refuse(HandshakeRefusal::MembersDiffer, message);
-    }
-    Ok(())
-}
-
 /// As a node that joins is told of them.
 fn members(peers: &Peers) -> Vec<EnrolledMember> {
-    let members = peers.config.members.iter();
-    members.map(|member| EnrolledMember { name: member.name.clone(), address: member.address.clone() }).collect()
+    let members = peers.roster.membership().members.into_iter();
+    members.map(|member| EnrolledMember { name: member.name, address: member.address }).collect()
 }

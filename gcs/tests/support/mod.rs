@@ -75,6 +75,17 @@ impl Group {
         Group { directory, daemons }
     }
 
+    /// One more daemon, which is to ask those at `join` to let it in.
+    pub fn configure_joiner(&mut self, name: &str, join: &[&str]) -> usize {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let path = |suffix: &str| self.directory.path().join(format!("{name}{suffix}"));
+        let (config, socket, log) = (path(".toml"), path(".sock"), path(".log"));
+        std::fs::write(&config, joining(name, "g", &address, join)).unwrap();
+        self.daemons.push(Daemon { config, socket, log, peer_address: address, child: None });
+        self.daemons.len() - 1
+    }
+
     /// Attaches database `shop` everywhere, each from the beginning.
     pub fn attach_all(&self) -> Vec<Manager> {
         let incarnations = 1..;
@@ -86,10 +97,69 @@ impl Group {
     }
 }
 
+/// The configuration of a node that joins.
+pub fn joining(name: &str, group: &str, address: &str, join: &[&str]) -> String {
+    format!(
+        "name = \"{name}\"\ngroup = \"{group}\"\ndata_directory = \"{name}\"\nlocal_socket = \"{name}.sock\"\n\
+         peer_address = \"{address}\"\njoin = {join:?}\n"
+    )
+}
+
 impl Daemon {
     /// One that was configured by somebody else.
     pub fn new(config: PathBuf, socket: PathBuf, log: PathBuf, peer_address: String) -> Daemon {
         Daemon { config, socket, log, peer_address, child: None }
+    }
+
+    /// Runs a command of `gcs` for this daemon: exit status, and what it said, errors behind the rest.
+    pub fn gcs(&self, args: &[&str]) -> (Option<i32>, String) {
+        let output = Command::new(env!("CARGO_BIN_EXE_gcs")).args(args).arg("--config").arg(&self.config).output().unwrap();
+        let text = [output.stdout, output.stderr].concat();
+        (output.status.code(), String::from_utf8(text).unwrap())
+    }
+
+    /// Name, role, state and ordinal of every member, as this daemon knows them.
+    pub fn members(&self) -> Vec<(String, String, String, u64)> {
+        let deadline = Instant::now() + PATIENCE;
+        let text = loop {
+            match self.gcs(&["members", "--json"]) {
+                (Some(0), text) => break text,
+                // It has just been started.
+                (_, text) if text.contains("could not reach") && Instant::now() < deadline => {
+                    std::thread::sleep(Duration::from_millis(20));
+                }
+                (_, text) => panic!("{text}"),
+            }
+        };
+        let members: Vec<serde_json::Value> = serde_json::from_str(&text).unwrap();
+        let text = |member: &serde_json::Value, key: &str| member[key].as_str().unwrap().to_owned();
+        let ordinal = |member: &serde_json::Value| member["ordinal"].as_u64().unwrap();
+        members.iter().map(|m| (text(m, "name"), text(m, "role"), text(m, "state"), ordinal(m))).collect()
+    }
+
+    pub fn role_of(&self, name: &str) -> Option<String> {
+        self.members().into_iter().find(|member| member.0 == name).map(|member| member.1)
+    }
+
+    /// Until it is so; there is no event for what a daemon knows.
+    pub fn wait_until(&self, what: &str, is_so: impl Fn(&Daemon) -> bool) {
+        let deadline = Instant::now() + PATIENCE;
+        while !is_so(self) {
+            assert!(Instant::now() < deadline, "{what}: {:?}", self.members());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    pub fn wait_for_log(&self, text: &str) {
+        let deadline = Instant::now() + PATIENCE;
+        while !self.log_text().contains(text) {
+            assert!(Instant::now() < deadline, "the log does not say: {text}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    pub fn data_directory(&self) -> PathBuf {
+        self.config.with_extension("")
     }
 
     pub fn start(&mut self) {

@@ -23,8 +23,8 @@
 use crate::bounds::{CERTIFICATES_MAX, GROUP_MEMBERS_MAX, NAME_BYTES_MAX, TEXT_BYTES_MAX};
 use crate::id::{DatabaseId, Incarnation, NodeId, Position, Sequence, SlotId, Tag};
 use crate::link::{
-    AbortCause, CertificateStatus, Failure, FailureKind, GroupStatus, MemberState, MemberStatus, PROTOCOL, RefusalReason,
-    Rehearsal, RehearsalFailure, Reply, Request, Role, Verdict,
+    AbortCause, CertificateStatus, Change, Failure, FailureKind, GroupStatus, MemberRole, MemberState, MemberStatus,
+    PROTOCOL, RefusalReason, Rehearsal, RehearsalFailure, Reply, Request, Role, Verdict,
 };
 use crate::token::{Token, TokenOutcome};
 use crate::wire::{Put, Reader, WireError};
@@ -112,6 +112,7 @@ variants! { Request "link request" {
     9 Status,
     10 Rehearse { after, patience_ms },
     11 Rehearsed { number, outcome },
+    32 Change(change),
     40 Certificates,
 } }
 
@@ -131,6 +132,7 @@ variants! { Reply "link reply" {
     10 Rehearsing { nodes },
     11 Rehearsed { node, outcome },
     12 Rehearse { number, after },
+    32 Done,
     40 Certificates(certificates),
 } }
 
@@ -146,6 +148,15 @@ variants! { FailureKind "failure" {
     5 AheadOfGroup,
     6 ShuttingDown,
     7 NotAttached,
+    16 Removed,
+    17 Membership,
+} }
+variants! { MemberRole "member role" { 0 Voter, 1 Learner, 2 Joining, 3 Leaving, } }
+variants! { Change "change of the membership" {
+    0 Evict { name, force },
+    1 Leave,
+    2 Replace { old, new },
+    3 Lead { name },
 } }
 variants! { TokenOutcome "token outcome" { 0 Unknown, 1 Committed { position }, 2 Aborted { position }, 3 Fenced, } }
 
@@ -153,7 +164,7 @@ variants! { Rehearsal "rehearsal" { 0 Passed, 1 Partly, 2 Absent, 3 Failed(failu
 
 fields! { GroupStatus { quorum, leader, term, members } }
 fields! { CertificateStatus { name, is_authority, serial, not_after } }
-fields! { MemberStatus { node, name, address, ordinal, state, committed, ordered } }
+fields! { MemberStatus { node, name, address, ordinal, role, state, committed, ordered } }
 
 newtypes! { Position NodeId Incarnation DatabaseId SlotId Sequence }
 

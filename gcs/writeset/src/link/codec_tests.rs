@@ -62,6 +62,7 @@ fn request() -> impl Strategy<Value = Request> {
         position().prop_map(|position| Request::Fetch { position }),
         Just(Request::Detach),
         Just(Request::Status),
+        change().prop_map(Request::Change),
         rehearse,
         (any::<u64>(), rehearsal()).prop_map(|(number, outcome)| Request::Rehearsed { number, outcome }),
         Just(Request::Certificates),
@@ -71,6 +72,15 @@ fn request() -> impl Strategy<Value = Request> {
 fn certificate() -> impl Strategy<Value = CertificateStatus> {
     (name(), any::<bool>(), "[0-9a-f]{1,40}", any::<u64>())
         .prop_map(|(name, is_authority, serial, not_after)| CertificateStatus { name, is_authority, serial, not_after })
+}
+
+fn change() -> impl Strategy<Value = Change> {
+    prop_oneof![
+        (name(), any::<bool>()).prop_map(|(name, force)| Change::Evict { name, force }),
+        Just(Change::Leave),
+        (name(), name()).prop_map(|(old, new)| Change::Replace { old, new }),
+        name().prop_map(|name| Change::Lead { name }),
+    ]
 }
 
 fn rehearsal() -> impl Strategy<Value = Rehearsal> {
@@ -115,12 +125,15 @@ fn reason() -> impl Strategy<Value = RefusalReason> {
 fn member() -> impl Strategy<Value = MemberStatus> {
     let states = [MemberState::Online, MemberState::Detached, MemberState::Unreachable, MemberState::OutOfService];
     let state = prop::sample::select(states.to_vec());
-    (number(NodeId), name(), name(), any::<u16>(), state, position(), position()).prop_map(
-        |(node, name, address, ordinal, state, committed, ordered)| MemberStatus {
+    let roles = [MemberRole::Voter, MemberRole::Learner, MemberRole::Joining, MemberRole::Leaving];
+    let role = prop::sample::select(roles.to_vec());
+    (number(NodeId), name(), name(), any::<u16>(), role, state, position(), position()).prop_map(
+        |(node, name, address, ordinal, role, state, committed, ordered)| MemberStatus {
             node,
             name,
             address,
             ordinal,
+            role,
             state,
             committed,
             ordered,
@@ -144,6 +157,8 @@ fn failure() -> impl Strategy<Value = Failure> {
         FailureKind::AheadOfGroup,
         FailureKind::ShuttingDown,
         FailureKind::NotAttached,
+        FailureKind::Removed,
+        FailureKind::Membership,
     ];
     (prop::sample::select(kinds.to_vec()), "[a-zé ]{0,400}", "[a-zé ]{0,40}").prop_map(|(kind, message, hint)| Failure {
         kind,
@@ -173,6 +188,7 @@ fn reply() -> impl Strategy<Value = Reply> {
         (submission(), reason()).prop_map(|((slot, sequence), reason)| Reply::Refused { slot, sequence, reason }),
         status().prop_map(Reply::Group),
         Just(Reply::Detached),
+        Just(Reply::Done),
         failure().prop_map(Reply::Failed),
         prop::collection::vec(certificate(), 0..4).prop_map(Reply::Certificates),
         any::<u32>().prop_map(|nodes| Reply::Rehearsing { nodes }),
@@ -232,6 +248,7 @@ fn nobody_writes_what_nobody_would_read() {
         name: String::new(),
         address: String::new(),
         ordinal: 0,
+        role: MemberRole::Voter,
         state: MemberState::Online,
         committed: Position::ZERO,
         ordered: Position::ZERO,
