@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use bytes::Bytes;
 use criterion::{BatchSize, Criterion, Throughput};
-use gcs::log::{Identity, Log};
+use gcs::log::Log;
 use gcs_core::DurableWrite;
 use gcs_core::certify::{Certifier, WindowBounds};
 use gcs_core::command::{Command, encode_entry};
@@ -153,8 +153,7 @@ fn log_append(criterion: &mut Criterion) {
         [("append and flush 1 entry", 1, true), ("append and flush 32 entries", 32, true), ("append 1 entry", 1, false)]
     {
         let directory = tempfile::tempdir_in(&target).expect("a directory");
-        let identity = Identity { node: "n".into(), group: "g".into(), members: vec!["n".into()] };
-        let (mut log, _) = Log::open(directory.path(), &identity, vec![NodeId::of_name("n")]).expect("a log");
+        let (mut log, _) = Log::open(directory.path()).expect("a log");
         let data = tpcb_envelope(1).encode(&tpcb_body());
         let (mut index, mut number) = (0, 0);
         group.throughput(Throughput::Elements(entries));

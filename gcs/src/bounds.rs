@@ -34,17 +34,31 @@ pub const REHEARSALS_WAITING_MAX: usize = 16;
 /// What a rehearsal's request may carry. A longer one ends the connection.
 pub const REHEARSAL_BYTES_MAX: usize = 8 << 20;
 
+/// The first frame on the local socket, before its caller has said what it wants. A longer one ends the connection.
+pub const GREETING_BYTES_MAX: usize = 4_096;
+
 /// Connections of PostgreSQL at the same time. The next is closed, with a line in the log.
 pub const LOCAL_SESSIONS_MAX: usize = 8_192;
 
-/// Connections of peers that have not yet said who they are. Further ones wait in the kernel's queue.
-pub const HANDSHAKES_MAX: usize = 64;
+/// Connections to the peer port that have not yet said who they are, in all and from one address. At either bound the oldest of them is
+/// closed for the newest: whoever really wants to talk is done long before that, however many others only hold the door.
+pub const HANDSHAKES_MAX: usize = 256;
+pub const HANDSHAKES_OF_ADDRESS_MAX: usize = 64;
 
 /// A frame before the handshake is done. A longer one ends the connection.
-pub const HANDSHAKE_FRAME_BYTES_MAX: usize = 4_096;
+pub const HANDSHAKE_FRAME_BYTES_MAX: usize = 8_192;
+
+/// The answer to a node that joins: a certificate, those of the authorities, the members. A longer one ends the connection.
+pub const ENROLMENT_FRAME_BYTES_MAX: usize = 128 << 10;
 
 /// How long connecting, and then shaking hands, may take.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How long a node that joins waits until the group has ordered it.
+pub const JOIN_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// Nodes let in that are no members as far as is known here. The next is refused.
+pub const GUESTS_MAX: usize = 8;
 
 /// A sender that has nothing to say says that much.
 pub const PING_EVERY: Duration = Duration::from_millis(400);
@@ -77,3 +91,18 @@ pub const COPY_AGAIN_LAST: Duration = Duration::from_secs(30);
 
 /// Between two lines of the log about a copy that goes on.
 pub const COPY_REPORT_EVERY: Duration = Duration::from_secs(10);
+/// The same complaint about the same address is repeated in the log at most so often.
+pub const COMPLAIN_AGAIN: Duration = Duration::from_secs(600);
+
+/// Complaints that are remembered for that. At the bound the oldest is forgotten, and would be repeated early.
+pub const COMPLAINTS_MAX: usize = 1_024;
+
+/// How often it is looked whether the files of certificates have changed, and whether one comes to its end.
+pub const CERTIFICATES_LOOK_EVERY: Duration = Duration::from_secs(3);
+
+/// Days before the end of a certificate: of a warning, and of an error.
+pub const EXPIRY_WARNING_DAYS: i64 = 30;
+pub const EXPIRY_LAST_WARNING_DAYS: i64 = 7;
+
+/// How far the clock of a node that joins may be from the clock of the node that signs its certificate.
+pub const CLOCK_SKEW_MAX: Duration = Duration::from_secs(600);

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::{daemon, playground, status};
+use crate::{commands, daemon, members, playground, status};
 
 /// The group communication daemon of postgres_r.
 #[derive(Debug, Parser)]
@@ -22,6 +22,24 @@ enum Command {
     Run(RunArgs),
     /// Asks the daemon of this node how the group is.
     Status(StatusArgs),
+    /// Makes the authority of a new group, and the certificate and configuration of its first node.
+    Init(commands::InitArgs),
+    /// Lets one node join the group of this node: prints a token for gcs join.
+    Token(commands::TokenArgs),
+    /// Gets the certificate and configuration of this node from a group that is there.
+    Join(commands::JoinArgs),
+    /// Gets this node another certificate before the one that it has expires.
+    Renew(commands::RenewArgs),
+    /// Lists the members of the group.
+    Members(members::MembersArgs),
+    /// Takes a member out of the group for good, for one that is lost or not wanted any more.
+    Evict(members::EvictArgs),
+    /// Takes this node out of the group.
+    Leave(members::LeaveArgs),
+    /// Gives the vote of a member to a new one, in one step; the old one goes.
+    Replace(members::ReplaceArgs),
+    /// Has a member lead the group.
+    Lead(members::LeadArgs),
     /// Makes and drives a group of PostgreSQL servers and daemons on this machine.
     Playground(playground::Args),
 }
@@ -47,6 +65,15 @@ pub fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Run(args) => Ok(daemon::run(&args.config)),
         Command::Status(args) => Ok(status::run(&args.config, args.json)),
+        Command::Init(args) => Ok(commands::init(&args)),
+        Command::Token(args) => Ok(commands::token(&args)),
+        Command::Join(args) => Ok(commands::join(&args)),
+        Command::Renew(args) => Ok(commands::renew(&args)),
+        Command::Members(args) => Ok(members::members(&args)),
+        Command::Evict(args) => Ok(members::evict(args)),
+        Command::Leave(args) => Ok(members::leave(&args)),
+        Command::Replace(args) => Ok(members::replace(args)),
+        Command::Lead(args) => Ok(members::lead(args)),
         Command::Playground(args) => playground::run(args),
     };
     result.unwrap_or_else(|error| {

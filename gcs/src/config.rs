@@ -3,13 +3,19 @@
 //! TOML; every key is documented in docs/operations.md. An unknown key is refused with the nearest known one, because a
 //! misspelt setting that is silently ignored is found on the worst day.
 
+mod tls;
+mod written;
+
 use std::path::{Path, PathBuf};
 
-use gcs_core::Member;
+use gcs_core::Founder;
 use gcs_writeset::NodeId;
 use gcs_writeset::bounds::{GROUP_MEMBERS_MAX, NAME_BYTES_MAX};
 use serde::Deserialize;
 use thiserror::Error;
+
+pub use tls::Tls;
+pub use written::Written;
 
 #[derive(Debug, Error)]
 pub enum ConfigError {
@@ -35,7 +41,12 @@ struct File {
     #[serde(default)]
     peers: Vec<Peer>,
     #[serde(default)]
+    join: Vec<String>,
+    #[serde(default)]
     log: Log,
+    tls: Option<tls::Table>,
+    #[serde(default)]
+    allow_plaintext: bool,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -77,7 +88,6 @@ pub enum Format {
 #[derive(Clone, Debug)]
 pub struct Config {
     pub name: String,
-    pub node: NodeId,
     pub group: String,
     pub data_directory: PathBuf,
     pub local_socket: PathBuf,
@@ -85,14 +95,22 @@ pub struct Config {
     pub local_users: Vec<String>,
     /// Where this daemon listens for its peers.
     pub peer_address: String,
-    /// All members, this one included, sorted by name.
-    pub members: Vec<Member>,
+    /// Where its peers reach this daemon: the address of its own entry among the peers, else `peer_address`.
+    pub address: String,
+    /// The first members of the group, this one included, sorted by name. Who the members are later, the group knows.
+    pub members: Vec<Founder>,
+    /// Members to be asked by a node without data: it becomes one by their leave, and not by the list above.
+    pub join: Vec<String>,
     pub log_level: Level,
     pub log_format: Format,
+    /// Without it, connections between daemons are neither encrypted nor authenticated.
+    pub tls: Option<Tls>,
+    /// Whether daemons may do without TLS on addresses that others can reach.
+    pub allow_plaintext: bool,
 }
 
-/// Every key of the file, for the hint about an unknown one.
-const KEYS: [&str; 11] = [
+/// Every key of the file but those of `[tls]`, for the hint about an unknown one.
+const KEYS: [&str; 14] = [
     "name",
     "group",
     "data_directory",
@@ -100,10 +118,13 @@ const KEYS: [&str; 11] = [
     "local_users",
     "peer_address",
     "peers",
+    "join",
     "log",
     "address",
     "level",
     "format",
+    "tls",
+    "allow_plaintext",
 ];
 
 impl Config {
@@ -119,15 +140,6 @@ impl Config {
             .map_err(|error| ConfigError::Syntax { path: path.to_owned(), message: describe(text, &error) })?;
         check(file, base).map_err(|message| ConfigError::Invalid { path: path.to_owned(), message })
     }
-
-    /// Names and addresses of all members in order, for comparison between nodes.
-    pub fn members_hash(&self) -> u64 {
-        gcs_proto::message::members_hash(self.members.iter().map(|m| (m.name.as_str(), m.address.as_str())))
-    }
-
-    pub fn peers(&self) -> impl Iterator<Item = &Member> {
-        self.members.iter().filter(|member| member.node != self.node)
-    }
 }
 
 fn check(file: File, base: &Path) -> Result<Config, String> {
@@ -138,25 +150,48 @@ fn check(file: File, base: &Path) -> Result<Config, String> {
         return Err(format!("local_socket is longer than {SOCKET_PATH_BYTES_MAX} bytes, which the system does not allow"));
     }
     let members = members(&file)?;
+    let own = members.iter().find(|member| member.name == file.name).map(|member| member.address.clone());
+    let address = own.unwrap_or_else(|| file.peer_address.clone());
+    check_join(&file, &address)?;
     Ok(Config {
-        node: NodeId::of_name(&file.name),
         data_directory: base.join(&file.data_directory),
         local_socket: base.join(&file.local_socket),
         name: file.name,
         group: file.group,
         local_users: file.local_users,
         peer_address: file.peer_address,
+        address,
         members,
+        join: file.join,
         log_level: file.log.level,
         log_format: file.log.format,
+        tls: file.tls.map(|table| table.resolve(base)),
+        allow_plaintext: file.allow_plaintext,
     })
+}
+
+/// Others are told where this node is before they have met it.
+fn check_join(file: &File, address: &str) -> Result<(), String> {
+    for asked in &file.join {
+        check_address("an address in join", asked)?;
+        if asked == address {
+            return Err(format!("join names {asked}, which is this node's own address"));
+        }
+    }
+    let is_anywhere = ["0.0.0.0:", "[::]:"].iter().any(|any| address.starts_with(any));
+    if is_anywhere && !file.join.is_empty() {
+        return Err(format!(
+            "others cannot reach this node at {address}: list the node itself under [[peers]] with its address"
+        ));
+    }
+    Ok(())
 }
 
 /// sun_path holds 108 bytes with the zero at the end.
 const SOCKET_PATH_BYTES_MAX: usize = 107;
 
-fn members(file: &File) -> Result<Vec<Member>, String> {
-    let mut members: Vec<Member> = Vec::new();
+fn members(file: &File) -> Result<Vec<Founder>, String> {
+    let mut members: Vec<Founder> = Vec::new();
     for peer in &file.peers {
         check_name("the name of a peer", &peer.name)?;
         check_address(&format!("the address of peer \"{}\"", peer.name), &peer.address)?;
@@ -191,13 +226,24 @@ fn members(file: &File) -> Result<Vec<Member>, String> {
     Ok(members)
 }
 
-fn member(name: &str, address: &str) -> Member {
-    Member { node: NodeId::of_name(name), name: name.to_owned(), address: address.to_owned() }
+fn member(name: &str, address: &str) -> Founder {
+    Founder { node: NodeId::of_name(name), name: name.to_owned(), address: address.to_owned() }
 }
 
-fn check_name(what: &str, name: &str) -> Result<(), String> {
+/// Whether a node or a group can have this name.
+pub fn is_name(name: &str) -> bool {
     let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
-    if name.is_empty() || name.len() > NAME_BYTES_MAX || !name.chars().all(good) {
+    !name.is_empty() && name.len() <= NAME_BYTES_MAX && name.chars().all(good)
+}
+
+/// Whether this is a host and a port.
+pub fn is_address(address: &str) -> bool {
+    let port = address.rsplit_once(':').filter(|(host, _)| !host.is_empty()).and_then(|(_, port)| port.parse::<u16>().ok());
+    port.is_some_and(|port| port > 0)
+}
+
+pub fn check_name(what: &str, name: &str) -> Result<(), String> {
+    if !is_name(name) {
         return Err(format!(
             "{what} is \"{name}\", but must be 1 to {NAME_BYTES_MAX} letters, digits, \"_\", \"-\" or \".\""
         ));
@@ -205,12 +251,8 @@ fn check_name(what: &str, name: &str) -> Result<(), String> {
     Ok(())
 }
 
-fn check_address(what: &str, address: &str) -> Result<(), String> {
-    let port = address.rsplit_once(':').filter(|(host, _)| !host.is_empty()).and_then(|(_, port)| port.parse::<u16>().ok());
-    match port {
-        Some(port) if port > 0 => Ok(()),
-        _ => Err(format!("{what} is \"{address}\", but must be host:port")),
-    }
+pub fn check_address(what: &str, address: &str) -> Result<(), String> {
+    if is_address(address) { Ok(()) } else { Err(format!("{what} is \"{address}\", but must be host:port")) }
 }
 
 /// One line: where, what, and for an unknown key the nearest known one.
@@ -229,7 +271,7 @@ fn describe(text: &str, error: &toml::de::Error) -> String {
 
 fn nearest(key: &str) -> Option<&'static str> {
     let distance = |known: &str| strsim::damerau_levenshtein(key, known);
-    let best = KEYS.into_iter().min_by_key(|known| distance(known))?;
+    let best = KEYS.into_iter().chain(tls::KEYS).min_by_key(|known| distance(known))?;
     (distance(best) <= key.len().max(best.len()) / 2).then_some(best)
 }
 
@@ -257,7 +299,6 @@ mod tests {
         let without = parse(GOOD).unwrap();
         let with = parse(&format!("{GOOD}\n[[peers]]\nname = \"n2\"\naddress = \"127.0.0.1:7002\"")).unwrap();
         assert_eq!(without.members, with.members);
-        assert_eq!(without.members_hash(), with.members_hash());
         assert_eq!(without.members.iter().map(|m| m.name.as_str()).collect::<Vec<_>>(), ["n1", "n2"]);
         assert_eq!(without.local_socket, Path::new("/etc/gcs.sock"));
     }
@@ -273,6 +314,19 @@ mod tests {
         assert!(error.contains("did you mean \"address\""), "{error}");
         let error = parse(&format!("entirely_else = 1\n{GOOD}")).unwrap_err();
         assert!(error.ends_with("unknown key \"entirely_else\""), "{error}");
+    }
+
+    #[test]
+    fn a_node_that_joins_says_where_it_can_be_reached() {
+        let joins = format!("join = [\"127.0.0.1:7001\"]\n{}", GOOD.split("[[peers]]").next().unwrap());
+        let config = parse(&joins).unwrap();
+        assert_eq!((config.join, config.address.as_str()), (vec!["127.0.0.1:7001".to_owned()], "127.0.0.1:7002"));
+        let anywhere = joins.replace("127.0.0.1:7002", "0.0.0.0:7002");
+        assert!(parse(&anywhere).unwrap_err().contains("cannot reach this node"));
+        let named = format!("{anywhere}\n[[peers]]\nname = \"n2\"\naddress = \"10.0.0.2:7002\"");
+        assert_eq!(parse(&named).unwrap().address, "10.0.0.2:7002");
+        assert!(parse(&joins.replace("7001", "7002")).unwrap_err().contains("own address"));
+        assert!(parse(&joins.replace(":7001", "")).unwrap_err().contains("must be host:port"));
     }
 
     #[test]

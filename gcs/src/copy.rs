@@ -26,6 +26,7 @@ mod target;
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::rc::Rc;
 
 use gcs_writeset::NodeId;
@@ -33,19 +34,36 @@ use gcs_writeset::link::{GroupStatus, MemberState, ServerPlace};
 use tokio::time::sleep;
 
 use crate::bounds::{COPY_AGAIN_FIRST, COPY_AGAIN_LAST};
+use crate::config::Config;
 use crate::peers::Peers;
 use attempt::Attempt;
 
+/// Where a copy has its files.
+#[derive(Debug)]
+struct Directories {
+    /// Sockets: beside the local socket, whose path is known to be short enough.
+    sockets: PathBuf,
+    dumps: PathBuf,
+}
+
+impl Directories {
+    fn of(config: &Config) -> Directories {
+        let sockets = config.local_socket.parent().map(PathBuf::from).unwrap_or_default();
+        Directories { sockets, dumps: config.data_directory.join("copy") }
+    }
+}
+
 pub struct Copies {
     peers: Rc<Peers>,
+    directories: Directories,
     /// Databases of which a copy is being made.
     running: RefCell<BTreeSet<String>>,
     status: RefCell<GroupStatus>,
 }
 
 impl Copies {
-    pub fn new(peers: Rc<Peers>) -> Copies {
-        Copies { peers, running: RefCell::default(), status: RefCell::default() }
+    pub fn new(config: &Config, peers: Rc<Peers>) -> Copies {
+        Copies { peers, directories: Directories::of(config), running: RefCell::default(), status: RefCell::default() }
     }
 
     /// The group as it is now.
@@ -72,7 +90,10 @@ impl Copies {
                 tracing::warn!(database, pause_s = pause.as_secs(), "a copy must wait: no other node is in service");
             }
             for (node, name) in sources {
-                match Attempt::new(self.peers.clone(), &database, &place, is_new, node, &name).make().await {
+                match Attempt::new(self.peers.clone(), &self.directories, &database, &place, is_new, node, &name)
+                    .make()
+                    .await
+                {
                     Ok(position) => {
                         tracing::info!(database, from = name, %position, "the copy has taken the database's place");
                         break 'made;
@@ -95,7 +116,7 @@ impl Copies {
     /// Whom to copy from, in this order: of the nodes in service those that have not failed, the furthest first; a leader has enough to do.
     fn sources(&self, failed: &[NodeId]) -> Vec<(NodeId, String)> {
         let status = self.status.borrow();
-        let me = self.peers.config.node;
+        let me = self.peers.roster.node;
         let others = status.members.iter().filter(|member| member.node != me && member.state == MemberState::Online);
         let mut sources: Vec<_> = others.collect();
         sources.sort_by_key(|member| {

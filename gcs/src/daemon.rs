@@ -3,7 +3,7 @@
 //! Whatever can be wrong with what the daemon was given (configuration, directory, socket, port) is found before it takes
 //! part, and is one line and exit status 2. Afterwards only storage and broken invariants end it, with status 1.
 
-use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::rc::Rc;
@@ -18,10 +18,15 @@ use tokio::task::LocalSet;
 
 use crate::bounds::SHUTDOWN_WAIT;
 use crate::config::{Config, ConfigError};
+use crate::copy::Copies;
 use crate::driver::{self, Driver, DriverError};
+use crate::enrolment::desk::Desk;
 use crate::inbox::Inbox;
 use crate::local;
 use crate::log::{DirectoryLock, Identity, Log, LogError};
+use crate::peers::JoinError;
+use crate::roster::Roster;
+use crate::tls::{Security, TlsError};
 use crate::{logging, peers};
 
 /// Exit status for what cannot work however often it is started.
@@ -35,6 +40,15 @@ pub enum StartError {
     Log(#[from] LogError),
     #[error("{0}")]
     Driver(#[from] DriverError),
+    #[error("{0}")]
+    Join(#[from] JoinError),
+    #[error("{0}")]
+    Tls(#[from] TlsError),
+    #[error(
+        "peer_address {0} can be reached from other machines, and there is no [tls]: make certificates with gcs init, \
+         or set allow_plaintext if everything on that network is trusted"
+    )]
+    Plaintext(String),
     #[error("could not listen for peers on {address}: {source}")]
     PeerAddress { address: String, source: std::io::Error },
     #[error("could not listen on local socket \"{}\": {source}", path.display())]
@@ -66,27 +80,35 @@ fn start(config_file: &Path) -> Result<(), StartError> {
     let config = Rc::new(Config::load(config_file)?);
     let uids = allowed_users(&config)?;
     logging::start(&config);
+    let security = Rc::new(Security::load(&config)?);
     allow_many_files();
     let _lock = DirectoryLock::take(&config.data_directory)?;
-    let names = config.members.iter().map(|member| member.name.clone()).collect();
-    let identity = Identity { node: config.name.clone(), group: config.group.clone(), members: names };
-    let voters = config.members.iter().map(|member| member.node).collect();
-    let (log, recovered) = Log::open(&config.data_directory, &identity, voters)?;
-
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(StartError::Runtime)?;
     let tasks = LocalSet::new();
+    let identity = tasks.block_on(&runtime, identify(&config, &security))?;
+    let (log, recovered) = Log::open(&config.data_directory)?;
     tasks.block_on(&runtime, async {
-        let peer_listener = listen_for_peers(&config.peer_address).await?;
-        let local_listener = listen_locally(&config.local_socket)?;
+        let peer_listener = listen_for_peers(&config).await?;
+        let local_listener = listen_locally(&config)?;
         let inbox = Rc::new(Inbox::default());
-        let core =
-            CoreConfig { group: config.group.clone(), node: config.node, members: config.members.clone(), seed: seed() };
+        let core = CoreConfig {
+            group: config.group.clone(),
+            node: identity.id(),
+            address: config.address.clone(),
+            directory: identity.directory,
+            founders: identity.founders.clone(),
+            seed: draw(),
+        };
         let reader = log.reader();
         let mut driver = Driver::new(core, log, recovered, inbox.clone())?;
-        let peers = peers::start(config.clone(), inbox.clone(), peer_listener);
-        let hub = local::start(config.clone(), inbox.clone(), peers.clone(), reader, uids, local_listener);
+        let roster = Rc::new(Roster::new(&config, &identity, draw()));
+        roster.set(driver.membership());
+        let peers = peers::start(roster.clone(), security.clone(), Desk::new(&config), inbox.clone(), peer_listener);
+        let copies = Copies::new(&config, peers.clone());
+        let hub = local::start(copies, inbox.clone(), peers.clone(), reader, uids, local_listener);
         tokio::task::spawn_local(driver::tick(inbox.clone()));
-        let members = config.members.iter().map(|member| member.name.as_str()).collect::<Vec<_>>().join(" ");
+        tokio::task::spawn_local(security.watch());
+        let members = roster.membership().members.iter().map(|m| m.name.as_str()).collect::<Vec<_>>().join(" ");
         tracing::info!(
             node = %config.name,
             group = %config.group,
@@ -124,13 +146,29 @@ async fn stop_signal() -> std::io::Result<()> {
     Ok(())
 }
 
-async fn listen_for_peers(address: &str) -> Result<TcpListener, StartError> {
-    TcpListener::bind(address).await.map_err(|source| StartError::PeerAddress { address: address.to_owned(), source })
+/// Without TLS whoever reaches the port can read everything and say anything: nobody on another machine may.
+async fn listen_for_peers(config: &Config) -> Result<TcpListener, StartError> {
+    let address = &config.peer_address;
+    let failed = |source| StartError::PeerAddress { address: address.clone(), source };
+    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    let is_open = !listener.local_addr().map_err(failed)?.ip().to_canonical().is_loopback();
+    if is_open && config.tls.is_none() {
+        if !config.allow_plaintext {
+            return Err(StartError::Plaintext(address.clone()));
+        }
+        tracing::warn!(
+            peer_address = %address,
+            "allow_plaintext is set: whoever can reach this port can read the group's data, and write to it as any node"
+        );
+    }
+    Ok(listener)
 }
 
 /// A socket file that nobody listens on is left over from a crash. The lock on the data directory keeps a second daemon of
 /// this node out, but the path may be another's.
-fn listen_locally(path: &Path) -> Result<UnixListener, StartError> {
+fn listen_locally(config: &Config) -> Result<UnixListener, StartError> {
+    let path = config.local_socket.as_path();
+    make_room_for(path, !config.local_users.is_empty())?;
     let failed = |source| StartError::LocalSocket { path: path.to_owned(), source };
     let taken = |message| Err(StartError::SocketTaken { path: path.to_owned(), message });
     match std::fs::symlink_metadata(path) {
@@ -146,9 +184,18 @@ fn listen_locally(path: &Path) -> Result<UnixListener, StartError> {
         Err(error) => return Err(failed(error)),
     }
     let listener = UnixListener::bind(path).map_err(failed)?;
-    // Who may use it is decided by user id, when a connection comes in.
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o777)).map_err(failed)?;
+    // Who may use it is decided by user id as well, when a connection comes in.
+    let mode = if config.local_users.is_empty() { 0o600 } else { 0o666 };
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).map_err(failed)?;
     Ok(listener)
+}
+
+/// Makes the directory of the local socket if it is not there: for this user alone, or for all to pass through if others may come.
+fn make_room_for(socket: &Path, is_open: bool) -> Result<(), StartError> {
+    let Some(directory) = socket.parent() else { return Ok(()) };
+    let mode = if is_open { 0o711 } else { 0o700 };
+    let made = std::fs::DirBuilder::new().recursive(true).mode(mode).create(directory);
+    made.map_err(|source| StartError::LocalSocket { path: socket.to_owned(), source })
 }
 
 fn allowed_users(config: &Config) -> Result<Vec<u32>, StartError> {
@@ -170,8 +217,24 @@ fn allow_many_files() {
     }
 }
 
-/// Different in every process; the core takes its election timeouts from it.
-fn seed() -> u64 {
+/// Whose data directory this is. A new one becomes this node's: one of the first members, or one that has just joined.
+async fn identify(config: &Config, security: &Security) -> Result<Identity, StartError> {
+    let directory = &config.data_directory;
+    let founders = if config.join.is_empty() { config.members.clone() } else { Vec::new() };
+    let (node, group) = (config.name.clone(), config.group.clone());
+    let fresh = Identity { node, group, directory: draw(), generation: 0, founders };
+    let identity = fresh.claim(directory)?;
+    if !identity.founders.is_empty() {
+        return Ok(identity);
+    }
+    tracing::info!(node = %config.name, group = %config.group, asks = config.join.join(" "), "gcs wants to join");
+    let identity = peers::join(config, security, identity).await?;
+    identity.write(directory)?;
+    Ok(identity)
+}
+
+/// A number that nobody else has, never 0: of this process, or of a new data directory. The core takes its election timeouts from one.
+fn draw() -> u64 {
     use std::hash::{BuildHasher, RandomState};
-    RandomState::new().hash_one(std::process::id())
+    RandomState::new().hash_one(std::process::id()).max(1)
 }

@@ -8,7 +8,7 @@
 use std::rc::Rc;
 use std::time::Instant;
 
-use gcs_core::{Core, CoreConfig, CoreError, Effects, Input, Recovered, Tick};
+use gcs_core::{Core, CoreConfig, CoreError, Effects, Input, Membership, Recovered, Tick};
 use thiserror::Error;
 use tokio::time::{MissedTickBehavior, interval};
 
@@ -16,7 +16,7 @@ use crate::bounds::{LONG_WRITE_BYTES, TICK};
 use crate::inbox::Inbox;
 use crate::local::Hub;
 use crate::log::{Log, LogError, LogReader};
-use crate::peers::Peers;
+use crate::peers::{self, Peers};
 
 /// What ends the daemon.
 #[derive(Debug, Error)]
@@ -32,16 +32,23 @@ pub struct Driver {
     log: Log,
     inbox: Rc<Inbox>,
     started: Instant,
+    /// Whether the configuration has been compared with the membership.
+    is_compared: bool,
 }
 
 impl Driver {
     pub fn new(config: CoreConfig, log: Log, recovered: Recovered, inbox: Rc<Inbox>) -> Result<Driver, DriverError> {
         let core = Core::new(config, log.reader(), recovered)?;
-        Ok(Driver { core, log, inbox, started: Instant::now() })
+        Ok(Driver { core, log, inbox, started: Instant::now(), is_compared: false })
+    }
+
+    /// Who the members are, as of what was recovered.
+    pub fn membership(&self) -> Membership {
+        self.core.state().membership.clone()
     }
 
     /// Steps whenever something waits, until something fails.
-    pub async fn run(&mut self, peers: &Peers, hub: &Hub) -> DriverError {
+    pub async fn run(&mut self, peers: &Rc<Peers>, hub: &Hub) -> DriverError {
         loop {
             let inputs = self.inbox.take().await;
             if let Err(error) = self.step(inputs, peers, hub).await {
@@ -52,7 +59,7 @@ impl Driver {
 
     /// Steps until nothing is to be written any more. A large transaction makes that take long: whoever comes meanwhile is heard
     /// after each long write.
-    async fn step(&mut self, inputs: Vec<Input>, peers: &Peers, hub: &Hub) -> Result<(), DriverError> {
+    async fn step(&mut self, inputs: Vec<Input>, peers: &Rc<Peers>, hub: &Hub) -> Result<(), DriverError> {
         let mut inputs = inputs;
         loop {
             let now = Tick((self.started.elapsed().as_millis() / TICK.as_millis()) as u64);
@@ -69,11 +76,23 @@ impl Driver {
     }
 
     /// The number of the write, if there was one.
-    fn carry_out(&mut self, effects: Effects, peers: &Peers, hub: &Hub) -> Result<Option<u64>, DriverError> {
-        let Effects { send_now, write, send_after_write, ordered, replies, status } = effects;
+    fn carry_out(&mut self, effects: Effects, peers: &Rc<Peers>, hub: &Hub) -> Result<Option<u64>, DriverError> {
+        let Effects { send_now, write, send_after_write, ordered, replies, status, membership } = effects;
+        if let Some(membership) = membership {
+            peers.roster.set(membership);
+            peers::follow(peers);
+        }
         if !send_now.is_empty() {
             peers.send(send_now);
             peers.flush();
+        }
+        if !self.is_compared && status.as_ref().is_some_and(|status| status.quorum) {
+            self.is_compared = true;
+            if let Some(differences) = peers.roster.disagreement() {
+                tracing::warn!(
+                    "the configuration lists other members than the group has, which is what counts: {differences}"
+                );
+            }
         }
         let written = write.as_ref().map(|write| write.number);
         if let Some(write) = write {

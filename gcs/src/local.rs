@@ -8,6 +8,7 @@
 //! - [`feed`]: the stream of positions to the manager of a database, live or from disk.
 //! - [`fetcher`]: single writesets, on a connection of their own.
 //! - [`rehearsal`]: transactions that are tried before they are ordered.
+//! - [`changes`]: what people want of the membership.
 //! - [`backlog`]: positions read back from the log.
 //! - [`requests`], [`error`]: what comes in on a connection, what ends it.
 //! - [`this_node`], [`databases`]: what all of them know.
@@ -16,6 +17,7 @@
 //! sockets before the step is over.
 
 mod backlog;
+mod changes;
 mod databases;
 mod error;
 mod feed;
@@ -34,28 +36,26 @@ use tokio::net::UnixListener;
 use tokio::time::sleep;
 
 use crate::bounds::LOCAL_SESSIONS_MAX;
-use crate::config::Config;
 use crate::copy::Copies;
 use crate::inbox::Inbox;
 use crate::log::LogReader;
 use crate::peers::Peers;
-use databases::Databases;
 use this_node::ThisNode;
 
 pub use hub::Hub;
 
 /// Starts to accept connections, of users with these ids.
 pub fn start(
-    config: Rc<Config>,
+    copies: Copies,
     inbox: Rc<Inbox>,
     peers: Rc<Peers>,
     log: LogReader,
     uids: Vec<u32>,
     listener: UnixListener,
 ) -> Rc<Hub> {
-    let rehearsals = peers.rehearsals.clone();
-    let copies = Rc::new(Copies::new(peers.clone()));
-    let node = ThisNode { config, uids, inbox, peers, rehearsals, copies, log, databases: Databases::default() };
+    let (roster, rehearsals, copies) = (peers.roster.clone(), peers.rehearsals.clone(), Rc::new(copies));
+    let (databases, complaints) = Default::default();
+    let node = ThisNode { roster, uids, inbox, peers, rehearsals, copies, log, databases, complaints };
     let hub = Rc::new(Hub::new(Rc::new(node)));
     tokio::task::spawn_local(accept(hub.clone(), listener));
     hub
@@ -67,7 +67,10 @@ async fn accept(hub: Rc<Hub>, listener: UnixListener) {
     loop {
         match listener.accept().await {
             Ok(_) if Rc::strong_count(&presence) > LOCAL_SESSIONS_MAX => {
-                tracing::warn!(limit = LOCAL_SESSIONS_MAX, "too many connections on the local socket, the newest is closed");
+                if let Some(kept_back) = hub.node.complaints.due("crowd", "") {
+                    let limit = LOCAL_SESSIONS_MAX;
+                    tracing::warn!(limit, kept_back, "too many connections on the local socket, the newest is closed");
+                }
             }
             Ok((stream, _)) => {
                 let (hub, presence) = (hub.clone(), presence.clone());

@@ -12,10 +12,13 @@ use bytes::BytesMut;
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::Notify;
 
+use crate::tls::stream::TlsStream;
+
 #[derive(Debug)]
 pub enum Stream {
     Tcp(TcpStream),
     Unix(UnixStream),
+    Tls(Box<TlsStream>),
 }
 
 impl Stream {
@@ -23,6 +26,23 @@ impl Stream {
         match self {
             Stream::Tcp(stream) => stream.try_write(bytes),
             Stream::Unix(stream) => stream.try_write(bytes),
+            Stream::Tls(stream) => stream.try_write(bytes),
+        }
+    }
+
+    /// Hands to the kernel what was taken from its writer and is still here.
+    fn try_flush(&self) -> io::Result<()> {
+        match self {
+            Stream::Tcp(_) | Stream::Unix(_) => Ok(()),
+            Stream::Tls(stream) => stream.try_flush(),
+        }
+    }
+
+    /// Whether [`Stream::try_flush`] would have something to do.
+    fn is_waiting(&self) -> bool {
+        match self {
+            Stream::Tcp(_) | Stream::Unix(_) => false,
+            Stream::Tls(stream) => stream.is_waiting(),
         }
     }
 
@@ -30,6 +50,7 @@ impl Stream {
         match self {
             Stream::Tcp(stream) => stream.try_read_buf(buffer),
             Stream::Unix(stream) => stream.try_read_buf(buffer),
+            Stream::Tls(stream) => stream.try_read(buffer),
         }
     }
 
@@ -37,6 +58,7 @@ impl Stream {
         match self {
             Stream::Tcp(stream) => stream.writable().await,
             Stream::Unix(stream) => stream.writable().await,
+            Stream::Tls(stream) => stream.writable().await,
         }
     }
 
@@ -44,6 +66,7 @@ impl Stream {
         match self {
             Stream::Tcp(stream) => stream.readable().await,
             Stream::Unix(stream) => stream.readable().await,
+            Stream::Tls(stream) => stream.readable().await,
         }
     }
 
@@ -51,12 +74,12 @@ impl Stream {
     pub async fn read(&self, buffer: &mut BytesMut) -> io::Result<usize> {
         const PIECE_BYTES: usize = 64 << 10;
         loop {
-            self.readable().await?;
             if buffer.capacity() == buffer.len() {
                 buffer.reserve(PIECE_BYTES);
             }
             match self.try_read(buffer) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                // Asked after the attempt: under TLS there may be something to read that the kernel no longer knows of.
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.readable().await?,
                 result => return result,
             }
         }
@@ -113,7 +136,7 @@ impl Outbox {
     /// Writes what the kernel takes now.
     pub fn flush(&self) {
         let mut queue = self.queue.borrow_mut();
-        if queue.written == queue.bytes.len() || self.broken.get().is_some() {
+        if !queue.waits_for(&self.stream) || self.broken.get().is_some() {
             return;
         }
         if let Err(error) = queue.write_to(&self.stream) {
@@ -132,7 +155,7 @@ impl Outbox {
             if let Some(kind) = self.broken.get() {
                 return kind.into();
             }
-            if self.waiting() == 0 {
+            if !self.queue.borrow().waits_for(&self.stream) {
                 self.blocked.notified().await;
                 continue;
             }
@@ -145,13 +168,18 @@ impl Outbox {
 
     /// Until everything has been written. Needs [`Outbox::run`] beside it.
     pub async fn drained(&self) {
-        while self.waiting() > 0 {
+        while self.queue.borrow().waits_for(&self.stream) {
             self.drained.notified().await;
         }
     }
 }
 
 impl Queue {
+    /// Whether something is left that the kernel has not taken.
+    fn waits_for(&self, stream: &Stream) -> bool {
+        self.written < self.bytes.len() || stream.is_waiting()
+    }
+
     fn write_to(&mut self, stream: &Stream) -> io::Result<()> {
         while self.written < self.bytes.len() {
             match stream.try_write(&self.bytes[self.written..])? {
@@ -162,6 +190,6 @@ impl Queue {
         self.bytes.clear();
         self.bytes.shrink_to(IDLE_BYTES_MAX);
         self.written = 0;
-        Ok(())
+        stream.try_flush()
     }
 }

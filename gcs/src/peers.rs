@@ -11,7 +11,10 @@
 //!
 //! (docs/adr/0013-peer-connections.md argues for this.)
 //!
-//! Beside them a connection may be a [`tunnel`]: what a program of one node says to the PostgreSQL of another.
+//! With `[tls]` both sides show certificates and each looks at the other's ([`crate::tls`]): the dialler in [`dial`], the acceptor in
+//! [`greet`], both by [`secure`]. Callers that have not yet said who they are wait in bounded number ([`waiting`]).
+//!
+//! Beside the two a connection may be a [`tunnel`]: what a program of one node says to the PostgreSQL of another.
 //!
 //! Nothing here is reliable or needs to be: raft sends again whatever is lost, and messages beyond a bound are dropped.
 //!
@@ -19,29 +22,42 @@
 //! [`PEER_SILENCE_MAX`]: crate::bounds::PEER_SILENCE_MAX
 
 mod accept;
+mod admission;
 mod dial;
+mod greet;
+mod join;
 mod places;
+mod secure;
 mod table;
 mod tunnel;
+mod waiting;
 
 use std::rc::Rc;
 
 use tokio::net::TcpListener;
 
-use crate::config::Config;
+use crate::enrolment::desk::Desk;
 use crate::inbox::Inbox;
+use crate::roster::Roster;
+use crate::tls::Security;
 
 pub use dial::DialError;
+pub use join::{JoinError, join};
 pub use places::Places;
 pub use table::Peers;
 pub use tunnel::Tunnel;
 
 /// Starts accepting and dialling.
-pub fn start(config: Rc<Config>, inbox: Rc<Inbox>, listener: TcpListener) -> Rc<Peers> {
-    let peers = Rc::new(Peers::new(config, inbox));
+pub fn start(roster: Rc<Roster>, security: Rc<Security>, desk: Desk, inbox: Rc<Inbox>, listener: TcpListener) -> Rc<Peers> {
+    let peers = Rc::new(Peers::new(roster, security, desk, inbox));
     tokio::task::spawn_local(accept::run(peers.clone(), listener));
-    for node in peers.by_node.keys() {
-        tokio::task::spawn_local(dial::run(peers.clone(), *node));
-    }
+    follow(&peers);
     peers
+}
+
+/// The roster is another: connections come and go.
+pub fn follow(peers: &Rc<Peers>) {
+    for peer in peers.follow() {
+        tokio::task::spawn_local(dial::run(peers.clone(), peer));
+    }
 }

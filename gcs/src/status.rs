@@ -1,36 +1,18 @@
 //! `gcs status`: how the group looks from this node's daemon.
 
-use std::io::{Read, Write};
-use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use gcs_writeset::Incarnation;
-use gcs_writeset::link::{self, GroupStatus, MemberState, MemberStatus, PROTOCOL, Reply, Request, Role};
+use gcs_writeset::link::{CertificateStatus, GroupStatus, MemberRole, MemberState, MemberStatus, Reply, Request};
 use serde::Serialize;
-use thiserror::Error;
 
-use crate::config::{Config, ConfigError};
+use crate::config::Config;
+use crate::control::{self, ControlError};
+use crate::tls::Moment;
 
 /// A daemon that does not answer within this time is as good as down.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
-
-#[derive(Debug, Error)]
-pub enum StatusError {
-    #[error("{0}")]
-    Config(#[from] ConfigError),
-    #[error("could not reach gcs on \"{path}\": {source}")]
-    Connect { path: String, source: std::io::Error },
-    #[error("gcs does not answer: {0}")]
-    Io(#[from] std::io::Error),
-    #[error("gcs answers in a form that is not understood: {0}")]
-    Wire(#[from] gcs_writeset::wire::WireError),
-    #[error("{0}")]
-    Refused(String),
-    #[error("gcs closed the connection")]
-    Closed,
-}
 
 #[derive(Debug, Serialize)]
 struct StatusJson<'a> {
@@ -38,12 +20,25 @@ struct StatusJson<'a> {
     term: u64,
     leader: Option<&'a str>,
     members: Vec<MemberJson<'a>>,
+    /// Whether the connections to the other daemons are encrypted.
+    encrypted: bool,
+    certificates: Vec<CertificateJson<'a>>,
+}
+
+#[derive(Debug, Serialize)]
+struct CertificateJson<'a> {
+    name: &'a str,
+    authority: bool,
+    serial: &'a str,
+    expires: String,
+    days_left: i64,
 }
 
 #[derive(Debug, Serialize)]
 struct MemberJson<'a> {
     name: &'a str,
     address: &'a str,
+    role: &'static str,
     state: &'static str,
     leader: bool,
     committed: u64,
@@ -52,57 +47,46 @@ struct MemberJson<'a> {
 
 /// Prints the status; exit status 2 for a bad configuration, 1 if the daemon cannot be asked.
 pub fn run(config_file: &Path, json: bool) -> ExitCode {
-    let result = Config::load(config_file).map_err(StatusError::from).and_then(|config| ask(&config.local_socket));
+    let result = Config::load(config_file).map_err(ControlError::from).and_then(|config| ask_all(&config.local_socket));
     match result {
-        Ok(status) => {
-            let text = if json { to_json(&status) } else { to_table(&status) };
+        Ok((status, certificates)) => {
+            let text = if json { to_json(&status, &certificates) } else { to_table(&status, &certificates) };
             print!("{text}");
             ExitCode::SUCCESS
         }
         Err(error) => {
             eprintln!("gcs: error: {error}");
-            if matches!(error, StatusError::Config(_)) { ExitCode::from(2) } else { ExitCode::FAILURE }
+            if matches!(error, ControlError::Config(_)) { ExitCode::from(2) } else { ExitCode::FAILURE }
         }
     }
 }
 
 /// Asks the daemon that listens on `socket`.
-pub fn ask(socket: &Path) -> Result<GroupStatus, StatusError> {
-    let mut stream =
-        UnixStream::connect(socket).map_err(|source| StatusError::Connect { path: socket.display().to_string(), source })?;
-    stream.set_read_timeout(Some(ANSWER_TIMEOUT))?;
-    stream.set_write_timeout(Some(ANSWER_TIMEOUT))?;
-    let hello = Request::Hello {
-        protocol: PROTOCOL,
-        role: Role::Control,
-        database: String::new(),
-        group: None,
-        incarnation: Incarnation(0),
-    };
-    let mut out = Vec::new();
-    link::put_frame(&mut out, &hello, &[])?;
-    link::put_frame(&mut out, &Request::Status, &[])?;
-    stream.write_all(&out)?;
-    let mut buffer = Vec::new();
-    loop {
-        while let Some(length) = link::frame_len(&buffer)?.filter(|length| *length <= buffer.len()) {
-            let (reply, _) = link::decode_frame::<Reply>(&buffer[..length])?;
-            match reply {
-                Reply::Group(status) => return Ok(status),
-                Reply::Failed(failure) => return Err(StatusError::Refused(failure.message)),
-                _ => {}
-            }
-            buffer.drain(..length);
-        }
-        let mut piece = [0; 4096];
-        match stream.read(&mut piece)? {
-            0 => return Err(StatusError::Closed),
-            count => buffer.extend_from_slice(&piece[..count]),
-        }
+pub fn ask(socket: &Path) -> Result<GroupStatus, ControlError> {
+    control::ask(socket, &Request::Status, ANSWER_TIMEOUT, |reply| match reply {
+        Reply::Group(status) => Some(status),
+        _ => None,
+    })
+}
+
+fn ask_all(socket: &Path) -> Result<(GroupStatus, Vec<CertificateStatus>), ControlError> {
+    let certificates = control::ask(socket, &Request::Certificates, ANSWER_TIMEOUT, |reply| match reply {
+        Reply::Certificates(certificates) => Some(certificates),
+        _ => None,
+    })?;
+    Ok((ask(socket)?, certificates))
+}
+
+pub fn role_name(role: MemberRole) -> &'static str {
+    match role {
+        MemberRole::Voter => "voter",
+        MemberRole::Learner => "learner",
+        MemberRole::Joining => "joining",
+        MemberRole::Leaving => "leaving",
     }
 }
 
-fn state_name(state: MemberState) -> &'static str {
+pub fn state_name(state: MemberState) -> &'static str {
     match state {
         MemberState::Online => "online",
         MemberState::Detached => "detached",
@@ -115,33 +99,64 @@ fn leader(status: &GroupStatus) -> Option<&MemberStatus> {
     status.members.iter().find(|member| Some(member.node) == status.leader)
 }
 
-fn to_json(status: &GroupStatus) -> String {
+fn to_json(status: &GroupStatus, certificates: &[CertificateStatus]) -> String {
     let members = status.members.iter().map(|member| MemberJson {
         name: &member.name,
         address: &member.address,
+        role: role_name(member.role),
         state: state_name(member.state),
         leader: Some(member.node) == status.leader,
         committed: member.committed.0,
         ordered: member.ordered.0,
     });
+    let now = Moment::now();
     let json = StatusJson {
         quorum: status.quorum,
         term: status.term,
         leader: leader(status).map(|member| member.name.as_str()),
         members: members.collect(),
+        encrypted: !certificates.is_empty(),
+        certificates: certificates.iter().map(|certificate| certificate_json(certificate, now)).collect(),
     };
     // Strings, numbers and booleans always have a JSON form.
     serde_json::to_string(&json).unwrap_or_default() + "\n"
 }
 
-fn to_table(status: &GroupStatus) -> String {
+fn expiry(certificate: &CertificateStatus) -> Moment {
+    Moment::new(i64::try_from(certificate.not_after).unwrap_or(i64::MAX))
+}
+
+fn certificate_json(certificate: &CertificateStatus, now: Moment) -> CertificateJson<'_> {
+    let expires = expiry(certificate);
+    CertificateJson {
+        name: &certificate.name,
+        authority: certificate.is_authority,
+        serial: &certificate.serial,
+        expires: expires.to_string(),
+        days_left: expires.days_since(now),
+    }
+}
+
+fn to_table(status: &GroupStatus, certificates: &[CertificateStatus]) -> String {
     let quorum = if status.quorum { "yes" } else { "no" };
     let leader_name = leader(status).map_or("none", |member| member.name.as_str());
     let mut text = format!("quorum {quorum}, leader {leader_name}, term {}\n", status.term);
-    text += &format!("{:<20} {:<24} {:<12} {:>12} {:>12}\n", "member", "address", "state", "committed", "ordered");
+    text +=
+        &format!("{:<20} {:<24} {:<8} {:<14} {:>12} {:>12}\n", "member", "address", "role", "state", "committed", "ordered");
     for member in &status.members {
-        let (state, committed, ordered) = (state_name(member.state), member.committed.0, member.ordered.0);
-        text += &format!("{:<20} {:<24} {state:<12} {committed:>12} {ordered:>12}\n", member.name, member.address);
+        let (role, state) = (role_name(member.role), state_name(member.state));
+        let (name, address, committed, ordered) = (&member.name, &member.address, member.committed.0, member.ordered.0);
+        text += &format!("{name:<20} {address:<24} {role:<8} {state:<14} {committed:>12} {ordered:>12}\n");
+    }
+    let now = Moment::now();
+    if certificates.is_empty() {
+        text += "link not encrypted\n";
+    }
+    for certificate in certificates {
+        let what = if certificate.is_authority { "authority" } else { "certificate" };
+        let (name, expires, days) = (&certificate.name, expiry(certificate), expiry(certificate).days_since(now));
+        let when = if expires < now { "expired on" } else { "expires on" };
+        text += &format!("{what} {name}, {when} {expires} ({days} days)\n");
     }
     text
 }

@@ -103,7 +103,11 @@ impl<S: Spool> Dispatch<S> {
             }
             Reply::Detached => return Ok(Taken::Detached),
             Reply::Failed(failure) => return Ok(Taken::Failed(failure.clone())),
-            Reply::Rehearsing { .. } | Reply::Rehearsed { .. } | Reply::Rehearse { .. } => {
+            Reply::Rehearsing { .. }
+            | Reply::Rehearsed { .. }
+            | Reply::Rehearse { .. }
+            | Reply::Certificates(_)
+            | Reply::Done => {
                 return Err(Trouble::Protocol("a frame on the wrong connection".into()));
             }
         }

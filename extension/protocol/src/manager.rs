@@ -242,5 +242,6 @@ pub fn resolve<P: Platform>(at: At<'_, P>) {
 
 /// Failures that trying again does not mend.
 pub fn is_final(kind: FailureKind) -> bool {
-    matches!(kind, FailureKind::LogTruncated | FailureKind::AheadOfGroup | FailureKind::HasContents | FailureKind::Copying)
+    use FailureKind::{AheadOfGroup, Copying, HasContents, LogTruncated, Removed};
+    matches!(kind, LogTruncated | AheadOfGroup | HasContents | Copying | Removed)
 }

@@ -27,6 +27,7 @@ use gcs_writeset::{DatabaseId, Incarnation, NodeId, Position, Sequence, SlotId, 
 use raft::eraftpb;
 
 use crate::command::Encoded;
+pub use crate::membership::{Member, Membership, Objection};
 
 /// Logical time: how often the driver's clock has ticked. One tick is 100 ms in the daemon.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -47,17 +48,52 @@ pub struct LogRef {
 pub struct CoreConfig {
     pub group: String,
     pub node: NodeId,
-    /// All members, this one included, the same on all nodes; sorted by name, which gives each its ordinal from 0.
-    pub members: Vec<Member>,
+    /// Where this node's peers reach it. If the membership says something else, this node has it changed.
+    pub address: String,
+    /// The number of this node's data directory; likewise if the membership has none. 0: not to be said.
+    pub directory: u64,
+    /// The first members, the same on all nodes; sorted by name, which gives each its ordinal from 0. What the empty log means: whoever
+    /// the members are later is in the ordered state. This node need not be among them.
+    pub founders: Vec<Founder>,
     /// Seeds election timeouts.
     pub seed: u64,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Member {
+pub struct Founder {
     pub node: NodeId,
     pub name: String,
     pub address: String,
+}
+
+/// What somebody wants the membership to be, or the leader.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Wish {
+    /// A new member, whose data directory has this number.
+    Add {
+        name: String,
+        address: String,
+        directory: u64,
+    },
+    Remove {
+        node: NodeId,
+    },
+    /// The learner `new` is to have the vote of `old`, which goes.
+    Replace {
+        old: NodeId,
+        new: NodeId,
+    },
+    Address {
+        node: NodeId,
+        address: String,
+    },
+    Claim {
+        node: NodeId,
+        directory: u64,
+    },
+    Lead {
+        node: NodeId,
+    },
 }
 
 /// What the log store found when it was opened. All empty on the first start.
@@ -83,7 +119,8 @@ pub enum Input {
     Tick,
     /// The driver finished `DurableWrite` number n.
     Written(u64),
-    /// A connection to this peer is up or was lost. Messages only come from peers that are up.
+    /// A connection to this peer is up or was lost. Messages only come from peers that are up. A peer need not be a member, as far as is known
+    /// here: it may have become one while this node was away.
     PeerUp(NodeId),
     PeerDown(NodeId),
     Peer {
@@ -97,11 +134,13 @@ pub enum Input {
 /// What travels between daemons.
 #[derive(Clone, Debug, PartialEq)]
 pub enum PeerMessage {
-    /// Validated by the core before raft sees it: sender, kind (no propose, hup, beat or conf change), term, indexes.
+    /// Validated by the core before raft sees it: sender, kind (no propose, hup or beat; of changes of votes, such as can be read), term, indexes.
     Raft(Box<eraftpb::Message>),
     /// Commands for the leader to propose. Dropped by whoever does not lead: the sender keeps
     /// them and sends again.
     Forward(Vec<Encoded>),
+    /// Something for the leader to bring about. Likewise.
+    Wish(Wish),
 }
 
 #[derive(Clone, Debug)]
@@ -135,6 +174,11 @@ pub enum Local {
         token: Token,
         fence_after: Option<Position>,
     },
+    /// Wants something of the membership. Answered `LocalReply::Wish` under this number.
+    Wish {
+        number: u64,
+        wish: Wish,
+    },
     /// Goes into the order at most once a second and only if something changed.
     Progress {
         database: DatabaseId,
@@ -155,6 +199,8 @@ pub struct Effects {
     pub replies: Vec<LocalReply>,
     /// Set whenever the status that clients see changed.
     pub status: Option<GroupStatus>,
+    /// Set by the first step, and whenever the members changed.
+    pub membership: Option<Membership>,
 }
 
 /// One atomic, durable write.
@@ -233,6 +279,12 @@ pub enum LocalReply {
         tag: Tag,
         reason: RefusalReason,
     },
+    /// The membership is as it was wished, or why it cannot be.
+    Wish {
+        number: u64,
+        outcome: Result<(), Objection>,
+    },
+    /// An attach or detach could not be taken now (no quorum).
     /// An attach or detach could not be taken: not now (no quorum), or not at all (there are contents).
     AttachRefused {
         database: String,

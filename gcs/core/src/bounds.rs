@@ -40,6 +40,24 @@ pub const COMMITTED_BYTES_PER_STEP_MAX: u64 = 8 << 20;
 /// Databases of one group (*ordered*). The attach of the next is refused as overloaded.
 pub const DATABASES_MAX: usize = 64;
 
+/// Names that members of a group have ever had (*ordered*). A member of a further name is refused.
+pub const NAMES_EVER_MAX: usize = 1_024;
+
+/// Wishes of this node about the membership at the same time. The next is refused as too late.
+pub const WISHES_MAX: usize = 64;
+
+/// Ticks after which a wish that has not come true is given up.
+pub const WISH_TICKS_MAX: u64 = 100;
+
+/// The same for one that waits for a learner to catch up.
+pub const REPLACE_TICKS_MAX: u64 = 36_000;
+
+/// Entries that a learner may be behind in its log when it becomes a voter.
+pub const PROMOTE_ENTRIES_MAX: u64 = 1_024;
+
+/// Positions that its PostgreSQL may be behind then, in each database.
+pub const PROMOTE_POSITIONS_MAX: u64 = 1_024;
+
 /// Backends of one server that can submit (*ordered*); PostgreSQL's own limit. Others' commands are dropped.
 pub const SLOTS_MAX: u32 = 1 << 18;
 

@@ -1,9 +1,11 @@
 //! Checkpoints: the whole ordered state as bytes, for recovery and for followers that are too far behind.
 //!
 //! ```text
-//! checkpoint  := version u8 = 1, index u64, term u64, group str,
-//!                members varint × (node u64, name str, address str),
+//! checkpoint  := version u8 = 2, index u64, term u64, group str, membership,
 //!                databases ever u32, databases varint × database, crc32c u32 of all before
+//! membership  := version u64, founders varint × (node u64, name str, address str),
+//!                members varint × (node u64, name str, address str, ordinal u16, role u8, generation u32, directory u64),
+//!                gone varint × (name str, next generation u32)
 //! database    := id u32, name str, head u64,
 //!                attachments varint × (node u64, generation u64, attached u8, incarnation u64,
 //!                                      committed u64, flushed u64, oldest_base u64),
@@ -15,25 +17,31 @@
 //! mark        := index u64, head u64
 //! ```
 //!
+//! Version 1, from before the membership could change, has the founders in place of the membership.
+//!
 //! Everything is listed in order, so equal states give equal bytes. The window is listed above the horizon only: what lies
 //! below cannot show any more.
 
 use bytes::Bytes;
 use gcs_writeset::bounds::{GROUP_MEMBERS_MAX, KEYS_MAX, NAME_BYTES_MAX};
+use gcs_writeset::link::MemberRole;
 use gcs_writeset::wire::{Put, Reader, WireError};
 use gcs_writeset::{DatabaseId, Incarnation, Key, NodeId, Position, Sequence, SlotId, Token};
+use raft::eraftpb::ConfState;
 
-use crate::api::{Checkpoint, LogIndex, LogRef, Member};
-use crate::bounds::{CHECKPOINT_STATE_BYTES_MAX, CHUNKS_MAX, DATABASES_MAX, MARKS_MAX, TOKENS_MAX};
+use crate::api::{Checkpoint, Founder, LogIndex, LogRef};
+use crate::bounds::{CHECKPOINT_STATE_BYTES_MAX, CHUNKS_MAX, DATABASES_MAX, MARKS_MAX, NAMES_EVER_MAX, TOKENS_MAX};
 use crate::certify::{Certifier, Holder, WindowBounds};
 use crate::command::{Generation, Report};
 use crate::deliver::{Collecting, Database, Slot};
 use crate::member::{Attachment, Attachments};
+use crate::membership::{Member, Membership};
 use crate::retention::{Mark, Retention};
 use crate::state::State;
 use crate::tokens::{Fate, Tokens, Use};
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
+const VERSION_OF_FOUNDERS: u8 = 1;
 
 pub fn encode(state: &State) -> Checkpoint {
     let mut out = Vec::new();
@@ -41,12 +49,7 @@ pub fn encode(state: &State) -> Checkpoint {
     out.put_u64(state.applied.0);
     out.put_u64(state.applied_term);
     out.put_str(&state.group);
-    out.put_varint(state.members.len() as u64);
-    for member in &state.members {
-        out.put_u64(member.node.0);
-        out.put_str(&member.name);
-        out.put_str(&member.address);
-    }
+    put_membership(&mut out, &state.membership);
     out.put_u32(state.databases_ever);
     out.put_varint(state.databases.len() as u64);
     for (id, database) in &state.databases {
@@ -58,36 +61,150 @@ pub fn encode(state: &State) -> Checkpoint {
     Checkpoint { index: state.applied, term: state.applied_term, state: Bytes::from(out) }
 }
 
-/// Whether these bytes are a checkpoint as of entry `index`.
-pub fn check(bytes: &Bytes, index: u64) -> Result<(), WireError> {
-    let state = decode(bytes, WindowBounds::default())?;
-    if state.applied.0 == index { Ok(()) } else { Err(WireError::OutOfRange { what: "index of a checkpoint" }) }
+/// Which group a checkpoint must be of.
+#[derive(Clone, Debug)]
+pub struct Origin {
+    pub group: String,
+    pub founders: Vec<Founder>,
 }
 
-pub fn decode(bytes: &[u8], bounds: WindowBounds) -> Result<State, WireError> {
-    let mut reader = Reader::new(checked_content(bytes)?);
-    let version = reader.u8()?;
-    if version != VERSION {
-        return Err(WireError::Unknown { what: "checkpoint version", value: u64::from(version) });
+/// Whether these bytes are a checkpoint of this group as of entry `index` of this term, and these the votes that it ends with.
+pub fn check(bytes: &[u8], (index, term): (u64, u64), votes: &ConfState, origin: &Origin) -> Result<(), WireError> {
+    let state = decode(bytes, WindowBounds::default())?;
+    if (state.applied.0, state.applied_term) != (index, term) {
+        return Err(WireError::OutOfRange { what: "index of a checkpoint" });
     }
+    if state.group != origin.group || state.membership.founders != origin.founders {
+        return Err(WireError::OutOfRange { what: "group of a checkpoint" });
+    }
+    if !same_votes(&state.membership.votes(), votes) {
+        return Err(WireError::OutOfRange { what: "votes of a snapshot" });
+    }
+    Ok(())
+}
+
+/// Raft lists them in the order of a hash map.
+pub fn same_votes(a: &ConfState, b: &ConfState) -> bool {
+    sorted(a.clone()) == sorted(b.clone())
+}
+
+fn sorted(mut votes: ConfState) -> ConfState {
+    for list in [&mut votes.voters, &mut votes.learners, &mut votes.voters_outgoing, &mut votes.learners_next] {
+        list.sort_unstable();
+    }
+    votes
+}
+
+/// What Raft counts votes by as of the end of a checkpoint.
+pub fn votes(bytes: &[u8]) -> Result<ConfState, WireError> {
+    Ok(read_head(&mut Reader::new(bytes))?.membership.votes())
+}
+
+/// What a checkpoint begins with.
+struct Head {
+    applied: LogIndex,
+    applied_term: u64,
+    group: String,
+    membership: Membership,
+}
+
+fn read_head(reader: &mut Reader<'_>) -> Result<Head, WireError> {
+    let version = reader.u8()?;
     let applied = LogIndex(reader.u64()?);
     let applied_term = reader.u64()?;
     let group = reader.str("group name", NAME_BYTES_MAX)?.to_owned();
-    let members = list(&mut reader, "members", GROUP_MEMBERS_MAX as u64, |reader| {
+    let membership = match version {
+        VERSION => read_membership(reader)?,
+        VERSION_OF_FOUNDERS => Membership::new(read_founders(reader)?),
+        version => return Err(WireError::Unknown { what: "checkpoint version", value: u64::from(version) }),
+    };
+    if !membership.is_sound() {
+        return Err(WireError::OutOfRange { what: "membership" });
+    }
+    Ok(Head { applied, applied_term, group, membership })
+}
+
+fn put_membership(out: &mut Vec<u8>, membership: &Membership) {
+    out.put_u64(membership.version);
+    out.put_varint(membership.founders.len() as u64);
+    for founder in &membership.founders {
+        out.put_u64(founder.node.0);
+        out.put_str(&founder.name);
+        out.put_str(&founder.address);
+    }
+    out.put_varint(membership.members.len() as u64);
+    for member in &membership.members {
+        out.put_u64(member.node.0);
+        out.put_str(&member.name);
+        out.put_str(&member.address);
+        out.put_u16(member.ordinal);
+        out.put_u8(match member.role {
+            MemberRole::Voter => 0,
+            MemberRole::Learner => 1,
+            MemberRole::Joining => 2,
+            MemberRole::Leaving => 3,
+        });
+        out.put_u32(member.generation);
+        out.put_u64(member.directory);
+    }
+    out.put_varint(membership.gone.len() as u64);
+    for (name, generation) in &membership.gone {
+        out.put_str(name);
+        out.put_u32(*generation);
+    }
+}
+
+fn read_membership(reader: &mut Reader<'_>) -> Result<Membership, WireError> {
+    let version = reader.u64()?;
+    let founders = read_founders(reader)?;
+    let members = list(reader, "members", GROUP_MEMBERS_MAX as u64, |reader| {
         Ok(Member {
             node: NodeId(reader.u64()?),
             name: reader.str("member name", NAME_BYTES_MAX)?.to_owned(),
             address: reader.str("member address", NAME_BYTES_MAX)?.to_owned(),
+            ordinal: reader.u16()?,
+            role: read_role(reader)?,
+            generation: reader.u32()?,
+            directory: reader.u64()?,
         })
     })?;
+    let gone = list(reader, "names", NAMES_EVER_MAX as u64, |reader| {
+        Ok((reader.str("member name", NAME_BYTES_MAX)?.to_owned(), reader.u32()?))
+    })?;
+    Ok(Membership { founders, version, members, gone: gone.into_iter().collect() })
+}
+
+fn read_founders(reader: &mut Reader<'_>) -> Result<Vec<Founder>, WireError> {
+    list(reader, "founders", GROUP_MEMBERS_MAX as u64, |reader| {
+        Ok(Founder {
+            node: NodeId(reader.u64()?),
+            name: reader.str("member name", NAME_BYTES_MAX)?.to_owned(),
+            address: reader.str("member address", NAME_BYTES_MAX)?.to_owned(),
+        })
+    })
+}
+
+fn read_role(reader: &mut Reader<'_>) -> Result<MemberRole, WireError> {
+    Ok(match reader.u8()? {
+        0 => MemberRole::Voter,
+        1 => MemberRole::Learner,
+        2 => MemberRole::Joining,
+        3 => MemberRole::Leaving,
+        value => return Err(WireError::Unknown { what: "role of a member", value: u64::from(value) }),
+    })
+}
+
+pub fn decode(bytes: &[u8], bounds: WindowBounds) -> Result<State, WireError> {
+    let mut reader = Reader::new(checked_content(bytes)?);
+    let head = read_head(&mut reader)?;
     let databases_ever = reader.u32()?;
     let databases = list(&mut reader, "databases", DATABASES_MAX as u64, |reader| {
         Ok((DatabaseId(reader.u32()?), read_database(reader, bounds)?))
     })?;
     reader.finish("checkpoint")?;
-    let mut state = State::new(group, members, bounds);
-    state.applied = applied;
-    state.applied_term = applied_term;
+    let mut state = State::new(head.group, head.membership, bounds);
+    state.applied = head.applied;
+    state.applied_term = head.applied_term;
     state.databases_ever = databases_ever;
     state.databases = databases.into_iter().collect();
     Ok(state)

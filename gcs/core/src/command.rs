@@ -9,6 +9,7 @@
 //!           | 5 abandon   tag
 //!           | 6 progress  node u64, incarnation u64, database u32, committed u64, flushed u64, oldest_base u64
 //!           | 7 ask       tag, token 16 bytes, fences u8, fence_after u64
+//!           | 8 change    of the membership, see `membership::change`; none that changes votes
 //! tag      := database u32, node u64, incarnation u64, slot u32, sequence u64
 //! ```
 //!
@@ -29,6 +30,7 @@ use gcs_writeset::wire::{Put, Reader, WireError};
 use gcs_writeset::{DatabaseId, Incarnation, NodeId, Position, Tag, Token};
 
 use crate::bounds::{COMMAND_BYTES_MAX, ENTRY_COMMANDS_MAX};
+use crate::membership::Change;
 
 const ENTRY_VERSION: u8 = 1;
 const ENTRY_HEADER_BYTES: usize = 5;
@@ -40,6 +42,7 @@ const CHUNK: u8 = 4;
 const ABANDON: u8 = 5;
 const PROGRESS: u8 = 6;
 const ASK: u8 = 7;
+const CHANGE: u8 = 8;
 
 /// How many attaches and detaches of one node and database were ordered.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -99,6 +102,7 @@ pub enum Command {
         token: Token,
         fence_after: Option<Position>,
     },
+    Change(Change),
 }
 
 impl Command {
@@ -110,6 +114,8 @@ impl Command {
             | Command::Chunk { tag, .. }
             | Command::Abandon { tag }
             | Command::Ask { tag, .. } => tag.node,
+            // The leader's, which nobody forwards.
+            Command::Change(_) => NodeId(0),
         }
     }
 
@@ -169,6 +175,10 @@ impl Command {
                 out.extend_from_slice(&token.0);
                 out.put_u8(u8::from(fence_after.is_some()));
                 out.put_u64(fence_after.unwrap_or_default().0);
+            }
+            Command::Change(change) => {
+                out.put_u8(CHANGE);
+                change.put(&mut out);
             }
         }
         Encoded { head: Bytes::from(out), payload }
@@ -274,10 +284,20 @@ fn read(bytes: &[u8]) -> Result<Read<'_>, WireError> {
             },
         }),
         ASK => Read::Small(read_ask(&mut reader)?),
+        CHANGE => Read::Small(read_change(&mut reader)?),
         kind => return Err(WireError::Unknown { what: "command kind", value: u64::from(kind) }),
     };
     reader.finish("command")?;
     Ok(command)
+}
+
+fn read_change(reader: &mut Reader<'_>) -> Result<Command, WireError> {
+    let change = Change::read(reader)?;
+    // Raft would not hear of it.
+    if change.step.is_of_votes() {
+        return Err(WireError::OutOfRange { what: "change of the membership" });
+    }
+    Ok(Command::Change(change))
 }
 
 fn read_ask(reader: &mut Reader<'_>) -> Result<Command, WireError> {

@@ -8,25 +8,27 @@
 //!
 //! Between handing out a write and [`Input::Written`] the core only waits, as Raft's ready demands.
 
+mod members;
+
 use std::collections::VecDeque;
 
 use bytes::Bytes;
 use gcs_writeset::link::GroupStatus;
 use gcs_writeset::{DatabaseId, NodeId};
-use raft::eraftpb::{self, HardState};
+use raft::eraftpb::{self, EntryType, HardState};
 use raft::{Ready, Storage};
 
 use crate::api::*;
 use crate::bounds::*;
 use crate::certify::{Exact, Planted, PlantedBug, Rules, WindowBounds};
-use crate::checkpoint;
 use crate::command::{self, Encoded};
 use crate::error::CoreError;
 use crate::flow::{Flow, Ticket};
 use crate::order::Order;
 use crate::quorum::Quorum;
 use crate::state::{Event, State};
-use crate::status;
+use crate::wishes::Wishes;
+use crate::{checkpoint, recovery, status};
 
 /// What the core is waiting for.
 enum Stage {
@@ -79,6 +81,7 @@ pub struct Core<L: Storage, R: Rules = Exact> {
     state: State,
     flow: Flow,
     quorum: Quorum,
+    wishes: Wishes,
     stage: Stage,
     writes: u64,
     /// The last hard state, and whether it has changed since it was last written.
@@ -86,11 +89,17 @@ pub struct Core<L: Storage, R: Rules = Exact> {
     hard_state_is_news: bool,
     /// Entries and their bytes applied since the last checkpoint.
     since_checkpoint: (u64, u64),
+    /// A checkpoint must be written whatever there was since.
+    checkpoint_is_due: bool,
     status: StatusNote,
     status_is_due: bool,
     has_quorum: bool,
     /// Leader and term as of the last step.
     led_by: (Option<NodeId>, u64),
+    /// The version of the membership that was last given out.
+    told_version: Option<u64>,
+    /// Leading: the membership and the term for which a change was last proposed.
+    proposed_for: Option<(u64, u64)>,
     /// Inputs that came while a write was outstanding.
     waiting: VecDeque<Input>,
 }
@@ -127,19 +136,13 @@ impl<L: Storage> Core<L, Planted> {
 impl<L: Storage, R: Rules + Default> Core<L, R> {
     /// Like [`Core::new`], with smaller limits, for tests to meet them.
     pub fn with_limits(config: CoreConfig, log: L, recovered: Recovered, limits: Limits) -> Result<Core<L, R>, CoreError> {
-        let bounds = limits.window;
-        check_config(&config)?;
-        let state = match &recovered.checkpoint {
-            Some(checkpoint) => recovered_state(&config, checkpoint, bounds)?,
-            None => State::new(config.group.clone(), config.members.clone(), bounds),
-        };
+        let state = recovery::state(&config, recovered.checkpoint.as_ref(), limits.window)?;
         let hard_state = recovered.hard_state.unwrap_or_default();
-        let voters: Vec<NodeId> = config.members.iter().map(|member| member.node).collect();
-        let others = voters.iter().copied().filter(|node| *node != config.node).collect();
-        let order = Order::new(config.node, voters, config.seed, log, hard_state.clone(), state.applied)?;
+        let order = Order::new(&config, &state, log, hard_state.clone())?;
         Ok(Core {
             flow: Flow::new(config.node),
-            quorum: Quorum::new(others),
+            quorum: Quorum::new(config.node),
+            wishes: Wishes::new(config.node, config.address.clone(), config.directory),
             config,
             limits,
             rules: R::default(),
@@ -150,10 +153,13 @@ impl<L: Storage, R: Rules + Default> Core<L, R> {
             hard_state,
             hard_state_is_news: false,
             since_checkpoint: (0, 0),
+            checkpoint_is_due: false,
             status: StatusNote::default(),
             status_is_due: true,
             has_quorum: false,
             led_by: (None, 0),
+            told_version: None,
+            proposed_for: None,
             waiting: VecDeque::new(),
         })
     }
@@ -167,6 +173,7 @@ impl<L: Storage, R: Rules> Core<L, R> {
     pub fn step(&mut self, now: Tick, inputs: Vec<Input>) -> Result<Effects, CoreError> {
         let mut effects = Effects::default();
         let mut forwarded = Vec::new();
+        self.follow_membership(&mut effects);
         for input in inputs {
             match input {
                 Input::Written(number) => self.written(now, number, &mut effects)?,
@@ -181,9 +188,11 @@ impl<L: Storage, R: Rules> Core<L, R> {
         if let Stage::Free = self.stage {
             self.follow_leader();
             self.judge_quorum(now, &mut effects);
+            self.see_to_wishes(now, &mut effects);
             self.send_out(now, forwarded, &mut effects);
             self.work(now, &mut effects)?;
         }
+        self.follow_membership(&mut effects);
         if std::mem::take(&mut self.status_is_due) {
             self.note_status(now, &mut effects);
         }
@@ -202,7 +211,7 @@ impl<L: Storage, R: Rules> Core<L, R> {
 
     /// The group as seen here, with positions of one database, or the highest of any.
     pub fn status(&self, database: Option<DatabaseId>) -> GroupStatus {
-        status::status(&self.config, &self.order, &self.quorum, &self.state, self.has_quorum, database)
+        status::status(&self.order, &self.quorum, &self.state, self.has_quorum, database)
     }
 
     fn take(&mut self, now: Tick, input: Input, forwarded: &mut Vec<Encoded>, effects: &mut Effects) {
@@ -214,13 +223,13 @@ impl<L: Storage, R: Rules> Core<L, R> {
             }
             Input::PeerUp(node) => {
                 self.quorum.peer_up(node);
+                self.hear_peers();
                 self.status_is_due = true;
             }
             Input::PeerDown(node) => {
                 self.quorum.peer_down(node);
-                if self.is_other_member(node) {
-                    self.order.peer_down(node);
-                }
+                self.hear_peers();
+                self.order.peer_down(node);
                 self.status_is_due = true;
             }
             Input::Peer { from, message: PeerMessage::Raft(mut message) } => {
@@ -238,13 +247,15 @@ impl<L: Storage, R: Rules> Core<L, R> {
                     forwarded.extend(commands.into_iter().filter(|command| is_forwardable(from, command)));
                 }
             }
+            Input::Peer { from, message: PeerMessage::Wish(wish) } => {
+                if self.is_other_member(from) && self.order.is_leader() {
+                    self.wishes.asked(wish, now);
+                }
+            }
+            Input::Local(Local::Wish { number, wish }) => self.wishes.local(number, wish, now, &mut effects.replies),
             Input::Local(local) => self.flow.local(local, &self.state, &mut effects.replies),
             Input::Written(_) => {}
         }
-    }
-
-    fn is_other_member(&self, node: NodeId) -> bool {
-        node != self.config.node && self.config.members.iter().any(|member| member.node == node)
     }
 
     fn follow_leader(&mut self) {
@@ -388,7 +399,7 @@ impl<L: Storage, R: Rules> Core<L, R> {
             term: metadata.term,
             state: Bytes::copy_from_slice(&snapshot.data),
         };
-        self.state = recovered_state(&self.config, &checkpoint, self.state.bounds)?;
+        self.state = recovery::of_checkpoint(&self.config, &checkpoint, self.state.bounds)?;
         self.since_checkpoint = (0, 0);
         self.flow.skipped_to(&self.state);
         Ok(Some(checkpoint))
@@ -402,6 +413,10 @@ impl<L: Storage, R: Rules> Core<L, R> {
             let data = Bytes::from(entry.take_data());
             self.since_checkpoint.0 += 1;
             self.since_checkpoint.1 += data.len() as u64;
+            if entry.entry_type != EntryType::EntryNormal as i32 {
+                outcomes.push(self.apply_votes(index, term, &data)?);
+                continue;
+            }
             let commands = command::decode_entry(&data).map_err(|cause| CoreError::Entry { index, cause })?;
             let (outcome, events) = self.state.apply(self.rules, index, term, commands);
             outcomes.push(outcome);
@@ -415,7 +430,8 @@ impl<L: Storage, R: Rules> Core<L, R> {
         }
         let mut write = DurableWrite { outcomes, ..DurableWrite::default() };
         let (entries, bytes) = self.since_checkpoint;
-        if entries >= self.limits.checkpoint_entries_max || bytes >= self.limits.checkpoint_bytes_max {
+        let is_full = entries >= self.limits.checkpoint_entries_max || bytes >= self.limits.checkpoint_bytes_max;
+        if std::mem::take(&mut self.checkpoint_is_due) || is_full {
             self.since_checkpoint = (0, 0);
             let releasable = self.state.releasable();
             write.checkpoint = Some(checkpoint::encode(&self.state));
@@ -505,51 +521,4 @@ fn envelope(message: eraftpb::Message) -> (NodeId, PeerMessage) {
 /// A peer may only forward commands of its own, and only such as everybody can read.
 fn is_forwardable(from: NodeId, command: &Encoded) -> bool {
     command.length() <= COMMAND_BYTES_MAX && command.node() == Ok(from)
-}
-
-fn check_config(config: &CoreConfig) -> Result<(), CoreError> {
-    use gcs_writeset::bounds::{GROUP_MEMBERS_MAX, NAME_BYTES_MAX};
-    let members = &config.members;
-    let fail = |what: &str| Err(CoreError::Config(what.to_owned()));
-    if members.is_empty() || members.len() > GROUP_MEMBERS_MAX {
-        return fail("a group has at least one member and not more than its bound");
-    }
-    if !members.is_sorted_by(|a, b| a.name < b.name) {
-        return fail("members must be sorted by name, each name once");
-    }
-    if members.iter().any(|member| member.node.0 == 0) {
-        return fail("a member's id must not be 0");
-    }
-    let mut ids: Vec<NodeId> = members.iter().map(|member| member.node).collect();
-    ids.sort_unstable();
-    if ids.windows(2).any(|pair| pair[0] == pair[1]) {
-        return fail("two members' names give the same id");
-    }
-    if !ids.contains(&config.node) {
-        return fail("this node is not among the members");
-    }
-    let texts = members.iter().flat_map(|member| [&member.name, &member.address]).chain([&config.group]);
-    if texts.into_iter().any(|text| text.len() > NAME_BYTES_MAX) {
-        return fail("a name or an address is too long");
-    }
-    Ok(())
-}
-
-/// The state in a checkpoint, if it is of this group. Addresses may have changed since.
-fn recovered_state(config: &CoreConfig, checkpoint: &Checkpoint, bounds: WindowBounds) -> Result<State, CoreError> {
-    let mut state = checkpoint::decode(&checkpoint.state, bounds)?;
-    let same = |a: &Member, b: &Member| a.node == b.node && a.name == b.name;
-    let members_agree =
-        state.members.len() == config.members.len() && state.members.iter().zip(&config.members).all(|(a, b)| same(a, b));
-    if state.group != config.group {
-        return Err(CoreError::Recovery(format!("the data belongs to group \"{}\"", state.group)));
-    }
-    if !members_agree {
-        return Err(CoreError::Recovery("the data belongs to a group with other members".to_owned()));
-    }
-    if (state.applied, state.applied_term) != (checkpoint.index, checkpoint.term) {
-        return Err(CoreError::Recovery("the checkpoint is not the one it is said to be".to_owned()));
-    }
-    state.members.clone_from(&config.members);
-    Ok(state)
 }

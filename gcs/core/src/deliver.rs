@@ -20,6 +20,7 @@ use crate::bounds::{CHUNKS_MAX, SLOTS_MAX};
 use crate::certify::{Certifier, Rules, WindowBounds};
 use crate::command::{Generation, Report};
 use crate::member::Attachments;
+use crate::membership::Member;
 use crate::retention::Retention;
 use crate::tokens::Tokens;
 
@@ -100,6 +101,17 @@ impl Database {
             self.raise_horizon();
         }
         detached
+    }
+
+    /// The node is no member any more.
+    pub fn forget(&mut self, node: NodeId, members: &[Member]) {
+        if self.attachments.forget(node) {
+            self.forget_slots(node);
+            self.raise_horizon();
+        }
+        if let Some(flushed) = self.attachments.flushed_by_all(members) {
+            self.retention.flushed(flushed);
+        }
     }
 
     /// Orders a submission and certifies it by these rules; `None` if it does not count.

@@ -17,6 +17,8 @@ pub enum CoreError {
     Checkpoint(#[from] WireError),
     #[error("raft: {0}")]
     Raft(#[from] raft::Error),
+    #[error("votes are counted by another membership than the ordered one")]
+    Votes,
     #[error("driver broke the contract: {0}")]
     Contract(&'static str),
 }

@@ -146,6 +146,8 @@ impl Flow {
                     self.enter_tagged(tag, Piece::Question, Command::Ask { tag, token, fence_after }.encode());
                 }
             }
+            // Not a command: it is the core's.
+            Local::Wish { .. } => {}
             Local::Progress { database, committed, flushed, oldest_base, out_of_service } => {
                 let latest = Report { committed, flushed, oldest_base, out_of_service };
                 self.progress.entry(database).or_insert(Progress { latest, sent: None }).latest = latest;

@@ -15,7 +15,9 @@
 //! | [`deliver`] | per database: positions, each submission once, chunks |
 //! | [`certify`] | per database: verdicts |
 //! | [`tokens`] | per database: what became of commit tokens |
-//! | [`member`], [`retention`] | who takes part, how far each is, what of the log is still needed |
+//! | [`membership`] | who the members are, and how that changes |
+//! | [`wishes`] | what is wanted of the membership, until it is so |
+//! | [`member`], [`retention`] | who takes part in a database, how far each is, what of the log is still needed |
 //! | [`checkpoint`] | the ordered state as bytes |
 //! | [`quorum`], [`status`] | what to tell clients meanwhile |
 //!
@@ -33,12 +35,15 @@ pub mod deliver;
 pub mod error;
 pub mod flow;
 pub mod member;
+pub mod membership;
 pub mod order;
 pub mod quorum;
+pub mod recovery;
 pub mod retention;
 pub mod state;
 pub mod status;
 pub mod tokens;
+pub mod wishes;
 
 pub use crate::core::{Core, Limits};
 pub use api::*;

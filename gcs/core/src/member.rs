@@ -3,15 +3,14 @@
 //! A member's reports are ordered like everything else, so that what follows from them is the same everywhere: the horizon of
 //! certification, and how much of the log is still needed.
 //!
-//! Membership itself is static for now: the configuration's, carried in the ordered state so that changing it can become a
-//! command like any other.
+//! Who the members of the group are is [`crate::membership`]'s.
 
 use std::collections::BTreeMap;
 
 use gcs_writeset::{Incarnation, NodeId, Position};
 
-use crate::api::Member;
 use crate::command::{Generation, Report};
+use crate::membership::Member;
 
 /// One member's part in one database.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -73,6 +72,11 @@ impl Attachments {
             }
             _ => false,
         }
+    }
+
+    /// The node is no member any more: nothing of it counts or holds anything back.
+    pub fn forget(&mut self, node: NodeId) -> bool {
+        self.by_node.remove(&node).is_some()
     }
 
     /// Whether everyone who ever attached has detached.

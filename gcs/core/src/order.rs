@@ -7,60 +7,70 @@
 //! - it draws election timeouts from the thread's random generator; [`Elections`] draws them from the seed instead;
 //! - it trusts messages; [`check`] looks at each before it gets in, so that no peer can make this process panic;
 //! - it waits for ever for a snapshot whose message was lost; here it counts as lost after a while;
-//! - it asks the log for the membership; [`MemberLog`] answers that from the configuration, so that the driver's log only keeps
-//!   entries, a hard state and checkpoints.
+//! - it asks the log for who votes; [`MemberLog`] answers that from the ordered state, so that the driver's log only keeps
+//!   entries, a hard state and checkpoints;
+//! - a leader that loses its vote goes on leading, and fails at the next thing that it counts; here it steps down at once
+//!   ([`Order::change_votes`]).
 
 mod check;
 mod elections;
 mod member_log;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use gcs_writeset::NodeId;
 use raft::eraftpb::{self, ConfState, HardState};
 use raft::{ProgressState, RawNode, ReadOnlyOption, Ready, SnapshotStatus, StateRole, Storage};
 
-use crate::api::{LogIndex, Tick};
+use crate::api::{CoreConfig, LogIndex, Tick};
 use crate::bounds::*;
+use crate::checkpoint::{Origin, same_votes};
 use crate::error::CoreError;
+use crate::membership::Change;
+use crate::state::State;
 use elections::Elections;
 use member_log::MemberLog;
 
 pub struct Order<L: Storage> {
     raft: RawNode<MemberLog<L>>,
     me: NodeId,
-    voters: Vec<NodeId>,
+    /// Whose messages are heard.
+    known: BTreeSet<NodeId>,
+    origin: Origin,
     elections: Elections,
     /// Followers to whom a snapshot is on its way, since when.
     snapshots: BTreeMap<NodeId, Tick>,
 }
 
 impl<L: Storage> Order<L> {
-    /// `voters` are all members; `applied` is what the recovered checkpoint covers.
-    pub fn new(
-        me: NodeId,
-        voters: Vec<NodeId>,
-        seed: u64,
-        log: L,
-        hard_state: HardState,
-        applied: LogIndex,
-    ) -> Result<Order<L>, CoreError> {
-        let conf_state = ConfState { voters: voters.iter().map(|node| node.0).collect(), ..ConfState::default() };
-        let log = MemberLog::new(log, hard_state, conf_state, applied)?;
+    /// `state` is what the recovered checkpoint covers.
+    pub fn new(config: &CoreConfig, state: &State, log: L, hard_state: HardState) -> Result<Order<L>, CoreError> {
+        let (me, applied) = (config.node, state.applied);
+        let log = MemberLog::new(log, hard_state, state.membership.votes(), applied)?;
         let mut raft = RawNode::new(&raft_config(me, applied), log, &slog::Logger::root(slog::Discard, slog::o!()))?;
-        let elections = Elections::new(me, seed, &mut raft.raft);
-        Ok(Order { raft, me, voters, elections, snapshots: BTreeMap::new() })
+        let elections = Elections::new(me, config.seed, &mut raft.raft);
+        let origin = Origin { group: state.group.clone(), founders: state.membership.founders.clone() };
+        Ok(Order { raft, me, known: BTreeSet::new(), origin, elections, snapshots: BTreeMap::new() })
+    }
+
+    /// From now on these are heard, and nobody else.
+    pub fn hear(&mut self, known: BTreeSet<NodeId>) {
+        self.known = known;
     }
 
     pub fn tick(&mut self, now: Tick) {
-        self.raft.tick();
+        // The only voter leads as soon as it stands for election, and `become_leader` panics if its log is not wholly stable.
+        let raft = &self.raft.raft;
+        if !raft.prs().is_singleton() || raft.raft_log.unstable_entries().is_empty() || self.is_leader() {
+            self.raft.tick();
+        }
         self.elections.settle(&mut self.raft.raft);
         self.give_up_lost_snapshots(now);
     }
 
     /// Takes a peer's message, or drops it: whether it was taken.
     pub fn step(&mut self, from: NodeId, message: eraftpb::Message) -> bool {
-        if !check::admissible(&self.raft.raft, &self.voters, from, &message) {
+        if !self.known.contains(&from) || !check::admissible(&self.raft.raft, &self.origin, from, &message) {
             return false;
         }
         let taken = self.raft.step(message).is_ok();
@@ -71,6 +81,57 @@ impl<L: Storage> Order<L> {
     /// Leading only: appends an entry. `false` if it could not be taken now.
     pub fn propose(&mut self, data: Vec<u8>) -> bool {
         self.is_leader() && self.raft.propose(Vec::new(), data).is_ok()
+    }
+
+    /// Leading only: appends a change of votes. `false` if it could not be taken now.
+    pub fn propose_votes(&mut self, change: &Change) -> bool {
+        self.may_change_votes() && self.raft.propose_conf_change(Vec::new(), change.entry()).is_ok()
+    }
+
+    /// Whether a change of votes would be taken: the last one has been applied, and leadership is not being handed over.
+    pub fn may_change_votes(&self) -> bool {
+        let raft = &self.raft.raft;
+        self.is_leader() && !raft.has_pending_conf() && raft.lead_transferee.is_none()
+    }
+
+    /// A change of votes has been applied to the ordered state, which ends with `votes`; `None` is the end of a joint step.
+    ///
+    /// Whoever loses its own vote stops asking for votes, and leading. (It would go on; and Raft fails when a leader that is not among
+    /// the voters counts how far it is itself.)
+    pub fn change_votes(&mut self, change: Option<&Change>, votes: &ConfState) -> Result<(), CoreError> {
+        let change = change.map_or_else(Default::default, |change| change.step.conf_change());
+        let counted = self.raft.apply_conf_change(&change)?;
+        if !same_votes(&counted, votes) {
+            return Err(CoreError::Votes);
+        }
+        let raft = &mut self.raft.raft;
+        if !raft.promotable() && raft.state != StateRole::Follower {
+            raft.become_follower(raft.term, raft::INVALID_ID);
+            // What it was about to say as a leader; `advance` panics if somebody says that who is none.
+            raft.msgs.clear();
+        }
+        self.elections.settle(raft);
+        Ok(())
+    }
+
+    /// Leading only: begins to hand over to a voter. False if it cannot.
+    pub fn hand_over(&mut self, to: NodeId) -> bool {
+        let raft = &self.raft.raft;
+        if !self.is_leader() || to == self.me || !raft.prs().conf().voters().contains(to.0) {
+            return false;
+        }
+        if raft.lead_transferee != Some(to.0) {
+            self.raft.transfer_leader(to.0);
+        }
+        true
+    }
+
+    /// Leading only: by how many entries this member's log is behind, if it takes entries as they come.
+    pub fn behind(&self, node: NodeId) -> Option<u64> {
+        let raft = &self.raft.raft;
+        let progress = raft.prs().get(node.0).filter(|_| self.is_leader())?;
+        let last = raft.raft_log.last_index();
+        (progress.state == ProgressState::Replicate).then(|| last.saturating_sub(progress.matched))
     }
 
     pub fn peer_down(&mut self, node: NodeId) {

@@ -1,5 +1,7 @@
 //! Quorum: whether this node can expect its commands to be ordered.
 //!
+//! Only voters count; while two of them change, a majority of both the old and the new ones is needed.
+//!
 //! A judgement, not a fact: Raft decides what is ordered, this only decides when to stop taking writes, so that a client of a
 //! minority gets an error instead of waiting (invariant 9). It errs towards "no" within a bound: there is a quorum while
 //! connections to a majority are up, and the leader was in touch with a majority a short while ago.
@@ -18,8 +20,9 @@ use crate::bounds::QUORUM_TICKS_MAX;
 
 #[derive(Debug)]
 pub struct Quorum {
-    /// All members but this one.
-    others: Vec<NodeId>,
+    me: NodeId,
+    /// Those of whom a majority is needed: the voters, and while two change also those that were.
+    halves: Vec<Vec<NodeId>>,
     up: BTreeSet<NodeId>,
     heard: BTreeMap<NodeId, Tick>,
     /// When there last was a leader in touch.
@@ -27,12 +30,17 @@ pub struct Quorum {
 }
 
 impl Quorum {
-    pub fn new(others: Vec<NodeId>) -> Quorum {
-        Quorum { others, up: BTreeSet::new(), heard: BTreeMap::new(), good_at: None }
+    pub fn new(me: NodeId) -> Quorum {
+        Quorum { me, halves: Vec::new(), up: BTreeSet::new(), heard: BTreeMap::new(), good_at: None }
+    }
+
+    /// From now on these vote; `outgoing` is empty unless two are changing.
+    pub fn set_voters(&mut self, (voters, outgoing): (Vec<NodeId>, Vec<NodeId>)) {
+        self.halves = [voters, outgoing].into_iter().filter(|half| !half.is_empty()).collect();
     }
 
     pub fn peer_up(&mut self, node: NodeId) {
-        if self.others.contains(&node) {
+        if node != self.me {
             self.up.insert(node);
         }
     }
@@ -46,6 +54,11 @@ impl Quorum {
         self.up.contains(&node)
     }
 
+    /// Every peer that is up, member or not.
+    pub fn all_up(&self) -> &BTreeSet<NodeId> {
+        &self.up
+    }
+
     pub fn heard(&mut self, from: NodeId, now: Tick) {
         self.heard.insert(from, now);
     }
@@ -55,8 +68,11 @@ impl Quorum {
         if leading {
             self.good_at = self.good_at.max(self.heard_by_majority(now));
         }
-        let majority_up = self.up.len() + 1 > self.others.len().div_ceil(2);
-        majority_up && self.good_at.is_some_and(|good_at| now.0.saturating_sub(good_at.0) < QUORUM_TICKS_MAX)
+        let is_up = |node: &NodeId| *node == self.me || self.up.contains(node);
+        let majority_up = |half: &Vec<NodeId>| half.iter().filter(|node| is_up(node)).count() > half.len() / 2;
+        !self.halves.is_empty()
+            && self.halves.iter().all(majority_up)
+            && self.good_at.is_some_and(|good_at| now.0.saturating_sub(good_at.0) < QUORUM_TICKS_MAX)
     }
 
     /// Leading: writes into a heartbeat how long ago both a majority and the one it goes to were heard.
@@ -82,15 +98,16 @@ impl Quorum {
         self.good_at = self.good_at.max(now.0.checked_sub(u64::from(age)).map(Tick));
     }
 
-    /// When this node and others that make a majority with it were last all heard from.
+    /// When a majority of each half, this node included where it votes, was last heard from.
     fn heard_by_majority(&self, now: Tick) -> Option<Tick> {
-        let needed = self.others.len().div_ceil(2);
-        if needed == 0 {
-            return Some(now);
-        }
-        let mut heard: Vec<Tick> = self.heard.values().copied().collect();
-        heard.sort_unstable_by(|a, b| b.cmp(a));
-        heard.get(needed - 1).copied()
+        let by_half = |half: &Vec<NodeId>| {
+            let heard = |node: &NodeId| if *node == self.me { Some(now) } else { self.heard.get(node).copied() };
+            let mut heard: Vec<Tick> = half.iter().filter_map(heard).collect();
+            heard.sort_unstable_by(|a, b| b.cmp(a));
+            heard.get(half.len() / 2).copied()
+        };
+        let halves: Option<Vec<Tick>> = self.halves.iter().map(by_half).collect();
+        halves?.into_iter().min()
     }
 }
 
@@ -98,8 +115,14 @@ impl Quorum {
 mod tests {
     use super::*;
 
+    fn of<const N: usize>(voters: [u64; N]) -> Quorum {
+        let mut quorum = Quorum::new(NodeId(1));
+        quorum.set_voters((voters.map(NodeId).to_vec(), Vec::new()));
+        quorum
+    }
+
     fn three() -> Quorum {
-        let mut quorum = Quorum::new(vec![NodeId(2), NodeId(3)]);
+        let mut quorum = of([1, 2, 3]);
         quorum.peer_up(NodeId(2));
         quorum.peer_up(NodeId(3));
         quorum
@@ -107,7 +130,7 @@ mod tests {
 
     #[test]
     fn a_single_member_is_its_own_quorum_once_it_leads() {
-        let mut quorum = Quorum::new(Vec::new());
+        let mut quorum = of([1]);
         assert!(!quorum.judge(Tick(1), false));
         assert!(quorum.judge(Tick(2), true));
     }
@@ -161,11 +184,46 @@ mod tests {
 
     #[test]
     fn a_leader_of_five_needs_to_hear_from_two() {
-        let mut quorum = Quorum::new((2..=5).map(NodeId).collect());
+        let mut quorum = of([1, 2, 3, 4, 5]);
         (2..=5).for_each(|node| quorum.peer_up(NodeId(node)));
         quorum.heard(NodeId(2), Tick(5));
         assert!(!quorum.judge(Tick(5), true));
         quorum.heard(NodeId(4), Tick(5));
         assert!(quorum.judge(Tick(6), true));
+    }
+
+    #[test]
+    fn a_learner_counts_for_nothing() {
+        let mut quorum = of([1, 2]);
+        quorum.peer_up(NodeId(3));
+        quorum.heard(NodeId(3), Tick(5));
+        assert!(!quorum.judge(Tick(5), true));
+        quorum.peer_up(NodeId(2));
+        quorum.heard(NodeId(2), Tick(5));
+        assert!(quorum.judge(Tick(5), true));
+    }
+
+    #[test]
+    fn while_two_change_the_old_and_the_new_voters_are_needed() {
+        let mut quorum = of([1, 2, 3]);
+        quorum.set_voters(([1, 2, 4].map(NodeId).to_vec(), [1, 2, 3].map(NodeId).to_vec()));
+        for node in [NodeId(4), NodeId(3)] {
+            assert!(!quorum.judge(Tick(5), true));
+            quorum.peer_up(node);
+            quorum.heard(node, Tick(5));
+        }
+        assert!(quorum.judge(Tick(5), true));
+        quorum.peer_down(NodeId(4));
+        assert!(!quorum.judge(Tick(5), true));
+    }
+
+    #[test]
+    fn a_node_without_a_vote_needs_a_majority_of_those_that_have_one() {
+        let mut quorum = of([2, 3, 4]);
+        quorum.led(Tick(5), 0);
+        quorum.peer_up(NodeId(2));
+        assert!(!quorum.judge(Tick(5), false));
+        quorum.peer_up(NodeId(3));
+        assert!(quorum.judge(Tick(5), false));
     }
 }

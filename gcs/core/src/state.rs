@@ -9,16 +9,17 @@ use std::collections::BTreeMap;
 use gcs_writeset::link::RefusalReason;
 use gcs_writeset::{DatabaseId, Incarnation, NodeId, Position, Tag, TokenOutcome};
 
-use crate::api::{EntryOutcome, LogIndex, LogRef, Member, Ordered, PositionOutcome};
+use crate::api::{EntryOutcome, LogIndex, LogRef, Ordered, PositionOutcome};
 use crate::bounds::DATABASES_MAX;
 use crate::certify::{Rules, WindowBounds};
 use crate::command::{Command, Generation};
 use crate::deliver::Database;
+use crate::membership::{Change, Membership};
 
 #[derive(Debug)]
 pub struct State {
     pub group: String,
-    pub members: Vec<Member>,
+    pub membership: Membership,
     pub applied: LogIndex,
     pub applied_term: u64,
     pub databases: BTreeMap<DatabaseId, Database>,
@@ -77,10 +78,10 @@ pub enum Event {
 }
 
 impl State {
-    pub fn new(group: String, members: Vec<Member>, bounds: WindowBounds) -> State {
+    pub fn new(group: String, membership: Membership, bounds: WindowBounds) -> State {
         State {
             group,
-            members,
+            membership,
             applied: LogIndex(0),
             applied_term: 0,
             databases: BTreeMap::new(),
@@ -119,6 +120,27 @@ impl State {
         (EntryOutcome { index, positions, heads: self.heads() }, events)
     }
 
+    /// Applies an entry that changes votes, `None` being the end of a joint step: whether it counts, and Raft is to do it.
+    pub fn apply_votes(&mut self, index: LogIndex, term: u64, change: Option<&Change>) -> (EntryOutcome, bool) {
+        debug_assert_eq!(index.0, self.applied.0 + 1);
+        (self.applied, self.applied_term) = (index, term);
+        let removed = match change {
+            Some(change) => self.membership.change(change),
+            None => self.membership.leave_joint(),
+        };
+        for node in removed.iter().flatten() {
+            self.forget(*node);
+        }
+        (EntryOutcome { index, positions: Vec::new(), heads: self.heads() }, removed.is_some())
+    }
+
+    /// The node is no member any more: it takes part in no database. As with a detach, a database that is left by the last ends.
+    fn forget(&mut self, node: NodeId) {
+        let members = &self.membership.members;
+        self.databases.values_mut().for_each(|database| database.forget(node, members));
+        self.databases.retain(|_, database| !database.attachments.nobody());
+    }
+
     pub fn heads(&self) -> Vec<(DatabaseId, Position)> {
         self.databases.iter().map(|(id, database)| (*id, database.head)).collect()
     }
@@ -134,7 +156,7 @@ impl State {
     /// The last entry that no member needs any more, as of now.
     pub fn releasable(&self) -> LogIndex {
         let by_database = self.databases.values().filter_map(|database| {
-            let flushed = database.attachments.flushed_by_all(&self.members);
+            let flushed = database.attachments.flushed_by_all(&self.membership.members);
             database.releasable(flushed)
         });
         by_database.min().unwrap_or(self.applied)
@@ -165,10 +187,14 @@ impl State {
                 let outcome = self.databases.get_mut(&tag.database)?.ask(tag, token, fence_after)?;
                 Some(Event::Token { tag, outcome })
             }
+            Command::Change(change) => {
+                self.membership.change(&change);
+                None
+            }
             Command::Progress { node, incarnation, database, report } => {
                 let database = self.databases.get_mut(&database)?;
                 database.progress(node, incarnation, report);
-                if let Some(flushed) = database.attachments.flushed_by_all(&self.members) {
+                if let Some(flushed) = database.attachments.flushed_by_all(&self.membership.members) {
                     database.retention.flushed(flushed);
                 }
                 None
@@ -185,6 +211,10 @@ impl State {
         founds: bool,
     ) -> Event {
         let known = self.database_named(&name).map(|(id, _)| id);
+        // A copy of what it said when it was a member.
+        if !self.membership.contains(node) {
+            return Event::AttachStale { node, name };
+        }
         if known.is_none() && self.databases.len() >= DATABASES_MAX {
             return Event::AttachImpossible { node, name, incarnation, reason: RefusalReason::Overloaded };
         }

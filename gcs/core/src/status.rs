@@ -4,14 +4,12 @@ use gcs_writeset::link::{GroupStatus, MemberState, MemberStatus};
 use gcs_writeset::{DatabaseId, NodeId, Position};
 use raft::Storage;
 
-use crate::api::CoreConfig;
 use crate::deliver::Database;
 use crate::order::Order;
 use crate::quorum::Quorum;
 use crate::state::State;
 
 pub fn status<L: Storage>(
-    config: &CoreConfig,
     order: &Order<L>,
     quorum: &Quorum,
     state: &State,
@@ -21,11 +19,12 @@ pub fn status<L: Storage>(
     let databases: Vec<&Database> =
         state.databases.iter().filter(|(id, _)| database.is_none_or(|wanted| wanted == **id)).map(|(_, db)| db).collect();
     let ordered = databases.iter().map(|db| db.head).max().unwrap_or_default();
-    let members = config.members.iter().enumerate().map(|(ordinal, member)| MemberStatus {
+    let members = state.membership.members.iter().map(|member| MemberStatus {
         node: member.node,
         name: member.name.clone(),
         address: member.address.clone(),
-        ordinal: ordinal as u16,
+        ordinal: member.ordinal,
+        role: member.role,
         state: member_state(member.node == order.me() || quorum.is_up(member.node), member.node, &databases),
         committed: committed(member.node, &databases),
         ordered,
@@ -36,7 +35,10 @@ pub fn status<L: Storage>(
 /// Whether two reports differ in more than how far the order and its members have come.
 pub fn differs_beyond_positions(a: &GroupStatus, b: &GroupStatus) -> bool {
     let same_members = a.members.len() == b.members.len()
-        && a.members.iter().zip(&b.members).all(|(a, b)| (a.node, a.state) == (b.node, b.state));
+        && a.members
+            .iter()
+            .zip(&b.members)
+            .all(|(a, b)| (a.node, a.role, a.state, &a.address) == (b.node, b.role, b.state, &b.address));
     (a.quorum, a.leader, a.term) != (b.quorum, b.leader, b.term) || !same_members
 }
 

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use gcs_core::certify::{Exact, WindowBounds};
 use gcs_core::command::{Command, Generation, Report};
 use gcs_core::state::{Event, State};
-use gcs_core::{Local, LocalReply, LogIndex, Ordered, checkpoint};
+use gcs_core::{Local, LocalReply, LogIndex, Membership, Ordered, checkpoint};
 use gcs_writeset::link::{AbortCause, Verdict};
 use gcs_writeset::writeset::Envelope;
 use gcs_writeset::{CommitToken, DatabaseId, Incarnation, Key, KeyGroup, NodeId, Position, Token, TokenOutcome};
@@ -133,8 +133,8 @@ struct Ledger {
 
 impl Ledger {
     fn new() -> Ledger {
-        let members = Cluster::new(3).members;
-        Ledger { state: State::new("postgresr".into(), members, WindowBounds::default()) }
+        let membership = Membership::new(Cluster::new(3).founders);
+        Ledger { state: State::new("postgresr".into(), membership, WindowBounds::default()) }
     }
 
     fn order(&mut self, command: Command) -> String {
@@ -272,6 +272,7 @@ fn reply_text(reply: &LocalReply) -> String {
         LocalReply::ChunkOrdered { tag, index } => format!("chunk {index} of {} ordered", tag.sequence),
         LocalReply::Token { tag, outcome: is } => format!("{}: token {}", tag.sequence, outcome(*is)),
         LocalReply::Refused { tag, reason } => format!("{} refused: {reason:?}", tag.sequence),
+        LocalReply::Wish { number, outcome } => format!("wish {number}: {outcome:?}"),
         LocalReply::AttachRefused { database, reason, .. } => format!("attach to {database} refused: {reason:?}"),
     }
 }
@@ -366,6 +367,9 @@ fn log(cluster: &Cluster, id: NodeId) -> String {
 }
 
 fn command_text(command: &Command) -> String {
+    if let Command::Change(change) = command {
+        return format!("change {:?}", change.step);
+    }
     let node = name(command.node());
     match command {
         Command::Attach { .. } => format!("attach {node}"),
@@ -375,5 +379,6 @@ fn command_text(command: &Command) -> String {
         Command::Abandon { tag } => format!("abandon {node}/{}", tag.sequence),
         Command::Progress { .. } => format!("progress {node}"),
         Command::Ask { tag, .. } => format!("ask {node}/{}", tag.sequence),
+        Command::Change(_) => String::new(),
     }
 }

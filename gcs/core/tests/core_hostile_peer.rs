@@ -4,10 +4,13 @@
 mod support;
 
 use gcs_core::command::Encoded;
+use gcs_core::membership::{Change, Step};
+use gcs_core::state::State;
 use gcs_core::*;
 use gcs_writeset::{Incarnation, NodeId};
 use proptest::prelude::*;
 use raft::eraftpb::{ConfState, Entry, Message, Snapshot, SnapshotMetadata};
+use raft_prost::Message as _;
 use support::*;
 
 /// Mostly numbers that are nearly right.
@@ -16,16 +19,51 @@ fn number() -> impl Strategy<Value = u64> {
 }
 
 fn entry() -> impl Strategy<Value = Entry> {
-    (0..3i32, number(), number(), prop_oneof![3 => Just(Vec::new()), 1 => prop::collection::vec(any::<u8>(), 0..20)])
-        .prop_map(|(entry_type, term, index, data)| Entry { entry_type, term, index, data, ..Entry::default() })
+    let data = prop_oneof![
+        3 => Just(Vec::new()),
+        1 => prop::collection::vec(any::<u8>(), 0..20),
+        3 => change(),
+    ];
+    (0..3i32, number(), number(), data).prop_map(|(entry_type, term, index, data)| Entry {
+        entry_type,
+        term,
+        index,
+        data,
+        ..Entry::default()
+    })
+}
+
+/// The data of an entry that changes votes: nodes 1 to 3 are the founders, 1 is the one that hears this.
+fn change() -> impl Strategy<Value = Vec<u8>> {
+    let node = || (1..5u64).prop_map(NodeId);
+    let step = prop_oneof![
+        ("[ad]", 0..2u32).prop_map(|(name, generation)| Step::Add { name, generation, address: "x:1".into(), directory: 1 }),
+        node().prop_map(|node| Step::Promote { node }),
+        node().prop_map(|node| Step::Remove { node }),
+        (node(), node()).prop_map(|(old, new)| Step::Replace { old, new }),
+        Just(Step::Replace { old: NodeId(1), new: NodeId::of_member("d", 0) }),
+    ];
+    (0..6u64, step).prop_map(|(version, step)| Change { version, step }.entry().encode_to_vec())
 }
 
 fn snapshot() -> impl Strategy<Value = Option<Snapshot>> {
     let metadata = (prop::collection::vec(0..5u64, 0..4), number(), number()).prop_map(|(voters, index, term)| {
         SnapshotMetadata { conf_state: Some(ConfState { voters, ..ConfState::default() }), index, term }
     });
+    // Of a state that could be, too, in which the one that hears this may not be a member.
+    let real =
+        (number(), number(), prop::collection::vec(0..4usize, 0..3), any::<bool>()).prop_map(|(index, term, gone, lies)| {
+            let mut state = State::new("postgresr".into(), Membership::new(Cluster::new(3).founders), Default::default());
+            (state.applied, state.applied_term) = (LogIndex(index), term);
+            state.membership.members.retain(|member| !gone.contains(&usize::from(member.ordinal)));
+            let votes = state.membership.votes();
+            let conf_state = Some(if lies { ConfState::default() } else { votes });
+            let data = checkpoint::encode(&state).state.to_vec();
+            Snapshot { data, metadata: Some(SnapshotMetadata { conf_state, index, term }) }
+        });
     let snapshot = (prop::collection::vec(any::<u8>(), 0..20), prop::option::of(metadata));
-    prop::option::weighted(0.1, snapshot.prop_map(|(data, metadata)| Snapshot { data, metadata }))
+    let any = snapshot.prop_map(|(data, metadata)| Snapshot { data, metadata });
+    prop::option::weighted(0.1, prop_oneof![any, real])
 }
 
 fn message() -> impl Strategy<Value = Message> {
@@ -68,6 +106,11 @@ fn input() -> impl Strategy<Value = Input> {
         }),
         1 => prop::collection::vec(prop::collection::vec(any::<u8>(), 0..40).prop_map(|bytes| Encoded::whole(bytes.into())), 0..3)
             .prop_map(|commands| Input::Peer { from: NodeId(2), message: PeerMessage::Forward(commands) }),
+        1 => (1..5u64).prop_map(|node| Input::Peer {
+            from: NodeId(2),
+            message: PeerMessage::Wish(Wish::Remove { node: NodeId(node) }),
+        }),
+        1 => Just(Input::Local(Local::Wish { number: 1, wish: Wish::Lead { node: NodeId(2) } })),
         3 => Just(Input::Tick),
         1 => Just(Input::PeerUp(NodeId(2))),
         1 => Just(Input::PeerDown(NodeId(3))),
@@ -80,9 +123,9 @@ proptest! {
 
     #[test]
     fn whatever_a_peer_says_the_core_goes_on(
-        led in any::<bool>(), batches in prop::collection::vec(prop::collection::vec(input(), 1..6), 1..60)
+        size in 1..4usize, led in any::<bool>(), batches in prop::collection::vec(prop::collection::vec(input(), 1..6), 1..60)
     ) {
-        let mut cluster = Cluster::new(3);
+        let mut cluster = Cluster::new(size);
         if led {
             cluster.elect();
         }

@@ -4,7 +4,8 @@
 //! length   u32   of everything behind this field: 6 up to FRAME_BYTES_MAX
 //! crc32c   u32   of everything behind this field
 //! version  u8    1
-//! kind     u8    1 Hello, 2 Welcome, 3 Refused, 4 Ping, 5 Raft, 6 Forward, 7 Rehearse, 8 Rehearsed
+//! kind     u8    1 Hello, 2 Welcome, 3 Refused, 4 Ping, 5 Raft, 6 Forward, 7 Rehearse, 8 Rehearsed, 32 Enrol, 33 Enrolled,
+//!                48 Join, 49 Joined, 50 Wish
 //! body           protobuf, empty for Ping
 //! ```
 //!
@@ -19,7 +20,8 @@ use raft::eraftpb;
 use raft_prost::Message as _;
 use thiserror::Error;
 
-use crate::message::{Forward, Hello, Refused, Rehearse, Rehearsed, Welcome, put_forward};
+use crate::enrolment::{Enrol, Enrolled};
+use crate::message::{Forward, Hello, Join, Joined, Refused, Rehearse, Rehearsed, Welcome, WishMessage, put_forward};
 
 pub const VERSION: u8 = 1;
 
@@ -38,6 +40,11 @@ const KIND_RAFT: u8 = 5;
 const KIND_FORWARD: u8 = 6;
 const KIND_REHEARSE: u8 = 7;
 const KIND_REHEARSED: u8 = 8;
+const KIND_ENROL: u8 = 32;
+const KIND_ENROLLED: u8 = 33;
+const KIND_JOIN: u8 = 48;
+const KIND_JOINED: u8 = 49;
+const KIND_WISH: u8 = 50;
 
 #[derive(Clone, Debug, PartialEq)]
 pub enum Frame {
@@ -48,6 +55,10 @@ pub enum Frame {
     Message(PeerMessage),
     Rehearse(Rehearse),
     Rehearsed(Rehearsed),
+    Enrol(Enrol),
+    Enrolled(Enrolled),
+    Join(Join),
+    Joined(Joined),
 }
 
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
@@ -77,6 +88,11 @@ pub fn encode(frame: &Frame, out: &mut Vec<u8>) -> Result<(), FrameError> {
         Frame::Ping => put(out, KIND_PING, |_| true),
         Frame::Rehearse(rehearse) => put(out, KIND_REHEARSE, |out| rehearse.encode(out).is_ok()),
         Frame::Rehearsed(rehearsed) => put(out, KIND_REHEARSED, |out| rehearsed.encode(out).is_ok()),
+        Frame::Enrol(enrol) => put(out, KIND_ENROL, |out| enrol.encode(out).is_ok()),
+        Frame::Enrolled(enrolled) => put(out, KIND_ENROLLED, |out| enrolled.encode(out).is_ok()),
+        Frame::Join(join) => put(out, KIND_JOIN, |out| join.encode(out).is_ok()),
+        Frame::Joined(joined) => put(out, KIND_JOINED, |out| joined.encode(out).is_ok()),
+        Frame::Message(PeerMessage::Wish(wish)) => put(out, KIND_WISH, |out| WishMessage::of(wish).encode(out).is_ok()),
         Frame::Message(PeerMessage::Raft(message)) => put(out, KIND_RAFT, |out| message.encode(out).is_ok()),
         Frame::Message(PeerMessage::Forward(commands)) => put(out, KIND_FORWARD, |out| {
             put_forward(commands, out);
@@ -109,7 +125,7 @@ pub struct Decoder {
 impl Decoder {
     /// Nobody may send more than `limit` bytes in one frame; before the handshake that is little.
     pub fn new(limit: usize) -> Decoder {
-        Decoder { buffer: BytesMut::with_capacity(64 << 10), limit: limit.min(FRAME_BYTES_MAX) }
+        Decoder { buffer: BytesMut::with_capacity(limit.min(64 << 10)), limit: limit.min(FRAME_BYTES_MAX) }
     }
 
     pub fn set_limit(&mut self, limit: usize) {
@@ -163,6 +179,16 @@ fn decode(mut frame: Bytes) -> Result<Frame, FrameError> {
         KIND_REHEARSED => {
             Rehearsed::decode(frame).map(Frame::Rehearsed).map_err(|_| FrameError::Body { what: "rehearsal's outcome" })
         }
+        KIND_ENROL => Enrol::decode(frame).map(Frame::Enrol).map_err(|_| FrameError::Body { what: "enrolment" }),
+        KIND_ENROLLED => {
+            Enrolled::decode(frame).map(Frame::Enrolled).map_err(|_| FrameError::Body { what: "answer to an enrolment" })
+        }
+        KIND_JOIN => Join::decode(frame).map(Frame::Join).map_err(|_| FrameError::Body { what: "wish to join" }),
+        KIND_JOINED => Joined::decode(frame).map(Frame::Joined).map_err(|_| FrameError::Body { what: "answer to a joiner" }),
+        KIND_WISH => {
+            let wish = WishMessage::decode(frame).ok().and_then(WishMessage::wish);
+            wish.map(|wish| Frame::Message(PeerMessage::Wish(wish))).ok_or(FrameError::Body { what: "wish" })
+        }
         kind => Err(FrameError::Kind(kind)),
     }
 }
@@ -170,6 +196,9 @@ fn decode(mut frame: Bytes) -> Result<Frame, FrameError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::enrolment::EnrolledMember;
+    use crate::message::FoundingMember;
+    use gcs_core::Wish;
     use gcs_core::command::Command;
     use gcs_writeset::{DatabaseId, Incarnation, NodeId, Sequence, SlotId, Tag};
     use proptest::prelude::*;
@@ -180,11 +209,40 @@ mod tests {
     }
 
     fn frame() -> impl Strategy<Value = Frame> {
-        let hello = (any::<u32>(), ".*", ".*", any::<u64>(), any::<u64>(), ".*").prop_map(
-            |(protocol, group, name, node, members_hash, tunnel_to)| {
-                Frame::Hello(Hello { protocol, group, name, node, members_hash, tunnel_to })
+        let caller = (any::<u32>(), any::<u64>(), ".*", any::<u64>(), any::<u64>(), ".*");
+        let hello = (any::<u32>(), ".*", ".*", any::<u64>(), any::<u64>(), caller).prop_map(
+            |(protocol, group, name, node, members_hash, (generation, directory, address, version, life, tunnel_to))| {
+                Frame::Hello(Hello {
+                    protocol,
+                    group,
+                    name,
+                    node,
+                    members_hash,
+                    generation,
+                    directory,
+                    address,
+                    version,
+                    life,
+                    tunnel_to,
+                })
             },
         );
+        let join = (any::<u32>(), ".*", ".*", ".*", any::<u64>()).prop_map(|(protocol, group, name, address, directory)| {
+            Frame::Join(Join { protocol, group, name, address, directory })
+        });
+        let founder = (".*", ".*").prop_map(|(name, address)| FoundingMember { name, address });
+        let joined = (any::<u32>(), prop::collection::vec(founder, 0..4))
+            .prop_map(|(generation, founders)| Frame::Joined(Joined { generation, founders }));
+        let node = || any::<u64>().prop_map(NodeId);
+        let wish = prop_oneof![
+            (".*", ".*", any::<u64>()).prop_map(|(name, address, directory)| Wish::Add { name, address, directory }),
+            node().prop_map(|node| Wish::Remove { node }),
+            (node(), node()).prop_map(|(old, new)| Wish::Replace { old, new }),
+            (node(), ".*").prop_map(|(node, address)| Wish::Address { node, address }),
+            (node(), any::<u64>()).prop_map(|(node, directory)| Wish::Claim { node, directory }),
+            node().prop_map(|node| Wish::Lead { node }),
+        ];
+        let wish = wish.prop_map(|wish| Frame::Message(PeerMessage::Wish(wish)));
         let refused = (0..6i32, ".*").prop_map(|(reason, message)| Frame::Refused(Refused { reason, message }));
         let raft = (0..19i32, any::<u64>(), any::<u64>(), prop::collection::vec(entry(), 0..4)).prop_map(
             |(msg_type, from, term, entries)| {
@@ -206,7 +264,19 @@ mod tests {
         );
         let rehearsed =
             (any::<u64>(), payload()).prop_map(|(number, outcome)| Frame::Rehearsed(Rehearsed { number, outcome }));
-        prop_oneof![hello, refused, raft, forward, welcome, Just(Frame::Ping), rehearse, rehearsed]
+        let enrol = (any::<u32>(), payload(), ".*", ".*", payload(), any::<i64>()).prop_map(
+            |(protocol, secret, name, address, request, clock)| {
+                Frame::Enrol(Enrol { protocol, secret, name, address, request, clock })
+            },
+        );
+        let members = prop::collection::vec((".*", ".*").prop_map(|(name, address)| EnrolledMember { name, address }), 0..4);
+        let enrolled = (".*", payload(), prop::collection::vec(payload(), 0..3), members).prop_map(
+            |(group, certificate, authorities, members)| {
+                Frame::Enrolled(Enrolled { group, certificate, authorities, members })
+            },
+        );
+        let known = prop_oneof![hello, refused, raft, forward, welcome, Just(Frame::Ping), rehearse, rehearsed];
+        prop_oneof![known, prop_oneof![enrol, enrolled, join, joined, wish]]
     }
 
     fn decode_all(bytes: &[u8], piece: usize) -> Result<Vec<Frame>, FrameError> {

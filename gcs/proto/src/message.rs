@@ -1,6 +1,7 @@
 //! The handshake between daemons, and the form of forwarded commands. Raft's own messages are raft-rs' protobuf (eraftpb).
 
 use bytes::Bytes;
+use gcs_core::Wish;
 use gcs_core::command::Encoded;
 use gcs_writeset::NodeId;
 use prost::encoding::{WireType, encode_key, encode_varint};
@@ -19,11 +20,26 @@ pub struct Hello {
     pub name: String,
     #[prost(fixed64, tag = "4")]
     pub node: u64,
-    /// Of the sorted member list: names and addresses must be the same everywhere.
+    /// Of the founders: they must be the same everywhere.
     #[prost(fixed64, tag = "5")]
     pub members_hash: u64,
+    /// For the how manieth time, from 0, the name is in the group.
+    #[prost(uint32, tag = "6")]
+    pub generation: u32,
+    /// Of the caller's data directory.
+    #[prost(fixed64, tag = "7")]
+    pub directory: u64,
+    /// Where the caller listens.
+    #[prost(string, tag = "8")]
+    pub address: String,
+    /// Of the membership as the caller knows it.
+    #[prost(uint64, tag = "9")]
+    pub version: u64,
+    /// Of the caller's process.
+    #[prost(fixed64, tag = "10")]
+    pub life: u64,
     /// A database, if the connection is to be one to the PostgreSQL that has it; after the welcome come PostgreSQL's own messages.
-    #[prost(string, tag = "6")]
+    #[prost(string, tag = "11")]
     pub tunnel_to: String,
 }
 
@@ -55,6 +71,126 @@ pub enum HandshakeRefusal {
     MembersDiffer = 4,
     /// There is no PostgreSQL with this database that could be asked.
     NoDatabase = 5,
+    /// The caller shows no certificate, or one that counts nothing here.
+    Certificate = 16,
+    /// The caller's certificate is of somebody else than it says it is.
+    OtherName = 17,
+    /// Asked for a certificate: no such token was made here.
+    TokenUnknown = 18,
+    TokenExpired = 19,
+    TokenUsed = 20,
+    /// The token was made for a node of another name.
+    TokenOfAnother = 21,
+    /// The name or the address belongs to a member already, or no further member has room.
+    NameTaken = 22,
+    /// The clocks of the two are too far apart.
+    Clock = 23,
+    /// This node cannot sign certificates; the message says which can.
+    NotTheAuthority = 24,
+    /// What was asked for makes no sense.
+    Malformed = 25,
+    /// The node failed to do it.
+    Failed = 26,
+    /// The caller was a member and is not any more.
+    Removed = 32,
+    /// The caller's data directory is not the one that the group knows.
+    OtherDirectory = 33,
+    /// Another process of the caller's name is connected.
+    TwiceAtOnce = 34,
+    /// Why it cannot become a member.
+    CannotJoin = 35,
+}
+
+/// A node with an empty data directory wants to become a member: what it sends in place of a [`Hello`].
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct Join {
+    #[prost(uint32, tag = "1")]
+    pub protocol: u32,
+    #[prost(string, tag = "2")]
+    pub group: String,
+    #[prost(string, tag = "3")]
+    pub name: String,
+    #[prost(string, tag = "4")]
+    pub address: String,
+    #[prost(fixed64, tag = "5")]
+    pub directory: u64,
+}
+
+/// It is one: what it must know before it has anything of the group's log.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct Joined {
+    #[prost(uint32, tag = "1")]
+    pub generation: u32,
+    #[prost(message, repeated, tag = "2")]
+    pub founders: Vec<FoundingMember>,
+}
+
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct FoundingMember {
+    #[prost(string, tag = "1")]
+    pub name: String,
+    #[prost(string, tag = "2")]
+    pub address: String,
+}
+
+/// Something for the leader to bring about: [`gcs_core::Wish`].
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct WishMessage {
+    #[prost(enumeration = "WishKind", tag = "1")]
+    pub kind: i32,
+    #[prost(fixed64, tag = "2")]
+    pub node: u64,
+    #[prost(fixed64, tag = "3")]
+    pub other: u64,
+    #[prost(string, tag = "4")]
+    pub name: String,
+    #[prost(string, tag = "5")]
+    pub address: String,
+    #[prost(fixed64, tag = "6")]
+    pub directory: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, prost::Enumeration)]
+#[repr(i32)]
+pub enum WishKind {
+    Unspecified = 0,
+    Add = 1,
+    Remove = 2,
+    Replace = 3,
+    Address = 4,
+    Claim = 5,
+    Lead = 6,
+}
+
+impl WishMessage {
+    pub fn of(wish: &Wish) -> WishMessage {
+        let empty = WishMessage::default();
+        let kind = |kind: WishKind| kind as i32;
+        match wish.clone() {
+            Wish::Add { name, address, directory } => {
+                WishMessage { kind: kind(WishKind::Add), name, address, directory, ..empty }
+            }
+            Wish::Remove { node } => WishMessage { kind: kind(WishKind::Remove), node: node.0, ..empty },
+            Wish::Replace { old, new } => WishMessage { kind: kind(WishKind::Replace), node: old.0, other: new.0, ..empty },
+            Wish::Address { node, address } => WishMessage { kind: kind(WishKind::Address), node: node.0, address, ..empty },
+            Wish::Claim { node, directory } => WishMessage { kind: kind(WishKind::Claim), node: node.0, directory, ..empty },
+            Wish::Lead { node } => WishMessage { kind: kind(WishKind::Lead), node: node.0, ..empty },
+        }
+    }
+
+    /// `None`: a wish that this version does not know.
+    pub fn wish(self) -> Option<Wish> {
+        let node = NodeId(self.node);
+        Some(match self.kind() {
+            WishKind::Unspecified => return None,
+            WishKind::Add => Wish::Add { name: self.name, address: self.address, directory: self.directory },
+            WishKind::Remove => Wish::Remove { node },
+            WishKind::Replace => Wish::Replace { old: node, new: NodeId(self.other) },
+            WishKind::Address => Wish::Address { node, address: self.address },
+            WishKind::Claim => Wish::Claim { node, directory: self.directory },
+            WishKind::Lead => Wish::Lead { node },
+        })
+    }
 }
 
 /// A transaction with statements that is to be tried: `gcs_writeset::link::Request::Rehearse`.

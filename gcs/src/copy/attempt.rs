@@ -7,6 +7,7 @@ use gcs_writeset::link::ServerPlace;
 use gcs_writeset::{NodeId, Position};
 use thiserror::Error;
 
+use super::Directories;
 use super::programs::{self, ProgramError};
 use super::source::{Source, SourceError};
 use super::target::{Target, TargetError};
@@ -28,6 +29,7 @@ pub enum CopyError {
 
 pub struct Attempt<'a> {
     peers: Rc<Peers>,
+    directories: &'a Directories,
     database: &'a str,
     place: &'a ServerPlace,
     is_new: bool,
@@ -45,13 +47,14 @@ impl CopyError {
 impl<'a> Attempt<'a> {
     pub fn new(
         peers: Rc<Peers>,
+        directories: &'a Directories,
         database: &'a str,
         place: &'a ServerPlace,
         is_new: bool,
         node: NodeId,
         from: &'a str,
     ) -> Attempt<'a> {
-        Attempt { peers, database, place, is_new, node, from }
+        Attempt { peers, directories, database, place, is_new, node, from }
     }
 
     /// The position as of which the database is a copy now.
@@ -62,7 +65,7 @@ impl<'a> Attempt<'a> {
         let (position, bytes) = (source.position, source.bytes);
         tracing::info!(database = self.database, from = self.from, %position, bytes, "a copy is made");
 
-        let (place, group, database) = (self.place.clone(), self.peers.config.group.clone(), self.database.to_owned());
+        let (place, group, database) = (self.place.clone(), self.peers.roster.group.clone(), self.database.to_owned());
         let (source, target) = blocking(move || {
             let target = Target::prepare(&place, &group, &database, &source.description)?;
             Ok::<_, TargetError>((source, target))
@@ -98,15 +101,13 @@ impl<'a> Attempt<'a> {
         Ok(position)
     }
 
-    /// Beside the local socket, whose path is known to be short enough.
     fn tunnel_directory(&self) -> PathBuf {
-        let beside = self.peers.config.local_socket.parent().map(PathBuf::from).unwrap_or_default();
         let (number, _) = NodeId::of_name(self.database).0.overflowing_shr(32);
-        beside.join(format!("pg-{number:08x}"))
+        self.directories.sockets.join(format!("pg-{number:08x}"))
     }
 
     fn files_directory(&self) -> PathBuf {
-        self.peers.config.data_directory.join("copy").join(format!("{:016x}", NodeId::of_name(self.database).0))
+        self.directories.dumps.join(format!("{:016x}", NodeId::of_name(self.database).0))
     }
 }
 

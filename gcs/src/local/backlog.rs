@@ -234,7 +234,7 @@ mod tests {
     use raft::eraftpb::Entry;
 
     use super::*;
-    use crate::log::{Identity, Log};
+    use crate::log::Log;
 
     const SHOP: DatabaseId = DatabaseId(1);
 
@@ -275,8 +275,7 @@ mod tests {
     }
 
     fn open(directory: &std::path::Path) -> Log {
-        let identity = Identity { node: "n1".to_owned(), group: "g".to_owned(), members: vec!["n1".to_owned()] };
-        Log::open(directory, &identity, vec![NodeId(1)]).unwrap().0
+        Log::open(directory).unwrap().0
     }
 
     fn backlog(log: &Log, next: u64) -> Backlog {

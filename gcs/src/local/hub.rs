@@ -57,6 +57,7 @@ impl Hub {
                     feed.attach_refused(reason);
                 }
             }
+            LocalReply::Wish { number, outcome } => self.node.peers.wishes.answer(number, outcome),
             LocalReply::Detached { database } => {
                 if let Some(feed) = self.attached_feed(database) {
                     feed.detached();

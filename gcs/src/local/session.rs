@@ -4,11 +4,13 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 use gcs_core::{Input, Local};
+use gcs_writeset::bounds::LINK_FRAME_BYTES_MAX;
 use gcs_writeset::link::{self, Failure, FailureKind, PROTOCOL, Reply, Request, Role};
 use gcs_writeset::{DatabaseId, Incarnation, Tag};
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 
+use super::changes;
 use super::error::SessionError;
 use super::feed::Feed;
 use super::fetcher;
@@ -17,7 +19,7 @@ use super::rehearsal;
 use super::requests::Requests;
 use super::seat::Seat;
 use super::this_node::ThisNode;
-use crate::bounds::{HANDSHAKE_TIMEOUT, MANAGER_QUEUE_BYTES_MAX, SUBMISSION_BYTES_MAX};
+use crate::bounds::{GREETING_BYTES_MAX, HANDSHAKE_TIMEOUT, MANAGER_QUEUE_BYTES_MAX, SUBMISSION_BYTES_MAX};
 use crate::outbox::{Outbox, Stream};
 
 struct Caller {
@@ -30,11 +32,13 @@ pub async fn run(hub: &Rc<Hub>, stream: UnixStream) {
     let peer = stream.peer_cred();
     let stream = Rc::new(Stream::Unix(stream));
     let outbox = Rc::new(Outbox::new(stream.clone(), MANAGER_QUEUE_BYTES_MAX));
-    let mut requests = Requests::new(stream);
+    let mut requests = Requests::new(stream, GREETING_BYTES_MAX);
     match peer {
         Ok(peer) if hub.node.uids.contains(&peer.uid()) => {}
         Ok(peer) => {
-            tracing::warn!(uid = peer.uid(), "connection on the local socket refused: not an allowed user");
+            if let Some(kept_back) = hub.node.complaints.due("user", &peer.uid().to_string()) {
+                tracing::warn!(uid = peer.uid(), kept_back, "connection on the local socket refused: not an allowed user");
+            }
             let message = format!("user id {} may not use this socket", peer.uid());
             let hint =
                 "Run PostgreSQL and gcs as the same user, or add the user to \"local_users\" in the configuration of gcs.";
@@ -62,7 +66,10 @@ pub async fn run(hub: &Rc<Hub>, stream: UnixStream) {
             let message = error.to_string();
             match error {
                 SessionError::Log(_) => tracing::error!("local connection dropped: {message}"),
-                _ => tracing::warn!("local connection dropped: {message}"),
+                _ => match hub.node.complaints.due("misuse", &message) {
+                    Some(kept_back) => tracing::warn!(kept_back, "local connection dropped: {message}"),
+                    None => tracing::debug!("local connection dropped: {message}"),
+                },
             }
             Failure { kind: FailureKind::Protocol, message, hint: String::new() }
         }
@@ -79,7 +86,25 @@ fn fail(outbox: &Outbox, failure: Failure) {
 async fn serve(hub: &Hub, outbox: &Rc<Outbox>, requests: &mut Requests) -> Result<(), SessionError> {
     let greeting = timeout(HANDSHAKE_TIMEOUT, requests.next()).await.map_err(|_| SessionError::Silent)??;
     let Some((hello, _)) = greeting else { return Ok(()) };
-    let Caller { role, database, incarnation } = greet(&hub.node, hello)?;
+    requests.set_limit(LINK_FRAME_BYTES_MAX);
+    let caller = greet(&hub.node, hello)?;
+    if caller.role == Role::Control {
+        welcome(hub, outbox)?;
+        return serve_control(hub, outbox, requests).await;
+    }
+    tokio::select! {
+        result = serve_postgresql(hub, outbox, caller, requests) => result,
+        why = hub.node.roster.removal() => Err(SessionError::Refused(hub.node.removal(why))),
+    }
+}
+
+async fn serve_postgresql(
+    hub: &Hub,
+    outbox: &Rc<Outbox>,
+    caller: Caller,
+    requests: &mut Requests,
+) -> Result<(), SessionError> {
+    let Caller { role, database, incarnation } = caller;
     match role {
         Role::Manager => {
             let seat = Seat::take(hub, database, incarnation, outbox.clone()).await?;
@@ -102,10 +127,7 @@ async fn serve(hub: &Hub, outbox: &Rc<Outbox>, requests: &mut Requests) -> Resul
             welcome(hub, outbox)?;
             rehearsal::serve_rehearser(&hub.node, outbox, &database, requests).await
         }
-        Role::Control => {
-            welcome(hub, outbox)?;
-            serve_control(hub, outbox, requests).await
-        }
+        Role::Control => Ok(()),
     }
 }
 
@@ -124,6 +146,11 @@ fn greet(node: &ThisNode, hello: Request) -> Result<Caller, SessionError> {
         let message = format!("gcs of node \"{}\" belongs to group \"{}\", not \"{group}\"", node.name(), node.group());
         let hint = "Name the group that is in the configuration of gcs.";
         return Err(SessionError::refused(FailureKind::WrongGroup, message, hint));
+    }
+    if let Some(why) = node.roster.removed()
+        && role != Role::Control
+    {
+        return Err(SessionError::Refused(node.removal(why)));
     }
     if database.is_empty() && role != Role::Control {
         return Err(SessionError::Misuse("a greeting without a database"));
@@ -175,7 +202,12 @@ async fn hear_manager(hub: &Hub, feed: &Feed, requests: &mut Requests) -> Result
             Request::Submit { .. } | Request::Chunk { .. } | Request::Abandon { .. } | Request::AskToken { .. } => {
                 submit(node, feed.database_id(), feed.incarnation, request, payload).await?;
             }
-            Request::Fetch { .. } | Request::Hello { .. } | Request::Rehearse { .. } | Request::Rehearsed { .. } => {
+            Request::Fetch { .. }
+            | Request::Hello { .. }
+            | Request::Rehearse { .. }
+            | Request::Rehearsed { .. }
+            | Request::Certificates
+            | Request::Change(_) => {
                 return Err(SessionError::Misuse("a request that a manager cannot make"));
             }
         }
@@ -229,9 +261,16 @@ async fn submit(
 
 async fn serve_control(hub: &Hub, outbox: &Outbox, requests: &mut Requests) -> Result<(), SessionError> {
     while let Some((request, _)) = requests.next().await? {
-        let Request::Status = request else { return Err(SessionError::Misuse("a request that control cannot make")) };
-        let status = hub.status();
-        outbox.put(|out| link::put_frame(out, &Reply::Group(status), &[]))?;
+        let reply = match request {
+            Request::Status => Reply::Group(hub.status()),
+            Request::Certificates => Reply::Certificates(hub.node.certificates()),
+            Request::Change(change) => match changes::carry_out(&hub.node, change).await {
+                Ok(()) => Reply::Done,
+                Err(failure) => return Err(SessionError::Refused(failure)),
+            },
+            _ => return Err(SessionError::Misuse("a request that control cannot make")),
+        };
+        outbox.put(|out| link::put_frame(out, &reply, &[]))?;
         outbox.flush();
     }
     Ok(())

@@ -1,9 +1,21 @@
-//! Whose data directory this is. A directory of another node, group or member set must never be opened: it holds other
-//! promises.
+//! Whose data directory this is. A directory of another node or group must never be opened: it holds other promises.
+//!
+//! ```text
+//! gcs data directory, format 2
+//! node <name>
+//! group <name>
+//! directory <16 hex digits>       drawn when the directory was made: no two are the same
+//! generation <n>                  for the how manieth time the node's name is in the group
+//! founder <name> <address>        what the group's log began with, one line each; none before the node has joined
+//! ```
+//!
+//! Format 1 held the founders' names only; the addresses are then the configuration's.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
+use gcs_core::Founder;
+use gcs_writeset::NodeId;
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 
@@ -13,41 +25,123 @@ use super::{LogError, write_atomically};
 pub struct Identity {
     pub node: String,
     pub group: String,
-    /// Names of all members, sorted; addresses may change.
-    pub members: Vec<String>,
+    pub directory: u64,
+    pub generation: u32,
+    /// Sorted by name. Empty while the node has yet to join.
+    pub founders: Vec<Founder>,
 }
 
-const FORMAT: &str = "gcs data directory, format 1";
+const FORMAT: &str = "gcs data directory, format 2";
+const FORMAT_OF_NAMES: &str = "gcs data directory, format 1";
+
+/// What an identity file says.
+enum Found {
+    Nothing,
+    Whole(Identity),
+    /// Format 1: a node, a group, and the names of its members.
+    Names {
+        node: String,
+        group: String,
+        names: Vec<String>,
+    },
+}
 
 impl Identity {
-    fn encode(&self) -> String {
-        format!("{FORMAT}\nnode {}\ngroup {}\nmembers {}\n", self.node, self.group, self.members.join(" "))
+    /// The Raft id that goes with it.
+    pub fn id(&self) -> NodeId {
+        NodeId::of_member(&self.node, self.generation)
     }
 
-    /// Claims a new directory, or checks that it is this node's.
-    pub(super) fn claim(&self, directory: &Path) -> Result<(), LogError> {
-        let path = directory.join("identity");
-        let found = match std::fs::read_to_string(&path) {
-            Ok(found) => found,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                if directory.join("log").exists() {
-                    return Err(not_ours(directory, "has a log but no identity file".to_owned()));
-                }
-                return write_atomically(&path, self.encode().as_bytes());
+    /// Claims a new directory for this identity, or gives back the one that the directory has, if it is of the same node and group. What
+    /// the group is, the directory then knows better.
+    pub fn claim(self, directory: &Path) -> Result<Identity, LogError> {
+        match read(directory)? {
+            Found::Nothing => {
+                self.write(directory)?;
+                Ok(self)
             }
-            Err(source) => return Err(LogError::Io { action: "read", path, source }),
-        };
-        let ours = self.encode();
-        if found == ours {
-            return Ok(());
+            Found::Whole(found) => {
+                self.check(directory, &found.node, &found.group)?;
+                Ok(found)
+            }
+            Found::Names { node, group, names } => {
+                self.check(directory, &node, &group)?;
+                let ours: Vec<&str> = self.founders.iter().map(|founder| founder.name.as_str()).collect();
+                if names != ours {
+                    let (theirs, ours) = (names.join(" "), ours.join(" "));
+                    let message = format!("belongs to a group of \"{theirs}\", but the configuration says \"{ours}\"");
+                    return Err(not_ours(directory, message));
+                }
+                self.write(directory)?;
+                Ok(self)
+            }
         }
-        let difference = found.lines().zip(ours.lines()).find(|(theirs, ours)| theirs != ours);
-        let message = match difference {
-            Some((theirs, ours)) => format!("belongs to \"{theirs}\", but the configuration says \"{ours}\""),
-            None => "has a damaged identity file".to_owned(),
-        };
-        Err(not_ours(directory, message))
     }
+
+    /// Whether nobody has claimed the directory yet.
+    pub fn is_missing(directory: &Path) -> Result<bool, LogError> {
+        Ok(matches!(read(directory)?, Found::Nothing))
+    }
+
+    pub fn write(&self, directory: &Path) -> Result<(), LogError> {
+        let Identity { node, group, directory: number, generation, founders } = self;
+        let founders: String =
+            founders.iter().map(|founder| format!("founder {} {}\n", founder.name, founder.address)).collect();
+        let text =
+            format!("{FORMAT}\nnode {node}\ngroup {group}\ndirectory {number:016x}\ngeneration {generation}\n{founders}");
+        write_atomically(&directory.join("identity"), text.as_bytes())
+    }
+
+    fn check(&self, directory: &Path, node: &str, group: &str) -> Result<(), LogError> {
+        let differs = |what: &str, theirs: &str, ours: &str| {
+            let message = format!("belongs to \"{what} {theirs}\", but the configuration says \"{what} {ours}\"");
+            Err(not_ours(directory, message))
+        };
+        if node != self.node {
+            return differs("node", node, &self.node);
+        }
+        if group != self.group {
+            return differs("group", group, &self.group);
+        }
+        Ok(())
+    }
+}
+
+fn read(directory: &Path) -> Result<Found, LogError> {
+    let path = directory.join("identity");
+    match std::fs::read_to_string(&path) {
+        Ok(text) => parse(&text).ok_or_else(|| not_ours(directory, "has a damaged identity file".to_owned())),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            if directory.join("log").exists() {
+                return Err(not_ours(directory, "has a log but no identity file".to_owned()));
+            }
+            Ok(Found::Nothing)
+        }
+        Err(source) => Err(LogError::Io { action: "read", path, source }),
+    }
+}
+
+fn parse(text: &str) -> Option<Found> {
+    let mut lines = text.lines();
+    let format = lines.next()?;
+    let node = lines.next()?.strip_prefix("node ")?.to_owned();
+    let group = lines.next()?.strip_prefix("group ")?.to_owned();
+    if format == FORMAT_OF_NAMES {
+        let names = lines.next()?.strip_prefix("members ")?.split(' ').map(str::to_owned).collect();
+        return Some(Found::Names { node, group, names });
+    }
+    if format != FORMAT {
+        return None;
+    }
+    let directory = u64::from_str_radix(lines.next()?.strip_prefix("directory ")?, 16).ok()?;
+    let generation = lines.next()?.strip_prefix("generation ")?.parse().ok()?;
+    let founders: Option<Vec<Founder>> = lines.map(founder).collect();
+    Some(Found::Whole(Identity { node, group, directory, generation, founders: founders? }))
+}
+
+fn founder(line: &str) -> Option<Founder> {
+    let (name, address) = line.strip_prefix("founder ")?.split_once(' ')?;
+    Some(Founder { node: NodeId::of_name(name), name: name.to_owned(), address: address.to_owned() })
 }
 
 fn not_ours(path: &Path, message: String) -> LogError {
@@ -72,5 +166,48 @@ impl DirectoryLock {
             Err((_, Errno::EWOULDBLOCK)) => Err(LogError::InUse(directory.to_owned())),
             Err((_, errno)) => Err(LogError::Io { action: "lock", path, source: errno.into() }),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn identity(node: &str) -> Identity {
+        let founders = ["n1", "n2"].map(|name| founder(&format!("founder {name} h:{name}")).unwrap()).to_vec();
+        Identity { node: node.to_owned(), group: "g".to_owned(), directory: 0xfeed, generation: 2, founders }
+    }
+
+    #[test]
+    fn a_directory_remembers_whose_it_is_and_what_its_group_began_with() {
+        let directory = tempfile::tempdir().unwrap();
+        assert!(Identity::is_missing(directory.path()).unwrap());
+        let first = identity("n1").claim(directory.path()).unwrap();
+        let again = Identity { directory: 1, generation: 0, founders: Vec::new(), ..identity("n1") };
+        assert_eq!(again.claim(directory.path()).unwrap(), first);
+        let error = identity("n2").claim(directory.path()).unwrap_err().to_string();
+        assert!(error.contains("belongs to \"node n1\", but the configuration says \"node n2\""), "{error}");
+    }
+
+    #[test]
+    fn a_directory_from_before_the_membership_could_change_is_taken_over() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("identity");
+        std::fs::write(&file, "gcs data directory, format 1\nnode n1\ngroup g\nmembers n1 n2\n").unwrap();
+        let taken = identity("n1").claim(directory.path()).unwrap();
+        assert_eq!(taken, identity("n1"));
+        assert!(std::fs::read_to_string(&file).unwrap().starts_with(FORMAT));
+        std::fs::write(&file, "gcs data directory, format 1\nnode n1\ngroup g\nmembers n1 n3\n").unwrap();
+        let error = identity("n1").claim(directory.path()).unwrap_err().to_string();
+        assert!(error.contains("n1 n3") && error.contains("n1 n2"), "{error}");
+    }
+
+    #[test]
+    fn a_damaged_file_and_a_log_without_one_are_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::create_dir(directory.path().join("log")).unwrap();
+        assert!(identity("n1").claim(directory.path()).unwrap_err().to_string().contains("no identity file"));
+        std::fs::write(directory.path().join("identity"), "gcs data directory, format 2\nnode n1\n").unwrap();
+        assert!(identity("n1").claim(directory.path()).unwrap_err().to_string().contains("damaged"));
     }
 }

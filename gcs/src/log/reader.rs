@@ -26,7 +26,6 @@ const ENTRY_OVERHEAD_BYTES: usize = 32;
 pub struct Shared {
     pub state: RwLock<LogState>,
     pub checkpoints: PathBuf,
-    pub voters: Vec<u64>,
 }
 
 /// What the records, taken in order, add up to.
@@ -219,8 +218,8 @@ fn other(error: LogError) -> raft::Error {
 
 impl Storage for LogReader {
     fn initial_state(&self) -> raft::Result<RaftState> {
-        let voters = ConfState { voters: self.shared.voters.clone(), ..Default::default() };
-        Ok(RaftState::new(self.shared.state.read().hard_state.clone(), voters))
+        // Who votes is in the ordered state, which is not the log's to read.
+        Ok(RaftState::new(self.shared.state.read().hard_state.clone(), ConfState::default()))
     }
 
     fn entries(
@@ -273,10 +272,9 @@ impl Storage for LogReader {
         let Some(checkpoint) = checkpoint::load(&self.shared.checkpoints, newest.index).map_err(other)? else {
             return Err(unavailable);
         };
-        let voters = ConfState { voters: self.shared.voters.clone(), ..Default::default() };
         Ok(Snapshot {
             data: checkpoint.state.to_vec(),
-            metadata: Some(SnapshotMetadata { conf_state: Some(voters), index: checkpoint.index.0, term: checkpoint.term }),
+            metadata: Some(SnapshotMetadata { conf_state: None, index: checkpoint.index.0, term: checkpoint.term }),
         })
     }
 }

@@ -4,7 +4,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use gcs_core::{Checkpoint, DurableWrite, Recovered};
-use gcs_writeset::NodeId;
 use parking_lot::RwLock;
 use raft::eraftpb::HardState;
 
@@ -12,7 +11,7 @@ use super::keeper::Keeper;
 use super::reader::{LogReader, LogState, Shared};
 use super::record::{Base, RecordBuilder, read_head, read_items};
 use super::segment::{self, HEADER_BYTES, Header, SEGMENT_BYTES, Segment};
-use super::{Identity, LogError, checkpoint, sync_directory};
+use super::{LogError, checkpoint, sync_directory};
 
 /// The only writer of the log. Used by one thread; readers are given out with [`Log::reader`].
 #[derive(Debug)]
@@ -33,9 +32,8 @@ pub struct Log {
 }
 
 impl Log {
-    /// Opens the data directory, which the caller has locked, or makes a new one.
-    pub fn open(data_directory: &Path, identity: &Identity, voters: Vec<NodeId>) -> Result<(Log, Recovered), LogError> {
-        identity.claim(data_directory)?;
+    /// Opens the log in a data directory that the caller has locked and claimed, or begins one.
+    pub fn open(data_directory: &Path) -> Result<(Log, Recovered), LogError> {
         let directory = data_directory.join("log");
         let checkpoints = data_directory.join("checkpoints");
         for path in [&directory, &checkpoints] {
@@ -48,8 +46,7 @@ impl Log {
         checkpoint::delete_others(&checkpoints, state.checkpoint)?;
         let hard_state = Some(state.hard_state.clone()).filter(|state| *state != HardState::default());
 
-        let mut shared =
-            Shared { state: RwLock::new(state), checkpoints, voters: voters.iter().map(|node| node.0).collect() };
+        let mut shared = Shared { state: RwLock::new(state), checkpoints };
         let (current, tail) = match end.current {
             Some(current) => (current, end.tail),
             None => {

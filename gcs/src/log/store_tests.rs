@@ -10,12 +10,8 @@ use raft::{GetEntriesContext, Storage};
 
 use super::*;
 
-fn identity() -> Identity {
-    Identity { node: "n1".to_owned(), group: "g".to_owned(), members: vec!["n1".to_owned(), "n2".to_owned()] }
-}
-
 fn open(directory: &Path) -> Result<(Log, Recovered), LogError> {
-    Log::open(directory, &identity(), vec![NodeId(1), NodeId(2)])
+    Log::open(directory)
 }
 
 fn entry(index: u64, term: u64, length: usize) -> Entry {
@@ -70,15 +66,6 @@ fn what_was_written_is_there_again() {
     assert_eq!(reader.outcome(LogIndex(2)).unwrap(), Some(outcome(2)));
     assert_eq!(reader.outcomes(), LogIndex(1)..LogIndex(3));
     assert_eq!(reader.term(3).unwrap(), 2);
-}
-
-#[test]
-fn a_directory_of_another_node_or_group_is_refused() {
-    let directory = tempfile::tempdir().unwrap();
-    drop(open(directory.path()).unwrap());
-    let other = Identity { group: "other".to_owned(), ..identity() };
-    let error = Log::open(directory.path(), &other, vec![]).unwrap_err().to_string();
-    assert!(error.contains("belongs to \"group g\", but the configuration says \"group other\""), "{error}");
 }
 
 #[test]

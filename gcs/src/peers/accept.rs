@@ -1,24 +1,25 @@
-//! Receiving connections: who calls is checked, then everything that comes goes to the core.
+//! Receiving connections: who calls is checked ([`super::greet`]), then everything that comes goes to the core.
 
 use std::io;
+use std::net::SocketAddr;
 use std::rc::Rc;
-use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use gcs_core::Input;
-use gcs_proto::message::PROTOCOL;
-use gcs_proto::{Decoder, FRAME_BYTES_MAX, Frame, FrameError, HandshakeRefusal, Hello, Refused, Welcome};
-use gcs_writeset::NodeId;
-use gcs_writeset::link::ServerPlace;
+use gcs_proto::{Decoder, Frame, FrameError};
 use thiserror::Error;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 
+use super::greet::{self, GreetError, Greeted};
+use super::join;
 use super::table::{Peer, Peers};
 use super::tunnel;
-use crate::bounds::{HANDSHAKE_FRAME_BYTES_MAX, HANDSHAKE_TIMEOUT, HANDSHAKES_MAX, PEER_SILENCE_MAX};
-use crate::outbox::{Outbox, Stream};
+use super::waiting::Waiting;
+use crate::bounds::{HANDSHAKE_FRAME_BYTES_MAX, HANDSHAKE_TIMEOUT, PEER_SILENCE_MAX};
+use crate::complaints::Complaints;
+use crate::outbox::Stream;
+use crate::tls::credentials::{PeerProblem, Side};
 
 #[derive(Debug, Error)]
 enum ReceiveError {
@@ -34,133 +35,101 @@ enum ReceiveError {
     Frame(#[from] FrameError),
     #[error("garbage received: a handshake in the middle")]
     Unexpected,
+    #[error("no longer welcome: {0}")]
+    Unwelcome(PeerProblem),
 }
 
 pub async fn run(peers: Rc<Peers>, listener: TcpListener) {
-    let handshakes = Arc::new(Semaphore::new(HANDSHAKES_MAX));
+    let waiting = Rc::new(Waiting::default());
+    let complaints = Rc::new(Complaints::default());
     loop {
-        let Ok(permit) = handshakes.clone().acquire_owned().await else { return };
         match listener.accept().await {
             Ok((stream, address)) => {
-                let peers = peers.clone();
-                tokio::task::spawn_local(async move {
-                    let greeted = timeout(HANDSHAKE_TIMEOUT, greet(&peers, stream)).await;
-                    drop(permit);
-                    match greeted {
-                        Ok(Ok(Greeted { tunnel: Some(place), stream, .. })) => tunnel::serve(stream, &place).await,
-                        Ok(Ok(Greeted { node, stream, decoder, tunnel: None })) => {
-                            receive(&peers, node, &stream, decoder).await;
+                let (peers, their_complaints) = (peers.clone(), complaints.clone());
+                let turned_away = waiting.admit(address.ip(), |place| {
+                    let task = tokio::task::spawn_local(async move {
+                        let greeted = greet_in_time(&peers, stream, address, &their_complaints).await;
+                        drop(place);
+                        match greeted {
+                            Some(Greeted::Peer { peer, life, stream, decoder }) => {
+                                receive(&peers, &peer, life, &stream, decoder).await;
+                            }
+                            Some(Greeted::Tunnel { peer, stream, place }) => {
+                                tunnel::serve(&peers, &peer, stream, &place).await;
+                            }
+                            Some(Greeted::Joiner { join, stream }) => {
+                                let answer = join::answer(&peers, join).await;
+                                if let Err(error) = greet::say(&stream, &answer, HANDSHAKE_FRAME_BYTES_MAX).await {
+                                    tracing::debug!(%address, "a node that wants to join has gone: {error}");
+                                }
+                            }
+                            None => {}
                         }
-                        // A health check that only looks whether the port answers; or a peer that was refused, which says so in its own log.
-                        Ok(Err(error @ (ReceiveError::Closed | ReceiveError::Io(_)))) => {
-                            tracing::debug!(%address, "connection ended before its handshake: {error}");
-                        }
-                        Ok(Err(error)) => tracing::warn!(%address, "connection dropped before its handshake: {error}"),
-                        Err(_) => tracing::warn!(%address, "connection dropped: no handshake in time"),
-                    }
+                    });
+                    task.abort_handle()
                 });
+                if let Some(caller) = turned_away
+                    && let Some(kept_back) = complaints.due("crowd", &caller.to_string())
+                {
+                    tracing::warn!(%caller, kept_back, "too many connections at once that say nothing, the oldest is closed");
+                }
             }
             Err(error) => {
                 // Out of file descriptors, most likely: the pause keeps this from spinning.
-                tracing::error!(%error, "could not accept a peer's connection");
+                if let Some(kept_back) = complaints.due("accept", "") {
+                    tracing::error!(%error, kept_back, "could not accept a peer's connection");
+                }
                 sleep(Duration::from_millis(100)).await;
             }
         }
     }
 }
 
-/// A connection of a member.
-struct Greeted {
-    node: NodeId,
-    stream: Rc<Stream>,
-    decoder: Decoder,
-    /// The PostgreSQL that it is to end at.
-    tunnel: Option<ServerPlace>,
+async fn greet_in_time(
+    peers: &Rc<Peers>,
+    stream: TcpStream,
+    address: SocketAddr,
+    complaints: &Complaints,
+) -> Option<Greeted> {
+    let greeted = timeout(HANDSHAKE_TIMEOUT, greet::run(peers, stream)).await;
+    let error = match greeted {
+        Ok(Ok(greeted)) => return greeted,
+        Ok(Err(error)) => error,
+        Err(_) => GreetError::Late,
+    };
+    match error.cause() {
+        // A health check that only looks whether the port answers.
+        None => tracing::debug!(%address, "connection ended before its handshake: {error}"),
+        Some(cause) => match complaints.due(cause, &address.ip().to_string()) {
+            Some(kept_back) => tracing::warn!(%address, kept_back, "connection dropped before its handshake: {error}"),
+            None => tracing::debug!(%address, "connection dropped before its handshake: {error}"),
+        },
+    }
+    None
 }
 
-async fn greet(peers: &Peers, stream: TcpStream) -> Result<Greeted, ReceiveError> {
-    stream.set_nodelay(true)?;
-    let address = stream.peer_addr()?;
-    let stream = Rc::new(Stream::Tcp(stream));
-    let mut decoder = Decoder::new(HANDSHAKE_FRAME_BYTES_MAX);
-    let hello = loop {
-        match decoder.next_frame()? {
-            Some(Frame::Hello(hello)) => break hello,
-            Some(_) => return Err(ReceiveError::Unexpected),
-            None => {}
-        }
-        if stream.read(&mut decoder.buffer).await? == 0 {
-            return Err(ReceiveError::Closed);
-        }
-    };
-    let verdict = check(peers, &hello).and_then(|()| tunnel::place(peers, &hello.tunnel_to));
-    let answer = match &verdict {
-        Ok(tunnel) => {
-            let superuser = tunnel.as_ref().map(|place| place.user.clone()).unwrap_or_default();
-            Frame::Welcome(Welcome { node: peers.config.node.0, superuser })
-        }
-        Err(refused) => Frame::Refused(refused.clone()),
-    };
-    let outbox = Outbox::new(stream.clone(), HANDSHAKE_FRAME_BYTES_MAX);
-    outbox.put(|out| gcs_proto::encode(&answer, out))?;
-    outbox.flush();
-    tokio::select! {
-        () = outbox.drained() => {}
-        error = outbox.run() => return Err(error.into()),
-    }
-    let tunnel = match verdict {
-        Ok(tunnel) => tunnel,
-        Err(refused) => {
-            tracing::debug!(%address, name = %hello.name, "peer refused: {}", refused.message);
-            return Err(ReceiveError::Closed);
-        }
-    };
-    decoder.set_limit(FRAME_BYTES_MAX);
-    Ok(Greeted { node: NodeId(hello.node), stream, decoder, tunnel })
-}
-
-/// Whether this is a member that believes what we believe.
-fn check(peers: &Peers, hello: &Hello) -> Result<(), Refused> {
-    let config = &peers.config;
-    let refuse = |reason: HandshakeRefusal, message: String| Err(Refused { reason: reason.into(), message });
-    if hello.protocol != PROTOCOL {
-        let message =
-            format!("peer protocol {} here, {} there: run the same version of gcs on all nodes", PROTOCOL, hello.protocol);
-        return refuse(HandshakeRefusal::Protocol, message);
-    }
-    if hello.group != config.group {
-        let message = format!("node \"{}\" is in group \"{}\", not \"{}\"", config.name, config.group, hello.group);
-        return refuse(HandshakeRefusal::WrongGroup, message);
-    }
-    let known = peers.by_node.get(&NodeId(hello.node)).is_some_and(|peer| peer.member.name == hello.name);
-    if !known {
-        let message = format!("node \"{}\" does not know \"{}\": list the same peers on all nodes", config.name, hello.name);
-        return refuse(HandshakeRefusal::NotAMember, message);
-    }
-    if hello.members_hash != config.members_hash() {
-        let message =
-            format!("node \"{}\" has another member list: names and addresses must be the same on all nodes", config.name);
-        return refuse(HandshakeRefusal::MembersDiffer, message);
-    }
-    Ok(())
-}
-
-async fn receive(peers: &Peers, node: NodeId, stream: &Stream, decoder: Decoder) {
-    let Some(peer) = peers.by_node.get(&node) else { return };
+async fn receive(peers: &Peers, peer: &Peer, life: u64, stream: &Stream, decoder: Decoder) {
     let connection = peers.next_connection();
     let replaces = peer.connections.borrow().incoming.is_some();
     if replaces {
         // What was on the old one is lost: the core hears of it as of any loss.
         peers.update(peer, |connections| connections.incoming = None);
     }
-    peers.update(peer, |connections| connections.incoming = Some(connection));
+    peers.update(peer, |connections| {
+        connections.incoming = Some(connection);
+        connections.life = life;
+        connections.heard = Some(Instant::now());
+    });
     peer.called.notify_one();
-    let error = read(peers, peer, connection, stream, decoder).await;
+    let error = tokio::select! {
+        error = read(peers, peer, connection, stream, decoder) => error,
+        problem = peers.unwelcome(peer, stream, Side::Caller) => ReceiveError::Unwelcome(problem),
+    };
     match &error {
-        ReceiveError::Frame(_) | ReceiveError::Unexpected => {
-            tracing::warn!(peer = %peer.member.name, "connection dropped: {error}");
+        ReceiveError::Frame(_) | ReceiveError::Unexpected | ReceiveError::Unwelcome(_) => {
+            tracing::warn!(peer = %peer.name, "connection dropped: {error}");
         }
-        _ => tracing::debug!(peer = %peer.member.name, "connection ended: {error}"),
+        _ => tracing::debug!(peer = %peer.name, "connection ended: {error}"),
     }
     if peer.connections.borrow().incoming == Some(connection) {
         peers.update(peer, |connections| connections.incoming = None);
@@ -175,20 +144,20 @@ async fn read(peers: &Peers, peer: &Peer, connection: u64, stream: &Stream, mut 
         loop {
             match decoder.next_frame() {
                 Ok(Some(Frame::Message(message))) => {
-                    let from = peer.member.node;
+                    let from = peer.node;
                     if peer.connections.borrow().is_up {
                         peers.inbox.push(Input::Peer { from, message });
                     }
                 }
                 Ok(Some(Frame::Ping)) => {}
                 Ok(Some(Frame::Rehearse(asked))) => {
-                    let from = peer.member.node;
+                    let from = peer.node;
                     if let Some(answer) = peers.rehearsals.came(from, asked) {
                         peers.send_frame(from, &Frame::Rehearsed(answer));
                         peers.flush();
                     }
                 }
-                Ok(Some(Frame::Rehearsed(answer))) => peers.rehearsals.answered(peer.member.node, &answer),
+                Ok(Some(Frame::Rehearsed(answer))) => peers.rehearsals.answered(peer.node, &answer),
                 Ok(Some(_)) => return ReceiveError::Unexpected,
                 Ok(None) => break,
                 Err(error) => return error.into(),
@@ -197,7 +166,7 @@ async fn read(peers: &Peers, peer: &Peer, connection: u64, stream: &Stream, mut 
         peers.inbox.room().await;
         match timeout(PEER_SILENCE_MAX, stream.read(&mut decoder.buffer)).await {
             Ok(Ok(0)) => return ReceiveError::Closed,
-            Ok(Ok(_)) => {}
+            Ok(Ok(_)) => peer.connections.borrow_mut().heard = Some(Instant::now()),
             Ok(Err(error)) => return error.into(),
             Err(_) => return ReceiveError::Silent,
         }

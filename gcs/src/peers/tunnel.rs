@@ -15,16 +15,18 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use bytes::BytesMut;
-use gcs_proto::{HandshakeRefusal, Refused};
+use gcs_proto::{HandshakeRefusal, Hello, Refused};
 use gcs_writeset::NodeId;
 use gcs_writeset::link::ServerPlace;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::task::JoinHandle;
 
+use super::admission::refuse;
 use super::dial::{self, DialError};
-use super::table::Peers;
+use super::table::{Peer, Peers};
 use crate::bounds::TUNNEL_QUEUE_BYTES_MAX;
 use crate::outbox::{Outbox, Stream};
+use crate::tls::credentials::Side;
 
 /// A socket at which the PostgreSQL of another node is found, until dropped.
 #[derive(Debug)]
@@ -41,8 +43,8 @@ impl Tunnel {
 
     /// To the PostgreSQL of `node` that has `database`; `directory` is made, for this daemon's user alone.
     pub async fn open(peers: &Rc<Peers>, node: NodeId, database: &str, directory: &Path) -> Result<Tunnel, DialError> {
-        let peer = peers.by_node.get(&node).ok_or_else(|| DialError::Io(io::ErrorKind::NotFound.into()))?;
-        let (_, welcome) = dial::connect(peers, peer, database).await?;
+        let peer = peers.get(node).ok_or_else(|| DialError::Io(io::ErrorKind::NotFound.into()))?;
+        let (_, welcome) = dial::connect(peers, &peer, database).await?;
         clear(directory)?;
         DirBuilder::new().mode(0o700).create(directory)?;
         let listener = UnixListener::bind(directory.join(socket_name(Tunnel::PORT)))?;
@@ -80,10 +82,10 @@ async fn accept(peers: Rc<Peers>, node: NodeId, database: String, listener: Unix
         };
         let (peers, database) = (peers.clone(), database.clone());
         connections.spawn_local(async move {
-            let Some(peer) = peers.by_node.get(&node) else { return };
-            match dial::connect(&peers, peer, &database).await {
+            let Some(peer) = peers.get(node) else { return };
+            match dial::connect(&peers, &peer, &database).await {
                 Ok((there, _)) => relay(Rc::new(Stream::Unix(stream)), there).await,
-                Err(error) => tracing::info!(peer = %peer.member.name, "could not connect to its PostgreSQL: {error}"),
+                Err(error) => tracing::info!(peer = %peer.name, "could not connect to its PostgreSQL: {error}"),
             }
         });
         while connections.try_join_next().is_some() {}
@@ -91,22 +93,40 @@ async fn accept(peers: Rc<Peers>, node: NodeId, database: String, listener: Unix
 }
 
 /// The PostgreSQL at which a caller's tunnel is to end; none if it wants no tunnel.
-pub(super) fn place(peers: &Peers, database: &str) -> Result<Option<ServerPlace>, Refused> {
+pub(super) fn place(peers: &Peers, hello: &Hello) -> Result<Option<ServerPlace>, Refused> {
+    let database = &hello.tunnel_to;
     if database.is_empty() {
         return Ok(None);
     }
-    peers.places.of(database).map(Some).ok_or_else(|| Refused {
-        reason: HandshakeRefusal::NoDatabase.into(),
-        message: format!("node \"{}\" has no PostgreSQL with database \"{database}\"", peers.config.name),
-    })
+    // A guest says of itself that it is a member.
+    if peers.roster.member(NodeId(hello.node)).is_none() {
+        let message = format!("node \"{}\" knows no member \"{}\"", peers.roster.name, hello.name);
+        return refuse(HandshakeRefusal::NotAMember, message);
+    }
+    match peers.places.of(database) {
+        Some(place) => Ok(Some(place)),
+        None => {
+            let message = format!("node \"{}\" has no PostgreSQL with database \"{database}\"", peers.roster.name);
+            refuse(HandshakeRefusal::NoDatabase, message)
+        }
+    }
 }
 
-/// This end of a tunnel: PostgreSQL.
-pub(super) async fn serve(stream: Rc<Stream>, place: &ServerPlace) {
+/// This end of a tunnel: PostgreSQL. Until it ends, or the caller may not have it any more.
+pub(super) async fn serve(peers: &Peers, peer: &Peer, stream: Rc<Stream>, place: &ServerPlace) {
     let path = Path::new(&place.socket_directory).join(socket_name(place.port));
-    match UnixStream::connect(&path).await {
-        Ok(server) => relay(stream, Rc::new(Stream::Unix(server))).await,
-        Err(error) => tracing::warn!(path = %path.display(), %error, "could not connect to PostgreSQL for another node"),
+    let server = match UnixStream::connect(&path).await {
+        Ok(server) => server,
+        Err(error) => {
+            return tracing::warn!(path = %path.display(), %error, "could not connect to PostgreSQL for another node");
+        }
+    };
+    tokio::select! {
+        () = relay(stream.clone(), Rc::new(Stream::Unix(server))) => {}
+        () = peer.dropped() => tracing::warn!(peer = %peer.name, "its connection to PostgreSQL is ended: no longer a member"),
+        problem = peers.unwelcome(peer, &stream, Side::Caller) => {
+            tracing::warn!(peer = %peer.name, "its connection to PostgreSQL is ended: no longer welcome: {problem}");
+        }
     }
 }
 

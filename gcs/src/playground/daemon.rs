@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 
 use gcs_writeset::link::GroupStatus;
 
-use crate::status::{self, StatusError};
+use crate::control::ControlError;
+use crate::status;
 
 use super::account::Account;
 use super::cluster::last_complaint;
@@ -130,7 +131,7 @@ impl Daemon {
     }
 
     /// The group as this daemon sees it.
-    pub fn status(&self) -> std::result::Result<GroupStatus, StatusError> {
+    pub fn status(&self) -> std::result::Result<GroupStatus, ControlError> {
         status::ask(&self.socket())
     }
 

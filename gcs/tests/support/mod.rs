@@ -1,6 +1,9 @@
 //! Real daemons on loopback, and a PostgreSQL that only speaks the link.
 
 #![allow(clippy::unwrap_used, reason = "a panic here is a failed test")]
+#![allow(dead_code, reason = "not every test program needs all of it")]
+
+pub mod pki;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{Read, Write};
@@ -46,6 +49,11 @@ impl Group {
     }
 
     pub fn configure(nodes: usize) -> Group {
+        Group::configure_with(nodes, |_, _| String::new())
+    }
+
+    /// `more` is what the file of a node ends with, by the directory of all and the number of the node, from 1.
+    pub fn configure_with(nodes: usize, more: impl Fn(&Path, usize) -> String) -> Group {
         let directory = tempfile::tempdir().unwrap();
         // All at once, so that no two are the same.
         let listeners: Vec<_> = (0..nodes).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
@@ -55,8 +63,9 @@ impl Group {
         let daemons = (1..=nodes).map(|i| {
             let path = |suffix: &str| directory.path().join(format!("n{i}{suffix}"));
             let config = format!(
-                "name = \"n{i}\"\ngroup = \"g\"\ndata_directory = \"n{i}\"\nlocal_socket = \"n{i}.sock\"\npeer_address = \"{}\"\n{peers}",
-                addresses[i - 1]
+                "name = \"n{i}\"\ngroup = \"g\"\ndata_directory = \"n{i}\"\nlocal_socket = \"n{i}.sock\"\npeer_address = \"{}\"\n{peers}{}",
+                addresses[i - 1],
+                more(directory.path(), i)
             );
             std::fs::write(path(".toml"), config).unwrap();
             let peer_address = addresses[i - 1].clone();
@@ -64,6 +73,17 @@ impl Group {
         });
         let daemons = daemons.collect();
         Group { directory, daemons }
+    }
+
+    /// One more daemon, which is to ask those at `join` to let it in.
+    pub fn configure_joiner(&mut self, name: &str, join: &[&str]) -> usize {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let path = |suffix: &str| self.directory.path().join(format!("{name}{suffix}"));
+        let (config, socket, log) = (path(".toml"), path(".sock"), path(".log"));
+        std::fs::write(&config, joining(name, "g", &address, join)).unwrap();
+        self.daemons.push(Daemon { config, socket, log, peer_address: address, child: None });
+        self.daemons.len() - 1
     }
 
     /// Attaches database `shop` everywhere, each from the beginning.
@@ -77,7 +97,71 @@ impl Group {
     }
 }
 
+/// The configuration of a node that joins.
+pub fn joining(name: &str, group: &str, address: &str, join: &[&str]) -> String {
+    format!(
+        "name = \"{name}\"\ngroup = \"{group}\"\ndata_directory = \"{name}\"\nlocal_socket = \"{name}.sock\"\n\
+         peer_address = \"{address}\"\njoin = {join:?}\n"
+    )
+}
+
 impl Daemon {
+    /// One that was configured by somebody else.
+    pub fn new(config: PathBuf, socket: PathBuf, log: PathBuf, peer_address: String) -> Daemon {
+        Daemon { config, socket, log, peer_address, child: None }
+    }
+
+    /// Runs a command of `gcs` for this daemon: exit status, and what it said, errors behind the rest.
+    pub fn gcs(&self, args: &[&str]) -> (Option<i32>, String) {
+        let output = Command::new(env!("CARGO_BIN_EXE_gcs")).args(args).arg("--config").arg(&self.config).output().unwrap();
+        let text = [output.stdout, output.stderr].concat();
+        (output.status.code(), String::from_utf8(text).unwrap())
+    }
+
+    /// Name, role, state and ordinal of every member, as this daemon knows them.
+    pub fn members(&self) -> Vec<(String, String, String, u64)> {
+        let deadline = Instant::now() + PATIENCE;
+        let text = loop {
+            match self.gcs(&["members", "--json"]) {
+                (Some(0), text) => break text,
+                // It has just been started.
+                (_, text) if text.contains("could not reach") && Instant::now() < deadline => {
+                    std::thread::sleep(Duration::from_millis(20));
+                }
+                (_, text) => panic!("{text}"),
+            }
+        };
+        let members: Vec<serde_json::Value> = serde_json::from_str(&text).unwrap();
+        let text = |member: &serde_json::Value, key: &str| member[key].as_str().unwrap().to_owned();
+        let ordinal = |member: &serde_json::Value| member["ordinal"].as_u64().unwrap();
+        members.iter().map(|m| (text(m, "name"), text(m, "role"), text(m, "state"), ordinal(m))).collect()
+    }
+
+    pub fn role_of(&self, name: &str) -> Option<String> {
+        self.members().into_iter().find(|member| member.0 == name).map(|member| member.1)
+    }
+
+    /// Until it is so; there is no event for what a daemon knows.
+    pub fn wait_until(&self, what: &str, is_so: impl Fn(&Daemon) -> bool) {
+        let deadline = Instant::now() + PATIENCE;
+        while !is_so(self) {
+            assert!(Instant::now() < deadline, "{what}: {:?}", self.members());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    pub fn wait_for_log(&self, text: &str) {
+        let deadline = Instant::now() + PATIENCE;
+        while !self.log_text().contains(text) {
+            assert!(Instant::now() < deadline, "the log does not say: {text}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    pub fn data_directory(&self) -> PathBuf {
+        self.config.with_extension("")
+    }
+
     pub fn start(&mut self) {
         let log = std::fs::File::options().create(true).append(true).open(&self.log).unwrap();
         let child = Command::new(env!("CARGO_BIN_EXE_gcs"))
@@ -104,6 +188,41 @@ impl Daemon {
         let pid = nix::unistd::Pid::from_raw(child.id() as i32);
         nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).unwrap();
         child.wait().unwrap()
+    }
+
+    fn pid(&self) -> nix::unistd::Pid {
+        nix::unistd::Pid::from_raw(self.child.as_ref().unwrap().id() as i32)
+    }
+
+    /// SIGHUP.
+    pub fn reload(&self) {
+        nix::sys::signal::kill(self.pid(), nix::sys::signal::Signal::SIGHUP).unwrap();
+    }
+
+    /// Memory that it has in use, in KiB.
+    pub fn resident_kib(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse().unwrap()
+    }
+
+    /// Waits until the log has so many lines with this in it.
+    pub fn wait_for_lines(&self, text: &str, count: usize) {
+        let deadline = Instant::now() + PATIENCE;
+        while self.lines(text) < count {
+            assert!(Instant::now() < deadline, "no \"{text}\" in {}", self.log.display());
+            // There is no event for a line in a file.
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    pub fn lines(&self, text: &str) -> usize {
+        self.log_text().lines().filter(|line| line.contains(text)).count()
+    }
+
+    /// The same without those that only somebody who looks for a mistake would see.
+    pub fn loud_lines(&self, text: &str) -> usize {
+        self.log_text().lines().filter(|line| line.contains(text) && !line.contains("DEBUG")).count()
     }
 
     /// Keeps it from running (or lets it go on), with its connections open.

@@ -20,6 +20,9 @@ pub const KEYS_MAX: usize = 4 << 20;
 /// Bytes of an identifier on the wire (PostgreSQL's NAMEDATALEN is 64; quoted multi-byte names stay below this).
 pub const NAME_BYTES_MAX: usize = 256;
 
+/// Certificates that a daemon tells of at once: its own, and those of the authorities that it believes; further ones are not shown.
+pub const CERTIFICATES_MAX: usize = 32;
+
 /// Bytes of a text for people in a link message: why something failed, what to do about it. A longer one is refused by the writer
 /// and ends the connection at the reader.
 pub const TEXT_BYTES_MAX: usize = 4096;

@@ -24,7 +24,7 @@ number! {
 }
 
 number! {
-    /// A member of the group; also its Raft id. Never 0. Derived from the node's name, see [`NodeId::of_name`].
+    /// A member of the group; also its Raft id. Never 0. Derived from the node's name, see [`NodeId::of_member`].
     NodeId(u64)
 }
 
@@ -67,6 +67,12 @@ impl NodeId {
         let hash =
             name.bytes().fold(0xcbf2_9ce4_8422_2325u64, |h, byte| (h ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3));
         NodeId(hash.max(1))
+    }
+
+    /// Of a name that is in the group for the `generation`th time, from 0. A Raft id is never given twice: what its holder has promised may
+    /// be forgotten with its disk.
+    pub fn of_member(name: &str, generation: u32) -> NodeId {
+        if generation == 0 { NodeId::of_name(name) } else { NodeId::of_name(&format!("{name}#{generation}")) }
     }
 }
 

@@ -18,7 +18,8 @@
 //!   *Parts.* Between an `Ordered` with `more` and its last `Body` only `Group`, `ChunkOrdered`, `TokenOutcome` and `Refused` can
 //!   come.
 //! - **Backend**: only writes, `Submit`, `Chunk` and `AskToken`; nothing but `Welcome` is ever sent to it.
-//! - **Control**: `Status`, answered `Group`; used by people and by the playground.
+//! - **Control**: `Status`, answered `Group`; `Change`, answered `Done` or `Failed`; and `Certificates`, answered `Certificates`; used by
+//!   people and by the playground.
 //! - **Fetcher**: sends nothing but `Fetch`, which asks for the writeset of a position that came in the stream without it. Each is
 //!   answered with the `Body` frames of its position, from disk and in the order of the questions; nothing else but `Welcome` and
 //!   `Failed` comes on this connection. It is a connection of its own because a manager stops reading the stream when it has no
@@ -112,6 +113,8 @@ pub enum Request {
     /// Ends replication of the database on this node: answered `Detached` once ordered.
     Detach,
     Status,
+    /// Changes who the members are, or who leads: answered `Done` once it is so, or `Failed`.
+    Change(Change),
     /// Payload: an encoded writeset without keys, its body cut where it would be too long. To be tried on the other nodes once `after` is
     /// committed there; whoever can't begin within `patience_ms` need not.
     Rehearse {
@@ -123,6 +126,21 @@ pub enum Request {
         number: u64,
         outcome: Rehearsal,
     },
+    /// How the connections to the other daemons are protected: answered `Certificates`.
+    Certificates,
+}
+
+/// What a person can ask of the membership, by names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// Takes a member out of the group. `force`: also if its daemon is connected.
+    Evict { name: String, force: bool },
+    /// This node goes.
+    Leave,
+    /// The learner `new` becomes a voter in the very step in which `old` ceases to be one.
+    Replace { old: String, new: String },
+    /// This voter is to lead.
+    Lead { name: String },
 }
 
 /// Where a PostgreSQL server is, for programs of its user on its machine.
@@ -185,6 +203,8 @@ pub enum Reply {
     },
     Group(GroupStatus),
     Detached,
+    /// The membership is as it was asked for.
+    Done,
     /// So many nodes try what was to be rehearsed.
     Rehearsing {
         nodes: u32,
@@ -201,6 +221,8 @@ pub enum Reply {
     },
     /// The connection ends after this.
     Failed(Failure),
+    /// Those in force; none if the daemon runs without TLS.
+    Certificates(Vec<CertificateStatus>),
 }
 
 /// A pure function of the ordered history.
@@ -282,11 +304,38 @@ pub struct MemberStatus {
     pub name: String,
     pub address: String,
     pub ordinal: u16,
+    pub role: MemberRole,
     pub state: MemberState,
     /// Of the attached database; for `Control`, the highest of any database.
     pub committed: Position,
     /// The last position ordered in that database, as known here.
     pub ordered: Position,
+}
+
+/// A certificate that a daemon uses.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CertificateStatus {
+    /// Its subject.
+    pub name: String,
+    /// Of an authority that is believed, not of the node.
+    pub is_authority: bool,
+    /// In hexadecimal digits.
+    pub serial: String,
+    /// Until when it counts, in seconds of Unix time.
+    pub not_after: u64,
+}
+
+/// What a member is in the group's votes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum MemberRole {
+    #[default]
+    Voter,
+    /// Gets the log, and has no vote yet.
+    Learner,
+    /// Takes the place of one that is leaving: votes with the new voters, in a change that is under way.
+    Joining,
+    /// Gives its place up: votes with the old voters, in a change that is under way.
+    Leaving,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -325,4 +374,8 @@ pub enum FailureKind {
     HasContents,
     /// The log no longer reaches back to `resume_after`, and a copy of another node's database is being made.
     Copying,
+    /// This node is not (any more) a member of the group.
+    Removed,
+    /// What was asked of the membership cannot be done, or not now.
+    Membership,
 }

@@ -16,6 +16,8 @@ pub struct Plan {
     pub nodes: usize,
     /// The last node keeps no database: it votes, and follows the order.
     pub witness: bool,
+    /// Somebody changes the membership all the while.
+    pub operator: bool,
     pub settings: Settings,
     /// Of a thousand messages between daemons.
     pub drop_permille: u64,
@@ -34,6 +36,8 @@ pub struct Plan {
     pub bug: Option<PlantedBug>,
     /// A deliberate mistake of the extension's protocol.
     pub planted: Option<Planted>,
+    /// A deliberate mistake of the operator: a daemon whose disk was lost comes back as what it was, and votes.
+    pub amnesia: bool,
     /// Whether verdicts are compared with those of a certifier that keeps all of history.
     pub reference_certifier: bool,
 }
@@ -53,6 +57,7 @@ impl Plan {
             seed,
             nodes,
             witness: nodes == 5 && rng.permille(700),
+            operator: Rng::new(seed ^ 0x006d_656d_6265).permille(350),
             settings: settings(&mut rng),
             drop_permille: if bad_network { rng.between(1, 80) } else { 0 },
             duplicate_permille: if bad_network { rng.between(1, 80) } else { 0 },
@@ -65,6 +70,7 @@ impl Plan {
             limits: Limits { window, checkpoint_entries_max: rng.between(15, 150), checkpoint_bytes_max: 1 << 20 },
             bug: None,
             planted: None,
+            amnesia: false,
             reference_certifier: true,
         }
     }

@@ -103,6 +103,21 @@ impl Server {
         self.ground.ends.daemon_is_there = is_there;
     }
 
+    /// Up to where its commits survive a crash.
+    pub fn durable(&self) -> Position {
+        self.ground.store.durable()
+    }
+
+    /// Its rows as of there, as a base backup has them.
+    pub fn copy(&self) -> Store {
+        self.ground.store.copy()
+    }
+
+    /// Has these rows and no others when it starts.
+    pub fn take(&mut self, rows: Store) {
+        self.ground.store = rows;
+    }
+
     /// The server starts: crash recovery has found what the last commit record on disk says.
     pub fn start(&mut self, hand: &mut Hand<'_>) {
         let position = self.ground.store.recover();

@@ -2,6 +2,7 @@
 //!
 //! - [`daemons`]: lives, clocks, writes and messages of daemons
 //! - [`link`]: what goes on between a daemon and its PostgreSQL
+//! - [`membership`]: an operator, who takes members out and brings them back
 //! - [`node`]: a node's disk, daemon and server
 //! - [`witness`]: a node without a database
 //! - [`trouble`]: what goes wrong
@@ -10,13 +11,16 @@
 mod daemons;
 mod ending;
 mod link;
+mod membership;
 mod node;
 mod trouble;
 mod witness;
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 
 use gcs_core::{LogIndex, PeerMessage};
+use gcs_writeset::NodeId;
 use gcs_writeset::link::{AbortCause, Verdict};
 
 use super::check::{self, Invariant};
@@ -29,6 +33,7 @@ use super::time::{Span, Time, ms};
 use super::trace::Trace;
 use super::wire::{ConnId, Down, Up};
 use crate::rng::Rng;
+use membership::Operation;
 use node::Node;
 
 /// After trouble ends, everything must be well within this span.
@@ -62,6 +67,10 @@ pub enum Event {
     StartServer(N),
     Fault,
     Nuisance(N),
+    /// The operator begins something.
+    Operation,
+    /// The operator looks how it goes.
+    Operator,
 }
 
 struct Planned {
@@ -128,6 +137,14 @@ pub struct World {
     facts: VecDeque<Fact>,
     checks: Vec<Box<dyn Invariant>>,
     failure: Option<Failure>,
+    /// What the operator draws from: without one, a seed is the run that it was before there were any.
+    operator: Rng,
+    operations: BTreeMap<N, Operation>,
+    wishes: u64,
+    /// Who votes and, while two change, who did: by the version of the membership.
+    votes: BTreeMap<u64, [Vec<NodeId>; 2]>,
+    /// Entries, by their checksums, that a majority had flushed at some time.
+    flushed: RefCell<BTreeMap<LogIndex, u32>>,
     /// Nodes that acknowledged a write since trouble ended.
     wrote_since: Vec<bool>,
 }
@@ -150,6 +167,11 @@ impl World {
             facts: VecDeque::new(),
             checks: check::all(plan.reference_certifier),
             failure: None,
+            operator: Rng::new(plan.seed ^ 0x006f_7065_7261),
+            operations: BTreeMap::new(),
+            wishes: 0,
+            votes: BTreeMap::new(),
+            flushed: RefCell::default(),
             wrote_since: vec![false; plan.nodes],
             rng,
             plan,
@@ -169,6 +191,9 @@ impl World {
             }
         }
         self.later(ms(3_000), Event::Fault);
+        if self.plan.operator {
+            self.later(ms(4_000), Event::Operation);
+        }
     }
 
     /// Lives through trouble, then heals, and stops when all is well or something is broken.
@@ -242,6 +267,8 @@ impl World {
             Event::StartServer(n) => self.start_server(n),
             Event::Fault => self.fault(),
             Event::Nuisance(n) => self.nuisance(n),
+            Event::Operation => self.operation(),
+            Event::Operator => self.operate(),
         }
     }
 
@@ -262,14 +289,10 @@ impl World {
         while let Some(fact) = self.facts.pop_front() {
             self.note(&fact);
             let mut checks = std::mem::take(&mut self.checks);
-            let nodes = &self.nodes;
-            let flushed = |at: N, index: LogIndex, on: N| {
-                let data = nodes[on.0].disk.0.borrow().data(index);
-                data.is_none_or(|data| nodes[at.0].disk.0.borrow().flushed().holds(index, &data))
-            };
+            let by_majority = |index: LogIndex, on: N| self.flushed_by_majority(index, on);
             let (now, calm_since) = (self.now, self.calm_since);
             let commit_timeout = self.plan.settings.commit_timeout;
-            let view = View { now, nodes: self.plan.nodes, calm_since, commit_timeout, flushed: &flushed };
+            let view = View { now, calm_since, commit_timeout, flushed_by_majority: &by_majority };
             let broken =
                 checks.iter_mut().find_map(|check| check.observe(&fact, &view).err().map(|what| (check.name(), what)));
             if let Some((name, what)) = broken {
@@ -277,6 +300,26 @@ impl World {
             }
             self.checks = checks;
         }
+    }
+
+    /// Whether an entry is flushed at a majority of those who vote, or of those who did under some earlier membership: it is committed by
+    /// whoever votes then. Once it was, it may be on fewer disks later.
+    fn flushed_by_majority(&self, index: LogIndex, on: N) -> bool {
+        let Some(data) = self.nodes[on.0].disk.0.borrow().data(index) else { return true };
+        let checksum = crc32c::crc32c(&data);
+        if self.flushed.borrow().get(&index) == Some(&checksum) {
+            return true;
+        }
+        let holds = |id: &NodeId| {
+            let node = self.nodes.iter().find(|node| node.id == *id);
+            node.is_some_and(|node| node.disk.0.borrow().flushed().holds(index, &data))
+        };
+        let majority = |half: &Vec<NodeId>| half.iter().filter(|id| holds(id)).count() > half.len() / 2;
+        let is_flushed = self.votes.values().rev().any(|halves| halves.iter().filter(|half| !half.is_empty()).all(majority));
+        if is_flushed {
+            self.flushed.borrow_mut().insert(index, checksum);
+        }
+        is_flushed
     }
 
     fn note(&mut self, fact: &Fact) {

@@ -3,35 +3,41 @@
 //! `raft` asserts where a peer breaks the protocol; here such a message is dropped before it gets there. Each rule names the
 //! panic it prevents. A dropped message is like a lost one, which the protocol survives.
 
-use bytes::Bytes;
 use gcs_writeset::NodeId;
-use raft::eraftpb::{EntryType, Message, MessageType};
-use raft::{Raft, Storage};
+use raft::eraftpb::{Entry, EntryType, Message, MessageType};
+use raft::{CAMPAIGN_TRANSFER, Raft, Storage};
 
 use crate::bounds::RAFT_NUMBER_MAX;
-use crate::checkpoint;
+use crate::checkpoint::{self, Origin};
 use crate::command;
+use crate::membership::Change;
 
-pub fn admissible<S: Storage>(raft: &Raft<S>, voters: &[NodeId], from: NodeId, message: &Message) -> bool {
-    addressed(raft, voters, from, message) && in_range(message) && kind_allowed(raft, voters, message)
+pub fn admissible<S: Storage>(raft: &Raft<S>, origin: &Origin, from: NodeId, message: &Message) -> bool {
+    addressed(raft, from, message) && in_range(message) && kind_allowed(raft, origin, message)
 }
 
-fn addressed<S: Storage>(raft: &Raft<S>, voters: &[NodeId], from: NodeId, message: &Message) -> bool {
-    message.from == from.0 && message.to == raft.id && from.0 != raft.id && voters.contains(&from)
+fn addressed<S: Storage>(raft: &Raft<S>, from: NodeId, message: &Message) -> bool {
+    message.from == from.0 && message.to == raft.id && from.0 != raft.id
 }
 
 /// A term of 0 marks a local message; numbers near the top overflow when one is added.
 fn in_range(m: &Message) -> bool {
     let numbers = [m.term, m.log_term, m.index, m.commit, m.commit_term, m.reject_hint];
-    m.term > 0 && numbers.iter().all(|&number| number < RAFT_NUMBER_MAX) && m.request_snapshot == 0 && m.context.is_empty()
+    m.term > 0 && numbers.iter().all(|&number| number < RAFT_NUMBER_MAX) && m.request_snapshot == 0 && context_allowed(m)
 }
 
-fn kind_allowed<S: Storage>(raft: &Raft<S>, voters: &[NodeId], m: &Message) -> bool {
+/// Whoever was handed the leadership says so when it asks for votes, since the old leader is still there.
+fn context_allowed(m: &Message) -> bool {
+    let asks = m.msg_type == MessageType::MsgRequestVote as i32;
+    m.context.is_empty() || (asks && m.context == CAMPAIGN_TRANSFER)
+}
+
+fn kind_allowed<S: Storage>(raft: &Raft<S>, origin: &Origin, m: &Message) -> bool {
     let carries = !m.entries.is_empty();
     let snapshot = m.snapshot.as_ref().is_some_and(|snapshot| !snapshot.is_empty());
     match MessageType::from_i32(m.msg_type) {
         Some(MessageType::MsgAppend) => !snapshot && append_is_sound(m),
-        Some(MessageType::MsgSnapshot) => !carries && snapshot_is_sound(voters, m),
+        Some(MessageType::MsgSnapshot) => !carries && snapshot_is_sound(origin, m),
         _ if carries || snapshot => false,
         // `commit_to` panics beyond the end of the log.
         Some(MessageType::MsgHeartbeat) => m.term < raft.term || m.commit <= raft.raft_log.last_index(),
@@ -41,6 +47,10 @@ fn kind_allowed<S: Storage>(raft: &Raft<S>, voters: &[NodeId], m: &Message) -> b
         // ago, and cannot be waiting for votes that mean it.
         Some(MessageType::MsgRequestVoteResponse | MessageType::MsgRequestPreVoteResponse) => {
             raft.raft_log.unstable_entries().is_empty()
+        }
+        // Whoever hears it asks for votes at once; alone it leads at once, for which `become_leader` wants the log to be stable.
+        Some(MessageType::MsgTimeoutNow) => {
+            m.term == raft.term && m.from == raft.leader_id && raft.raft_log.unstable_entries().is_empty()
         }
         _ => false,
     }
@@ -56,27 +66,28 @@ fn append_is_sound(m: &Message) -> bool {
     m.entries.iter().zip(m.index + 1..).all(|(entry, index)| {
         let follows = entry.index == index && entry.term >= term.max(1) && entry.term <= m.term;
         term = entry.term;
-        follows && entry.entry_type == EntryType::EntryNormal as i32 && command::check_entry(&entry.data).is_ok()
+        follows && entry_is_sound(entry)
     })
 }
 
-/// `restore` panics on a membership that it cannot build. The state is decoded here, so that a bad one is never installed.
-fn snapshot_is_sound(voters: &[NodeId], m: &Message) -> bool {
+/// Nothing may be committed that cannot be applied. Changes of votes in the form before joint steps are made by nobody.
+fn entry_is_sound(entry: &Entry) -> bool {
+    match EntryType::from_i32(entry.entry_type) {
+        Some(EntryType::EntryNormal) => command::check_entry(&entry.data).is_ok(),
+        Some(EntryType::EntryConfChangeV2) => Change::of_entry(&entry.data).is_ok(),
+        _ => false,
+    }
+}
+
+/// `restore` panics on votes that it cannot count. The state is decoded here, so that a bad one is never installed, and the votes must be
+/// those that it ends with.
+fn snapshot_is_sound(origin: &Origin, m: &Message) -> bool {
     let Some(snapshot) = &m.snapshot else { return false };
     let Some(metadata) = &snapshot.metadata else { return false };
-    let Some(members) = &metadata.conf_state else { return false };
-    let mut listed = members.voters.clone();
-    listed.sort_unstable();
-    let mut expected: Vec<u64> = voters.iter().map(|node| node.0).collect();
-    expected.sort_unstable();
-    listed == expected
-        && members.learners.is_empty()
-        && members.voters_outgoing.is_empty()
-        && members.learners_next.is_empty()
-        && !members.auto_leave
-        && (1..RAFT_NUMBER_MAX).contains(&metadata.index)
+    let Some(votes) = &metadata.conf_state else { return false };
+    (1..RAFT_NUMBER_MAX).contains(&metadata.index)
         && (1..=m.term).contains(&metadata.term)
-        && checkpoint::check(&Bytes::copy_from_slice(&snapshot.data), metadata.index).is_ok()
+        && checkpoint::check(&snapshot.data, (metadata.index, metadata.term), votes, origin).is_ok()
 }
 
 /// Acknowledging entries that a leader does not have leads it to send from beyond its end.

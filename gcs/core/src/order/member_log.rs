@@ -4,11 +4,13 @@ use raft::eraftpb::{ConfState, Entry, HardState, Snapshot};
 use raft::{GetEntriesContext, RaftState, Storage, StorageError};
 
 use crate::api::LogIndex;
+use crate::checkpoint;
 use crate::error::CoreError;
 
 pub struct MemberLog<L> {
     inner: L,
     hard_state: HardState,
+    /// As of the recovered checkpoint: asked for once, when Raft starts.
     conf_state: ConfState,
 }
 
@@ -72,7 +74,14 @@ impl<L: Storage> Storage for MemberLog<L> {
         if snapshot.get_metadata().index == 0 {
             return Err(raft::Error::Store(StorageError::SnapshotTemporarilyUnavailable));
         }
-        snapshot.mut_metadata().conf_state = Some(self.conf_state.clone());
+        // As of the checkpoint; the membership may have changed since.
+        let unreadable = |cause| raft::Error::Store(StorageError::Other(Box::new(cause)));
+        let votes = checkpoint::votes(&snapshot.data).map_err(unreadable)?;
+        // Whoever is not a member in it would not take it; one that is newer is on its way to the disk (`Core::apply_votes`).
+        if ![&votes.voters, &votes.learners, &votes.voters_outgoing].iter().any(|nodes| nodes.contains(&to)) {
+            return Err(raft::Error::Store(StorageError::SnapshotTemporarilyUnavailable));
+        }
+        snapshot.mut_metadata().conf_state = Some(votes);
         Ok(snapshot)
     }
 }

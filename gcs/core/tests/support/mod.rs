@@ -126,8 +126,9 @@ pub struct Node {
 pub struct Cluster {
     pub now: Tick,
     pub nodes: BTreeMap<NodeId, Node>,
-    pub members: Vec<Member>,
+    pub founders: Vec<Founder>,
     pub cut: BTreeSet<(NodeId, NodeId)>,
+    pub limits: Limits,
 }
 
 pub fn node(name: &str) -> NodeId {
@@ -136,25 +137,39 @@ pub fn node(name: &str) -> NodeId {
 
 impl Cluster {
     pub fn new(size: usize) -> Cluster {
-        let members: Vec<Member> = (0..size)
+        let founders: Vec<Founder> = (0..size)
             .map(|i| {
                 let name = char::from(b'a' + i as u8).to_string();
-                Member { node: node(&name), address: format!("{name}:1"), name }
+                Founder { node: node(&name), address: format!("{name}:1"), name }
             })
             .collect();
-        let mut cluster = Cluster { now: Tick(0), nodes: BTreeMap::new(), members: members.clone(), cut: BTreeSet::new() };
-        for member in &members {
-            cluster.start(member.node, MemLog::default());
+        let mut cluster = Cluster {
+            now: Tick(0),
+            nodes: BTreeMap::new(),
+            founders: founders.clone(),
+            cut: BTreeSet::new(),
+            limits: Limits::default(),
+        };
+        for founder in &founders {
+            cluster.start(founder.node, MemLog::default());
         }
         cluster
     }
 
     pub fn config(&self, node: NodeId) -> CoreConfig {
-        CoreConfig { group: "postgresr".into(), node, members: self.members.clone(), seed: 7 }
+        let founder = self.founders.iter().find(|founder| founder.node == node);
+        let address = founder.map_or_else(|| format!("{node}:1"), |founder| founder.address.clone());
+        let (group, founders) = ("postgresr".into(), self.founders.clone());
+        CoreConfig { group, node, address, directory: 0, founders, seed: 7 }
     }
 
     pub fn start(&mut self, id: NodeId, log: MemLog) {
-        let core = Core::new(self.config(id), log.clone(), log.recovered()).expect("the core starts");
+        self.start_as(self.config(id), log);
+    }
+
+    pub fn start_as(&mut self, config: CoreConfig, log: MemLog) {
+        let id = config.node;
+        let core = Core::with_limits(config, log.clone(), log.recovered(), self.limits).expect("the core starts");
         let mut inbox = VecDeque::new();
         let peers: Vec<NodeId> = self.nodes.iter().filter(|(other, n)| **other != id && n.up).map(|(n, _)| *n).collect();
         for peer in peers {
@@ -191,6 +206,20 @@ impl Cluster {
             let ids: Vec<NodeId> = self.nodes.keys().copied().collect();
             ids.into_iter().for_each(|id| self.give(id, Input::Tick));
             self.settle();
+        }
+    }
+
+    /// Runs so many times whoever has something to do, ticking when nobody has.
+    pub fn some_steps(&mut self, count: usize) {
+        for _ in 0..count {
+            match self.nodes.iter().find(|(_, n)| n.up && !n.inbox.is_empty()).map(|(id, _)| *id) {
+                Some(id) => self.run(id),
+                None => {
+                    self.now.0 += 1;
+                    let ids: Vec<NodeId> = self.nodes.keys().copied().collect();
+                    ids.into_iter().for_each(|id| self.give(id, Input::Tick));
+                }
+            }
         }
     }
 

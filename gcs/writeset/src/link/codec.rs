@@ -20,11 +20,11 @@
 //! **Other protocols.** A greeting of another protocol is read up to its number and no further, since what follows may have another
 //! form. It comes out as a greeting that says nothing but its number, and whoever receives it refuses it by that number.
 
-use crate::bounds::{GROUP_MEMBERS_MAX, NAME_BYTES_MAX, TEXT_BYTES_MAX};
+use crate::bounds::{CERTIFICATES_MAX, GROUP_MEMBERS_MAX, NAME_BYTES_MAX, TEXT_BYTES_MAX};
 use crate::id::{DatabaseId, Incarnation, NodeId, Position, Sequence, SlotId, Tag};
 use crate::link::{
-    AbortCause, Failure, FailureKind, GroupStatus, MemberState, MemberStatus, PROTOCOL, RefusalReason, Rehearsal,
-    RehearsalFailure, Reply, Request, Role, ServerPlace, Verdict,
+    AbortCause, CertificateStatus, Change, Failure, FailureKind, GroupStatus, MemberRole, MemberState, MemberStatus,
+    PROTOCOL, RefusalReason, Rehearsal, RehearsalFailure, Reply, Request, Role, ServerPlace, Verdict,
 };
 use crate::token::{Token, TokenOutcome};
 use crate::wire::{Put, Reader, WireError};
@@ -113,6 +113,8 @@ variants! { Request "link request" {
     10 Rehearse { after, patience_ms },
     11 Rehearsed { number, outcome },
     12 Server(place),
+    32 Change(change),
+    40 Certificates,
 } }
 
 const HELLO: u8 = 0;
@@ -131,6 +133,8 @@ variants! { Reply "link reply" {
     10 Rehearsing { nodes },
     11 Rehearsed { node, outcome },
     12 Rehearse { number, after },
+    32 Done,
+    40 Certificates(certificates),
 } }
 
 variants! { Role "role" { 0 Manager, 1 Backend, 2 Control, 3 Fetcher, 4 Rehearsing, 5 Rehearser, } }
@@ -147,13 +151,23 @@ variants! { FailureKind "failure" {
     7 NotAttached,
     8 HasContents,
     9 Copying,
+    16 Removed,
+    17 Membership,
+} }
+variants! { MemberRole "member role" { 0 Voter, 1 Learner, 2 Joining, 3 Leaving, } }
+variants! { Change "change of the membership" {
+    0 Evict { name, force },
+    1 Leave,
+    2 Replace { old, new },
+    3 Lead { name },
 } }
 variants! { TokenOutcome "token outcome" { 0 Unknown, 1 Committed { position }, 2 Aborted { position }, 3 Fenced, } }
 
 variants! { Rehearsal "rehearsal" { 0 Passed, 1 Partly, 2 Absent, 3 Failed(failure), } }
 
 fields! { GroupStatus { quorum, leader, term, members } }
-fields! { MemberStatus { node, name, address, ordinal, state, committed, ordered } }
+fields! { CertificateStatus { name, is_authority, serial, not_after } }
+fields! { MemberStatus { node, name, address, ordinal, role, state, committed, ordered } }
 
 newtypes! { Position NodeId Incarnation DatabaseId SlotId Sequence }
 
@@ -358,6 +372,19 @@ impl Field for Vec<MemberStatus> {
     fn read(reader: &mut Reader<'_>) -> Result<Vec<MemberStatus>, WireError> {
         let count = reader.varint()?;
         check_limit("number of members", usize::try_from(count).unwrap_or(usize::MAX), GROUP_MEMBERS_MAX)?;
+        (0..count).map(|_| Field::read(reader)).collect()
+    }
+}
+
+impl Field for Vec<CertificateStatus> {
+    fn put(&self, out: &mut Vec<u8>) -> Result<(), WireError> {
+        check_limit("number of certificates", self.len(), CERTIFICATES_MAX)?;
+        out.put_varint(self.len() as u64);
+        self.iter().try_for_each(|certificate| certificate.put(out))
+    }
+    fn read(reader: &mut Reader<'_>) -> Result<Vec<CertificateStatus>, WireError> {
+        let count = reader.varint()?;
+        check_limit("number of certificates", usize::try_from(count).unwrap_or(usize::MAX), CERTIFICATES_MAX)?;
         (0..count).map(|_| Field::read(reader)).collect()
     }
 }

@@ -63,8 +63,24 @@ fn request() -> impl Strategy<Value = Request> {
         position().prop_map(|position| Request::Fetch { position }),
         Just(Request::Detach),
         Just(Request::Status),
+        change().prop_map(Request::Change),
         rehearse,
         (any::<u64>(), rehearsal()).prop_map(|(number, outcome)| Request::Rehearsed { number, outcome }),
+        Just(Request::Certificates),
+    ]
+}
+
+fn certificate() -> impl Strategy<Value = CertificateStatus> {
+    (name(), any::<bool>(), "[0-9a-f]{1,40}", any::<u64>())
+        .prop_map(|(name, is_authority, serial, not_after)| CertificateStatus { name, is_authority, serial, not_after })
+}
+
+fn change() -> impl Strategy<Value = Change> {
+    prop_oneof![
+        (name(), any::<bool>()).prop_map(|(name, force)| Change::Evict { name, force }),
+        Just(Change::Leave),
+        (name(), name()).prop_map(|(old, new)| Change::Replace { old, new }),
+        name().prop_map(|name| Change::Lead { name }),
     ]
 }
 
@@ -127,12 +143,15 @@ fn reason() -> impl Strategy<Value = RefusalReason> {
 fn member() -> impl Strategy<Value = MemberStatus> {
     let states = [MemberState::Online, MemberState::Detached, MemberState::Unreachable, MemberState::OutOfService];
     let state = prop::sample::select(states.to_vec());
-    (number(NodeId), name(), name(), any::<u16>(), state, position(), position()).prop_map(
-        |(node, name, address, ordinal, state, committed, ordered)| MemberStatus {
+    let roles = [MemberRole::Voter, MemberRole::Learner, MemberRole::Joining, MemberRole::Leaving];
+    let role = prop::sample::select(roles.to_vec());
+    (number(NodeId), name(), name(), any::<u16>(), role, state, position(), position()).prop_map(
+        |(node, name, address, ordinal, role, state, committed, ordered)| MemberStatus {
             node,
             name,
             address,
             ordinal,
+            role,
             state,
             committed,
             ordered,
@@ -158,6 +177,8 @@ fn failure() -> impl Strategy<Value = Failure> {
         FailureKind::NotAttached,
         FailureKind::HasContents,
         FailureKind::Copying,
+        FailureKind::Removed,
+        FailureKind::Membership,
     ];
     (prop::sample::select(kinds.to_vec()), "[a-zé ]{0,400}", "[a-zé ]{0,40}").prop_map(|(kind, message, hint)| Failure {
         kind,
@@ -187,7 +208,9 @@ fn reply() -> impl Strategy<Value = Reply> {
         (submission(), reason()).prop_map(|((slot, sequence), reason)| Reply::Refused { slot, sequence, reason }),
         status().prop_map(Reply::Group),
         Just(Reply::Detached),
+        Just(Reply::Done),
         failure().prop_map(Reply::Failed),
+        prop::collection::vec(certificate(), 0..4).prop_map(Reply::Certificates),
         any::<u32>().prop_map(|nodes| Reply::Rehearsing { nodes }),
         (name(), rehearsal()).prop_map(|(node, outcome)| Reply::Rehearsed { node, outcome }),
         (any::<u64>(), position()).prop_map(|(number, after)| Reply::Rehearse { number, after }),
@@ -214,7 +237,7 @@ fn stranger(protocol: u32) -> Request {
 fn the_bytes_are_those_that_are_written_down() {
     let submit = Request::Submit { slot: SlotId(300), sequence: Sequence(9) };
     assert_eq!(encode(&submit), [2, 0xac, 2, 9, 0, 0, 0, 0, 0, 0, 0]);
-    assert_eq!(encode(&hello(PROTOCOL, "shop")), *b"\0\x03\x01\x04shop\x01\x01g\x01\0\0\0\0\0\0\0");
+    assert_eq!(encode(&hello(PROTOCOL, "shop")), *b"\0\x04\x01\x04shop\x01\x01g\x01\0\0\0\0\0\0\0");
     let failure = Failure { kind: FailureKind::AlreadyAttached, message: "no".to_owned(), hint: String::new() };
     assert_eq!(encode(&Reply::Failed(failure)), *b"\x09\x03\x02no\0");
     let verdict = Verdict::Aborted(AbortCause::Conflict { winner: Position(300), winner_node: NodeId(1), key_index: 7 });
@@ -245,6 +268,7 @@ fn nobody_writes_what_nobody_would_read() {
         name: String::new(),
         address: String::new(),
         ordinal: 0,
+        role: MemberRole::Voter,
         state: MemberState::Online,
         committed: Position::ZERO,
         ordered: Position::ZERO,
@@ -258,7 +282,7 @@ fn nobody_writes_what_nobody_would_read() {
 fn an_unknown_tag_is_refused() {
     assert_eq!(Request::decode(&[12]), Err(WireError::Unknown { what: "link request", value: 12 }));
     assert_eq!(Reply::decode(&[13]), Err(WireError::Unknown { what: "link reply", value: 13 }));
-    assert_eq!(Request::decode(b"\0\x03\x06"), Err(WireError::Unknown { what: "role", value: 6 }));
+    assert_eq!(Request::decode(b"\0\x04\x06"), Err(WireError::Unknown { what: "role", value: 6 }));
     assert_eq!(Reply::decode(b"\x06\0\0\0\0\0\0\0\0\0\x03"), Err(WireError::Unknown { what: "refusal", value: 3 }));
     assert_eq!(Reply::decode(b"\x05\0\0\0\0\0\0\0\0\0\x04"), Err(WireError::Unknown { what: "token outcome", value: 4 }));
     assert_eq!(Reply::decode(b"\x03\0\0\0\0\0\0\0\0\x02"), Err(WireError::Unknown { what: "flag", value: 2 }));
@@ -298,7 +322,7 @@ proptest! {
     }
 
     #[test]
-    fn garbage_behind_a_right_tag_never_panics(tag in 0u8..11, bytes in prop::collection::vec(any::<u8>(), 0..128)) {
+    fn garbage_behind_a_right_tag_never_panics(tag in 0u8..42, bytes in prop::collection::vec(any::<u8>(), 0..128)) {
         let bytes = [&[tag][..], &bytes].concat();
         let _ = Request::decode(&bytes);
         let _ = Reply::decode(&bytes);

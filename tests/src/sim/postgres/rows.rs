@@ -153,7 +153,7 @@ struct Version {
 }
 
 /// All versions of all rows.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Table {
     rows: BTreeMap<Row, Vec<Version>>,
 }

@@ -62,6 +62,17 @@ impl Store {
         self.flushed_to = self.written;
     }
 
+    pub fn durable(&self) -> Position {
+        self.flushed
+    }
+
+    /// As a crash would leave it that loses everything that it can.
+    pub fn copy(&self) -> Store {
+        let (flushed, mut table) = (self.flushed, self.table.clone());
+        table.lose_after(flushed);
+        Store { table, unflushed: Vec::new(), flushed, written: 0, flushed_to: 0, visible: flushed }
+    }
+
     /// The server dies. Some of what was not flushed may have reached the disk.
     pub fn crash(&mut self, rng: &mut Rng) {
         let survivors = rng.between(0, self.unflushed.len() as u64) as usize;

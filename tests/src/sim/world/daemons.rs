@@ -1,6 +1,6 @@
 //! Daemons: their lives, their clocks, their writes, the messages between them.
 
-use gcs_core::{Core, CoreConfig, Effects, Input, Member, PeerMessage};
+use gcs_core::{Core, CoreConfig, Effects, Founder, Input, PeerMessage};
 use gcs_writeset::NodeId;
 
 use super::{Event, World};
@@ -10,7 +10,7 @@ use crate::sim::time::{Span, Time, ms, us};
 
 impl World {
     pub(super) fn start_daemon(&mut self, n: N) {
-        if self.nodes[n.0].daemon.is_some() {
+        if self.nodes[n.0].daemon.is_some() || !self.has_machine(n) {
             return;
         }
         let config = self.config(n);
@@ -35,16 +35,18 @@ impl World {
     }
 
     pub(super) fn config(&self, n: N) -> CoreConfig {
-        let members = self.nodes.iter().map(|node| Member {
-            node: node.id,
-            name: format!("n{}", node.n.0),
-            address: format!("n{}:1", node.n.0),
+        let founders = (0..self.plan.nodes).map(|i| {
+            let name = format!("n{i}");
+            Founder { node: NodeId::of_name(&name), address: format!("{name}:1"), name }
         });
+        let node = &self.nodes[n.0];
         CoreConfig {
             group: "postgresr".into(),
-            node: self.nodes[n.0].id,
-            members: members.collect(),
-            seed: self.plan.seed ^ self.nodes[n.0].daemon_life,
+            node: node.id,
+            address: format!("n{}:1", n.0),
+            directory: node.directory,
+            founders: founders.collect(),
+            seed: self.plan.seed ^ node.daemon_life,
         }
     }
 
@@ -71,8 +73,17 @@ impl World {
             self.nodes[b.0].daemon.is_some()
                 && (a == b || self.net.passed(a, b, since, self.now) && self.net.passed(b, a, since, self.now))
         };
-        let all = || (0..self.plan.nodes).map(N);
-        all().any(|m| touches(n, m) && all().filter(|other| touches(m, *other)).count() > self.plan.nodes / 2)
+        let node_of = |id: &NodeId| self.nodes.iter().find(|node| node.id == *id).map(|node| node.n);
+        let touched = |m: N, half: &Vec<NodeId>| {
+            half.iter().filter(|id| node_of(id).is_some_and(|other| touches(m, other))).count() > half.len() / 2
+        };
+        // By the votes as they are now, or as the node knows them.
+        let known = self.nodes[n.0].daemon.as_ref().map(|daemon| daemon.core.state().membership.voters().into());
+        let newest = self.votes.last_key_value().map(|(_, votes)| votes.clone());
+        known.into_iter().chain(newest).any(|votes: [Vec<NodeId>; 2]| {
+            let mut leaders = (0..self.plan.nodes).map(N).filter(|m| touches(n, *m));
+            leaders.any(|m| votes.iter().filter(|half| !half.is_empty()).all(|half| touched(m, half)))
+        })
     }
 
     pub fn give(&mut self, n: N, input: Input) {
@@ -105,12 +116,16 @@ impl World {
             Err(error) => return self.fail("core", format!("node {}: {error}", n.0)),
         };
         let sends = std::mem::take(&mut effects.send_now);
+        let membership = effects.membership.take();
         let has_news = effects.status.take().is_some_and(|status| {
             let before = std::mem::replace(&mut daemon.quorum, status.quorum);
             before != status.quorum
         });
         if has_news {
             self.tell_status(n);
+        }
+        if let Some(membership) = membership {
+            self.follow_membership(n, &membership);
         }
         self.send(n, sends);
         match &effects.write {
@@ -208,7 +223,9 @@ impl World {
         let possible = self.nodes[a.0].daemon.is_some()
             && self.nodes[b.0].daemon.is_some()
             && self.net.passes(a, b, self.now)
-            && self.net.passes(b, a, self.now);
+            && self.net.passes(b, a, self.now)
+            && self.admits(a, b)
+            && self.admits(b, a);
         if possible {
             self.peer_up(a, b);
             self.peer_up(b, a);

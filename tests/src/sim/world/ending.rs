@@ -16,7 +16,7 @@ impl World {
             return false;
         }
         let members: Vec<usize> = (0..self.plan.nodes).filter(|i| !self.nodes[*i].is_witness()).collect();
-        if !members.iter().all(|i| self.wrote_since[*i]) {
+        if !self.operations.is_empty() || !members.iter().all(|i| self.wrote_since[*i]) {
             return false;
         }
         for i in &members {
@@ -39,8 +39,9 @@ impl World {
         for node in &self.nodes {
             let status = node.daemon.as_ref().map(|daemon| daemon.core.status(None));
             what += &format!(
-                " [node {}: wrote {}, committed {}, known {}, idle {}, head {:?}, leader {:?}, quorum {:?}]",
+                " [node {}: {:?}, wrote {}, committed {}, known {}, idle {}, head {:?}, leader {:?}, quorum {:?}]",
                 node.n.0,
+                self.operations.get(&node.n),
                 self.wrote_since[node.n.0],
                 node.server.committed(),
                 node.server.known(),

@@ -130,12 +130,14 @@ impl World {
         // A manager that has a predecessor waits until that one's connection is seen to be closed.
         daemon.sessions.retain(|_, old| caller == Caller::Backend || old.caller != caller);
         daemon.sessions.insert(conn, Session::new(caller, incarnation));
+        let member = daemon.core.state().membership.member(node.id);
+        let ordinal = member.map_or(0, |member| member.ordinal);
         let welcome = Reply::Welcome {
             protocol: PROTOCOL,
             group: "postgresr".into(),
             node: node.id,
             name: format!("n{}", n.0),
-            ordinal: n.0 as u16,
+            ordinal,
         };
         if caller != Caller::Backend {
             self.send_down(n, conn, (welcome, Bytes::new()));
@@ -267,7 +269,7 @@ impl World {
                 (tag, Reply::TokenOutcome { slot: tag.slot, sequence: tag.sequence, outcome })
             }
             LocalReply::Refused { tag, reason } => (tag, Reply::Refused { slot: tag.slot, sequence: tag.sequence, reason }),
-            LocalReply::Detached { .. } => return,
+            LocalReply::Detached { .. } | LocalReply::Wish { .. } => return,
         };
         let manager = self.nodes[n.0].daemon.as_ref().and_then(|daemon| daemon.manager_of(tag));
         self.trace.line(self.now, format_args!("{} daemon answers {reply:?} on {manager:?}", n.0));

@@ -37,6 +37,10 @@ impl Witness {
 pub struct Node {
     pub n: N,
     pub id: NodeId,
+    /// How often the node was taken out of the group.
+    pub generation: u32,
+    /// Of its data directory.
+    pub directory: u64,
     pub disk: SimLog,
     pub daemon: Option<Daemon>,
     /// Counts lives, so that what was meant for an earlier one is dropped.
@@ -57,6 +61,8 @@ impl Node {
         Node {
             n,
             id,
+            generation: 0,
+            directory: 0,
             disk: SimLog::default(),
             daemon: None,
             daemon_life: 0,

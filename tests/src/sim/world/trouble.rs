@@ -123,7 +123,7 @@ impl World {
         }
     }
 
-    fn crash_daemon(&mut self, n: N) {
+    pub(super) fn crash_daemon(&mut self, n: N) {
         if self.nodes[n.0].daemon.take().is_none() {
             return;
         }
@@ -137,7 +137,7 @@ impl World {
         }
     }
 
-    fn crash_server(&mut self, n: N) {
+    pub(super) fn crash_server(&mut self, n: N) {
         if !self.nodes[n.0].server.is_up {
             return;
         }
@@ -151,7 +151,7 @@ impl World {
     }
 
     pub(super) fn start_server(&mut self, n: N) {
-        if !self.nodes[n.0].server.is_up && !self.nodes[n.0].is_witness() {
+        if !self.nodes[n.0].server.is_up && !self.nodes[n.0].is_witness() && self.has_rows(n) {
             self.trace.line(self.now, format_args!("{} postgres starts", n.0));
             self.nodes[n.0].server_life += 1;
             self.with_server(n, |server, hand| server.start(hand));

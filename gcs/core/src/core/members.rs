@@ -1,0 +1,139 @@
+//! The core and the membership: changes that the order brings, changes that this node wants, and who becomes a voter when.
+
+use gcs_writeset::NodeId;
+use raft::Storage;
+
+use super::Core;
+use crate::api::*;
+use crate::bounds::{PROMOTE_ENTRIES_MAX, PROMOTE_POSITIONS_MAX};
+use crate::certify::Rules;
+use crate::command::{self, Command};
+use crate::error::CoreError;
+use crate::membership::{Change, Step};
+use gcs_writeset::link::MemberRole;
+
+impl<L: Storage, R: Rules> Core<L, R> {
+    /// Applies an entry that changes votes.
+    pub(super) fn apply_votes(&mut self, index: LogIndex, term: u64, data: &[u8]) -> Result<EntryOutcome, CoreError> {
+        let change = Change::of_entry(data).map_err(|cause| CoreError::Entry { index, cause })?;
+        let (outcome, counts) = self.state.apply_votes(index, term, change.as_ref());
+        if counts {
+            self.order.change_votes(change.as_ref(), &self.state.membership.votes())?;
+            // A new member can only be sent a state in which it is one.
+            self.checkpoint_is_due = true;
+        }
+        Ok(outcome)
+    }
+
+    /// The membership may be another than when this was last called: whoever has to know hears of it.
+    pub(super) fn follow_membership(&mut self, effects: &mut Effects) {
+        let membership = &self.state.membership;
+        if self.told_version == Some(membership.version) {
+            return;
+        }
+        self.told_version = Some(membership.version);
+        self.quorum.set_voters(membership.voters());
+        self.hear_peers();
+        self.status_is_due = true;
+        effects.membership = Some(self.state.membership.clone());
+    }
+
+    /// Members are heard; and whoever else the driver has let in.
+    pub(super) fn hear_peers(&mut self) {
+        let members = self.state.membership.members.iter().map(|member| member.node);
+        self.order.hear(members.chain(self.quorum.all_up().iter().copied()).collect());
+    }
+
+    pub(super) fn is_other_member(&self, node: NodeId) -> bool {
+        node != self.config.node && self.state.membership.contains(node)
+    }
+
+    /// Wishes are answered, and those that remain go where they can come true.
+    pub(super) fn see_to_wishes(&mut self, now: Tick, effects: &mut Effects) {
+        let leader = self.order.leader();
+        self.wishes.answer(now, &self.state.membership, leader, &mut effects.replies);
+        match leader {
+            Some(leader) if leader == self.config.node => self.lead_membership(now),
+            Some(leader) if self.quorum.is_up(leader) => {
+                self.wishes.forget_asked();
+                let due = self.wishes.due(now, &self.state.membership);
+                effects.send_now.extend(due.into_iter().map(|wish| (leader, PeerMessage::Wish(wish))));
+            }
+            _ => self.wishes.forget_asked(),
+        }
+    }
+
+    /// Leading: proposes the first change that is wanted and possible. One for each membership, since others would not count.
+    fn lead_membership(&mut self, now: Tick) {
+        let wishes = self.wishes.all(now, &self.state.membership);
+        let mut replaced_by = Vec::new();
+        for wish in &wishes {
+            if let Wish::Lead { node } = wish {
+                self.order.hand_over(*node);
+            }
+            replaced_by.extend(if let Wish::Replace { new, .. } = wish { Some(*new) } else { None });
+        }
+        let made_for = (self.state.membership.version, self.order.term());
+        if self.proposed_for == Some(made_for) {
+            return;
+        }
+        let membership = &self.state.membership;
+        let open = wishes.iter().filter(|wish| !membership.fulfils(wish));
+        let wanted: Vec<Step> = open.filter_map(|wish| membership.step(wish).ok()).collect();
+        let learners = self.state.membership.members.iter().filter(|member| member.role == MemberRole::Learner);
+        let promotions = learners.map(|member| member.node).filter(|node| !replaced_by.contains(node));
+        let promotions: Vec<Step> =
+            promotions.filter(|node| self.may_vote(*node)).map(|node| Step::Promote { node }).collect();
+        if wanted.into_iter().chain(promotions).any(|step| self.propose_step(step)) {
+            self.proposed_for = Some(made_for);
+        }
+    }
+
+    fn propose_step(&mut self, step: Step) -> bool {
+        let goes = match &step {
+            Step::Remove { node } | Step::Replace { old: node, .. } => Some(*node),
+            _ => None,
+        };
+        // Somebody else leads the group when it does without this node.
+        if goes == Some(self.config.node) {
+            self.hand_over_to_anyone();
+            return false;
+        }
+        if let Step::Replace { new, .. } = &step
+            && !self.may_vote(*new)
+        {
+            return false;
+        }
+        let change = Change { version: self.state.membership.version, step };
+        if change.step.is_of_votes() {
+            self.order.propose_votes(&change)
+        } else {
+            self.order.propose(command::encode_entry(&[Command::Change(change).encode()]))
+        }
+    }
+
+    /// To the voter that is furthest in its log.
+    fn hand_over_to_anyone(&mut self) {
+        let (voters, _) = self.state.membership.voters();
+        let able = voters.into_iter().filter(|node| self.quorum.is_up(*node));
+        let best = able.filter_map(|node| self.order.behind(node).map(|behind| (behind, node))).min();
+        if let Some((_, node)) = best {
+            self.order.hand_over(node);
+        }
+    }
+
+    /// A joiner does not vote until it may: its daemon has the log, and its PostgreSQL, in every database of the group, what the log says.
+    /// A database that the node has expressly detached does not count.
+    fn may_vote(&self, node: NodeId) -> bool {
+        let caught_up = self.state.databases.values().all(|database| match database.attachments.by_node.get(&node) {
+            None => false,
+            Some(attachment) if attachment.incarnation.is_none() => true,
+            Some(attachment) => {
+                let behind = database.head.0.saturating_sub(attachment.report.committed.0);
+                !attachment.report.out_of_service && behind <= PROMOTE_POSITIONS_MAX
+            }
+        });
+        let in_log = self.order.behind(node).is_some_and(|behind| behind <= PROMOTE_ENTRIES_MAX);
+        self.quorum.is_up(node) && in_log && caught_up
+    }
+}

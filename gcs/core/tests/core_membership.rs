@@ -1,0 +1,318 @@
+//! The membership as the cores of a group change it, on a perfect network.
+
+mod support;
+
+use gcs_core::*;
+use gcs_writeset::link::MemberRole;
+use gcs_writeset::{Incarnation, NodeId, Position};
+use support::*;
+
+const SHOP: &str = "shop";
+
+fn wish(cluster: &mut Cluster, at: NodeId, number: u64, wish: Wish) {
+    cluster.local(at, Local::Wish { number, wish });
+}
+
+/// What became of a wish, within so many ticks.
+fn outcome(cluster: &mut Cluster, at: NodeId, number: u64, ticks: u64) -> Option<Result<(), Objection>> {
+    for _ in 0..ticks {
+        let found = cluster.replies(at).into_iter().find_map(|reply| match reply {
+            LocalReply::Wish { number: of, outcome } if of == number => Some(outcome),
+            _ => None,
+        });
+        if found.is_some() {
+            return found;
+        }
+        cluster.ticks(1);
+    }
+    None
+}
+
+fn add_wish(name: &str) -> Wish {
+    Wish::Add { name: name.into(), address: format!("{name}:1"), directory: 9 }
+}
+
+/// Adds a member and starts it with an empty log.
+fn add(cluster: &mut Cluster, at: NodeId, name: &str, number: u64) -> NodeId {
+    wish(cluster, at, number, add_wish(name));
+    assert_eq!(outcome(cluster, at, number, 30), Some(Ok(())));
+    let member = cluster.nodes[&at].core.state().membership.named(name).unwrap().clone();
+    let config = CoreConfig { address: member.address, directory: 9, ..cluster.config(member.node) };
+    cluster.start_as(config, MemLog::default());
+    cluster.settle();
+    member.node
+}
+
+fn attach(cluster: &mut Cluster, node: NodeId) {
+    // A node that has just come has no quorum yet, and refuses.
+    for _ in 0..10 {
+        cluster.local(node, Local::Attach { database: SHOP.into(), incarnation: Incarnation(node.0), founds: false });
+        cluster.ticks(5);
+        if cluster.replies(node).iter().any(|reply| matches!(reply, LocalReply::Attached { .. })) {
+            return;
+        }
+    }
+    panic!("no attach in 50 ticks");
+}
+
+fn progress(cluster: &mut Cluster, node: NodeId, committed: u64) {
+    let database = cluster.nodes[&node].core.state().database_named(SHOP).unwrap().0;
+    let (committed, oldest_base) = (Position(committed), Position(committed));
+    cluster.local(node, Local::Progress { database, committed, flushed: committed, oldest_base, out_of_service: false });
+}
+
+fn role(cluster: &Cluster, at: NodeId, of: NodeId) -> Option<MemberRole> {
+    cluster.nodes[&at].core.state().membership.member(of).map(|member| member.role)
+}
+
+/// Orders a writeset of `from`, which is attached; its position.
+fn order(cluster: &mut Cluster, from: NodeId, sequence: u64) -> Position {
+    let tag = tag(from, from.0, 0, sequence);
+    cluster.local(from, Local::Submit { tag, writeset: writeset(0, &[sequence], &[]) });
+    for _ in 0..40 {
+        cluster.ticks(1);
+        let found = cluster.ordered(from).into_iter().find(|ordered| ordered.tag == tag);
+        if let Some(ordered) = found {
+            return ordered.outcome.position;
+        }
+    }
+    panic!("not ordered in 40 ticks");
+}
+
+fn follower(cluster: &Cluster, leader: NodeId) -> NodeId {
+    *cluster.nodes.keys().find(|node| **node != leader).unwrap()
+}
+
+#[test]
+fn a_group_without_a_database_takes_a_fourth_as_a_voter_by_its_log_alone() {
+    let mut cluster = Cluster::new(3);
+    let leader = cluster.elect();
+    let asked = follower(&cluster, leader);
+    let d = add(&mut cluster, asked, "d", 1);
+    cluster.ticks(10);
+    for at in cluster.nodes.keys().copied().collect::<Vec<_>>() {
+        assert_eq!(role(&cluster, at, d), Some(MemberRole::Voter), "as seen by {at}");
+        assert!(cluster.nodes[&at].core.status(None).quorum);
+    }
+    assert_eq!(cluster.nodes[&d].core.state().membership.member(d).map(|member| member.ordinal), Some(3));
+}
+
+#[test]
+fn a_joiner_does_not_vote_until_its_database_has_caught_up() {
+    let mut cluster = Cluster::new(3);
+    let leader = cluster.elect();
+    attach(&mut cluster, leader);
+    let far = bounds::PROMOTE_POSITIONS_MAX + 10;
+    for sequence in 1..=far {
+        let tag = tag(leader, leader.0, 0, sequence);
+        cluster.local(leader, Local::Submit { tag, writeset: writeset(sequence - 1, &[sequence], &[]) });
+    }
+    cluster.ticks(3);
+    let d = add(&mut cluster, leader, "d", 1);
+    cluster.ticks(30);
+    assert_eq!(role(&cluster, leader, d), Some(MemberRole::Learner), "nothing has attached there");
+    attach(&mut cluster, d);
+    cluster.ticks(30);
+    assert_eq!(role(&cluster, leader, d), Some(MemberRole::Learner), "it has everything yet to apply");
+    progress(&mut cluster, d, 20);
+    cluster.ticks(30);
+    assert_eq!(role(&cluster, leader, d), Some(MemberRole::Voter));
+}
+
+#[test]
+fn a_learner_counts_for_nothing_when_the_voters_are_gone() {
+    let mut cluster = Cluster::new(3);
+    let leader = cluster.elect();
+    attach(&mut cluster, leader);
+    let d = add(&mut cluster, leader, "d", 1);
+    cluster.ticks(10);
+    assert_eq!(role(&cluster, leader, d), Some(MemberRole::Learner));
+    for other in cluster.founders.clone().into_iter().map(|founder| founder.node).filter(|node| *node != leader) {
+        cluster.stop(other);
+    }
+    cluster.ticks(30);
+    assert!(!cluster.nodes[&leader].core.status(None).quorum);
+    assert!(!cluster.nodes[&d].core.status(None).quorum);
+}
+
+#[test]
+fn a_learner_holds_the_log_and_a_removed_member_does_not() {
+    let mut cluster = Cluster::new(3);
+    let leader = cluster.elect();
+    attach(&mut cluster, leader);
+    let head = order(&mut cluster, leader, 1);
+    progress(&mut cluster, leader, head.0);
+    cluster.ticks(15);
+    // The others have never attached.
+    assert_eq!(cluster.nodes[&leader].core.state().releasable(), LogIndex(0));
+    for (number, other) in [(1, NodeId(2)), (2, NodeId(3)), (3, NodeId(1))] {
+        if other != leader {
+            wish(&mut cluster, leader, number, Wish::Remove { node: other });
+            assert_eq!(outcome(&mut cluster, leader, number, 30), Some(Ok(())));
+        }
+    }
+    assert!(cluster.nodes[&leader].core.state().releasable() > LogIndex(0));
+    add(&mut cluster, leader, "d", 4);
+    assert_eq!(cluster.nodes[&leader].core.state().releasable(), LogIndex(0));
+}
+
+/// The snapshot that is there when a member is added is of a time when it was none.
+#[test]
+fn a_joiner_gets_the_state_where_the_log_has_been_cut() {
+    let mut cluster = Cluster::new(1);
+    cluster.limits = Limits { checkpoint_entries_max: 20, ..Limits::default() };
+    let log = cluster.stop(NodeId(1));
+    cluster.start(NodeId(1), log);
+    let leader = cluster.elect();
+    attach(&mut cluster, leader);
+    for sequence in 1..60 {
+        let head = order(&mut cluster, leader, sequence);
+        progress(&mut cluster, leader, head.0);
+        cluster.ticks(10);
+    }
+    let cut = cluster.nodes[&leader].log.0.borrow().base.0;
+    assert!(cut > 0);
+    let d = add(&mut cluster, leader, "d", 1);
+    cluster.ticks(20);
+    assert_eq!(role(&cluster, d, d), Some(MemberRole::Learner));
+    assert!(cluster.nodes[&d].log.0.borrow().base.0 >= cut);
+}
+
+#[test]
+fn down_to_one_and_up_to_three_again_and_the_names_are_new_nodes() {
+    let mut cluster = Cluster::new(3);
+    let leader = cluster.elect();
+    attach(&mut cluster, leader);
+    let others: Vec<NodeId> = cluster.nodes.keys().copied().filter(|node| *node != leader).collect();
+    for (number, other) in (1..).zip(&others) {
+        wish(&mut cluster, leader, number, Wish::Remove { node: *other });
+        assert_eq!(outcome(&mut cluster, leader, number, 30), Some(Ok(())));
+        cluster.stop(*other);
+        cluster.nodes.remove(other);
+    }
+    order(&mut cluster, leader, 1);
+    wish(&mut cluster, leader, 9, Wish::Remove { node: leader });
+    assert_eq!(outcome(&mut cluster, leader, 9, 5), Some(Err(Objection::LastVoter)));
+    let names: Vec<String> = cluster.founders.iter().filter(|f| f.node != leader).map(|f| f.name.clone()).collect();
+    for (number, name) in (10..).zip(&names) {
+        let node = add(&mut cluster, leader, name, number);
+        assert!(!others.contains(&node));
+        attach(&mut cluster, node);
+        progress(&mut cluster, node, 1);
+        cluster.ticks(30);
+        assert_eq!(role(&cluster, leader, node), Some(MemberRole::Voter));
+        order(&mut cluster, leader, number);
+    }
+    let mut ordinals: Vec<u16> =
+        cluster.nodes[&leader].core.state().membership.members.iter().map(|member| member.ordinal).collect();
+    ordinals.sort_unstable();
+    assert_eq!(ordinals, [0, 1, 2]);
+}
+
+#[test]
+fn a_leader_that_is_to_go_hands_over_first_and_learns_that_it_is_gone() {
+    let mut cluster = Cluster::new(3);
+    let leader = cluster.elect();
+    let other = follower(&cluster, leader);
+    attach(&mut cluster, other);
+    wish(&mut cluster, leader, 1, Wish::Remove { node: leader });
+    let gone = outcome(&mut cluster, leader, 1, 60);
+    assert!(matches!(gone, Some(Ok(()) | Err(Objection::TooLate)) | None), "{gone:?}");
+    cluster.ticks(20);
+    assert!(role(&cluster, other, leader).is_none());
+    cluster.stop(leader);
+    cluster.nodes.remove(&leader);
+    cluster.elect();
+    order(&mut cluster, other, 1);
+}
+
+#[test]
+fn leadership_goes_where_it_is_wished_and_to_nobody_without_a_vote() {
+    let mut cluster = Cluster::new(3);
+    let leader = cluster.elect();
+    attach(&mut cluster, leader);
+    let other = follower(&cluster, leader);
+    wish(&mut cluster, other, 1, Wish::Lead { node: other });
+    assert_eq!(outcome(&mut cluster, other, 1, 30), Some(Ok(())));
+    assert_eq!(cluster.leader(), Some(other));
+    let d = add(&mut cluster, other, "d", 2);
+    wish(&mut cluster, leader, 3, Wish::Lead { node: d });
+    assert_eq!(outcome(&mut cluster, leader, 3, 30), Some(Err(Objection::NotAVoter)));
+}
+
+#[test]
+fn a_learner_replaces_a_dead_voter_in_one_step() {
+    let mut cluster = Cluster::new(3);
+    let leader = cluster.elect();
+    attach(&mut cluster, leader);
+    let dead = follower(&cluster, leader);
+    cluster.stop(dead);
+    let d = add(&mut cluster, leader, "d", 1);
+    wish(&mut cluster, leader, 2, Wish::Replace { old: dead, new: d });
+    cluster.ticks(20);
+    assert_eq!(role(&cluster, leader, dead), Some(MemberRole::Voter), "the learner has not caught up");
+    attach(&mut cluster, d);
+    assert_eq!(outcome(&mut cluster, leader, 2, 60), Some(Ok(())));
+    for at in [leader, d] {
+        assert_eq!(role(&cluster, at, dead), None);
+        assert_eq!(role(&cluster, at, d), Some(MemberRole::Voter));
+    }
+    assert!(!cluster.nodes[&leader].core.state().membership.is_joint());
+}
+
+/// The leader dies at each point of a replacement; whoever leads then finishes what was begun.
+#[test]
+fn a_joint_step_ends_whoever_dies_in_it() {
+    for steps in 0..40 {
+        let mut cluster = Cluster::new(3);
+        let leader = cluster.elect();
+        attach(&mut cluster, leader);
+        let old = follower(&cluster, leader);
+        let d = add(&mut cluster, leader, "d", 1);
+        attach(&mut cluster, d);
+        wish(&mut cluster, leader, 2, Wish::Replace { old, new: d });
+        cluster.some_steps(steps);
+        let log = cluster.stop(leader);
+        cluster.ticks(60);
+        let config = cluster.config(leader);
+        cluster.start_as(config, log);
+        cluster.ticks(60);
+        for node in cluster.nodes.values() {
+            let membership = &node.core.state().membership;
+            assert!(!membership.is_joint() || !membership.contains(old), "after {steps} steps: {membership:?}");
+        }
+        let head = order(&mut cluster, leader, 1);
+        assert!(head > Position::ZERO);
+    }
+}
+
+#[test]
+fn a_new_address_is_ordered_and_survives_a_restart_with_the_log() {
+    let mut cluster = Cluster::new(3);
+    cluster.elect();
+    let (a, b) = (NodeId(1), NodeId(2));
+    let log = cluster.stop(a);
+    let config = CoreConfig { address: "moved:7".into(), ..cluster.config(a) };
+    cluster.start_as(config, log);
+    cluster.elect();
+    cluster.ticks(30);
+    let address = |cluster: &Cluster, at| cluster.nodes[&at].core.state().membership.member(a).unwrap().address.clone();
+    assert_eq!(address(&cluster, b), "moved:7");
+    let log = cluster.stop(b);
+    cluster.start(b, log);
+    cluster.elect();
+    assert_eq!(address(&cluster, b), "moved:7");
+}
+
+#[test]
+fn a_directory_is_claimed_once() {
+    let mut cluster = Cluster::new(3);
+    let a = NodeId(1);
+    let log = cluster.stop(a);
+    let config = CoreConfig { directory: 77, ..cluster.config(a) };
+    cluster.start_as(config, log);
+    cluster.elect();
+    cluster.ticks(30);
+    let directory = cluster.nodes[&NodeId(3)].core.state().membership.member(a).unwrap().directory;
+    assert_eq!(directory, 77);
+}

@@ -1,0 +1,87 @@
+//! `gcs join`: a node gets its certificate and its configuration from a group that is there.
+
+use clap::Args;
+use gcs_proto::message::PROTOCOL;
+use gcs_proto::{Enrol, Enrolled};
+
+use super::error::CommandError;
+use super::files::{FOR_ALL, FOR_THE_OWNER, NewFiles};
+use super::layout::{Layout, LayoutArgs};
+use crate::config::{Written, check_address, check_name};
+use crate::enrolment::authority::{self, Request};
+use crate::enrolment::question;
+use crate::enrolment::token::Token;
+use crate::tls::{Moment, NodeName, TlsError};
+
+#[derive(Debug, Args)]
+pub struct JoinArgs {
+    /// Where the node listens on which the authority was made.
+    #[arg(value_name = "HOST:PORT")]
+    member: String,
+    /// What gcs token printed there.
+    #[arg(long, value_name = "TOKEN")]
+    token: String,
+    /// This node.
+    #[arg(long, value_name = "NODE")]
+    name: String,
+    /// Where this daemon listens, and the others find it.
+    #[arg(long, value_name = "HOST:PORT")]
+    address: String,
+    #[command(flatten)]
+    layout: LayoutArgs,
+}
+
+pub fn run(args: &JoinArgs) -> Result<(), CommandError> {
+    check_address("the address to be dialled", &args.member).map_err(CommandError::Usage)?;
+    check_name("--name", &args.name).map_err(CommandError::Usage)?;
+    check_address("--address", &args.address).map_err(CommandError::Usage)?;
+    let token = Token::parse(&args.token)?;
+    let layout = args.layout.resolve()?;
+    let mut new = NewFiles::new(layout.owner);
+    // Before the token is used up: whoever cannot write here finds out now.
+    new.directory(&layout.certificates())?;
+    let request = authority::make_request(&NodeName::new("", &args.name))?;
+    new.file(&layout.key_file(), FOR_THE_OWNER, &request.key)?;
+    let enrolled = ask(args, &token, &request)?;
+    write(&mut new, &layout, args, &enrolled)?;
+    new.keep();
+    println!("node {} has a certificate of group {}, in {}", args.name, enrolled.group, layout.certificates().display());
+    println!("now run: gcs run --config {}", layout.config.display());
+    Ok(())
+}
+
+fn ask(args: &JoinArgs, token: &Token, request: &Request) -> Result<Enrolled, CommandError> {
+    let enrol = Enrol {
+        protocol: PROTOCOL,
+        secret: token.secret.to_vec().into(),
+        name: args.name.clone(),
+        address: args.address.clone(),
+        request: request.request.clone().into(),
+        clock: Moment::now().unix_seconds,
+    };
+    let config = question::by_fingerprint(token.fingerprint).map_err(TlsError::Setup)?;
+    Ok(question::ask(&args.member, config, enrol)?)
+}
+
+fn write(new: &mut NewFiles, layout: &Layout, args: &JoinArgs, enrolled: &Enrolled) -> Result<(), CommandError> {
+    let authorities = enrolled.authorities.iter().map(|authority| &authority[..]);
+    new.file(&layout.ca_file(), FOR_ALL, &authority::to_pem(authorities))?;
+    new.file(&layout.certificate_file(), FOR_ALL, &authority::to_pem([&enrolled.certificate[..]]))?;
+    // The one that answered first: it is there.
+    let others = enrolled.members.iter().map(|member| &member.address).filter(|address| **address != args.member);
+    let join: Vec<String> = std::iter::once(&args.member).chain(others).cloned().collect();
+    let written = Written {
+        by: "gcs join",
+        name: &args.name,
+        group: &enrolled.group,
+        data_directory: &layout.data_directory(),
+        local_socket: &layout.socket,
+        peer_address: &args.address,
+        join: &join,
+        ca_file: &layout.ca_file(),
+        certificate_file: &layout.certificate_file(),
+        key_file: &layout.key_file(),
+        ca_key_file: None,
+    };
+    new.file(&layout.config, FOR_ALL, &written.text())
+}

@@ -1,0 +1,75 @@
+//! The local socket as people's commands use it: one question, one answer.
+
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::time::Duration;
+
+use gcs_writeset::Incarnation;
+use gcs_writeset::link::{self, Failure, PROTOCOL, Reply, Request, Role};
+use thiserror::Error;
+
+use crate::config::ConfigError;
+
+#[derive(Debug, Error)]
+pub enum ControlError {
+    #[error("{0}")]
+    Config(#[from] ConfigError),
+    #[error("could not reach gcs on \"{path}\": {source}")]
+    Connect { path: String, source: std::io::Error },
+    #[error("gcs does not answer: {0}")]
+    Io(#[from] std::io::Error),
+    #[error("gcs answers in a form that is not understood: {0}")]
+    Wire(#[from] gcs_writeset::wire::WireError),
+    #[error("{}", in_words(.0))]
+    Refused(Failure),
+    #[error("gcs closed the connection")]
+    Closed,
+}
+
+fn in_words(failure: &Failure) -> String {
+    if failure.hint.is_empty() { failure.message.clone() } else { format!("{}\nhint: {}", failure.message, failure.hint) }
+}
+
+/// Asks the daemon that listens on `socket`: the first reply that `is_answer` makes something of. Nobody waits for longer than `patience`
+/// for anything to come.
+pub fn ask<T>(
+    socket: &Path,
+    request: &Request,
+    patience: Duration,
+    is_answer: impl Fn(Reply) -> Option<T>,
+) -> Result<T, ControlError> {
+    let path = || socket.display().to_string();
+    let mut stream = UnixStream::connect(socket).map_err(|source| ControlError::Connect { path: path(), source })?;
+    stream.set_read_timeout(Some(patience))?;
+    stream.set_write_timeout(Some(patience))?;
+    let hello = Request::Hello {
+        protocol: PROTOCOL,
+        role: Role::Control,
+        database: String::new(),
+        group: None,
+        incarnation: Incarnation(0),
+    };
+    let mut out = Vec::new();
+    link::put_frame(&mut out, &hello, &[])?;
+    link::put_frame(&mut out, request, &[])?;
+    stream.write_all(&out)?;
+    let mut buffer = Vec::new();
+    loop {
+        while let Some(length) = link::frame_len(&buffer)?.filter(|length| *length <= buffer.len()) {
+            let (reply, _) = link::decode_frame::<Reply>(&buffer[..length])?;
+            if let Reply::Failed(failure) = reply {
+                return Err(ControlError::Refused(failure));
+            }
+            if let Some(answer) = is_answer(reply) {
+                return Ok(answer);
+            }
+            buffer.drain(..length);
+        }
+        let mut piece = [0; 4096];
+        match stream.read(&mut piece)? {
+            0 => return Err(ControlError::Closed),
+            count => buffer.extend_from_slice(&piece[..count]),
+        }
+    }
+}

@@ -1,0 +1,76 @@
+//! What people ask of the membership (`gcs evict`, `leave`, `replace`, `lead`): from names to wishes, and from what became of a wish to
+//! words.
+
+use gcs_core::{Member, Objection, Wish};
+use gcs_writeset::link::{Change, Failure, FailureKind};
+
+use super::this_node::ThisNode;
+
+/// Until the membership is as asked.
+pub async fn carry_out(node: &ThisNode, change: Change) -> Result<(), Failure> {
+    let what = describe(node, &change);
+    let wish = wish(node, &change)?;
+    let asked = node.peers.wishes.wish(&node.inbox, wish);
+    if let Change::Leave = change {
+        // Nobody sends its own removal to a node that has been removed; it hears of it from its peers.
+        return tokio::select! {
+            outcome = asked => outcome.map_err(|objection| failure(&what, objection)),
+            _ = node.roster.removal() => Ok(()),
+        };
+    }
+    asked.await.map_err(|objection| failure(&what, objection))
+}
+
+fn wish(node: &ThisNode, change: &Change) -> Result<Wish, Failure> {
+    let member = |name: &str| node.roster.named(name).ok_or_else(|| unknown(node, name));
+    Ok(match change {
+        Change::Leave => Wish::Remove { node: node.id() },
+        Change::Evict { name, force } => {
+            let found = member(name)?;
+            if !force && is_alive(node, &found) {
+                let message = format!("member \"{name}\" is running");
+                return Err(refused(message, &format!("Run gcs leave on it, or gcs evict {name} --force.")));
+            }
+            Wish::Remove { node: found.node }
+        }
+        Change::Replace { old, new } => Wish::Replace { old: member(old)?.node, new: member(new)?.node },
+        Change::Lead { name } => Wish::Lead { node: member(name)?.node },
+    })
+}
+
+fn is_alive(node: &ThisNode, member: &Member) -> bool {
+    member.node == node.id() || node.peers.is_up(member.node)
+}
+
+fn describe(node: &ThisNode, change: &Change) -> String {
+    match change {
+        Change::Leave => format!("node \"{}\" cannot leave", node.name()),
+        Change::Evict { name, .. } => format!("member \"{name}\" cannot be removed"),
+        Change::Replace { old, new } => format!("member \"{old}\" cannot be replaced with \"{new}\""),
+        Change::Lead { name } => format!("member \"{name}\" cannot lead"),
+    }
+}
+
+fn unknown(node: &ThisNode, name: &str) -> Failure {
+    let members = node.roster.membership().members;
+    let names: Vec<String> = members.into_iter().map(|member| format!("\"{}\"", member.name)).collect();
+    refused(
+        format!("group \"{}\" has no member \"{name}\"", node.group()),
+        &format!("Its members are {}.", names.join(", ")),
+    )
+}
+
+fn failure(what: &str, objection: Objection) -> Failure {
+    let hint = match objection {
+        Objection::LastVoter => "Let another member get its vote first; to end the group, stop its last node.",
+        Objection::NotALearner | Objection::NotAVoter => "See gcs members.",
+        Objection::ChangeUnderWay => "Try again.",
+        Objection::TooLate => "A majority of the voters must be reached, and the member that is to lead. See gcs members.",
+        _ => "",
+    };
+    refused(format!("{what}: {objection}"), hint)
+}
+
+fn refused(message: String, hint: &str) -> Failure {
+    Failure { kind: FailureKind::Membership, message, hint: hint.to_owned() }
+}

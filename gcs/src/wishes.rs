@@ -1,0 +1,34 @@
+//! Wishes about the membership that wait for the group: each by its number, with whoever waits for what becomes of it.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+
+use gcs_core::{Input, Local, Objection, Wish};
+use tokio::sync::oneshot::{Sender, channel};
+
+use crate::inbox::Inbox;
+
+#[derive(Debug, Default)]
+pub struct Pending {
+    waiting: RefCell<BTreeMap<u64, Sender<Result<(), Objection>>>>,
+    last: Cell<u64>,
+}
+
+impl Pending {
+    /// Until the membership is so, or why it will not be. The core gives every wish an answer within a bound.
+    pub async fn wish(&self, inbox: &Inbox, wish: Wish) -> Result<(), Objection> {
+        let number = self.last.get() + 1;
+        self.last.set(number);
+        let (answer, answered) = channel();
+        self.waiting.borrow_mut().insert(number, answer);
+        inbox.push(Input::Local(Local::Wish { number, wish }));
+        answered.await.unwrap_or(Err(Objection::TooLate))
+    }
+
+    pub fn answer(&self, number: u64, outcome: Result<(), Objection>) {
+        if let Some(waiting) = self.waiting.borrow_mut().remove(&number) {
+            // Whoever asked may have gone.
+            let _ = waiting.send(outcome);
+        }
+    }
+}
