@@ -9,13 +9,15 @@ use postgres_r_tests::sim::postgres::Mistake;
 use postgres_r_tests::sim::{report, run, run_seeds, run_traced};
 
 /// What 200 seeds must have been through for their silence to mean something.
-const CORNERS: [&str; 28] = [
+const CORNERS: [&str; 31] = [
     "a base was below the horizon",
     "a checkpoint was written",
     "a manager died",
     "a manager was stopped for longer than a commit may take",
     "a minority refused a write",
     "a process that hears no summons was dislodged",
+    "a member came back with an empty disk",
+    "a member was removed while it ran",
     "a remote backend died",
     "a remote backend gave way",
     "a remote backend let go",
@@ -38,6 +40,7 @@ const CORNERS: [&str; 28] = [
     "the ring was full",
     "the window was full",
     "too much was ahead for a commit to begin",
+    "two voters were seen changing",
 ];
 
 /// Seeds that once found something, in the core unless it says otherwise.
@@ -123,6 +126,16 @@ fn finds_planted(what: &str, plant: impl Fn(Plan) -> Plan, invariants: &[&str]) 
 /// A mistake in what the processes of a server do to one another.
 fn finds_in_protocol(planted: Planted, invariants: &[&str]) {
     finds_planted(&format!("{planted:?}"), |plan| Plan { planted: Some(planted), ..plan }, invariants);
+}
+
+/// What a member has promised must not be forgotten while it votes: its place is taken by another.
+#[test]
+fn a_daemon_that_votes_after_its_disk_was_lost_is_found() {
+    let harm =
+        ["same order", "same verdict", "certified means committed", "durable before acknowledged", "one commit order"];
+    let also =
+        ["exactly once", "never diverge", "no lost update", "a minority commits nothing", "liveness", "no panic", "core"];
+    finds_planted("amnesia", |plan| Plan { operator: true, amnesia: true, ..plan }, &[harm.as_slice(), &also].concat());
 }
 
 #[test]

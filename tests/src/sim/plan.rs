@@ -16,7 +16,7 @@ pub struct Plan {
     pub nodes: usize,
     /// The last node keeps no database: it votes, and follows the order.
     pub witness: bool,
-    /// Somebody changes the membership all the while. Not drawn by seeds yet.
+    /// Somebody changes the membership all the while.
     pub operator: bool,
     pub settings: Settings,
     /// Of a thousand messages between daemons.
@@ -57,7 +57,7 @@ impl Plan {
             seed,
             nodes,
             witness: nodes == 5 && rng.permille(700),
-            operator: false,
+            operator: Rng::new(seed ^ 0x006d_656d_6265).permille(350),
             settings: settings(&mut rng),
             drop_permille: if bad_network { rng.between(1, 80) } else { 0 },
             duplicate_permille: if bad_network { rng.between(1, 80) } else { 0 },
