@@ -72,6 +72,8 @@ pub enum Wish {
     /// A new member, whose data directory has this number.
     Add {
         name: String,
+        /// The one that the name is to be in: a wish that comes late must not bring back whoever has been removed since.
+        generation: u32,
         address: String,
         directory: u64,
     },

@@ -129,17 +129,15 @@ impl Membership {
         (0..GROUP_MEMBERS_MAX as u16).find(|ordinal| self.members.iter().all(|member| member.ordinal != *ordinal))
     }
 
-    fn next_generation(&self, name: &str) -> u32 {
+    /// The generation that a name is in next.
+    pub fn next_generation(&self, name: &str) -> u32 {
         self.gone.get(name).copied().unwrap_or_default()
     }
 
     /// The step towards what somebody wishes.
     pub fn step(&self, wish: &Wish) -> Result<Step, Objection> {
         let step = match wish.clone() {
-            Wish::Add { name, address, directory } => {
-                let generation = self.next_generation(&name);
-                Step::Add { name, generation, address, directory }
-            }
+            Wish::Add { name, generation, address, directory } => Step::Add { name, generation, address, directory },
             Wish::Remove { node } => Step::Remove { node },
             // It has caught up, and got its vote, before anybody asked.
             Wish::Replace { old, new }
@@ -333,7 +331,8 @@ mod tests {
     }
 
     fn add(membership: &mut Membership, name: &str) -> NodeId {
-        let wish = Wish::Add { name: name.to_owned(), address: format!("{name}:1"), directory: 7 };
+        let generation = membership.next_generation(name);
+        let wish = Wish::Add { name: name.to_owned(), generation, address: format!("{name}:1"), directory: 7 };
         let step = membership.step(&wish).unwrap();
         assert!(take(membership, step).is_some());
         assert!(membership.fulfils(&wish) && membership.is_sound());
@@ -352,6 +351,18 @@ mod tests {
         assert_eq!(membership.member(d).map(|member| member.ordinal), Some(1));
         assert_eq!(membership.member(again).map(|member| (member.ordinal, member.generation)), Some((2, 1)));
         assert!(membership.is_gone("b", 0) && !membership.is_gone("b", 1));
+    }
+
+    /// Found by the simulator (seed 18): a leader that still had the wish brought back whoever had been removed since.
+    #[test]
+    fn a_late_copy_of_a_wish_brings_nobody_back() {
+        let mut membership = three();
+        let wish = Wish::Add { name: "d".into(), generation: 0, address: "d:1".into(), directory: 7 };
+        let step = membership.step(&wish).unwrap();
+        take(&mut membership, step);
+        let node = membership.named("d").unwrap().node;
+        take(&mut membership, Step::Remove { node });
+        assert_eq!(membership.step(&wish), Err(Objection::IdTaken));
     }
 
     #[test]
@@ -394,7 +405,10 @@ mod tests {
     #[test]
     fn what_cannot_be_is_refused_by_its_reason() {
         let mut membership = three();
-        let new = |name: &str, address: &str| Wish::Add { name: name.into(), address: address.into(), directory: 1 };
+        let new = |name: &str, address: &str| {
+            let (name, address) = (name.to_owned(), address.to_owned());
+            Wish::Add { name, generation: 0, address, directory: 1 }
+        };
         assert_eq!(membership.step(&new("a", "x:1")), Err(Objection::NameTaken));
         assert_eq!(membership.step(&new("x", "a:1")), Err(Objection::AddressTaken));
         let (a, x) = (NodeId::of_name("a"), NodeId::of_name("x"));

@@ -28,13 +28,14 @@ fn outcome(cluster: &mut Cluster, at: NodeId, number: u64, ticks: u64) -> Option
     None
 }
 
-fn add_wish(name: &str) -> Wish {
-    Wish::Add { name: name.into(), address: format!("{name}:1"), directory: 9 }
+fn add_wish(name: &str, generation: u32) -> Wish {
+    Wish::Add { name: name.into(), generation, address: format!("{name}:1"), directory: 9 }
 }
 
 /// Adds a member and starts it with an empty log.
 fn add(cluster: &mut Cluster, at: NodeId, name: &str, number: u64) -> NodeId {
-    wish(cluster, at, number, add_wish(name));
+    let generation = cluster.nodes[&at].core.state().membership.next_generation(name);
+    wish(cluster, at, number, add_wish(name, generation));
     assert_eq!(outcome(cluster, at, number, 30), Some(Ok(())));
     let member = cluster.nodes[&at].core.state().membership.named(name).unwrap().clone();
     let config = CoreConfig { address: member.address, directory: 9, ..cluster.config(member.node) };

@@ -235,7 +235,12 @@ mod tests {
             .prop_map(|(generation, founders)| Frame::Joined(Joined { generation, founders }));
         let node = || any::<u64>().prop_map(NodeId);
         let wish = prop_oneof![
-            (".*", ".*", any::<u64>()).prop_map(|(name, address, directory)| Wish::Add { name, address, directory }),
+            (".*", any::<u32>(), ".*", any::<u64>()).prop_map(|(name, generation, address, directory)| Wish::Add {
+                name,
+                generation,
+                address,
+                directory,
+            }),
             node().prop_map(|node| Wish::Remove { node }),
             (node(), node()).prop_map(|(old, new)| Wish::Replace { old, new }),
             (node(), ".*").prop_map(|(node, address)| Wish::Address { node, address }),

@@ -148,6 +148,8 @@ pub struct WishMessage {
     pub address: String,
     #[prost(fixed64, tag = "6")]
     pub directory: u64,
+    #[prost(uint32, tag = "7")]
+    pub generation: u32,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, prost::Enumeration)]
@@ -167,8 +169,8 @@ impl WishMessage {
         let empty = WishMessage::default();
         let kind = |kind: WishKind| kind as i32;
         match wish.clone() {
-            Wish::Add { name, address, directory } => {
-                WishMessage { kind: kind(WishKind::Add), name, address, directory, ..empty }
+            Wish::Add { name, generation, address, directory } => {
+                WishMessage { kind: kind(WishKind::Add), name, generation, address, directory, ..empty }
             }
             Wish::Remove { node } => WishMessage { kind: kind(WishKind::Remove), node: node.0, ..empty },
             Wish::Replace { old, new } => WishMessage { kind: kind(WishKind::Replace), node: old.0, other: new.0, ..empty },
@@ -183,7 +185,10 @@ impl WishMessage {
         let node = NodeId(self.node);
         Some(match self.kind() {
             WishKind::Unspecified => return None,
-            WishKind::Add => Wish::Add { name: self.name, address: self.address, directory: self.directory },
+            WishKind::Add => {
+                let WishMessage { name, generation, address, directory, .. } = self;
+                Wish::Add { name, generation, address, directory }
+            }
             WishKind::Remove => Wish::Remove { node },
             WishKind::Replace => Wish::Replace { old: node, new: NodeId(self.other) },
             WishKind::Address => Wish::Address { node, address: self.address },

@@ -156,10 +156,12 @@ async fn let_in(peers: &Peers, join: Join) -> Result<Joined, Refused> {
             }
         });
     }
-    let wish = Wish::Add { name: name.clone(), address: address.clone(), directory };
+    let generation = roster.membership().next_generation(&name);
+    let wish = Wish::Add { name: name.clone(), generation, address: address.clone(), directory };
     match peers.wishes.wish(&peers.inbox, wish).await {
         Ok(()) => {}
-        Err(objection @ (Objection::TooLate | Objection::ChangeUnderWay)) => {
+        // Of the name's generation this node may know less than the leader.
+        Err(objection @ (Objection::TooLate | Objection::ChangeUnderWay | Objection::IdTaken)) => {
             return refuse(HandshakeRefusal::Unspecified, objection.to_string());
         }
         Err(objection) => return cannot(format!("\"{name}\" at {address}: {objection}")),

@@ -66,7 +66,7 @@ pub enum Objection {
     NameTaken,
     #[error("another member has that address")]
     AddressTaken,
-    #[error("the name has the same hash as another's")]
+    #[error("the name is in another generation, or has the same hash as another")]
     IdTaken,
     #[error("the group has as many members as it can have")]
     GroupFull,

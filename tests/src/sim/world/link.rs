@@ -327,8 +327,10 @@ impl World {
             return false;
         };
         let Some(delivery) = read_delivery(&node.disk.0.borrow(), database, position) else {
-            self.facts.push_back(Fact::LogTooShort { node: n, after: position.previous() });
-            self.hang_up(n, conn);
+            if !self.copy_again(n) {
+                self.facts.push_back(Fact::LogTooShort { node: n, after: position.previous() });
+                self.hang_up(n, conn);
+            }
             return false;
         };
         if is_fetch {

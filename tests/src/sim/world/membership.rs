@@ -123,8 +123,9 @@ impl World {
                     self.start_daemon(n);
                 }
                 _ => {
-                    let directory = self.nodes[n.0].directory;
-                    self.wish(at, Wish::Add { name, address: format!("n{}:1", n.0), directory });
+                    let (directory, generation) = (self.nodes[n.0].directory, seen.next_generation(&name));
+                    let address = format!("n{}:1", n.0);
+                    self.wish(at, Wish::Add { name, generation, address, directory });
                 }
             },
             Operation::Copy if self.nodes[n.0].is_witness() || self.copy(n) => {
@@ -214,6 +215,17 @@ impl World {
         self.trace.line(self.now, format_args!("operator: {} gets a copy of {}", n.0, donor.0));
         self.nodes[n.0].server.take(copy);
         true
+    }
+
+    /// The log does not reach back to the copy (any more): its daemon was sent a later state. True if it is copied again.
+    pub(super) fn copy_again(&mut self, n: N) -> bool {
+        let is_new = matches!(self.operations.get(&n), Some(Operation::Vote { .. }));
+        if is_new {
+            self.corner("a copy was too old");
+            self.crash_server(n);
+            self.next(n, Some(Operation::Copy));
+        }
+        is_new
     }
 
     /// Whether the daemon of this node may run: its machine is there, and is what the group takes it for.
