@@ -18,6 +18,7 @@ use crate::link::LinkError;
 use crate::pg::relation::{self, Lock, Open};
 use crate::pg::{catalog, interrupt, log, origin, process, query, trigger, xact};
 use crate::session;
+use crate::verify;
 
 /// How long gcs may take to say who it is.
 const WELCOME_TIMEOUT: Duration = Duration::from_secs(5);
@@ -36,7 +37,7 @@ impl ManagerProcess {
         self.reset();
         self.join(&name, &group)?;
         let created = xact::transaction(|| {
-            capture_sequences();
+            capture_own_tables();
             origin::create(&entry::origin_name(&group, self.area.oid()))
         });
         let id = created.map_err(Error::from)?;
@@ -91,12 +92,14 @@ impl ManagerProcess {
     }
 }
 
-/// How far the group is with each sequence is a table like users' own: empty when replication starts, and captured from then on.
-fn capture_sequences() {
-    query::first_row("DELETE FROM postgres_r.sequences");
-    let table = relation::find("postgres_r", "sequences");
-    if let Some(table) = table.and_then(|table| Open::by_oid(table, Lock::AccessExclusive)) {
-        trigger::ensure(&table);
+/// Tables of the extension that are like users' own: empty when replication starts, and captured from then on.
+fn capture_own_tables() {
+    for name in ["sequences"].into_iter().chain(verify::TABLES) {
+        let Some(table) = relation::find("postgres_r", name) else { continue };
+        query::first_row(&format!("DELETE FROM postgres_r.{name}"));
+        if let Some(table) = Open::by_oid(table, Lock::AccessExclusive) {
+            trigger::ensure(&table);
+        }
     }
 }
 

@@ -13,6 +13,8 @@ pub struct Open(pg_sys::Relation);
 pub enum Lock {
     AccessShare = pg_sys::AccessShareLock as isize,
     RowExclusive = pg_sys::RowExclusiveLock as isize,
+    /// Keeps writers out, and lets readers in.
+    Exclusive = pg_sys::ExclusiveLock as isize,
     AccessExclusive = pg_sys::AccessExclusiveLock as isize,
 }
 

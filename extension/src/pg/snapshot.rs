@@ -50,6 +50,26 @@ unsafe fn running(snapshot: &pg_sys::SnapshotData) -> &[pg_sys::TransactionId] {
     }
 }
 
+/// The snapshot that the transaction keeps, active until dropped. In a transaction that keeps one; taken now if it has none yet.
+pub struct Kept(());
+
+impl Kept {
+    pub fn take() -> Kept {
+        // SAFETY: pushes the transaction's snapshot; popped in Drop, or by the end of the transaction after an ERROR.
+        unsafe { pg_sys::PushActiveSnapshot(pg_sys::GetTransactionSnapshot()) };
+        Kept(())
+    }
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            // SAFETY: ours is on top.
+            unsafe { pg_sys::PopActiveSnapshot() }
+        }
+    }
+}
+
 /// An active snapshot that is as new as can be, until dropped.
 pub struct Fresh(());
 
