@@ -49,6 +49,28 @@ CREATE VIEW failures AS SELECT * FROM failure_list();
 COMMENT ON VIEW failures IS
     'what databases of this server could not apply and try again: they are out of service here; asked from another database';
 
+CREATE FUNCTION verify(timeout interval DEFAULT '10 minutes', "table" regclass DEFAULT NULL)
+    RETURNS TABLE (table_name text, node text, verdict text, rows bigint, key_range text, detail text, "position" bigint)
+    LANGUAGE sql VOLATILE PARALLEL UNSAFE
+    AS 'SELECT * FROM postgres_r.verify_within((extract(epoch FROM timeout) * 1000)::bigint, "table"::oid)';
+COMMENT ON FUNCTION verify(interval, regclass) IS
+    'compares what the nodes hold at one position: all tables and the catalogs, or one table';
+
+CREATE FUNCTION repair(node text, "table" regclass, force boolean DEFAULT false, timeout interval DEFAULT '10 minutes')
+    RETURNS TABLE (table_name text, node text, verdict text, rows bigint, key_range text, detail text, "position" bigint)
+    LANGUAGE sql VOLATILE STRICT PARALLEL UNSAFE
+    AS 'SELECT * FROM postgres_r.repair_within($1, "table"::oid, force, (extract(epoch FROM timeout) * 1000)::bigint)';
+COMMENT ON FUNCTION repair(text, regclass, boolean, interval) IS
+    'gives a node the rows of a table that it holds otherwise than this one; by force also where nothing differs';
+
+CREATE VIEW verification_progress AS SELECT * FROM verification_progress_list();
+COMMENT ON VIEW verification_progress IS 'what this node is looking at for a verification that is under way';
+
+-- A verification reads all tables, and shows keys to who may read them; a repair writes.
+REVOKE ALL ON FUNCTION verify(interval, regclass), verify_within(bigint, oid), repair(text, regclass, boolean, interval),
+    repair_within(text, oid, boolean, bigint), put_repair(text, text, text) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION verify(interval, regclass), verify_within(bigint, oid) TO pg_monitor;
+
 -- In pg_catalog, so that it is found without a schema, like every other pg_stat view.
 SET LOCAL allow_system_table_mods = on;
 CREATE VIEW pg_catalog.pg_stat_postgres_r AS
@@ -88,4 +110,4 @@ COMMENT ON VIEW pg_catalog.pg_stat_postgres_r IS 'what replication of the curren
 RESET allow_system_table_mods;
 
 GRANT USAGE ON SCHEMA postgres_r TO PUBLIC;
-GRANT SELECT ON members, large_transactions, conflicts, conflict_counts, failures, pg_catalog.pg_stat_postgres_r TO PUBLIC;
+GRANT SELECT ON members, large_transactions, verification_progress, conflicts, conflict_counts, failures, pg_catalog.pg_stat_postgres_r TO PUBLIC;

@@ -135,6 +135,11 @@ pub fn out_of_service(reason: &str) -> Error {
         .hint("Use another node. See postgres_r.failures from another database of this server, and docs/operations.md, Failures.")
 }
 
+pub fn unknown_node(node: &str) -> Error {
+    Error::new(PgSqlErrorCode::ERRCODE_UNDEFINED_OBJECT, format!("node \"{node}\" is not a member of the group"))
+        .hint("See postgres_r.members.")
+}
+
 pub fn overloaded() -> Error {
     Error::new(PgSqlErrorCode::ERRCODE_INSUFFICIENT_RESOURCES, "too many transactions wait to be ordered by the group")
         .hint(RETRY)

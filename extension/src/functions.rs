@@ -1,5 +1,7 @@
 //! What SQL can call. Views over it are in sql/views.sql.
 
+mod verification;
+
 use std::sync::atomic::Ordering;
 
 use gcs_writeset::{Position, Token, TokenOutcome};

@@ -1,7 +1,7 @@
 //! `postgres_r`: synchronous multi-master replication for PostgreSQL, the extension.
 //!
 //! A process is a room: [`backend`] is a client's, [`apply`] a remote backend's, [`manager`] the launcher's, a scout's and a manager's. None of
-//! them imports another. They stand on common ground: [`link`], [`turn`], [`summons`], [`session`], [`spool`], [`sequences`]; [`node`] is shared
+//! them imports another. They stand on common ground: [`link`], [`turn`], [`summons`], [`session`], [`spool`], [`sequences`], [`verify`]; [`node`] is shared
 //! memory; [`pg`] is the fence to PostgreSQL. The rules by which processes act on one another are in the crate `postgres_r_protocol`, without PostgreSQL.
 //! docs/architecture.md is the map.
 
@@ -24,6 +24,7 @@ pub mod session;
 pub mod spool;
 pub mod summons;
 pub mod turn;
+pub mod verify;
 
 use pg::xact::Event;
 
@@ -48,6 +49,7 @@ pub extern "C-unwind" fn _PG_init() {
             backend::capture::reset();
             backend::retry::reset();
             sequences::reset();
+            verify::mark::forget();
         }
     });
     pg::executor::before_start(backend::commit::before_statement);
@@ -68,5 +70,7 @@ pub extern "C-unwind" fn _PG_init() {
         remote: apply::worker::main,
         rehearser: apply::rehearser::main,
         leaser: sequences::leaser::main,
+        verifier: verify::verifier::main,
+        coordinator: verify::coordinator::main,
     });
 }

@@ -18,6 +18,10 @@ use crate::pg::{invalidation, privilege};
 /// Tables described at a time; at the bound all are forgotten and described again when needed.
 const TABLES_MAX: usize = 4096;
 
+/// Tables in schema postgres_r that are like users' own: empty when replication starts, captured from then on, and part of a copy.
+pub const OWN_TABLES: [&str; 5] =
+    ["sequences", "verification_marks", "verification_scope", "verification_answers", "verification_results"];
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Identity {
     /// Position in `Table::indexes`, and for each live column whether it is part.

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! expect   (clients' backends) the group has certified the transaction: whatever happens here, it is committed
-//! arm      the turn has come: the replication origin is this process's, interrupts are held; from here to the commit record nothing waits
+//! arm      the turn has come: at a mark, who takes a snapshot there does so now (crate::verify); then the replication origin is this process's, interrupts are held; from here to the commit record nothing waits
 //!          (PostgreSQL writes the commit record and leaves the process array)
 //! passed   let go of the origin, move the gate. Nothing here can raise.
 //! dropped  the transaction was rolled back instead: let go of the origin
@@ -16,6 +16,7 @@ use postgres_r_protocol::turn;
 use crate::node::DatabaseArea;
 use crate::pg::xact::{self, SynchronousCommit};
 use crate::pg::{interrupt, origin};
+use crate::verify::mark;
 
 /// A position that this process commits at.
 #[derive(Clone, Copy)]
@@ -50,6 +51,7 @@ pub fn forget() {
 
 /// The turn has come, in the transaction that is about to commit.
 pub fn arm(turn: Turn) {
+    mark::at_turn(turn.area, turn.position);
     origin::arm(turn.area.origin(), turn.position, turn.committed_at);
     ARMED.set(Some((turn, xact::commit_asynchronously())));
     interrupt::hold();
@@ -64,6 +66,7 @@ pub fn passed() -> Option<Turn> {
     // Whoever waits for this position may go by the catalogs as it left them.
     xact::send_invalidations();
     turn::pass(turn.area.at(), turn.position, xact::last_commit_lsn());
+    mark::committed(turn.area);
     Some(turn)
 }
 

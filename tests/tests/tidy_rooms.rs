@@ -29,7 +29,8 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("node", &["pg", "guc", "error"]),
     ("session", &["pg", "guc", "error", "relations", "node"]),
     ("summons", &["pg", "guc", "error", "relations", "node", "session"]),
-    ("turn", &["pg", "guc", "error", "relations", "node", "session"]),
+    ("verify", &["pg", "guc", "error", "relations", "node", "session", "summons"]),
+    ("turn", &["pg", "guc", "error", "relations", "node", "session", "verify"]),
     ("sequences", &["pg", "guc", "error", "relations", "node", "session", "summons"]),
     ("backend", GROUND),
     ("apply", GROUND),
@@ -40,7 +41,7 @@ const ROOMS: &[(&str, &[&str])] = &[
 
 /// What the rooms of processes stand on.
 const GROUND: &[&str] =
-    &["pg", "guc", "error", "relations", "spool", "link", "node", "session", "summons", "turn", "sequences"];
+    &["pg", "guc", "error", "relations", "spool", "link", "node", "session", "summons", "verify", "turn", "sequences"];
 
 const EVERYTHING: &[&str] = &["*"];
 

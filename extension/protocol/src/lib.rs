@@ -58,5 +58,6 @@ pub mod sync;
 mod testing;
 pub mod text;
 pub mod turn;
+pub mod verification;
 pub mod victim;
 pub mod worker;

@@ -250,12 +250,14 @@ impl Replica {
 
     /// The name of a member, or its number where it is not known.
     pub fn node_name(&self, node: NodeId) -> String {
+        self.member_name(node).unwrap_or_else(|| format!("{:016x}", node.0))
+    }
+
+    /// The name of a member; none if there is no such member.
+    pub fn member_name(&self, node: NodeId) -> Option<String> {
         let count = self.member_count.load(Ordering::SeqCst) as usize;
-        self.members
-            .iter()
-            .take(count)
-            .find(|member| member.node.load(Ordering::SeqCst) == node.0)
-            .map_or_else(|| format!("{:016x}", node.0), |member| member.name.get())
+        let mut members = self.members.iter().take(count);
+        members.find(|member| member.node.load(Ordering::SeqCst) == node.0).map(|member| member.name.get())
     }
 }
 

@@ -9,6 +9,7 @@ pub mod divergence;
 pub mod precedence;
 pub mod queued;
 pub mod rehearser;
+mod repair;
 pub mod rows;
 pub mod statement;
 pub mod worker;

@@ -13,13 +13,13 @@ use std::collections::HashSet;
 use std::rc::Rc;
 
 use gcs_writeset::body::Datum::Absent;
-use gcs_writeset::body::{Image, Item};
+use gcs_writeset::body::{self, Image, Item};
 use pgrx::PgSqlErrorCode;
 use postgres_r_protocol::items::StreamError;
 
 use super::divergence::{Action, Divergence};
 use super::queued::Queued;
-use super::{precedence, statement};
+use super::{precedence, repair, statement};
 use crate::error::Error;
 use crate::pg::datum::TransmissionModes;
 use crate::pg::heap::{BadColumn, CarriedIndex, Doubt, Outcome, Patience, RowPlace, Target};
@@ -29,6 +29,7 @@ use crate::pg::role::Acting;
 use crate::pg::snapshot::Fresh;
 use crate::pg::{clock, naming};
 use crate::relations::{self, Identity, KeyDescription, Known};
+use crate::verify::mark;
 
 /// How often a row may slip away under us before the writeset is given up and tried again as a whole.
 const ATTEMPTS_MAX: usize = 16;
@@ -66,7 +67,8 @@ pub fn failed_at(writeset: &Queued) -> Option<What> {
                 What::Row(table(relation))
             }
             Item::Statement { text, .. } => What::Statement(text.to_owned()),
-            Item::Decided(_) => return Ok(()),
+            Item::Decided(_) | Item::Repaired => return Ok(()),
+            Item::Repair(repair) => What::Row(table(repair.relation)),
         };
         if number == ITEM.get() {
             found = Some(what);
@@ -99,6 +101,7 @@ pub fn apply(writeset: &Queued, mut progress: impl FnMut(u64, u64)) -> Result<Ap
         doubts: Vec::new(),
         in_doubt: HashSet::new(),
         decided: None,
+        is_for_another: false,
         wrote: false,
         applied: Applied::default(),
     };
@@ -144,6 +147,8 @@ struct Writeset {
     in_doubt: HashSet<(u32, RowPlace)>,
     /// What the next statement would evaluate.
     decided: Option<statement::Decided>,
+    /// The inserts at hand repair another node.
+    is_for_another: bool,
     /// Whether something was written that the snapshot does not show yet.
     wrote: bool,
     applied: Applied,
@@ -161,6 +166,7 @@ impl Writeset {
                 self.relations.push(Relation { schema, name, columns, carried, open: None });
                 return Ok(());
             }
+            Item::Insert { .. } if self.is_for_another => return Ok(()),
             Item::Insert { relation, new } => self.insert(relation, new)?,
             Item::Update { relation, identity, new } => self.change(relation, Action::Update, identity, Some(new))?,
             Item::Delete { relation, identity } => self.change(relation, Action::Delete, identity, None)?,
@@ -178,6 +184,8 @@ impl Writeset {
                 self.decided = Some(statement::Decided::read(decided));
                 return Ok(());
             }
+            Item::Repair(repair) => self.begin_repair(repair)?,
+            Item::Repaired => self.is_for_another = false,
         }
         self.wrote = true;
         self.applied.rows += 1;
@@ -185,7 +193,23 @@ impl Writeset {
         Ok(())
     }
 
+    /// On the node that is meant, what is wrong goes; inserts follow. On others they are passed over.
+    fn begin_repair(&mut self, repair: body::Repair<'_>) -> Result<(), Divergence> {
+        self.is_for_another = !repair::is_for_this_node(repair);
+        if self.is_for_another {
+            return Ok(());
+        }
+        self.close_all()?;
+        self.snapshot.renew();
+        let this = &self.relations[repair.relation as usize];
+        repair::clear(&this.schema, &this.name, repair)?;
+        self.snapshot.renew();
+        Ok(())
+    }
+
     fn insert(&mut self, relation: u32, new: Image<'_>) -> Result<(), Divergence> {
+        let this = &self.relations[relation as usize];
+        mark::applied(&this.schema, &this.name, Some(new));
         self.open(relation)?;
         let Some(opened) = &mut self.relations[relation as usize].open else { return Ok(()) };
         let _owner = Acting::restricted(opened.known.table.owner);
@@ -202,6 +226,8 @@ impl Writeset {
         identity: Image<'_>,
         new: Option<Image<'_>>,
     ) -> Result<(), Divergence> {
+        let this = &self.relations[relation as usize];
+        mark::applied(&this.schema, &this.name, None);
         self.open(relation)?;
         for _ in 0..ATTEMPTS_MAX {
             if std::mem::take(&mut self.wrote) {

@@ -3,7 +3,7 @@
 //! In the direction of a commit: [`capture`] collects, [`writable`] asks whether the node may write, [`rehearsal`] has
 //! statements tried elsewhere, [`submit`] sends on a [`connection`] of the process's own, [`commit`] waits for the turn. [`retry`] runs a single statement again that lost; [`lost`] says what errors mean.
 //! [`token`] and [`ask`] are for clients that did not hear the outcome. [`databases`] guards
-//! replicated databases as a whole; [`read_only`] tells clients beforehand whether the node takes writes.
+//! replicated databases as a whole; [`verify`] asks for a verification, and [`repair`] carries what one node lacks; [`read_only`] tells clients beforehand whether the node takes writes.
 
 pub mod ask;
 pub mod capture;
@@ -13,7 +13,9 @@ pub mod databases;
 pub mod lost;
 pub mod read_only;
 pub mod rehearsal;
+pub mod repair;
 pub mod retry;
 pub mod submit;
 pub mod token;
+pub mod verify;
 pub mod writable;

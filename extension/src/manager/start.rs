@@ -30,6 +30,7 @@ use crate::guc;
 use crate::link::LinkError;
 use crate::pg::relation::{self, Lock, Open};
 use crate::pg::{catalog, interrupt, log, origin, process, query, trigger, worker, xact};
+use crate::relations::OWN_TABLES;
 use crate::session;
 
 /// How long gcs may take to say who it is.
@@ -71,7 +72,7 @@ impl ManagerProcess {
         };
         worker::set_setting("lock_timeout", WRITERS_TIMEOUT);
         let created = xact::transaction(|| {
-            capture_sequences();
+            capture_own_tables();
             if contents.is_some() {
                 keep_writers_off();
             }
@@ -140,12 +141,13 @@ impl ManagerProcess {
     }
 }
 
-/// How far the group is with each sequence is a table like users' own: empty when replication starts, and captured from then on.
-fn capture_sequences() {
-    query::first_row("DELETE FROM postgres_r.sequences");
-    let table = relation::find("postgres_r", "sequences");
-    if let Some(table) = table.and_then(|table| Open::by_oid(table, Lock::AccessExclusive)) {
-        trigger::ensure(&table);
+fn capture_own_tables() {
+    for name in OWN_TABLES {
+        let Some(table) = relation::find("postgres_r", name) else { continue };
+        query::first_row(&format!("DELETE FROM postgres_r.{name}"));
+        if let Some(table) = Open::by_oid(table, Lock::AccessExclusive) {
+            trigger::ensure(&table);
+        }
     }
 }
 

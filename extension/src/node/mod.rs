@@ -12,6 +12,7 @@
 //! | [`Worker`] | database, [`APPLY_WORKERS_MAX`] of them | the remote backend of that number |
 //! | [`Slot`] | process | its process and the manager, by compare and swap |
 //! | [`Request`] | [`REQUESTS`] | the session that asks, then launcher and manager |
+//! | [`Verification`] | database | see there |
 //!
 //! What lies there is of `postgres_r_protocol`, but for what only PostgreSQL knows. After a crash the postmaster lays everything out afresh:
 //! whatever matters longer is in the log of the group, or in the replication origin.
@@ -19,6 +20,7 @@
 pub mod leases;
 mod platform;
 pub mod request;
+pub mod verification;
 
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
@@ -47,6 +49,7 @@ use crate::pg::shutdown;
 use crate::pg::worker;
 use leases::{LEASES, Leases};
 use request::Request;
+use verification::Verification;
 
 pub use platform::{Conditions, Postgres, Waker};
 
@@ -110,6 +113,7 @@ pub struct DatabaseArea {
     pub entry: &'static Entry,
     pub conditions: &'static Conditions,
     pub leases: Leases,
+    pub verification: &'static Verification,
 }
 
 impl Deref for DatabaseArea {
@@ -162,6 +166,8 @@ impl DatabaseArea {
         wake(self.leases.leaser);
         self.workers.iter().for_each(|worker| wake(&worker.process));
         wake(&self.replica.rehearser);
+        wake(&self.verification.verifier);
+        wake(&self.verification.coordinator);
     }
 
     /// Whether processes of ours may be connected to it for the sake of clients.
@@ -208,7 +214,8 @@ fn demand() -> Demand {
         + bytes_of::<conflicts::Entry>(CONFLICTS_KEPT)
         + bytes_of::<conflicts::Count>(CONFLICTS_COUNTED)
         + bytes_of::<leases::Entry>(LEASES)
-        + bytes_of::<Holds>(1);
+        + bytes_of::<Holds>(1)
+        + bytes_of::<Verification>(1);
     let bytes =
         bytes_of::<Registry>(1) + databases * one + bytes_of::<Slot>(process::places()) + bytes_of::<Request>(REQUESTS);
     Demand { bytes, locks: 1 + 3 * databases }
@@ -234,6 +241,7 @@ fn lay_out(arena: &mut Arena) {
             Leases::new(entries, arena.lock(), conditions.leases_answered(), &arena.slice::<Holds>(1)[0])
         },
         conditions,
+        verification: &arena.slice::<Verification>(1)[0],
     });
     let databases = databases.collect();
     let requests = arena.slice::<Request>(REQUESTS);

@@ -170,6 +170,10 @@ impl Codec {
             Ok(None) => return Some("null".to_owned()),
             Err(_) => return None,
         };
+        self.text_of(datum)
+    }
+
+    pub(super) fn text_of(&self, datum: pg_sys::Datum) -> Option<String> {
         let (mut output, mut varlena) = (pg_sys::InvalidOid, false);
         // SAFETY: the output function of the type, given a value of the type.
         unsafe {

@@ -61,6 +61,7 @@ pub mod rewrite;
 pub mod role;
 pub mod row;
 pub mod rowlock;
+pub mod scan;
 pub mod sequence;
 mod sequence_statement;
 pub mod setting;

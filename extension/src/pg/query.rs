@@ -18,36 +18,60 @@ pub fn text(sql: &str) -> Option<String> {
     found.ok().flatten()
 }
 
-/// The first row that a statement of ours returns, as texts. It runs as the superuser that PostgreSQL is made with, finds names in pg_catalog
+/// A row of a result: its columns as texts.
+pub type Row = Vec<Option<String>>;
+
+/// The first row that a statement of ours returns. It runs as the superuser that PostgreSQL is made with, finds names in pg_catalog
 /// only, and sees what is committed now, whatever snapshot the transaction has.
-pub fn first_row(sql: &str) -> Option<Vec<Option<String>>> {
-    let sql = CString::new(sql).ok()?;
+pub fn first_row(sql: &str) -> Option<Row> {
+    rows(sql).into_iter().next()
+}
+
+/// The same, all rows.
+pub fn rows(sql: &str) -> Vec<Row> {
+    // SAFETY: takes a snapshot, which is copied below.
+    run(sql, unsafe { pg_sys::GetLatestSnapshot() })
+}
+
+/// The same, by the transaction's active snapshot.
+pub fn rows_by_snapshot(sql: &str) -> Vec<Row> {
+    // SAFETY: the active snapshot, which is copied below.
+    run(sql, unsafe { pg_sys::GetActiveSnapshot() })
+}
+
+fn run(sql: &str, snapshot: pg_sys::Snapshot) -> Vec<Row> {
+    let Ok(sql) = CString::new(sql) else { return Vec::new() };
     let _role = Acting::superuser();
     let mut scope = Scope::enter();
     scope.set("search_path", "pg_catalog");
     // SAFETY: connects, runs, reads, disconnects; an ERROR in between cleans up by itself.
     unsafe {
         pg_sys::SPI_connect();
-        pg_sys::PushActiveSnapshot(pg_sys::GetLatestSnapshot());
+        pg_sys::PushCopiedSnapshot(snapshot);
+        let snapshot = pg_sys::GetActiveSnapshot();
         let plan = pg_sys::SPI_prepare(sql.as_ptr(), 0, std::ptr::null_mut());
         if plan.is_null() {
             let result = pg_sys::SPI_result;
             pgrx::error!("could not prepare a statement of the extension: SPI result {result}");
         }
-        let (none, latest) = (std::ptr::null_mut(), pg_sys::GetLatestSnapshot());
+        let none = std::ptr::null_mut();
         let result =
-            pg_sys::SPI_execute_snapshot(plan, none, std::ptr::null(), latest, std::ptr::null_mut(), false, true, 0);
+            pg_sys::SPI_execute_snapshot(plan, none, std::ptr::null(), snapshot, std::ptr::null_mut(), false, true, 0);
         if result < 0 {
             pgrx::error!("could not run a statement of the extension: SPI result {result}");
         }
         let table = pg_sys::SPI_tuptable;
-        let row = (!table.is_null() && pg_sys::SPI_processed > 0).then(|| {
-            let (tuple, descriptor) = (*(*table).vals, (*table).tupdesc);
-            (1..=(*descriptor).natts).map(|column| value(tuple, descriptor, column)).collect()
-        });
+        let mut rows = Vec::new();
+        if !table.is_null() {
+            let descriptor = (*table).tupdesc;
+            for index in 0..pg_sys::SPI_processed as usize {
+                let tuple = *(*table).vals.add(index);
+                rows.push((1..=(*descriptor).natts).map(|column| value(tuple, descriptor, column)).collect());
+            }
+        }
         pg_sys::PopActiveSnapshot();
         pg_sys::SPI_finish();
-        row
+        rows
     }
 }
 

@@ -13,8 +13,10 @@ pub struct Open(pg_sys::Relation);
 pub enum Lock {
     AccessShare = pg_sys::AccessShareLock as isize,
     RowExclusive = pg_sys::RowExclusiveLock as isize,
-    /// Keeps writers off, and lets readers on.
+    /// Keeps writers out, and lets readers in.
     ShareRowExclusive = pg_sys::ShareRowExclusiveLock as isize,
+    /// The same, and each other's.
+    Exclusive = pg_sys::ExclusiveLock as isize,
     AccessExclusive = pg_sys::AccessExclusiveLock as isize,
 }
 

@@ -71,6 +71,26 @@ pub fn export<T>(before: impl Fn() -> T, is_exact: impl Fn(&T) -> bool) -> (Stri
     }
 }
 
+/// The snapshot that the transaction keeps, active until dropped. In a transaction that keeps one; taken now if it has none yet.
+pub struct Kept(());
+
+impl Kept {
+    pub fn take() -> Kept {
+        // SAFETY: pushes the transaction's snapshot; popped in Drop, or by the end of the transaction after an ERROR.
+        unsafe { pg_sys::PushActiveSnapshot(pg_sys::GetTransactionSnapshot()) };
+        Kept(())
+    }
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            // SAFETY: ours is on top.
+            unsafe { pg_sys::PopActiveSnapshot() }
+        }
+    }
+}
+
 /// An active snapshot that is as new as can be, until dropped.
 pub struct Fresh(());
 

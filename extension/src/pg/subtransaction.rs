@@ -1,8 +1,12 @@
 //! Subtransactions: how deep they are nested now, and being told how one ended.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::OnceLock;
 
 use pgrx::pg_sys;
+use pgrx::prelude::*;
+
+use super::xact::{self, Failed};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
@@ -43,4 +47,33 @@ extern "C-unwind" fn ended(
     if let Some(listener) = LISTENER.get() {
         listener(level(), end);
     }
+}
+
+/// Runs `work` in a subtransaction that is rolled back in any case, so that nothing of it stays, not even a lock. An ERROR comes back.
+pub fn attempt<R>(work: impl FnOnce() -> R) -> Result<R, Failed> {
+    // SAFETY: reads variables of this process.
+    let (context, owner) = unsafe { (pg_sys::CurrentMemoryContext, pg_sys::CurrentResourceOwner) };
+    let work = AssertUnwindSafe(work);
+    let restore = move || {
+        // SAFETY: ends the subtransaction begun below; both were current before it, and outlive it.
+        unsafe {
+            pg_sys::RollbackAndReleaseCurrentSubTransaction();
+            pg_sys::CurrentMemoryContext = context;
+            pg_sys::CurrentResourceOwner = owner;
+        }
+    };
+    PgTryBuilder::new(|| {
+        // SAFETY: in a transaction.
+        unsafe { pg_sys::BeginInternalSubTransaction(std::ptr::null()) };
+        let result = { work }.0();
+        restore();
+        Ok(result)
+    })
+    .catch_others(|error| {
+        restore();
+        // SAFETY: the report was copied into `error`.
+        unsafe { pg_sys::FlushErrorState() };
+        Err(xact::describe(&error))
+    })
+    .execute()
 }

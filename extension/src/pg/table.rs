@@ -142,6 +142,21 @@ impl Table {
         }
     }
 
+    /// Appends the value of one live column.
+    pub fn put_value(&self, row: Row<'_>, column: usize, out: &mut Vec<u8>) {
+        let column = &self.columns[column];
+        match row.get(column.attribute) {
+            Some(datum) => column.codec.put(datum, out),
+            None => out.put_datum(Wire::Null),
+        }
+    }
+
+    /// The value of one live column for a person; none if it is null.
+    pub fn text(&self, row: Row<'_>, column: usize) -> Option<String> {
+        let column = &self.columns[column];
+        row.get(column.attribute).and_then(|datum| column.codec.text_of(datum))
+    }
+
     /// What indexes give for a new row; functions of users run. None if rows of this table carry nothing for indexes.
     pub fn compute(&self, row: Row<'_>) -> Option<Values> {
         (!self.computed.is_empty()).then(|| Values::compute(&self.computed, row))

@@ -15,6 +15,8 @@ pub enum Kind {
     Remote,
     Rehearser,
     Leaser,
+    Verifier,
+    Coordinator,
 }
 
 /// The number that a remote backend is registered with: which database, which worker of it.
@@ -35,6 +37,8 @@ pub struct Mains {
     pub remote: fn(u64),
     pub rehearser: fn(u64),
     pub leaser: fn(u64),
+    pub verifier: fn(u64),
+    pub coordinator: fn(u64),
 }
 
 static MAINS: OnceLock<Mains> = OnceLock::new();
@@ -66,6 +70,8 @@ fn describe(kind: Kind, name: &str, number: u64) -> pg_sys::BackgroundWorker {
         Kind::Remote => ("postgres_r remote backend", "postgres_r_remote_main"),
         Kind::Rehearser => ("postgres_r rehearser", "postgres_r_rehearser_main"),
         Kind::Leaser => ("postgres_r leaser", "postgres_r_leaser_main"),
+        Kind::Verifier => ("postgres_r verifier", "postgres_r_verifier_main"),
+        Kind::Coordinator => ("postgres_r coordinator", "postgres_r_coordinator_main"),
     };
     // SAFETY: zeroes are valid for this plain struct.
     let mut worker: pg_sys::BackgroundWorker = unsafe { std::mem::zeroed() };
@@ -120,6 +126,18 @@ pub extern "C-unwind" fn postgres_r_rehearser_main(number: pg_sys::Datum) {
 #[unsafe(no_mangle)]
 pub extern "C-unwind" fn postgres_r_leaser_main(number: pg_sys::Datum) {
     run(number, |mains| mains.leaser);
+}
+
+#[pg_guard]
+#[unsafe(no_mangle)]
+pub extern "C-unwind" fn postgres_r_verifier_main(number: pg_sys::Datum) {
+    run(number, |mains| mains.verifier);
+}
+
+#[pg_guard]
+#[unsafe(no_mangle)]
+pub extern "C-unwind" fn postgres_r_coordinator_main(number: pg_sys::Datum) {
+    run(number, |mains| mains.coordinator);
 }
 
 fn run(number: pg_sys::Datum, main: fn(&Mains) -> fn(u64)) {

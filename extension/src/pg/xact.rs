@@ -92,7 +92,7 @@ pub struct Failed {
     pub hint: Option<String>,
 }
 
-fn describe(error: &CaughtError) -> Failed {
+pub(super) fn describe(error: &CaughtError) -> Failed {
     let (code, report) = match error {
         CaughtError::PostgresError(report) | CaughtError::ErrorReport(report) => (report.sql_error_code(), report),
         CaughtError::RustPanic { ereport, .. } => (PgSqlErrorCode::ERRCODE_INTERNAL_ERROR, ereport),

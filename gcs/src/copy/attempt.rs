@@ -86,7 +86,7 @@ impl<'a> Attempt<'a> {
         let is_new = self.is_new;
         blocking(move || {
             let (mut source, mut target) = (source, target);
-            target.fill_in(&source.rows_of_sequences()?)?;
+            target.fill_in(&source.own_rows()?)?;
             // Whatever is ordered from here on is in the log.
             source.close();
             match target.take_place(position, is_new) {

@@ -1,5 +1,6 @@
 //! The database that is copied: a snapshot of it, the position that it shows, and what pg_dump does not carry.
 
+use std::io::{self, Read};
 use std::path::Path;
 
 use gcs_writeset::Position;
@@ -12,6 +13,8 @@ use crate::peers::Tunnel;
 pub enum SourceError {
     #[error("{}", describe(.0))]
     Postgres(#[from] postgres::Error),
+    #[error("{0}")]
+    Io(#[from] io::Error),
     #[error("database \"{0}\" does not exist")]
     NoDatabase(String),
 }
@@ -43,8 +46,17 @@ pub struct Description {
     pub settings: Vec<(Option<String>, String)>,
 }
 
-/// A row of postgres_r.sequences.
-pub type SequenceRow = (String, String, i64, bool);
+/// Rows of a table of the extension, as COPY gives them.
+#[derive(Debug)]
+pub struct OwnRows {
+    pub table: String,
+    pub rows: Vec<u8>,
+}
+
+/// Tables of the extension that are like users' own. pg_dump takes a table of an extension for part of the extension.
+const OWN_TABLES: &str = "
+    SELECT quote_ident(c.relname) FROM pg_class c JOIN pg_trigger t ON t.tgrelid = c.oid
+    WHERE c.relnamespace = 'postgres_r'::regnamespace AND t.tgfoid = 'postgres_r.capture'::regproc ORDER BY 1";
 
 pub struct Source {
     /// Its open transaction keeps the snapshot.
@@ -117,11 +129,15 @@ impl Source {
         Ok(Source { keeper, reader, snapshot, position: Position(position as u64), bytes, description })
     }
 
-    /// How far the group was with each sequence.
-    pub fn rows_of_sequences(&mut self) -> Result<Vec<SequenceRow>, SourceError> {
-        let rows = self.reader.query("SELECT schema, name, last_value, is_called FROM postgres_r.sequences", &[])?;
-        let read = rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?, row.try_get(3)?)));
-        read.collect()
+    /// How far the group was with each sequence, among others.
+    pub fn own_rows(&mut self) -> Result<Vec<OwnRows>, SourceError> {
+        let mut found = Vec::new();
+        for table in self.reader.query(OWN_TABLES, &[])? {
+            let (table, mut rows): (String, _) = (table.try_get(0)?, Vec::new());
+            self.reader.copy_out(&format!("COPY postgres_r.{table} TO STDOUT"))?.read_to_end(&mut rows)?;
+            found.push(OwnRows { table, rows });
+        }
+        Ok(found)
     }
 
     pub fn close(self) {

@@ -1,16 +1,20 @@
 //! This node's server: the database that a copy goes into, and how it takes the other one's place.
 
+use std::io::{self, Write};
+
 use gcs_writeset::Position;
 use gcs_writeset::link::ServerPlace;
 use postgres::{Client, NoTls};
 use thiserror::Error;
 
-use super::source::{Description, SequenceRow, describe};
+use super::source::{Description, OwnRows, describe};
 
 #[derive(Debug, Error)]
 pub enum TargetError {
     #[error("{}", describe(.0))]
     Postgres(#[from] postgres::Error),
+    #[error("{0}")]
+    Io(#[from] io::Error),
     #[error("{what} of database \"{database}\" is {here} on this node, and {there} on the one that is copied")]
     Differs { what: &'static str, database: String, here: String, there: String },
     #[error("database \"{0}\" does not exist any more")]
@@ -72,13 +76,14 @@ impl Target {
         &self.incoming
     }
 
-    /// What pg_restore has not: how far the group is with sequences, and the triggers that capture.
-    pub fn fill_in(&mut self, sequences: &[SequenceRow]) -> Result<(), TargetError> {
+    /// What pg_restore has not: rows of the extension's own tables, and the triggers that capture.
+    pub fn fill_in(&mut self, own: &[OwnRows]) -> Result<(), TargetError> {
         let mut client = connect(&self.place, &self.incoming)?;
         let mut transaction = client.transaction()?;
-        for (schema, name, last_value, is_called) in sequences {
-            let insert = "INSERT INTO postgres_r.sequences (schema, name, last_value, is_called) VALUES ($1, $2, $3, $4)";
-            transaction.execute(insert, &[schema, name, last_value, is_called])?;
+        for OwnRows { table, rows } in own {
+            let mut copy = transaction.copy_in(&format!("COPY postgres_r.{table} FROM STDIN"))?;
+            copy.write_all(rows)?;
+            copy.finish()?;
         }
         transaction.batch_execute("SELECT postgres_r.capture_tables()")?;
         transaction.commit()?;

@@ -10,6 +10,9 @@
 //!                      new columns varint × (name str, value u8 ? str), with the value of the rows that are there,
 //!                      bound u8 ? str, of a partition
 //!       | 6 relation   as 0, then indexes varint × (name str, has_predicate u8, expressions varint)
+//!       | 7 repair     relation varint, node u64, all u8, rows varint × (identity 16 bytes): on that node the rows with these identities
+//!                      go, or all; the inserts up to item 8 are for that node alone
+//!       | 8 repaired
 //! actor := session str, set str (empty: none), role str, context u8
 //! image := one datum for each live column, in attribute order; for each of those indexes: whether the row is in it, if it has a
 //!          predicate, and one datum for each expression (absent in an identity)
@@ -22,6 +25,7 @@
 //! plain byte vector; a rolled-back savepoint truncates it. Reading never panics and allocates nothing.
 
 use crate::bounds::NAME_BYTES_MAX;
+use crate::id::NodeId;
 use crate::wire::{Put, Reader, WireError};
 
 /// One value may be as long as PostgreSQL's largest varlena.
@@ -35,6 +39,10 @@ const DELETE: u8 = 3;
 const STATEMENT: u8 = 4;
 const DECIDED: u8 = 5;
 const RELATION_WITH_INDEXES: u8 = 6;
+const REPAIR: u8 = 7;
+const REPAIRED: u8 = 8;
+
+const IDENTITY_BYTES: usize = 16;
 
 /// One column of a row image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,12 +57,51 @@ pub enum Datum<'a> {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Item<'a> {
-    Relation { schema: &'a str, name: &'a str, columns: u32, indexes: Indexes<'a> },
-    Insert { relation: u32, new: Image<'a> },
-    Update { relation: u32, identity: Image<'a>, new: Image<'a> },
-    Delete { relation: u32, identity: Image<'a> },
-    Statement { actor: Actor<'a>, settings: Settings<'a>, text: &'a str },
+    Relation {
+        schema: &'a str,
+        name: &'a str,
+        columns: u32,
+        indexes: Indexes<'a>,
+    },
+    Insert {
+        relation: u32,
+        new: Image<'a>,
+    },
+    Update {
+        relation: u32,
+        identity: Image<'a>,
+        new: Image<'a>,
+    },
+    Delete {
+        relation: u32,
+        identity: Image<'a>,
+    },
+    Statement {
+        actor: Actor<'a>,
+        settings: Settings<'a>,
+        text: &'a str,
+    },
     Decided(Decided<'a>),
+    Repair(Repair<'a>),
+    /// The end of what began with the last repair.
+    Repaired,
+}
+
+/// What one node has other than the group, and is to have again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Repair<'a> {
+    pub relation: u32,
+    pub node: NodeId,
+    /// Every row goes, whatever the list says.
+    pub all: bool,
+    identities: &'a [u8],
+}
+
+impl<'a> Repair<'a> {
+    /// Hashes of the identities of the rows that go.
+    pub fn identities(self) -> impl Iterator<Item = u128> {
+        self.identities.as_chunks::<IDENTITY_BYTES>().0.iter().map(|bytes| u128::from_le_bytes(*bytes))
+    }
 }
 
 /// A row image, checked to hold exactly its relation's number of datums.
@@ -177,6 +224,9 @@ pub trait PutItem {
     fn put_statement(&mut self, actor: Actor<'_>, settings: &[Setting<'_>], text: &str);
     /// What the next statement would evaluate; that statement's item follows.
     fn put_decided(&mut self, tables: &[(String, String)], columns: &[(String, Option<String>)], bound: Option<&str>);
+    /// Opens a repair; inserts follow, then `put_repaired`. Without identities, every row goes.
+    fn put_repair(&mut self, relation: u32, node: NodeId, identities: Option<&[u128]>);
+    fn put_repaired(&mut self);
     fn put_optional(&mut self, text: Option<&str>);
     fn put_datum(&mut self, datum: Datum<'_>);
     /// Opens a physical datum of that length; its bytes follow.
@@ -237,6 +287,20 @@ impl PutItem for Vec<u8> {
             self.put_optional(value.as_deref());
         }
         self.put_optional(bound);
+    }
+    fn put_repair(&mut self, relation: u32, node: NodeId, identities: Option<&[u128]>) {
+        self.put_u8(REPAIR);
+        self.put_varint(u64::from(relation));
+        self.put_u64(node.0);
+        self.put_u8(u8::from(identities.is_none()));
+        let identities = identities.unwrap_or_default();
+        self.put_varint(identities.len() as u64);
+        for identity in identities {
+            self.extend_from_slice(&identity.to_le_bytes());
+        }
+    }
+    fn put_repaired(&mut self) {
+        self.put_u8(REPAIRED);
     }
     fn put_optional(&mut self, text: Option<&str>) {
         self.put_u8(u8::from(text.is_some()));
@@ -317,6 +381,14 @@ impl<'a> Items<'a> {
                 let bound = read_optional(&mut self.reader, "bound of a partition")?;
                 Ok(Item::Decided(Decided { tables, columns, bound }))
             }
+            REPAIR => {
+                let relation = self.relation()?;
+                let node = NodeId(self.reader.u64()?);
+                let all = read_flag(&mut self.reader, "whether all rows go")?;
+                let identities = self.list(|reader| reader.take(IDENTITY_BYTES).map(|_| ()))?;
+                Ok(Item::Repair(Repair { relation, node, all, identities }))
+            }
+            REPAIRED => Ok(Item::Repaired),
             kind => Err(WireError::Unknown { what: "item kind", value: u64::from(kind) }),
         }
     }
@@ -412,24 +484,24 @@ fn read_count(reader: &mut Reader<'_>, what: &'static str) -> Result<u32, WireEr
     u32::try_from(value).map_err(|_| WireError::TooLarge { what, value, limit: u64::from(u32::MAX) })
 }
 
+fn read_flag(reader: &mut Reader<'_>, what: &'static str) -> Result<bool, WireError> {
+    match reader.u8()? {
+        0 => Ok(false),
+        1 => Ok(true),
+        _ => Err(WireError::OutOfRange { what }),
+    }
+}
+
 fn read_index<'a>(reader: &mut Reader<'a>) -> Result<Index<'a>, WireError> {
     let name = reader.str("index name", NAME_BYTES_MAX)?;
-    let has_predicate = match reader.u8()? {
-        0 => false,
-        1 => true,
-        _ => return Err(WireError::OutOfRange { what: "whether an index has a predicate" }),
-    };
+    let has_predicate = read_flag(reader, "whether an index has a predicate")?;
     Ok(Index { name, has_predicate, expressions: read_count(reader, "number of expressions")? })
 }
 
 fn read_setting<'a>(reader: &mut Reader<'a>) -> Result<Setting<'a>, WireError> {
     let name = reader.str("setting name", STATEMENT_BYTES_MAX)?;
     let value = reader.str("setting value", STATEMENT_BYTES_MAX)?;
-    let by_superuser = match reader.u8()? {
-        0 => false,
-        1 => true,
-        _ => return Err(WireError::OutOfRange { what: "who has set a setting" }),
-    };
+    let by_superuser = read_flag(reader, "who has set a setting")?;
     Ok(Setting { name, value, by_superuser })
 }
 
@@ -503,6 +575,32 @@ mod tests {
         assert_eq!(read.iter().collect::<Vec<_>>(), indexes);
         let Item::Delete { relation: 1, identity } = items[6] else { panic!("{:?}", items[6]) };
         assert_eq!(identity.datums().count(), 5);
+    }
+
+    #[test]
+    fn a_repair_comes_back_as_it_was_written() {
+        let mut body = Vec::new();
+        body.put_relation("public", "t", 1);
+        body.put_repair(0, NodeId(7), Some(&[1, u128::MAX]));
+        body.put_insert(0);
+        body.put_datum(Datum::Null);
+        body.put_repaired();
+        body.put_repair(0, NodeId(8), None);
+        body.put_repaired();
+        let items: Vec<_> = Items::new(&body).collect::<Result<_, _>>().unwrap();
+        let Item::Repair(repair) = items[1] else { panic!("{:?}", items[1]) };
+        assert_eq!((repair.relation, repair.node, repair.all), (0, NodeId(7), false));
+        assert_eq!(repair.identities().collect::<Vec<_>>(), [1, u128::MAX]);
+        assert!(matches!(items[2], Item::Insert { relation: 0, .. }));
+        assert_eq!(items[3], Item::Repaired);
+        let Item::Repair(repair) = items[4] else { panic!("{:?}", items[4]) };
+        assert!(repair.all && repair.identities().next().is_none());
+        for cut in 1..body.len() {
+            assert!(Items::new(&body[..cut]).count() <= items.len());
+        }
+        let mut unknown = Vec::new();
+        unknown.put_repair(0, NodeId(7), None);
+        assert_eq!(Items::new(&unknown).next(), Some(Err(WireError::OutOfRange { what: "relation index" })));
     }
 
     #[test]

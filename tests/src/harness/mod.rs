@@ -8,6 +8,7 @@
 //! [`Group::settle`] waits for a marker that is ordered after everything acknowledged before.
 
 pub mod catalog;
+pub mod damage;
 pub mod database;
 pub mod fingerprint;
 mod group;

@@ -211,7 +211,9 @@ impl Captured {
         let image = match items.resume_at(&item).next()?.ok()? {
             Item::Insert { new, .. } => new,
             Item::Update { identity, .. } | Item::Delete { identity, .. } => identity,
-            Item::Relation { .. } | Item::Statement { .. } | Item::Decided(_) => return None,
+            Item::Relation { .. } | Item::Statement { .. } | Item::Decided(_) | Item::Repair(_) | Item::Repaired => {
+                return None;
+            }
         };
         let datums: Vec<_> = image.datums().collect();
         let (mut names, mut values) = (Vec::new(), Vec::new());

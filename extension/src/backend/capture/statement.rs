@@ -379,5 +379,6 @@ fn capture_table(oid: Oid) {
 
 /// Gives every permanent table its capture trigger; for tables that were there before replication started.
 pub fn capture_tables() {
-    relation::user_tables().into_iter().chain(relation::find("postgres_r", "sequences")).for_each(capture_table);
+    let own = relations::OWN_TABLES.into_iter().filter_map(|name| relation::find("postgres_r", name));
+    relation::user_tables().into_iter().chain(own).for_each(capture_table);
 }
