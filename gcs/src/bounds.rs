@@ -34,6 +34,9 @@ pub const REHEARSALS_WAITING_MAX: usize = 16;
 /// What a rehearsal's request may carry. A longer one ends the connection.
 pub const REHEARSAL_BYTES_MAX: usize = 8 << 20;
 
+/// Questions of peers, about one database, that wait for a position to be shown here. At the bound further ones are not answered.
+pub const SHOWN_WAITING_MAX: usize = 16_384;
+
 /// Connections of PostgreSQL at the same time. The next is closed, with a line in the log.
 pub const LOCAL_SESSIONS_MAX: usize = 8_192;
 

@@ -5,7 +5,7 @@
 //! - [`driver`]: feeds the core and carries out its effects; [`inbox`]: what waits for the next step.
 //! - [`log`]: the log store.
 //! - [`peers`]: the other daemons; [`local`]: PostgreSQL; [`outbox`]: sockets and what waits for them.
-//! - [`rehearsals`]: what passes by the core: transactions that are tried before they are ordered.
+//! - [`rehearsals`], [`shown`]: what passes by the core: transactions that are tried before they are ordered, and who shows a position.
 //! - [`bounds`]: every limit of all this.
 //! - [`playground`]: a whole group of PostgreSQL servers and daemons on one machine.
 
@@ -24,4 +24,5 @@ pub mod outbox;
 pub mod peers;
 pub mod playground;
 pub mod rehearsals;
+pub mod shown;
 pub mod status;

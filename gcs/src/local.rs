@@ -8,6 +8,7 @@
 //! - [`feed`]: the stream of positions to the manager of a database, live or from disk.
 //! - [`fetcher`]: single writesets, on a connection of their own.
 //! - [`rehearsal`]: transactions that are tried before they are ordered.
+//! - [`reader`]: up to where whoever reads must wait, and who shows what was written.
 //! - [`backlog`]: positions read back from the log.
 //! - [`requests`], [`error`]: what comes in on a connection, what ends it.
 //! - [`this_node`], [`databases`]: what all of them know.
@@ -21,6 +22,7 @@ mod error;
 mod feed;
 mod fetcher;
 mod hub;
+mod reader;
 mod rehearsal;
 mod requests;
 mod seat;
@@ -52,8 +54,8 @@ pub fn start(
     uids: Vec<u32>,
     listener: UnixListener,
 ) -> Rc<Hub> {
-    let rehearsals = peers.rehearsals.clone();
-    let node = ThisNode { config, uids, inbox, peers, rehearsals, log, databases: Databases::default() };
+    let (rehearsals, shown, readers) = (peers.rehearsals.clone(), peers.shown.clone(), reader::Readers::default());
+    let node = ThisNode { config, uids, inbox, peers, rehearsals, shown, readers, log, databases: Databases::default() };
     let hub = Rc::new(Hub::new(Rc::new(node)));
     tokio::task::spawn_local(accept(hub.clone(), listener));
     hub

@@ -25,6 +25,7 @@ use crate::error::CoreError;
 use crate::flow::{Flow, Ticket};
 use crate::order::Order;
 use crate::quorum::Quorum;
+use crate::reads::Reads;
 use crate::state::{Event, State};
 use crate::status;
 
@@ -79,6 +80,7 @@ pub struct Core<L: Storage, R: Rules = Exact> {
     state: State,
     flow: Flow,
     quorum: Quorum,
+    reads: Reads,
     stage: Stage,
     writes: u64,
     /// The last hard state, and whether it has changed since it was last written.
@@ -140,6 +142,7 @@ impl<L: Storage, R: Rules + Default> Core<L, R> {
         Ok(Core {
             flow: Flow::new(config.node),
             quorum: Quorum::new(others),
+            reads: Reads::new(config.node, config.seed),
             config,
             limits,
             rules: R::default(),
@@ -182,8 +185,15 @@ impl<L: Storage, R: Rules> Core<L, R> {
             self.follow_leader();
             self.judge_quorum(now, &mut effects);
             self.send_out(now, forwarded, &mut effects);
+            self.reads.send(self.rules, now, &mut self.order);
             self.work(now, &mut effects)?;
         }
+        // Whoever waited for the end of a round need not wait for a tick; but nothing is asked of Raft while it waits for a write.
+        if let Stage::Free = self.stage {
+            self.reads.send(self.rules, now, &mut self.order);
+            self.work(now, &mut effects)?;
+        }
+        self.reads.answer(&self.state, &mut effects.replies);
         if std::mem::take(&mut self.status_is_due) {
             self.note_status(now, &mut effects);
         }
@@ -239,6 +249,7 @@ impl<L: Storage, R: Rules> Core<L, R> {
                 }
             }
             Input::Local(local) => self.flow.local(local, &self.state, &mut effects.replies),
+            Input::Read(question) => self.reads.ask(question, self.has_quorum, &mut effects.replies),
             Input::Written(_) => {}
         }
     }
@@ -262,6 +273,9 @@ impl<L: Storage, R: Rules> Core<L, R> {
             self.has_quorum = has_quorum;
             self.status_is_due = true;
             self.flow.set_quorum(has_quorum, &self.state, &mut effects.replies);
+            if !has_quorum {
+                self.reads.quorum_lost(&mut effects.replies);
+            }
         }
     }
 
@@ -342,6 +356,7 @@ impl<L: Storage, R: Rules> Core<L, R> {
             let mut ready = Box::new(self.order.ready());
             let messages = ready.take_messages();
             self.post(now, messages, effects);
+            self.reads.confirmed(ready.take_read_states());
             if let Some(hard_state) = ready.hs() {
                 self.hard_state = hard_state.clone();
                 self.hard_state_is_news = true;

@@ -18,6 +18,7 @@
 //! | [`member`], [`retention`] | who takes part, how far each is, what of the log is still needed |
 //! | [`checkpoint`] | the ordered state as bytes |
 //! | [`quorum`], [`status`] | what to tell clients meanwhile |
+//! | [`reads`] | up to where a reader must wait |
 //!
 //! [`core`](crate::core) leads through them, [`bounds`] lists what limits them.
 
@@ -35,6 +36,7 @@ pub mod flow;
 pub mod member;
 pub mod order;
 pub mod quorum;
+pub mod reads;
 pub mod retention;
 pub mod state;
 pub mod status;

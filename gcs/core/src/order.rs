@@ -73,6 +73,16 @@ impl<L: Storage> Order<L> {
         self.is_leader() && self.raft.propose(Vec::new(), data).is_ok()
     }
 
+    /// Asks up to which index everything was committed that anybody knew to be: answered by a ready with this context, or not at all. A
+    /// context is never used twice.
+    pub fn read_index(&mut self, context: Vec<u8>) {
+        self.raft.read_index(context);
+    }
+
+    pub fn committed(&self) -> LogIndex {
+        LogIndex(self.raft.raft.raft_log.committed)
+    }
+
     pub fn peer_down(&mut self, node: NodeId) {
         if self.snapshots.remove(&node).is_some() {
             self.raft.report_snapshot(node.0, SnapshotStatus::Failure);

@@ -273,6 +273,8 @@ fn reply_text(reply: &LocalReply) -> String {
         LocalReply::Token { tag, outcome: is } => format!("{}: token {}", tag.sequence, outcome(*is)),
         LocalReply::Refused { tag, reason } => format!("{} refused: {reason:?}", tag.sequence),
         LocalReply::AttachRefused { database, reason, .. } => format!("attach to {database} refused: {reason:?}"),
+        LocalReply::ReadFrom { number, position } => format!("{number}: read from {position}"),
+        LocalReply::ReadRefused { number, reason } => format!("{number}: read refused: {reason:?}"),
     }
 }
 

@@ -5,7 +5,7 @@ mod support;
 
 use gcs_core::command::Encoded;
 use gcs_core::*;
-use gcs_writeset::{Incarnation, NodeId};
+use gcs_writeset::{DatabaseId, Incarnation, NodeId};
 use proptest::prelude::*;
 use raft::eraftpb::{ConfState, Entry, Message, Snapshot, SnapshotMetadata};
 use support::*;
@@ -69,6 +69,7 @@ fn input() -> impl Strategy<Value = Input> {
         1 => prop::collection::vec(prop::collection::vec(any::<u8>(), 0..40).prop_map(|bytes| Encoded::whole(bytes.into())), 0..3)
             .prop_map(|commands| Input::Peer { from: NodeId(2), message: PeerMessage::Forward(commands) }),
         3 => Just(Input::Tick),
+        1 => any::<u64>().prop_map(|number| Input::Read(Question { number, database: DatabaseId(1) })),
         1 => Just(Input::PeerUp(NodeId(2))),
         1 => Just(Input::PeerDown(NodeId(3))),
         1 => Just(Input::Local(Local::Attach { database: "shop".into(), incarnation: Incarnation(1) })),

@@ -4,7 +4,8 @@
 //! length   u32   of everything behind this field: 6 up to FRAME_BYTES_MAX
 //! crc32c   u32   of everything behind this field
 //! version  u8    1
-//! kind     u8    1 Hello, 2 Welcome, 3 Refused, 4 Ping, 5 Raft, 6 Forward, 7 Rehearse, 8 Rehearsed
+//! kind     u8    1 Hello, 2 Welcome, 3 Refused, 4 Ping, 5 Raft, 6 Forward, 7 Rehearse, 8 Rehearsed, 9 Show,
+//!                10 ShownHere
 //! body           protobuf, empty for Ping
 //! ```
 //!
@@ -19,7 +20,7 @@ use raft::eraftpb;
 use raft_prost::Message as _;
 use thiserror::Error;
 
-use crate::message::{Forward, Hello, Refused, Rehearse, Rehearsed, Welcome, put_forward};
+use crate::message::{Forward, Hello, Refused, Rehearse, Rehearsed, Show, ShownHere, Welcome, put_forward};
 
 pub const VERSION: u8 = 1;
 
@@ -38,6 +39,8 @@ const KIND_RAFT: u8 = 5;
 const KIND_FORWARD: u8 = 6;
 const KIND_REHEARSE: u8 = 7;
 const KIND_REHEARSED: u8 = 8;
+const KIND_SHOW: u8 = 9;
+const KIND_SHOWN: u8 = 10;
 
 #[derive(Clone, Debug, PartialEq)]
 pub enum Frame {
@@ -48,6 +51,8 @@ pub enum Frame {
     Message(PeerMessage),
     Rehearse(Rehearse),
     Rehearsed(Rehearsed),
+    Show(Show),
+    ShownHere(ShownHere),
 }
 
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
@@ -77,6 +82,8 @@ pub fn encode(frame: &Frame, out: &mut Vec<u8>) -> Result<(), FrameError> {
         Frame::Ping => put(out, KIND_PING, |_| true),
         Frame::Rehearse(rehearse) => put(out, KIND_REHEARSE, |out| rehearse.encode(out).is_ok()),
         Frame::Rehearsed(rehearsed) => put(out, KIND_REHEARSED, |out| rehearsed.encode(out).is_ok()),
+        Frame::Show(show) => put(out, KIND_SHOW, |out| show.encode(out).is_ok()),
+        Frame::ShownHere(shown) => put(out, KIND_SHOWN, |out| shown.encode(out).is_ok()),
         Frame::Message(PeerMessage::Raft(message)) => put(out, KIND_RAFT, |out| message.encode(out).is_ok()),
         Frame::Message(PeerMessage::Forward(commands)) => put(out, KIND_FORWARD, |out| {
             put_forward(commands, out);
@@ -163,6 +170,12 @@ fn decode(mut frame: Bytes) -> Result<Frame, FrameError> {
         KIND_REHEARSED => {
             Rehearsed::decode(frame).map(Frame::Rehearsed).map_err(|_| FrameError::Body { what: "rehearsal's outcome" })
         }
+        KIND_SHOW => {
+            Show::decode(frame).map(Frame::Show).map_err(|_| FrameError::Body { what: "question about a position" })
+        }
+        KIND_SHOWN => {
+            ShownHere::decode(frame).map(Frame::ShownHere).map_err(|_| FrameError::Body { what: "answer about a position" })
+        }
         kind => Err(FrameError::Kind(kind)),
     }
 }
@@ -204,7 +217,10 @@ mod tests {
         );
         let rehearsed =
             (any::<u64>(), payload()).prop_map(|(number, outcome)| Frame::Rehearsed(Rehearsed { number, outcome }));
-        prop_oneof![hello, refused, raft, forward, welcome, Just(Frame::Ping), rehearse, rehearsed]
+        let show = (any::<u64>(), any::<u32>(), any::<u64>())
+            .prop_map(|(number, database, position)| Frame::Show(Show { number, database, position }));
+        let shown = any::<u64>().prop_map(|number| Frame::ShownHere(ShownHere { number }));
+        prop_oneof![hello, refused, raft, forward, welcome, Just(Frame::Ping), rehearse, rehearsed, show, shown]
     }
 
     fn decode_all(bytes: &[u8], piece: usize) -> Result<Vec<Frame>, FrameError> {

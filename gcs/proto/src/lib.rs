@@ -14,4 +14,4 @@ pub mod frame;
 pub mod message;
 
 pub use frame::{Decoder, FRAME_BYTES_MAX, Frame, FrameError, encode};
-pub use message::{HandshakeRefusal, Hello, Refused, Rehearse, Rehearsed, Welcome};
+pub use message::{HandshakeRefusal, Hello, Refused, Rehearse, Rehearsed, Show, ShownHere, Welcome};

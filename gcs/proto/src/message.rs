@@ -6,7 +6,7 @@ use gcs_writeset::NodeId;
 use prost::encoding::{WireType, encode_key, encode_varint};
 
 /// Goes up when frames or messages change; daemons refuse another number by name.
-pub const PROTOCOL: u32 = 2;
+pub const PROTOCOL: u32 = 3;
 
 /// Who calls, and which group it believes to be in.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
@@ -72,6 +72,24 @@ pub struct Rehearsed {
     /// As on the link.
     #[prost(bytes = "bytes", tag = "2")]
     pub outcome: Bytes,
+}
+
+/// Does this node show the position to its clients? (`gcs_writeset::link::Request::AskShown`.) Answered when it does.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct Show {
+    /// By which the answer is told from others.
+    #[prost(uint64, tag = "1")]
+    pub number: u64,
+    #[prost(uint32, tag = "2")]
+    pub database: u32,
+    #[prost(uint64, tag = "3")]
+    pub position: u64,
+}
+
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct ShownHere {
+    #[prost(uint64, tag = "1")]
+    pub number: u64,
 }
 
 /// Commands for the leader to propose.

@@ -6,11 +6,13 @@ use gcs_writeset::NodeId;
 use gcs_writeset::link::{PROTOCOL, Reply};
 
 use super::databases::Databases;
+use super::reader::Readers;
 use crate::config::Config;
 use crate::inbox::Inbox;
 use crate::log::LogReader;
 use crate::peers::Peers;
 use crate::rehearsals::Rehearsals;
+use crate::shown::Shown;
 
 pub struct ThisNode {
     pub config: Rc<Config>,
@@ -19,6 +21,8 @@ pub struct ThisNode {
     pub inbox: Rc<Inbox>,
     pub peers: Rc<Peers>,
     pub rehearsals: Rc<Rehearsals>,
+    pub shown: Rc<Shown>,
+    pub readers: Readers,
     pub log: LogReader,
     pub databases: Databases,
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use gcs_core::{Input, Member, PeerMessage};
-use gcs_proto::Frame;
+use gcs_proto::{Frame, ShownHere};
 use gcs_writeset::NodeId;
 use tokio::sync::Notify;
 
@@ -14,12 +14,14 @@ use crate::config::Config;
 use crate::inbox::Inbox;
 use crate::outbox::Outbox;
 use crate::rehearsals::Rehearsals;
+use crate::shown::{self, Shown};
 
 #[derive(Debug)]
 pub struct Peers {
     pub config: Rc<Config>,
     pub inbox: Rc<Inbox>,
     pub rehearsals: Rc<Rehearsals>,
+    pub shown: Rc<Shown>,
     pub by_node: BTreeMap<NodeId, Peer>,
     /// Connections accepted so far: each has a number of its own.
     accepted: Cell<u64>,
@@ -49,7 +51,7 @@ pub struct Connections {
 impl Peers {
     pub fn new(config: Rc<Config>, inbox: Rc<Inbox>) -> Peers {
         let by_node = config.peers().map(|member| (member.node, Peer::new(member.clone()))).collect();
-        Peers { config, inbox, rehearsals: Rc::default(), by_node, accepted: Cell::new(0) }
+        Peers { config, inbox, rehearsals: Rc::default(), shown: Rc::default(), by_node, accepted: Cell::new(0) }
     }
 
     /// Queues messages; [`Peers::flush`] writes them.
@@ -72,6 +74,23 @@ impl Peers {
     pub fn send_to_all(&self, frame: &Frame) -> u32 {
         let up = self.by_node.values().filter(|peer| peer.connections.borrow().is_up);
         up.map(|peer| peer.send(frame)).count() as u32
+    }
+
+    /// Peers that can be reached.
+    pub fn up(&self) -> Vec<NodeId> {
+        let up = self.by_node.values().filter(|peer| peer.connections.borrow().is_up);
+        up.map(|peer| peer.member.node).collect()
+    }
+
+    /// Tells peers that positions they asked for are shown here, or that nobody reads here.
+    pub fn send_shown(&self, answers: Vec<shown::Answer>) {
+        if answers.is_empty() {
+            return;
+        }
+        for (peer, number) in answers {
+            self.send_frame(peer, &Frame::ShownHere(ShownHere { number }));
+        }
+        self.flush();
     }
 
     pub fn flush(&self) {

@@ -15,8 +15,8 @@
 //!   gap, from disk first and then live; a manager that reads slowly falls back to the disk, and notices nothing of it. After
 //!   `Detach` the stream goes on until `Detached`.
 //!
-//!   *Parts.* Between an `Ordered` with `more` and its last `Body` only `Group`, `ChunkOrdered`, `TokenOutcome` and `Refused` can
-//!   come.
+//!   *Parts.* Between an `Ordered` with `more` and its last `Body` only `Group`, `ChunkOrdered`, `TokenOutcome`, `Refused` and
+//!   `Watch` can come.
 //! - **Backend**: only writes, `Submit`, `Chunk` and `AskToken`; nothing but `Welcome` is ever sent to it.
 //! - **Control**: `Status`, answered `Group`; used by people and by the playground.
 //! - **Fetcher**: sends nothing but `Fetch`, which asks for the writeset of a position that came in the stream without it. Each is
@@ -26,6 +26,9 @@
 //! - **Rehearsing**: sends `Rehearse`: what a transaction with statements would do, to be tried on every other node before it is ordered.
 //!   Answered `Rehearsing` with the number of nodes that were asked, then `Rehearsed` for each as it answers; one that does not answer in
 //!   time is passed over by whoever asked. One question at a time.
+//! - **Reader**: sends `ReadFrom`, answered `ReadFrom` or `ReadRefused`: up to where must be read to see whatever anybody was told before. And
+//!   `AskShown`, answered `Showing` with the nodes that were asked, then `Shown` for each as it shows the position to its clients, or is
+//!   found to have gone. One question of each kind at a time.
 //! - **Rehearser** (one for each database): receives `Rehearse`, tries it in a transaction that is rolled back, and sends `Rehearsed`.
 //!
 //! When the daemon goes away, the manager reconnects, attaches again after its own committed position, and the backends that
@@ -42,7 +45,7 @@ use crate::token::{Token, TokenOutcome};
 
 /// Goes up when a frame or a message changes; both sides refuse another number with a clear error. So that they can, two things
 /// keep their form in every protocol: the beginning of a [`Request::Hello`] up to this number, and a [`Reply::Failed`].
-pub const PROTOCOL: u32 = 3;
+pub const PROTOCOL: u32 = 4;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
@@ -52,6 +55,7 @@ pub enum Role {
     Fetcher,
     Rehearsing,
     Rehearser,
+    Reader,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -119,6 +123,15 @@ pub enum Request {
         number: u64,
         outcome: Rehearsal,
     },
+    /// At or below which position does everything lie that was acknowledged, or shown to anybody on any node, before this was asked?
+    ReadFrom {
+        number: u64,
+    },
+    /// Which of the other nodes that can be reached show this position to their clients?
+    AskShown {
+        number: u64,
+        position: Position,
+    },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -183,6 +196,28 @@ pub enum Reply {
     },
     /// The connection ends after this.
     Failed(Failure),
+    ReadFrom {
+        number: u64,
+        position: Position,
+    },
+    ReadRefused {
+        number: u64,
+        reason: RefusalReason,
+    },
+    /// These nodes were asked whether they show a position.
+    Showing {
+        number: u64,
+        nodes: Vec<String>,
+    },
+    /// This one does, or nobody reads there.
+    Shown {
+        number: u64,
+        node: String,
+    },
+    /// To a manager: somebody waits for this position to be visible here. To be reported (`Progress`) at once when it is.
+    Watch {
+        position: Position,
+    },
 }
 
 /// A pure function of the ordered history.

@@ -4,6 +4,7 @@
 //! - [`link`]: what goes on between a daemon and its PostgreSQL
 //! - [`node`]: a node's disk, daemon and server
 //! - [`witness`]: a node without a database
+//! - [`reads`]: who asks up to where to read
 //! - [`trouble`]: what goes wrong
 //! - [`ending`]: when a run is over, and how it was
 
@@ -11,6 +12,7 @@ mod daemons;
 mod ending;
 mod link;
 mod node;
+mod reads;
 mod trouble;
 mod witness;
 
@@ -125,6 +127,8 @@ pub struct World {
     events: BinaryHeap<Planned>,
     planned: u64,
     txns: u64,
+    /// Questions of readers.
+    questions: u64,
     facts: VecDeque<Fact>,
     checks: Vec<Box<dyn Invariant>>,
     failure: Option<Failure>,
@@ -147,6 +151,7 @@ impl World {
             events: BinaryHeap::new(),
             planned: 0,
             txns: 0,
+            questions: 0,
             facts: VecDeque::new(),
             checks: check::all(plan.reference_certifier),
             failure: None,

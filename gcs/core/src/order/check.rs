@@ -6,9 +6,9 @@
 use bytes::Bytes;
 use gcs_writeset::NodeId;
 use raft::eraftpb::{EntryType, Message, MessageType};
-use raft::{Raft, Storage};
+use raft::{Raft, StateRole, Storage};
 
-use crate::bounds::RAFT_NUMBER_MAX;
+use crate::bounds::{RAFT_NUMBER_MAX, READ_CONTEXT_BYTES_MAX, READ_ROUNDS_MAX};
 use crate::checkpoint;
 use crate::command;
 
@@ -20,10 +20,20 @@ fn addressed<S: Storage>(raft: &Raft<S>, voters: &[NodeId], from: NodeId, messag
     message.from == from.0 && message.to == raft.id && from.0 != raft.id && voters.contains(&from)
 }
 
-/// A term of 0 marks a local message; numbers near the top overflow when one is added.
+/// A term of 0 marks a local message, and a question that a follower passes on; numbers near the top overflow when one is added.
 fn in_range(m: &Message) -> bool {
     let numbers = [m.term, m.log_term, m.index, m.commit, m.commit_term, m.reject_hint];
-    m.term > 0 && numbers.iter().all(|&number| number < RAFT_NUMBER_MAX) && m.request_snapshot == 0 && m.context.is_empty()
+    let is_question = m.msg_type == MessageType::MsgReadIndex as i32;
+    (m.term == 0) == is_question
+        && numbers.iter().all(|&number| number < RAFT_NUMBER_MAX)
+        && m.request_snapshot == 0
+        && context_is_sound(m)
+}
+
+/// Heartbeats and their answers say which question of readers they confirm.
+fn context_is_sound(m: &Message) -> bool {
+    let may_carry = [MessageType::MsgHeartbeat as i32, MessageType::MsgHeartbeatResponse as i32].contains(&m.msg_type);
+    m.context.len() <= if may_carry { READ_CONTEXT_BYTES_MAX } else { 0 }
 }
 
 fn kind_allowed<S: Storage>(raft: &Raft<S>, voters: &[NodeId], m: &Message) -> bool {
@@ -32,6 +42,16 @@ fn kind_allowed<S: Storage>(raft: &Raft<S>, voters: &[NodeId], m: &Message) -> b
     match MessageType::from_i32(m.msg_type) {
         Some(MessageType::MsgAppend) => !snapshot && append_is_sound(m),
         Some(MessageType::MsgSnapshot) => !carries && snapshot_is_sound(voters, m),
+        // Only a leader answers; a follower would pass it on.
+        Some(MessageType::MsgReadIndex) => {
+            !snapshot
+                && raft.state == StateRole::Leader
+                && raft.pending_read_count() < READ_ROUNDS_MAX
+                && question_is_sound(m)
+        }
+        Some(MessageType::MsgReadIndexResp) => {
+            !snapshot && m.term == raft.term && m.from == raft.leader_id && question_is_sound(m)
+        }
         _ if carries || snapshot => false,
         // `commit_to` panics beyond the end of the log.
         Some(MessageType::MsgHeartbeat) => m.term < raft.term || m.commit <= raft.raft_log.last_index(),
@@ -58,6 +78,12 @@ fn append_is_sound(m: &Message) -> bool {
         term = entry.term;
         follows && entry.entry_type == EntryType::EntryNormal as i32 && command::check_entry(&entry.data).is_ok()
     })
+}
+
+/// The context of a question of readers stands in its one entry, which is looked at unasked.
+fn question_is_sound(m: &Message) -> bool {
+    let [entry] = &m.entries[..] else { return false };
+    (1..=READ_CONTEXT_BYTES_MAX).contains(&entry.data.len()) && entry.entry_type == EntryType::EntryNormal as i32
 }
 
 /// `restore` panics on a membership that it cannot build. The state is decoded here, so that a bad one is never installed.

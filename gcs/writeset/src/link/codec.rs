@@ -112,6 +112,8 @@ variants! { Request "link request" {
     9 Status,
     10 Rehearse { after, patience_ms },
     11 Rehearsed { number, outcome },
+    12 ReadFrom { number },
+    13 AskShown { number, position },
 } }
 
 const HELLO: u8 = 0;
@@ -130,9 +132,14 @@ variants! { Reply "link reply" {
     10 Rehearsing { nodes },
     11 Rehearsed { node, outcome },
     12 Rehearse { number, after },
+    13 ReadFrom { number, position },
+    14 ReadRefused { number, reason },
+    15 Showing { number, nodes },
+    16 Shown { number, node },
+    17 Watch { position },
 } }
 
-variants! { Role "role" { 0 Manager, 1 Backend, 2 Control, 3 Fetcher, 4 Rehearsing, 5 Rehearser, } }
+variants! { Role "role" { 0 Manager, 1 Backend, 2 Control, 3 Fetcher, 4 Rehearsing, 5 Rehearser, 6 Reader, } }
 variants! { RefusalReason "refusal" { 0 NoQuorum, 1 Overloaded, 2 NotAttached, } }
 variants! { MemberState "member state" { 0 Online, 1 Detached, 2 Unreachable, 3 OutOfService, } }
 variants! { FailureKind "failure" {
@@ -334,6 +341,20 @@ impl Field for Vec<MemberStatus> {
         self.iter().try_for_each(|member| member.put(out))
     }
     fn read(reader: &mut Reader<'_>) -> Result<Vec<MemberStatus>, WireError> {
+        let count = reader.varint()?;
+        check_limit("number of members", usize::try_from(count).unwrap_or(usize::MAX), GROUP_MEMBERS_MAX)?;
+        (0..count).map(|_| Field::read(reader)).collect()
+    }
+}
+
+/// Names of members.
+impl Field for Vec<String> {
+    fn put(&self, out: &mut Vec<u8>) -> Result<(), WireError> {
+        check_limit("number of members", self.len(), GROUP_MEMBERS_MAX)?;
+        out.put_varint(self.len() as u64);
+        self.iter().try_for_each(|name| name.put(out))
+    }
+    fn read(reader: &mut Reader<'_>) -> Result<Vec<String>, WireError> {
         let count = reader.varint()?;
         check_limit("number of members", usize::try_from(count).unwrap_or(usize::MAX), GROUP_MEMBERS_MAX)?;
         (0..count).map(|_| Field::read(reader)).collect()
