@@ -34,6 +34,8 @@ COMMENT ON VIEW large_transactions IS
 
 COMMENT ON FUNCTION set_commit_token(uuid) IS
     'names the current transaction, so that commit_status() can tell its outcome; gives the position after which it is used';
+COMMENT ON FUNCTION session_token() IS
+    'what this session has seen so far, its own commits included: to be set as postgres_r.read_after on another node';
 COMMENT ON FUNCTION commit_status(uuid, bigint) IS
     'what became of the transaction with this token; with a position after which it was used, the answer is final';
 
@@ -100,6 +102,11 @@ CREATE VIEW pg_catalog.pg_stat_postgres_r AS
         pg_catalog.max(value) FILTER (WHERE name = 'gate_wait_us') / 1000.0 AS gate_wait_ms,
         pg_catalog.max(value) FILTER (WHERE name = 'lag_waits') AS lag_waits,
         pg_catalog.max(value) FILTER (WHERE name = 'lag_wait_us') / 1000.0 AS lag_wait_ms,
+        pg_catalog.max(value) FILTER (WHERE name = 'read_waits') AS read_waits,
+        pg_catalog.max(value) FILTER (WHERE name = 'read_wait_us') / 1000.0 AS read_wait_ms,
+        pg_catalog.max(value) FILTER (WHERE name = 'after_waits') AS after_waits,
+        pg_catalog.max(value) FILTER (WHERE name = 'after_missed') AS after_missed,
+        pg_catalog.max(value) FILTER (WHERE name = 'after_wait_us') / 1000.0 AS after_wait_ms,
         pg_catalog.max(value) FILTER (WHERE name = 'bytes_sent') AS bytes_sent,
         pg_catalog.max(value) FILTER (WHERE name = 'bytes_received') AS bytes_received,
         pg_catalog.max(value) FILTER (WHERE name = 'resubmissions') AS resubmissions,

@@ -11,6 +11,7 @@ use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 use postgres_r_protocol::conflicts::Conflict;
 
+use crate::guc::ReadLevel;
 use crate::pg::xact;
 
 /// An error of ours, ready to be raised or to be put into another report.
@@ -330,6 +331,90 @@ pub fn committed_elsewhere(position: Position, why: &str) -> Error {
     )
     .detail(format!("{why} The transaction is committed at position {position} and becomes visible here in a moment."))
     .hint("Do not run the transaction again.")
+}
+
+/// The same reason for which nothing can be written now.
+pub fn cannot_read(level: ReadLevel, why: Error) -> Error {
+    let message = format!("cannot read at postgres_r.read_level = {} now", level.name());
+    Error { message, ..why }.hint("Read on another node, try again in a moment, or read at a lower level.")
+}
+
+/// What this node knows of its group is too old, and it cannot ask.
+pub fn too_stale(why: Error, max: Duration, known: Option<Duration>) -> Error {
+    let age = known.map_or_else(
+        || "It is not known how old what this node shows is.".to_owned(),
+        |age| {
+            format!(
+                "What this node shows may be {} ms old, postgres_r.max_staleness is {} ms.",
+                age.as_millis(),
+                max.as_millis()
+            )
+        },
+    );
+    let detail = why.detail.as_deref().map_or_else(|| age.clone(), |why| format!("{age} {why}"));
+    why.detail(detail)
+}
+
+/// The position that is waited for, and up to where this node shows and knows the order.
+pub fn read_timeout(level: ReadLevel, waited: Duration, at: Option<(Position, Position, Position)>) -> Error {
+    let message = format!("canceling statement because postgres_r.read_level = {} could not be met in time", level.name());
+    let detail = match at {
+        Some((wanted, at, known)) => {
+            format!(
+                "This node shows position {at}, knows of {known}, and must show {wanted}; it was waited for {} ms.",
+                waited.as_millis()
+            )
+        }
+        None => format!("The group did not answer within {} ms.", waited.as_millis()),
+    };
+    Error::new(PgSqlErrorCode::ERRCODE_QUERY_CANCELED, message)
+        .detail(detail)
+        .hint("Read on another node, wait for longer (postgres_r.read_timeout), or read at a lower level.")
+}
+
+/// The transaction has one snapshot, and has read by it.
+pub fn read_level_too_late(level: ReadLevel) -> Error {
+    let message = format!("postgres_r.read_level = {} must be set before any query", level.name());
+    Error::new(PgSqlErrorCode::ERRCODE_ACTIVE_SQL_TRANSACTION, message)
+        .detail("The transaction has read by its snapshot, which it keeps.")
+        .hint("Set it before the transaction's first query, or read at READ COMMITTED.")
+}
+
+pub fn bad_session_token(text: &str) -> Error {
+    Error::new(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE, "postgres_r.read_after is not a session token")
+        .detail(format!("It is \"{text}\"."))
+        .hint("postgres_r.session_token() gives one.")
+}
+
+pub fn foreign_session_token(text: &str) -> Error {
+    Error::new(
+        PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
+        "postgres_r.read_after is a session token of another database",
+    )
+    .detail(format!("It is \"{text}\"."))
+    .hint("A token is good for the same database of the same group, until it is dropped or replicated anew.")
+}
+
+pub fn no_session_token(why: Error) -> Error {
+    Error { message: "session tokens are not known before this server has joined its group".to_owned(), ..why }
+        .hint("Use another node, or try again in a moment.")
+}
+
+/// A COMMIT that was to wait until the others show it.
+pub fn not_shown(position: Position, missing: &[String], interrupted: bool, waited: Duration) -> Error {
+    let names = missing.iter().map(|name| format!("\"{name}\"")).collect::<Vec<_>>().join(", ");
+    let why = if interrupted {
+        "The wait was ended by an interrupt.".to_owned()
+    } else {
+        format!("They were waited for {} ms (postgres_r.after_timeout).", waited.as_millis())
+    };
+    Error::new(PgSqlErrorCode::ERRCODE_WARNING, format!("the transaction is committed, but not yet visible on {names}"))
+        .detail(format!("{why} It is committed at position {position} and becomes visible there in its turn."))
+}
+
+pub fn not_asked_who_shows(position: Position, why: &str) -> Error {
+    Error::new(PgSqlErrorCode::ERRCODE_WARNING, "the transaction is committed, but it is not known which nodes show it")
+        .detail(format!("It is committed at position {position}. This node's gcs could not be asked: {why}."))
 }
 
 /// The postmaster's, while it loads libraries.

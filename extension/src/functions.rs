@@ -12,7 +12,7 @@ use postgres_r_protocol::progress::Line;
 use postgres_r_protocol::replica::{Member, Phase};
 use postgres_r_protocol::statement::Wanted;
 
-use crate::backend::{ask, token};
+use crate::backend::{ask, session_token, token};
 use crate::error;
 use crate::manager::ask as replication;
 use crate::node::{self, DatabaseArea};
@@ -261,6 +261,12 @@ fn conflict_count_list() -> TableIterator<
 #[pg_extern]
 fn committed_position() -> Option<i64> {
     session::database().map(|area| area.gate.committed().0 as i64)
+}
+
+/// What this session has seen, for postgres_r.read_after on another node.
+#[pg_extern(name = "session_token", volatile, parallel_unsafe)]
+fn session_token_text() -> String {
+    session_token::current()
 }
 
 type LargeRow = (i32, String, &'static str, Option<i64>, i64, Option<i64>, i64, i64);

@@ -3,22 +3,61 @@
 use std::ffi::CStr;
 use std::time::Duration;
 
-use pgrx::guc::{GucContext, GucFlags, GucRegistry, GucSetting};
+use pgrx::guc::{GucContext, GucFlags, GucRegistry, GucSetting, PostgresGucEnum};
 use postgres_r_protocol::bounds::WINDOW;
 
 /// The most remote backends one database may have.
 pub const APPLY_WORKERS_MAX: usize = 16;
 
+/// How much of what the group has committed a transaction surely sees.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PostgresGucEnum)]
+pub enum ReadLevel {
+    #[name = c"eventual"]
+    Eventual,
+    #[name = c"session"]
+    Session,
+    #[name = c"bounded"]
+    Bounded,
+    #[name = c"strong"]
+    Strong,
+}
+
+impl ReadLevel {
+    pub fn name(self) -> &'static str {
+        match self {
+            ReadLevel::Eventual => "eventual",
+            ReadLevel::Session => "session",
+            ReadLevel::Bounded => "bounded",
+            ReadLevel::Strong => "strong",
+        }
+    }
+}
+
+/// Where a transaction must be visible before COMMIT returns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PostgresGucEnum)]
+pub enum CommitLevel {
+    #[name = c"here"]
+    Here,
+    #[name = c"after"]
+    After,
+}
+
+static AFTER_TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(10_000);
 static APPLY_LAG_TARGET: GucSetting<i32> = GucSetting::<i32>::new(8);
 static APPLY_QUEUE_SIZE: GucSetting<i32> = GucSetting::<i32>::new(16 * 1024);
 static APPLY_WORKERS: GucSetting<i32> = GucSetting::<i32>::new(4);
 static AUTO_REBUILD: GucSetting<bool> = GucSetting::<bool>::new(true);
+static COMMIT_LEVEL: GucSetting<CommitLevel> = GucSetting::<CommitLevel>::new(CommitLevel::Here);
 static COMMIT_TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(10_000);
 static GCS_SOCKET: GucSetting<Option<std::ffi::CString>> =
     GucSetting::<Option<std::ffi::CString>>::new(Some(DEFAULT_SOCKET));
 static MAX_DATABASES: GucSetting<i32> = GucSetting::<i32>::new(4);
+static MAX_STALENESS: GucSetting<i32> = GucSetting::<i32>::new(5_000);
 static MAX_WRITESET_SIZE: GucSetting<i32> = GucSetting::<i32>::new(4 * 1024 * 1024);
 static REPLACE_DATABASE: GucSetting<bool> = GucSetting::<bool>::new(false);
+static READ_AFTER: GucSetting<Option<std::ffi::CString>> = GucSetting::<Option<std::ffi::CString>>::new(Some(c""));
+static READ_LEVEL: GucSetting<ReadLevel> = GucSetting::<ReadLevel>::new(ReadLevel::Eventual);
+static READ_TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(10_000);
 static READER_GRACE: GucSetting<i32> = GucSetting::<i32>::new(5_000);
 static REHEARSAL_TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(2_000);
 static RETRY_AUTOCOMMIT: GucSetting<i32> = GucSetting::<i32>::new(100);
@@ -32,6 +71,7 @@ const DEFAULT_SOCKET: &CStr = c"/run/gcs/gcs.sock";
 pub fn define() {
     define_a_to_c();
     define_g_to_r();
+    define_levels();
 }
 
 fn define_a_to_c() {
@@ -154,6 +194,68 @@ fn define_g_to_r() {
     );
 }
 
+/// What a session reads, and what its commits wait for.
+fn define_levels() {
+    GucRegistry::define_int_guc(
+        c"postgres_r.after_timeout",
+        c"How long a COMMIT waits for other nodes to show the transaction, with postgres_r.commit_level = after.",
+        c"Those that do not show it by then are named by a warning; the transaction is committed all the same.",
+        &AFTER_TIMEOUT,
+        1,
+        i32::MAX,
+        GucContext::Userset,
+        GucFlags::UNIT_MS,
+    );
+    GucRegistry::define_enum_guc(
+        c"postgres_r.commit_level",
+        c"Where a transaction must be visible before COMMIT returns: on this node (here), or on every node that can be reached (after).",
+        c"",
+        &COMMIT_LEVEL,
+        GucContext::Userset,
+        GucFlags::default(),
+    );
+    GucRegistry::define_int_guc(
+        c"postgres_r.max_staleness",
+        c"How old what is read may be with postgres_r.read_level = bounded.",
+        c"Whatever was acknowledged longer ago is seen.",
+        &MAX_STALENESS,
+        1,
+        i32::MAX,
+        GucContext::Userset,
+        GucFlags::UNIT_MS,
+    );
+    GucRegistry::define_string_guc(
+        c"postgres_r.read_after",
+        c"What a transaction must see with postgres_r.read_level = session: what postgres_r.session_token() gave on another node.",
+        c"Empty for nothing but what this node shows.",
+        &READ_AFTER,
+        GucContext::Userset,
+        GucFlags::default(),
+    );
+    GucRegistry::define_enum_guc(
+        c"postgres_r.read_level",
+        c"How much of what the group has committed a transaction surely sees: eventual, session, bounded or strong.",
+        c"Counts at a transaction's first statement that looks at data.",
+        &READ_LEVEL,
+        GucContext::Userset,
+        GucFlags::default(),
+    );
+    GucRegistry::define_int_guc(
+        c"postgres_r.read_timeout",
+        c"How long a transaction waits for what its postgres_r.read_level promises.",
+        c"Then it fails with 57014.",
+        &READ_TIMEOUT,
+        1,
+        i32::MAX,
+        GucContext::Userset,
+        GucFlags::UNIT_MS,
+    );
+}
+
+pub fn after_timeout() -> Duration {
+    Duration::from_millis(AFTER_TIMEOUT.get() as u64)
+}
+
 pub fn apply_lag_target() -> u64 {
     APPLY_LAG_TARGET.get() as u64
 }
@@ -170,6 +272,10 @@ pub fn auto_rebuild() -> bool {
     AUTO_REBUILD.get()
 }
 
+pub fn commit_level() -> CommitLevel {
+    COMMIT_LEVEL.get()
+}
+
 pub fn commit_timeout() -> Duration {
     Duration::from_millis(COMMIT_TIMEOUT.get() as u64)
 }
@@ -182,8 +288,24 @@ pub fn max_databases() -> usize {
     MAX_DATABASES.get() as usize
 }
 
+pub fn max_staleness() -> Duration {
+    Duration::from_millis(MAX_STALENESS.get() as u64)
+}
+
 pub fn max_writeset_bytes() -> u64 {
     MAX_WRITESET_SIZE.get() as u64 * 1024
+}
+
+pub fn read_after() -> String {
+    READ_AFTER.get().map(|token| token.to_string_lossy().into_owned()).unwrap_or_default()
+}
+
+pub fn read_level() -> ReadLevel {
+    READ_LEVEL.get()
+}
+
+pub fn read_timeout() -> Duration {
+    Duration::from_millis(READ_TIMEOUT.get() as u64)
 }
 
 pub fn reader_grace() -> Duration {

@@ -51,8 +51,14 @@ pub extern "C-unwind" fn _PG_init() {
             sequences::reset();
             verify::mark::forget();
         }
+        if event != Event::PreCommit {
+            backend::levels::reset();
+        }
     });
     pg::executor::before_start(backend::commit::before_statement);
+    // The last of those that install such hooks: what the others note is about what is there after the wait.
+    pg::reading::before_data(backend::levels::before_data);
+    pg::afterwards::on_committed(backend::shown::on_committed);
     pg::function::undo_calls(session::is_remote_backend);
     pg::log::install(|report| {
         apply::precedence::on_report(report);

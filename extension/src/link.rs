@@ -79,6 +79,11 @@ impl Link {
         latch::wait_socket(&self.socket, self.wants_to_write(), timeout);
     }
 
+    /// Itself, unless the other end has hung up.
+    pub fn if_open(mut self) -> Option<Link> {
+        self.read().is_ok().then_some(self)
+    }
+
     pub fn flush(&mut self) -> Result<(), LinkError> {
         while !self.output.is_empty() {
             match self.socket.send(&self.output) {

@@ -36,6 +36,8 @@ pub const REHEARSAL_BYTES_MAX: usize = 8 << 20;
 
 /// The first frame on the local socket, before its caller has said what it wants. A longer one ends the connection.
 pub const GREETING_BYTES_MAX: usize = 4_096;
+/// Questions of peers, about one database, that wait for a position to be shown here. At the bound further ones are not answered.
+pub const SHOWN_WAITING_MAX: usize = 16_384;
 
 /// Connections of PostgreSQL at the same time. The next is closed, with a line in the log.
 pub const LOCAL_SESSIONS_MAX: usize = 8_192;

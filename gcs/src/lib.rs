@@ -8,7 +8,7 @@
 //! - [`peers`]: the other daemons; [`local`]: PostgreSQL; [`outbox`]: sockets and what waits for them.
 //! - [`copy`]: a database of another node takes the place of one that the log does not reach.
 //! - [`tls`]: what makes the link between daemons safe; [`enrolment`]: how a node gets its certificate; [`complaints`]: strangers in the log.
-//! - [`rehearsals`]: what passes by the core: transactions that are tried before they are ordered.
+//! - [`rehearsals`], [`shown`]: what passes by the core: transactions that are tried before they are ordered, and who shows a position.
 //! - [`roster`]: who this node and the members are; [`wishes`]: what waits for the membership to change.
 //! - [`bounds`]: every limit of all this.
 //! - [`playground`]: a whole group of PostgreSQL servers and daemons on one machine.
@@ -35,6 +35,7 @@ pub mod peers;
 pub mod playground;
 pub mod rehearsals;
 pub mod roster;
+pub mod shown;
 pub mod status;
 pub mod tls;
 pub mod wishes;

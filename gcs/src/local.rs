@@ -9,6 +9,7 @@
 //! - [`fetcher`]: single writesets, on a connection of their own.
 //! - [`rehearsal`]: transactions that are tried before they are ordered.
 //! - [`changes`]: what people want of the membership.
+//! - [`reader`]: up to where whoever reads must wait, and who shows what was written.
 //! - [`backlog`]: positions read back from the log.
 //! - [`requests`], [`error`]: what comes in on a connection, what ends it.
 //! - [`this_node`], [`databases`]: what all of them know.
@@ -23,6 +24,7 @@ mod error;
 mod feed;
 mod fetcher;
 mod hub;
+mod reader;
 mod rehearsal;
 mod requests;
 mod seat;
@@ -53,9 +55,10 @@ pub fn start(
     uids: Vec<u32>,
     listener: UnixListener,
 ) -> Rc<Hub> {
-    let (roster, rehearsals, copies) = (peers.roster.clone(), peers.rehearsals.clone(), Rc::new(copies));
-    let (databases, complaints) = Default::default();
-    let node = ThisNode { roster, uids, inbox, peers, rehearsals, copies, log, databases, complaints };
+    let (roster, rehearsals, shown) = (peers.roster.clone(), peers.rehearsals.clone(), peers.shown.clone());
+    let (copies, databases, readers, complaints) =
+        (Rc::new(copies), Default::default(), Default::default(), Default::default());
+    let node = ThisNode { roster, uids, inbox, peers, rehearsals, shown, readers, copies, log, databases, complaints };
     let hub = Rc::new(Hub::new(Rc::new(node)));
     tokio::task::spawn_local(accept(hub.clone(), listener));
     hub

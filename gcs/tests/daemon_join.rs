@@ -309,7 +309,7 @@ fn a_question_that_makes_no_sense_is_refused_by_its_own_reason_and_costs_no_toke
         assert_eq!(reason, expected, "{message}");
     }
     // Longer than a caller without a certificate may say anything.
-    let long = Enrol { request: vec![0; 5_000].into(), ..good.clone() };
+    let long = Enrol { request: vec![0; 10_000].into(), ..good.clone() };
     assert_eq!(Caller::connect(machines.address(1), nobody(&pki.ca_file())).ask(&Frame::Enrol(long)), None);
     // It asks for one thing, and then the connection ends.
     let mut caller = Caller::connect(machines.address(1), nobody(&pki.ca_file()));

@@ -8,18 +8,37 @@ use postgres::IsolationLevel;
 use postgres_r_tests::append::history::Outcome;
 use postgres_r_tests::append::{self, Isolation};
 use postgres_r_tests::harness::{self, node, workload_seconds};
-use postgres_r_tests::workload::lists::{self, Shape};
+use postgres_r_tests::workload::lists::{self, Level, Shape};
 
 #[test]
 fn three_nodes_at_repeatable_read_show_no_anomaly() {
-    let shape = Shape { isolation: IsolationLevel::RepeatableRead, tables: 8 };
+    let shape = Shape { isolation: IsolationLevel::RepeatableRead, tables: 8, level: Level::Eventual };
     judge(shape, Isolation::Snapshot);
 }
 
 #[test]
 fn three_nodes_at_serializable_show_no_anomaly_and_no_write_skew() {
-    let shape = Shape { isolation: IsolationLevel::Serializable, tables: 8 };
+    let shape = Shape { isolation: IsolationLevel::Serializable, tables: 8, level: Level::Eventual };
     judge(shape, Isolation::Serializable);
+}
+
+/// With real time between clients: whatever one was told, another that begins later sees, on any node.
+#[test]
+fn three_nodes_at_strong_show_no_anomaly_and_no_stale_read() {
+    let shape = Shape { isolation: IsolationLevel::RepeatableRead, tables: 8, level: Level::Strong };
+    judge(shape, Isolation::Snapshot);
+}
+
+#[test]
+fn three_nodes_at_strong_and_serializable_are_strictly_serializable() {
+    let shape = Shape { isolation: IsolationLevel::Serializable, tables: 8, level: Level::Strong };
+    judge(shape, Isolation::Serializable);
+}
+
+#[test]
+fn sessions_that_take_their_token_along_show_no_anomaly() {
+    let shape = Shape { isolation: IsolationLevel::RepeatableRead, tables: 8, level: Level::Session };
+    judge(shape, Isolation::Snapshot);
 }
 
 fn judge(shape: Shape, promised: Isolation) {
@@ -35,8 +54,9 @@ fn judge(shape: Shape, promised: Isolation) {
     let count = |outcome| history.txns.iter().filter(|txn| txn.outcome == outcome).count();
     let (committed, aborted, unknown) = (count(Outcome::Committed), count(Outcome::Aborted), count(Outcome::Unknown));
     println!(
-        "{:?}: {committed} committed ({:.0} a second), {aborted} aborted ({:.0} %), {unknown} unknown",
+        "{:?}, {:?}: {committed} committed ({:.0} a second), {aborted} aborted ({:.0} %), {unknown} unknown",
         shape.isolation,
+        shape.level,
         committed as f64 / seconds,
         100.0 * aborted as f64 / (committed + aborted) as f64
     );

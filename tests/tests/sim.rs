@@ -9,7 +9,7 @@ use postgres_r_tests::sim::postgres::Mistake;
 use postgres_r_tests::sim::{report, run, run_seeds, run_traced};
 
 /// What 200 seeds must have been through for their silence to mean something.
-const CORNERS: [&str; 31] = [
+const CORNERS: [&str; 33] = [
     "a base was below the horizon",
     "a checkpoint was written",
     "a manager died",
@@ -18,6 +18,8 @@ const CORNERS: [&str; 31] = [
     "a process that hears no summons was dislodged",
     "a member came back with an empty disk",
     "a member was removed while it ran",
+    "a reader was refused",
+    "a reader was told where to read",
     "a remote backend died",
     "a remote backend gave way",
     "a remote backend let go",
@@ -182,6 +184,11 @@ fn a_certifier_that_overlooks_the_position_after_the_base_is_found() {
 #[test]
 fn a_certifier_that_forgets_shared_holders_is_found() {
     finds(PlantedBug::SharedForgotten, &["no lost update", "never diverge"]);
+}
+
+#[test]
+fn a_leader_that_does_not_ask_whether_it_still_leads_is_found() {
+    finds(PlantedBug::ReadsUnconfirmed, &["reads see what was told"]);
 }
 
 #[test]

@@ -89,6 +89,13 @@ counters! {
     /// How often a statement that writes let what is already ordered go first.
     lag_waits,
     lag_wait_us,
+    /// Transactions that had to see what `postgres_r.read_level` promises.
+    read_waits,
+    read_wait_us,
+    /// Commits that waited until other nodes show them, and those that some did not show in time.
+    after_waits,
+    after_missed,
+    after_wait_us,
     /// Bytes of writesets sent.
     bytes_sent,
     /// Bytes received from gcs.

@@ -103,9 +103,14 @@ impl<S: Spool> Dispatch<S> {
             }
             Reply::Detached => return Ok(Taken::Detached),
             Reply::Failed(failure) => return Ok(Taken::Failed(failure.clone())),
+            Reply::Watch { position } => at.database.replica.asked.wait_for(*position),
             Reply::Rehearsing { .. }
             | Reply::Rehearsed { .. }
             | Reply::Rehearse { .. }
+            | Reply::ReadFrom { .. }
+            | Reply::ReadRefused { .. }
+            | Reply::Showing { .. }
+            | Reply::Shown { .. }
             | Reply::Certificates(_)
             | Reply::Done => {
                 return Err(Trouble::Protocol("a frame on the wrong connection".into()));

@@ -17,6 +17,7 @@
 //! | [`queue`], [`worker`], [`pool`], [`items`] | what remote backends apply, and which of them |
 //! | [`victim`], [`precedence`] | who gives way, and how hard it is pressed |
 //! | [`replica`], [`progress`], [`recent`], [`conflicts`], [`counters`] | what is known and shown |
+//! | [`watch`], [`sighting`] | whom a position that becomes visible wakes, and how old what is read may be |
 //! | [`lease`] | which values of a sequence are a node's |
 //! | [`statement`] | START and STOP REPLICATION as typed |
 //!
@@ -50,6 +51,7 @@ pub mod queue;
 pub mod recent;
 pub mod replica;
 pub mod report;
+pub mod sighting;
 pub mod slot;
 pub mod statement;
 pub mod submission;
@@ -60,4 +62,5 @@ pub mod text;
 pub mod turn;
 pub mod verification;
 pub mod victim;
+pub mod watch;
 pub mod worker;

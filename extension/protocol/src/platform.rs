@@ -35,6 +35,9 @@ pub trait Wake {
     /// The database has so many positions ahead of the committed one now: processes may be waiting for few enough. Raises nothing.
     fn ahead(&self, database: usize, positions: u64);
 
+    /// The database's committed position has reached one that sessions wait for ([`crate::watch`]). Raises nothing.
+    fn committed(&self, database: usize);
+
     /// The node can write to this database again: processes may be waiting for that.
     fn writable(&self, database: usize);
 }

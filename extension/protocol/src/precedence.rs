@@ -103,9 +103,11 @@ impl Pressing {
         Duration::ZERO
     }
 
-    /// An open transaction: told at once if it writes, after a grace if it reads; its session is ended when telling was not enough.
+    /// An open transaction: told at once if it writes or waits for this, after a grace if it reads; its session is ended when telling was not enough.
     fn press(&mut self, slot: &Slot, holder: &Holder, winner: &Winner, reader_grace: Duration, now: Moment) -> Pressure {
-        let grace = if holder.writes { Duration::ZERO } else { reader_grace };
+        // A reader that waits for this very position would wait for itself.
+        let has_grace = !holder.writes && !slot.awaits(winner.position);
+        let grace = if has_grace { reader_grace } else { Duration::ZERO };
         let waited = self.waited(holder, now);
         if waited < grace {
             return Pressure::Wait;

@@ -16,10 +16,12 @@ use crate::id::{Holds, ProcNo};
 use crate::numbered::Atomic;
 use crate::platform::{Platform, Wake};
 use crate::recent::Recent;
+use crate::sighting::Sighting;
 use crate::slot::Slot;
 use crate::sync::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use crate::text::Text;
 use crate::victim::Winner;
+use crate::watch::Watch;
 use crate::worker::Worker;
 
 crate::numbered! {
@@ -128,6 +130,13 @@ pub struct Replica {
     pub term: AtomicU64,
     pub member_count: AtomicU32,
     pub members: [Member; GROUP_MEMBERS_MAX],
+
+    /// Sessions that wait for a position to be visible here.
+    pub readers: Watch,
+    /// The manager, which is to report that a position is visible here the moment that it is.
+    pub asked: Watch,
+    /// How far the group is.
+    pub sighting: Sighting,
 
     pub counters: Counters,
 }
@@ -326,6 +335,9 @@ impl<P: Platform> Database<P> {
         replica.member_count.store(0, Ordering::SeqCst);
         replica.reason.set("");
         replica.failure.forget();
+        replica.readers.clear();
+        replica.asked.clear();
+        replica.sighting.clear();
         self.recent.clear();
         self.conflicts.clear();
         self.gate.reset(committed);

@@ -38,11 +38,13 @@ impl Report {
 
     /// What to report now, if anything. `flushed` is how far the server's own log is on its disk.
     pub fn request<P: Platform>(&mut self, at: At<'_, P>, now: Moment, flushed: impl Fn() -> Lsn) -> Option<Request> {
-        if self.told.is_some_and(|(_, told_at)| now.since(told_at) < REPORT_EVERY) {
-            return None;
-        }
         let gate = &at.database.gate;
         let committed = gate.committed();
+        // Somebody waits to hear of it.
+        let is_due = at.database.replica.asked.take(committed);
+        if !is_due && self.told.is_some_and(|(_, told_at)| now.since(told_at) < REPORT_EVERY) {
+            return None;
+        }
         self.follow_flush(at, committed, flushed);
         let bases = at.server.slots.iter().filter_map(|slot| slot.base_in(at.database.index));
         let oldest_base = bases.fold(self.committed_before, Position::min);
@@ -50,7 +52,7 @@ impl Report {
         gate.set_oldest_base(oldest_base);
         let out_of_service = at.database.replica.failure.is_set();
         let told = Told { committed, flushed: gate.flushed(), oldest_base, out_of_service };
-        if self.told.is_some_and(|(before, _)| before == told) {
+        if !is_due && self.told.is_some_and(|(before, _)| before == told) {
             return None;
         }
         self.told = Some((told, now));

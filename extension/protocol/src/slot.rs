@@ -183,6 +183,8 @@ pub struct Slot {
     pub victim: Victim,
     /// The position that a remote backend in this place works on; 0 for every other process.
     remote: AtomicU64,
+    /// The position that the process waits to see committed; 0 if none.
+    awaited: AtomicU64,
     /// Of a large transaction that the process is busy with.
     pub progress: Progress,
     /// What the submission's session calls itself.
@@ -369,6 +371,11 @@ impl Slot {
         })
     }
 
+    /// Waits to see this position committed, or for none any more.
+    pub fn await_position(&self, position: Position) {
+        self.awaited.store(position.0, Ordering::SeqCst);
+    }
+
     /// Told by a remote backend about itself.
     pub fn set_remote(&self, position: Position) {
         self.remote.store(position.0, Ordering::SeqCst);
@@ -520,6 +527,11 @@ impl Slot {
             self.leave_asked.store(word.sequence().0, Ordering::SeqCst);
         }
         waits
+    }
+
+    /// Whether the process waits for this position, or for a later one.
+    pub fn awaits(&self, position: Position) -> bool {
+        self.awaited.load(Ordering::SeqCst) >= position.0
     }
 
     pub fn remote(&self) -> Option<Position> {

@@ -50,6 +50,8 @@ impl Wake for Woken {
 
     fn ahead(&self, _: usize, _: u64) {}
 
+    fn committed(&self, _: usize) {}
+
     fn writable(&self, _: usize) {}
 }
 

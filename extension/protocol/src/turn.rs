@@ -85,8 +85,12 @@ pub fn announce<P: Platform>(at: At<'_, P>, moved: Moved) {
     }
     pool::wake_dependents(at, moved.committed);
     at.server.waker.ahead(at.database.index, at.database.gate.ahead());
-    let is_catching_up = !at.database.replica.serving.load(Ordering::SeqCst);
-    if moved.room_wanted || (is_catching_up && at.database.is_caught_up()) {
+    let (replica, committed) = (&at.database.replica, at.database.gate.committed());
+    if replica.readers.take(committed) {
+        at.server.waker.committed(at.database.index);
+    }
+    let is_catching_up = !replica.serving.load(Ordering::SeqCst);
+    if moved.room_wanted || replica.asked.is_reached(committed) || (is_catching_up && at.database.is_caught_up()) {
         at.wake_manager();
     }
 }

@@ -14,6 +14,7 @@
 use std::cell::Cell;
 use std::time::Instant;
 
+use gcs_writeset::Position;
 use postgres_r_protocol::conflicts::Kind;
 use postgres_r_protocol::ending;
 use postgres_r_protocol::id::RoleId;
@@ -22,7 +23,7 @@ use postgres_r_protocol::slot::Slot;
 use postgres_r_protocol::turn::{LocalTurn, Unfinished, Wait};
 
 use super::submit::{self, Failure};
-use super::{capture, lost, read_only, rehearsal, token, writable};
+use super::{capture, lost, read_only, rehearsal, shown, token, writable};
 use crate::error;
 use crate::guc;
 use crate::node::{self, DatabaseArea};
@@ -47,6 +48,7 @@ pub fn on_end(event: Event) {
         Event::Commit => {
             if let Some(turn) = turn::passed() {
                 turn.area.replica.counters.commits.one();
+                shown::committed(turn.area, turn.position);
             }
             clean_up();
         }
@@ -190,6 +192,7 @@ fn clean_up() {
     }
     slot.victim.clear();
     slot.clear_base();
+    slot.await_position(Position::ZERO);
     slot.progress.clear();
 }
 

@@ -28,6 +28,8 @@ pub struct Conditions {
     writable_changed: Condition,
     /// No more positions wait to be applied than may.
     lag_fell: Condition,
+    /// A position is committed that sessions wait for.
+    committed_moved: Condition,
     /// The leaser has answered somebody.
     leases_answered: Condition,
 }
@@ -48,6 +50,10 @@ impl Conditions {
 
     pub fn wait_for_writable(&self, timeout: Duration, holds: impl Fn() -> bool) -> bool {
         self.writable_changed.wait_until(timeout, holds)
+    }
+
+    pub fn wait_for_committed(&self, timeout: Duration, holds: impl Fn() -> bool) -> bool {
+        self.committed_moved.wait_until(timeout, holds)
     }
 
     pub fn wait_for_lag(&self, timeout: Duration, holds: impl Fn() -> bool) -> bool {
@@ -75,6 +81,10 @@ impl Wake for Waker {
         if positions <= guc::apply_lag_target() {
             self.conditions[database].lag_fell.broadcast();
         }
+    }
+
+    fn committed(&self, database: usize) {
+        self.conditions[database].committed_moved.broadcast();
     }
 
     fn writable(&self, database: usize) {

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use pgrx::pg_sys;
 use postgres_r_protocol::id::Moment;
+use postgres_r_protocol::sighting::Uptime;
 
 /// Makes now() and statement_timestamp() of the current transaction give `time`, in microseconds since 2000-01-01 UTC.
 pub fn pretend_started_at(time: i64) {
@@ -27,6 +28,14 @@ pub fn now() -> i64 {
 /// How long ago `then` was; zero if it lies ahead.
 pub fn since(then: i64) -> Duration {
     Duration::from_micros(now().saturating_sub(then).max(0) as u64)
+}
+
+/// Now, by a clock that only goes forward, also while the machine is asleep; the same in all processes.
+pub fn uptime() -> Uptime {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: writes to a variable of ours; the clock is there on every Linux that PostgreSQL 15 runs on.
+    unsafe { libc::clock_gettime(libc::CLOCK_BOOTTIME, &mut time) };
+    Uptime(Duration::new(time.tv_sec.max(0) as u64, time.tv_nsec.max(0) as u32))
 }
 
 /// Now, by a clock that only goes forward; of this process alone.

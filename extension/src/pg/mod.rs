@@ -10,6 +10,7 @@
 
 pub mod access;
 pub mod admission;
+pub mod afterwards;
 pub mod alter;
 pub mod bearing;
 pub mod blockers;
@@ -55,6 +56,7 @@ pub mod process;
 pub mod query;
 mod ranges;
 pub mod read_only;
+pub mod reading;
 pub mod relation;
 pub mod rerun;
 pub mod rewrite;

@@ -1,6 +1,14 @@
 //! Questions about snapshots.
 
+use std::cell::Cell;
+use std::ffi::CStr;
+
 use pgrx::pg_sys;
+
+thread_local! {
+    /// SET TRANSACTION SNAPSHOT was run in the current transaction.
+    static IS_IMPORTED: Cell<bool> = const { Cell::new(false) };
+}
 
 /// Whether all statements of the current transaction see by the same snapshot (REPEATABLE READ and above).
 pub fn is_kept_for_transaction() -> bool {
@@ -12,6 +20,33 @@ pub fn is_kept_for_transaction() -> bool {
 pub fn is_taken() -> bool {
     // SAFETY: a variable of this process.
     unsafe { pg_sys::FirstSnapshotSet }
+}
+
+/// Whether the current transaction sees by another one's snapshot.
+pub fn is_imported() -> bool {
+    IS_IMPORTED.get()
+}
+
+/// At the end of every transaction.
+pub fn forget_import() {
+    IS_IMPORTED.set(false);
+}
+
+/// Notes SET TRANSACTION SNAPSHOT.
+///
+/// # Safety
+/// `utility` must be null or a parse tree.
+pub(super) unsafe fn note_import(utility: *const pg_sys::Node) {
+    // SAFETY: by contract; the tag says what the node is, its name is null or ends with a zero byte.
+    unsafe {
+        if utility.is_null() || (*utility).type_ != pg_sys::NodeTag::T_VariableSetStmt {
+            return;
+        }
+        let set = &*utility.cast::<pg_sys::VariableSetStmt>();
+        if !set.name.is_null() && CStr::from_ptr(set.name) == c"TRANSACTION SNAPSHOT" {
+            IS_IMPORTED.set(true);
+        }
+    }
 }
 
 /// Whether nothing has become visible since the active snapshot was taken: a new one would see the same.
@@ -125,6 +160,72 @@ impl Drop for Fresh {
         if !std::thread::panicking() {
             // SAFETY: ours is on top.
             unsafe { pg_sys::PopActiveSnapshot() }
+        }
+    }
+}
+
+unsafe extern "C-unwind" {
+    /// Of storage/predicate.h, which pgrx does not bind.
+    fn ReleasePredicateLocks(is_commit: bool, is_read_only_safe: bool);
+}
+
+/// Takes the snapshots anew that are there, so that they show what is committed by now. Nothing must have been read by the transaction's own, if it
+/// keeps one, nor by the active one.
+pub fn renew() {
+    // SAFETY: in a transaction that is not in parallel mode. The steps are those by which PostgreSQL took the snapshots, undone and done again: the
+    // transaction's own snapshot is registered with no owner, so it is given one to be taken back from; the copies that are active or registered
+    // live on by themselves. A SERIALIZABLE transaction has read nothing, so that what is kept of it in shared memory can be given back as by a
+    // rollback; the next snapshot begins it anew.
+    unsafe {
+        if pg_sys::IsInParallelMode() || !pg_sys::FirstSnapshotSet {
+            return;
+        }
+        if is_kept_for_transaction() {
+            let first = pg_sys::GetTransactionSnapshot();
+            if pg_sys::XactIsoLevel as u32 == pg_sys::XACT_SERIALIZABLE {
+                pg_sys::ffi::pg_guard_ffi_boundary(|| ReleasePredicateLocks(false, false));
+            }
+            let owner = pg_sys::TopTransactionResourceOwner;
+            pg_sys::ResourceOwnerEnlargeSnapshots(owner);
+            pg_sys::ResourceOwnerRememberSnapshot(owner, first);
+            pg_sys::UnregisterSnapshotFromOwner(first, owner);
+            pg_sys::FirstSnapshotSet = false;
+        }
+        let renewed = pg_sys::GetTransactionSnapshot();
+        replace_active(renewed);
+    }
+}
+
+/// # Safety
+/// `snapshot` must be valid.
+unsafe fn replace_active(snapshot: pg_sys::Snapshot) {
+    // SAFETY: by contract. The new one takes the place of the old one on the stack, at the level of its portal where the portal knows it.
+    unsafe {
+        if !pg_sys::ActiveSnapshotSet() {
+            return;
+        }
+        let portal = pg_sys::ActivePortal;
+        let is_portals = !portal.is_null() && (*portal).portalSnapshot == pg_sys::GetActiveSnapshot();
+        let level = if is_portals { (*portal).createLevel as i32 } else { pg_sys::GetCurrentTransactionNestLevel() };
+        pg_sys::PopActiveSnapshot();
+        pg_sys::PushActiveSnapshotWithLevel(snapshot, level);
+        if is_portals {
+            (*portal).portalSnapshot = pg_sys::GetActiveSnapshot();
+        }
+    }
+}
+
+/// The query sees by the active snapshot.
+///
+/// # Safety
+/// `query` must be a query descriptor that was not started.
+pub unsafe fn renew_of(query: *mut pg_sys::QueryDesc) {
+    // SAFETY: by contract; its snapshot was registered when it was made, with the same owner.
+    unsafe {
+        if pg_sys::ActiveSnapshotSet() {
+            let old = (*query).snapshot;
+            (*query).snapshot = pg_sys::RegisterSnapshot(pg_sys::GetActiveSnapshot());
+            pg_sys::UnregisterSnapshot(old);
         }
     }
 }

@@ -46,6 +46,8 @@ pub fn main(number: u64) {
         ("statement_timeout", "0"),
         ("idle_in_transaction_session_timeout", "0"),
         ("lock_timeout", LOCK_TIMEOUT),
+        ("postgres_r.read_level", "eventual"),
+        ("postgres_r.commit_level", "here"),
         ("application_name", "postgres_r leaser"),
     ] {
         worker::set_setting(name, value);

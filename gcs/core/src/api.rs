@@ -131,6 +131,16 @@ pub enum Input {
     },
     /// From this node's PostgreSQL.
     Local(Local),
+    /// From whoever reads on this node: answered `LocalReply::ReadFrom` or `ReadRefused`.
+    Read(Question),
+}
+
+/// Up to where must this node be before it has everything that anybody was told before? (`crate::reads`)
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Question {
+    /// By which the answer is told from others: the driver's, each once.
+    pub number: u64,
+    pub database: DatabaseId,
 }
 
 /// What travels between daemons.
@@ -286,11 +296,19 @@ pub enum LocalReply {
         number: u64,
         outcome: Result<(), Objection>,
     },
-    /// An attach or detach could not be taken now (no quorum).
     /// An attach or detach could not be taken: not now (no quorum), or not at all (there are contents).
     AttachRefused {
         database: String,
         incarnation: Incarnation,
+        reason: RefusalReason,
+    },
+    /// Whatever was acknowledged, or shown to anybody, before the question was asked lies at or below this position.
+    ReadFrom {
+        number: u64,
+        position: Position,
+    },
+    ReadRefused {
+        number: u64,
         reason: RefusalReason,
     },
 }

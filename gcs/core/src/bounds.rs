@@ -108,6 +108,18 @@ pub const QUORUM_TICKS_MAX: u64 = 15;
 /// Ticks after which a command that was sent to the leader and has not been ordered is sent again.
 pub const RESEND_TICKS: u64 = 20;
 
+/// Questions of readers that wait for an answer. The next is refused as overloaded.
+pub const READS_MAX: usize = 16_384;
+
+/// Ticks after which a round of such questions that has no answer goes again.
+pub const RESEND_READ_TICKS: u64 = 3;
+
+/// Rounds of all members that a leader has yet to confirm. Further ones are dropped; whoever asked goes again.
+pub const READ_ROUNDS_MAX: usize = 1_024;
+
+/// What tells one such round from another, in a message of Raft. A longer one is dropped.
+pub const READ_CONTEXT_BYTES_MAX: usize = 24;
+
 /// Ticks between two progress reports of one database into the order.
 pub const PROGRESS_TICKS: u64 = 10;
 

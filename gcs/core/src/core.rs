@@ -26,6 +26,7 @@ use crate::error::CoreError;
 use crate::flow::{Flow, Ticket};
 use crate::order::Order;
 use crate::quorum::Quorum;
+use crate::reads::Reads;
 use crate::state::{Event, State};
 use crate::wishes::Wishes;
 use crate::{checkpoint, recovery, status};
@@ -81,6 +82,7 @@ pub struct Core<L: Storage, R: Rules = Exact> {
     state: State,
     flow: Flow,
     quorum: Quorum,
+    reads: Reads,
     wishes: Wishes,
     stage: Stage,
     writes: u64,
@@ -142,6 +144,7 @@ impl<L: Storage, R: Rules + Default> Core<L, R> {
         Ok(Core {
             flow: Flow::new(config.node),
             quorum: Quorum::new(config.node),
+            reads: Reads::new(config.node, config.seed),
             wishes: Wishes::new(config.node, config.address.clone(), config.directory),
             config,
             limits,
@@ -190,9 +193,16 @@ impl<L: Storage, R: Rules> Core<L, R> {
             self.judge_quorum(now, &mut effects);
             self.see_to_wishes(now, &mut effects);
             self.send_out(now, forwarded, &mut effects);
+            self.reads.send(self.rules, now, &mut self.order);
+            self.work(now, &mut effects)?;
+        }
+        // Whoever waited for the end of a round need not wait for a tick; but nothing is asked of Raft while it waits for a write.
+        if let Stage::Free = self.stage {
+            self.reads.send(self.rules, now, &mut self.order);
             self.work(now, &mut effects)?;
         }
         self.follow_membership(&mut effects);
+        self.reads.answer(&self.state, &mut effects.replies);
         if std::mem::take(&mut self.status_is_due) {
             self.note_status(now, &mut effects);
         }
@@ -254,6 +264,7 @@ impl<L: Storage, R: Rules> Core<L, R> {
             }
             Input::Local(Local::Wish { number, wish }) => self.wishes.local(number, wish, now, &mut effects.replies),
             Input::Local(local) => self.flow.local(local, &self.state, &mut effects.replies),
+            Input::Read(question) => self.reads.ask(question, self.has_quorum, &mut effects.replies),
             Input::Written(_) => {}
         }
     }
@@ -273,6 +284,9 @@ impl<L: Storage, R: Rules> Core<L, R> {
             self.has_quorum = has_quorum;
             self.status_is_due = true;
             self.flow.set_quorum(has_quorum, &self.state, &mut effects.replies);
+            if !has_quorum {
+                self.reads.quorum_lost(&mut effects.replies);
+            }
         }
     }
 
@@ -353,6 +367,7 @@ impl<L: Storage, R: Rules> Core<L, R> {
             let mut ready = Box::new(self.order.ready());
             let messages = ready.take_messages();
             self.post(now, messages, effects);
+            self.reads.confirmed(ready.take_read_states());
             if let Some(hard_state) = ready.hs() {
                 self.hard_state = hard_state.clone();
                 self.hard_state_is_news = true;

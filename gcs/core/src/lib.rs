@@ -20,6 +20,7 @@
 //! | [`member`], [`retention`] | who takes part in a database, how far each is, what of the log is still needed |
 //! | [`checkpoint`] | the ordered state as bytes |
 //! | [`quorum`], [`status`] | what to tell clients meanwhile |
+//! | [`reads`] | up to where a reader must wait |
 //!
 //! [`core`](crate::core) leads through them, [`bounds`] lists what limits them.
 
@@ -38,6 +39,7 @@ pub mod member;
 pub mod membership;
 pub mod order;
 pub mod quorum;
+pub mod reads;
 pub mod recovery;
 pub mod retention;
 pub mod state;

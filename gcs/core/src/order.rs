@@ -83,6 +83,16 @@ impl<L: Storage> Order<L> {
         self.is_leader() && self.raft.propose(Vec::new(), data).is_ok()
     }
 
+    /// Asks up to which index everything was committed that anybody knew to be: answered by a ready with this context, or not at all. A
+    /// context is never used twice.
+    pub fn read_index(&mut self, context: Vec<u8>) {
+        self.raft.read_index(context);
+    }
+
+    pub fn committed(&self) -> LogIndex {
+        LogIndex(self.raft.raft.raft_log.committed)
+    }
+
     /// Leading only: appends a change of votes. `false` if it could not be taken now.
     pub fn propose_votes(&mut self, change: &Change) -> bool {
         self.may_change_votes() && self.raft.propose_conf_change(Vec::new(), change.entry()).is_ok()
@@ -127,11 +137,14 @@ impl<L: Storage> Order<L> {
     }
 
     /// Leading only: by how many entries this member's log is behind, if it takes entries as they come.
+    ///
+    /// Whoever has just been given a snapshot, and all of the log by that, is asked for nothing as long as nothing is ordered: Raft does not
+    /// know of it that it takes entries, but it has them.
     pub fn behind(&self, node: NodeId) -> Option<u64> {
         let raft = &self.raft.raft;
         let progress = raft.prs().get(node.0).filter(|_| self.is_leader())?;
-        let last = raft.raft_log.last_index();
-        (progress.state == ProgressState::Replicate).then(|| last.saturating_sub(progress.matched))
+        let behind = raft.raft_log.last_index().saturating_sub(progress.matched);
+        (progress.state == ProgressState::Replicate || behind == 0).then_some(behind)
     }
 
     pub fn peer_down(&mut self, node: NodeId) {

@@ -75,22 +75,19 @@ impl Quorum {
             && self.good_at.is_some_and(|good_at| now.0.saturating_sub(good_at.0) < QUORUM_TICKS_MAX)
     }
 
-    /// Leading: writes into a heartbeat how long ago both a majority and the one it goes to were heard.
+    /// Leading: writes into a heartbeat, behind what Raft has it carry, how long ago both a majority and the one it goes to were heard.
     pub fn mark(&self, now: Tick, message: &mut Message) {
         if message.get_msg_type() == MessageType::MsgHeartbeat {
             let both = self.heard_by_majority(now).zip(self.heard.get(&NodeId(message.to)));
             let age = both.map_or(u64::MAX, |(majority, follower)| now.0.saturating_sub(majority.min(*follower).0));
-            message.context = vec![u8::try_from(age).unwrap_or(u8::MAX)];
+            message.context.push(u8::try_from(age).unwrap_or(u8::MAX));
         }
     }
 
     /// Takes the mark off a heartbeat, so that Raft does not see it: how many ticks ago its leader was in touch.
     pub fn unmark(message: &mut Message) -> Option<u8> {
         // Compared as a number: the generated accessor panics on kinds that it does not know.
-        if message.msg_type != MessageType::MsgHeartbeat as i32 || message.context.len() != 1 {
-            return None;
-        }
-        message.context.pop()
+        (message.msg_type == MessageType::MsgHeartbeat as i32).then(|| message.context.pop()).flatten()
     }
 
     /// A leader that Raft follows was in touch with a majority so many ticks ago.

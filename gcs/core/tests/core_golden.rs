@@ -274,6 +274,8 @@ fn reply_text(reply: &LocalReply) -> String {
         LocalReply::Refused { tag, reason } => format!("{} refused: {reason:?}", tag.sequence),
         LocalReply::Wish { number, outcome } => format!("wish {number}: {outcome:?}"),
         LocalReply::AttachRefused { database, reason, .. } => format!("attach to {database} refused: {reason:?}"),
+        LocalReply::ReadFrom { number, position } => format!("{number}: read from {position}"),
+        LocalReply::ReadRefused { number, reason } => format!("{number}: read refused: {reason:?}"),
     }
 }
 

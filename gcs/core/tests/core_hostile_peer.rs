@@ -7,7 +7,7 @@ use gcs_core::command::Encoded;
 use gcs_core::membership::{Change, Step};
 use gcs_core::state::State;
 use gcs_core::*;
-use gcs_writeset::{Incarnation, NodeId};
+use gcs_writeset::{DatabaseId, Incarnation, NodeId};
 use proptest::prelude::*;
 use raft::eraftpb::{ConfState, Entry, Message, Snapshot, SnapshotMetadata};
 use raft_prost::Message as _;
@@ -112,6 +112,7 @@ fn input() -> impl Strategy<Value = Input> {
         }),
         1 => Just(Input::Local(Local::Wish { number: 1, wish: Wish::Lead { node: NodeId(2) } })),
         3 => Just(Input::Tick),
+        1 => any::<u64>().prop_map(|number| Input::Read(Question { number, database: DatabaseId(1) })),
         1 => Just(Input::PeerUp(NodeId(2))),
         1 => Just(Input::PeerDown(NodeId(3))),
         1 => Just(Input::Local(Local::Attach { database: "shop".into(), incarnation: Incarnation(1), founds: false })),

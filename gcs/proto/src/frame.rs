@@ -4,8 +4,8 @@
 //! length   u32   of everything behind this field: 6 up to FRAME_BYTES_MAX
 //! crc32c   u32   of everything behind this field
 //! version  u8    1
-//! kind     u8    1 Hello, 2 Welcome, 3 Refused, 4 Ping, 5 Raft, 6 Forward, 7 Rehearse, 8 Rehearsed, 32 Enrol, 33 Enrolled,
-//!                48 Join, 49 Joined, 50 Wish
+//! kind     u8    1 Hello, 2 Welcome, 3 Refused, 4 Ping, 5 Raft, 6 Forward, 7 Rehearse, 8 Rehearsed, 9 Show, 10 ShownHere,
+//!                32 Enrol, 33 Enrolled, 48 Join, 49 Joined, 50 Wish
 //! body           protobuf, empty for Ping
 //! ```
 //!
@@ -21,7 +21,9 @@ use raft_prost::Message as _;
 use thiserror::Error;
 
 use crate::enrolment::{Enrol, Enrolled};
-use crate::message::{Forward, Hello, Join, Joined, Refused, Rehearse, Rehearsed, Welcome, WishMessage, put_forward};
+use crate::message::{
+    Forward, Hello, Join, Joined, Refused, Rehearse, Rehearsed, Show, ShownHere, Welcome, WishMessage, put_forward,
+};
 
 pub const VERSION: u8 = 1;
 
@@ -40,6 +42,8 @@ const KIND_RAFT: u8 = 5;
 const KIND_FORWARD: u8 = 6;
 const KIND_REHEARSE: u8 = 7;
 const KIND_REHEARSED: u8 = 8;
+const KIND_SHOW: u8 = 9;
+const KIND_SHOWN: u8 = 10;
 const KIND_ENROL: u8 = 32;
 const KIND_ENROLLED: u8 = 33;
 const KIND_JOIN: u8 = 48;
@@ -55,6 +59,8 @@ pub enum Frame {
     Message(PeerMessage),
     Rehearse(Rehearse),
     Rehearsed(Rehearsed),
+    Show(Show),
+    ShownHere(ShownHere),
     Enrol(Enrol),
     Enrolled(Enrolled),
     Join(Join),
@@ -88,6 +94,8 @@ pub fn encode(frame: &Frame, out: &mut Vec<u8>) -> Result<(), FrameError> {
         Frame::Ping => put(out, KIND_PING, |_| true),
         Frame::Rehearse(rehearse) => put(out, KIND_REHEARSE, |out| rehearse.encode(out).is_ok()),
         Frame::Rehearsed(rehearsed) => put(out, KIND_REHEARSED, |out| rehearsed.encode(out).is_ok()),
+        Frame::Show(show) => put(out, KIND_SHOW, |out| show.encode(out).is_ok()),
+        Frame::ShownHere(shown) => put(out, KIND_SHOWN, |out| shown.encode(out).is_ok()),
         Frame::Enrol(enrol) => put(out, KIND_ENROL, |out| enrol.encode(out).is_ok()),
         Frame::Enrolled(enrolled) => put(out, KIND_ENROLLED, |out| enrolled.encode(out).is_ok()),
         Frame::Join(join) => put(out, KIND_JOIN, |out| join.encode(out).is_ok()),
@@ -179,6 +187,12 @@ fn decode(mut frame: Bytes) -> Result<Frame, FrameError> {
         KIND_REHEARSED => {
             Rehearsed::decode(frame).map(Frame::Rehearsed).map_err(|_| FrameError::Body { what: "rehearsal's outcome" })
         }
+        KIND_SHOW => {
+            Show::decode(frame).map(Frame::Show).map_err(|_| FrameError::Body { what: "question about a position" })
+        }
+        KIND_SHOWN => {
+            ShownHere::decode(frame).map(Frame::ShownHere).map_err(|_| FrameError::Body { what: "answer about a position" })
+        }
         KIND_ENROL => Enrol::decode(frame).map(Frame::Enrol).map_err(|_| FrameError::Body { what: "enrolment" }),
         KIND_ENROLLED => {
             Enrolled::decode(frame).map(Frame::Enrolled).map_err(|_| FrameError::Body { what: "answer to an enrolment" })
@@ -269,6 +283,9 @@ mod tests {
         );
         let rehearsed =
             (any::<u64>(), payload()).prop_map(|(number, outcome)| Frame::Rehearsed(Rehearsed { number, outcome }));
+        let show = (any::<u64>(), any::<u32>(), any::<u64>())
+            .prop_map(|(number, database, position)| Frame::Show(Show { number, database, position }));
+        let shown = any::<u64>().prop_map(|number| Frame::ShownHere(ShownHere { number }));
         let enrol = (any::<u32>(), payload(), ".*", ".*", payload(), any::<i64>()).prop_map(
             |(protocol, secret, name, address, request, clock)| {
                 Frame::Enrol(Enrol { protocol, secret, name, address, request, clock })
@@ -281,7 +298,7 @@ mod tests {
             },
         );
         let known = prop_oneof![hello, refused, raft, forward, welcome, Just(Frame::Ping), rehearse, rehearsed];
-        prop_oneof![known, prop_oneof![enrol, enrolled, join, joined, wish]]
+        prop_oneof![known, prop_oneof![enrol, enrolled, join, joined, wish, show, shown]]
     }
 
     fn decode_all(bytes: &[u8], piece: usize) -> Result<Vec<Frame>, FrameError> {

@@ -18,4 +18,6 @@ pub mod message;
 
 pub use enrolment::{Enrol, Enrolled, EnrolledMember};
 pub use frame::{Decoder, FRAME_BYTES_MAX, Frame, FrameError, encode};
-pub use message::{FoundingMember, HandshakeRefusal, Hello, Join, Joined, Refused, Rehearse, Rehearsed, Welcome};
+pub use message::{
+    FoundingMember, HandshakeRefusal, Hello, Join, Joined, Refused, Rehearse, Rehearsed, Show, ShownHere, Welcome,
+};

@@ -223,6 +223,24 @@ pub struct Rehearsed {
     pub outcome: Bytes,
 }
 
+/// Does this node show the position to its clients? (`gcs_writeset::link::Request::AskShown`.) Answered when it does.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct Show {
+    /// By which the answer is told from others.
+    #[prost(uint64, tag = "1")]
+    pub number: u64,
+    #[prost(uint32, tag = "2")]
+    pub database: u32,
+    #[prost(uint64, tag = "3")]
+    pub position: u64,
+}
+
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct ShownHere {
+    #[prost(uint64, tag = "1")]
+    pub number: u64,
+}
+
 /// Commands for the leader to propose.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub struct Forward {

@@ -50,6 +50,7 @@ impl Hub {
                 self.node.databases.attached(name.clone(), database, serve_from);
                 if let Some(feed) = self.feed_of_life(&name, incarnation) {
                     feed.attached(database, serve_from);
+                    self.node.shown.enter(database);
                 }
             }
             LocalReply::AttachRefused { database, incarnation, reason } => {
@@ -71,6 +72,7 @@ impl Hub {
                 let (slot, sequence) = (tag.slot, tag.sequence);
                 self.answer(tag, &Reply::TokenOutcome { slot, sequence, outcome });
             }
+            LocalReply::ReadFrom { .. } | LocalReply::ReadRefused { .. } => self.node.readers.answered(&reply),
             LocalReply::Refused { tag, reason } => {
                 let (slot, sequence) = (tag.slot, tag.sequence);
                 self.answer(tag, &Reply::Refused { slot, sequence, reason });
@@ -152,6 +154,9 @@ impl Hub {
     }
 
     pub fn leave(&self, feed: &Rc<Feed>) {
+        if let Some(database) = feed.database_id() {
+            self.node.peers.send_shown(self.node.shown.leave(database));
+        }
         self.feeds.borrow_mut().retain(|_, other| !Rc::ptr_eq(other, feed));
     }
 

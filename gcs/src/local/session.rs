@@ -6,7 +6,7 @@ use bytes::Bytes;
 use gcs_core::{Input, Local};
 use gcs_writeset::bounds::LINK_FRAME_BYTES_MAX;
 use gcs_writeset::link::{self, Failure, FailureKind, PROTOCOL, Reply, Request, Role};
-use gcs_writeset::{DatabaseId, Incarnation, Tag};
+use gcs_writeset::{DatabaseId, Incarnation, Position, Tag};
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 
@@ -15,6 +15,7 @@ use super::error::SessionError;
 use super::feed::Feed;
 use super::fetcher;
 use super::hub::Hub;
+use super::reader;
 use super::rehearsal;
 use super::requests::Requests;
 use super::seat::Seat;
@@ -127,6 +128,10 @@ async fn serve_postgresql(
             welcome(hub, outbox)?;
             rehearsal::serve_rehearser(&hub.node, outbox, &database, requests).await
         }
+        Role::Reader => {
+            welcome(hub, outbox)?;
+            reader::serve(&hub.node, outbox, &database, requests).await
+        }
         Role::Control => Ok(()),
     }
 }
@@ -170,6 +175,21 @@ async fn serve_manager(hub: &Hub, feed: &Feed, requests: &mut Requests) -> Resul
     tokio::select! {
         result = hear_manager(hub, feed, requests) => result,
         result = feed.run() => result,
+        () = watch(hub, feed) => Ok(()),
+    }
+}
+
+/// Tells the manager which positions peers wait for.
+async fn watch(hub: &Hub, feed: &Feed) {
+    let shown = &hub.node.shown;
+    loop {
+        // Made before looking, so that news in between are not missed.
+        let news = shown.news.notified();
+        if let Some(position) = feed.database_id().and_then(|database| shown.to_watch(database)) {
+            feed.send(&Reply::Watch { position }, &[]);
+            feed.flush();
+        }
+        news.await;
     }
 }
 
@@ -191,6 +211,7 @@ async fn hear_manager(hub: &Hub, feed: &Feed, requests: &mut Requests) -> Result
             },
             Request::Progress { committed, flushed, oldest_base, out_of_service } => {
                 if let Some(database) = feed.database_id() {
+                    note_shown(node, database, committed, out_of_service);
                     let progress = Local::Progress { database, committed, flushed, oldest_base, out_of_service };
                     node.inbox.push(Input::Local(progress));
                 }
@@ -202,17 +223,18 @@ async fn hear_manager(hub: &Hub, feed: &Feed, requests: &mut Requests) -> Result
             Request::Submit { .. } | Request::Chunk { .. } | Request::Abandon { .. } | Request::AskToken { .. } => {
                 submit(node, feed.database_id(), feed.incarnation, request, payload).await?;
             }
-            Request::Fetch { .. }
-            | Request::Hello { .. }
-            | Request::Rehearse { .. }
-            | Request::Rehearsed { .. }
-            | Request::Certificates
-            | Request::Change(_) => {
+            _ => {
                 return Err(SessionError::Misuse("a request that a manager cannot make"));
             }
         }
     }
     Ok(())
+}
+
+/// Peers that wait for this are told.
+fn note_shown(node: &ThisNode, database: DatabaseId, committed: Position, out_of_service: bool) {
+    let answers = if out_of_service { node.shown.leave(database) } else { node.shown.progress(database, committed) };
+    node.peers.send_shown(answers);
 }
 
 async fn serve_backend(

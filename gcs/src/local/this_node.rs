@@ -7,6 +7,7 @@ use gcs_writeset::bounds::CERTIFICATES_MAX;
 use gcs_writeset::link::{CertificateStatus, Failure, FailureKind, PROTOCOL, Reply};
 
 use super::databases::Databases;
+use super::reader::Readers;
 use crate::complaints::Complaints;
 use crate::copy::Copies;
 use crate::inbox::Inbox;
@@ -14,6 +15,7 @@ use crate::log::LogReader;
 use crate::peers::Peers;
 use crate::rehearsals::Rehearsals;
 use crate::roster::Roster;
+use crate::shown::Shown;
 use crate::tls::certificate::Facts;
 
 /// Of at most four bytes each.
@@ -27,6 +29,8 @@ pub struct ThisNode {
     pub peers: Rc<Peers>,
     pub rehearsals: Rc<Rehearsals>,
     pub copies: Rc<Copies>,
+    pub shown: Rc<Shown>,
+    pub readers: Readers,
     pub log: LogReader,
     pub databases: Databases,
     pub complaints: Complaints,

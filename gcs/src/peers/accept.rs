@@ -157,6 +157,13 @@ async fn read(peers: &Peers, peer: &Peer, connection: u64, stream: &Stream, mut 
                         peers.flush();
                     }
                 }
+                Ok(Some(Frame::Show(asked))) => {
+                    let from = peer.node;
+                    if peers.shown.came(from, &asked) {
+                        peers.send_shown(vec![(from, asked.number)]);
+                    }
+                }
+                Ok(Some(Frame::ShownHere(answer))) => peers.shown.answered(peer.node, &answer),
                 Ok(Some(Frame::Rehearsed(answer))) => peers.rehearsals.answered(peer.node, &answer),
                 Ok(Some(_)) => return ReceiveError::Unexpected,
                 Ok(None) => break,

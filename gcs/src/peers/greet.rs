@@ -1,6 +1,6 @@
 //! The accepting side of a handshake: TLS, then the first frame, which says who calls and is compared with the certificate.
 //!
-//! Before a caller is known it can have little of us: 4 KiB of a frame, two seconds, and a place among a bounded number
+//! Before a caller is known it can have little of us: 8 KiB of a frame, two seconds, and a place among a bounded number
 //! ([`super::waiting`]). Without a certificate there is one thing that it can ask for, a certificate ([`crate::enrolment`]).
 
 use std::io;

@@ -10,7 +10,7 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use gcs_core::{Input, PeerMessage};
-use gcs_proto::Frame;
+use gcs_proto::{Frame, ShownHere};
 use gcs_writeset::NodeId;
 use tokio::sync::Notify;
 
@@ -21,6 +21,7 @@ use crate::inbox::Inbox;
 use crate::outbox::{Outbox, Stream};
 use crate::rehearsals::Rehearsals;
 use crate::roster::Roster;
+use crate::shown::{self, Shown};
 use crate::tls::Security;
 use crate::tls::credentials::{PeerProblem, Side};
 use crate::wishes::Pending;
@@ -30,6 +31,7 @@ pub struct Peers {
     pub roster: Rc<Roster>,
     pub inbox: Rc<Inbox>,
     pub rehearsals: Rc<Rehearsals>,
+    pub shown: Rc<Shown>,
     pub places: Rc<Places>,
     pub security: Rc<Security>,
     /// Where a node gets its certificate, if this one signs.
@@ -76,8 +78,8 @@ pub struct Connections {
 
 impl Peers {
     pub fn new(roster: Rc<Roster>, security: Rc<Security>, desk: Desk, inbox: Rc<Inbox>) -> Peers {
-        let (rehearsals, places, wishes, by_node) = Default::default();
-        Peers { roster, inbox, rehearsals, places, security, desk, wishes, by_node, accepted: Cell::new(0) }
+        let (rehearsals, shown, places, wishes, by_node) = Default::default();
+        Peers { roster, inbox, rehearsals, shown, places, security, desk, wishes, by_node, accepted: Cell::new(0) }
     }
 
     pub fn get(&self, node: NodeId) -> Option<Rc<Peer>> {
@@ -171,6 +173,24 @@ impl Peers {
         let peers = self.by_node.borrow();
         let up = peers.values().filter(|peer| peer.connections.borrow().is_up);
         up.map(|peer| peer.send(frame)).count() as u32
+    }
+
+    /// Peers that can be reached.
+    pub fn up(&self) -> Vec<NodeId> {
+        let peers = self.by_node.borrow();
+        let up = peers.values().filter(|peer| peer.connections.borrow().is_up);
+        up.map(|peer| peer.node).collect()
+    }
+
+    /// Tells peers that positions they asked for are shown here, or that nobody reads here.
+    pub fn send_shown(&self, answers: Vec<shown::Answer>) {
+        if answers.is_empty() {
+            return;
+        }
+        for (peer, number) in answers {
+            self.send_frame(peer, &Frame::ShownHere(ShownHere { number }));
+        }
+        self.flush();
     }
 
     pub fn flush(&self) {

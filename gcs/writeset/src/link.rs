@@ -15,8 +15,8 @@
 //!   gap, from disk first and then live; a manager that reads slowly falls back to the disk, and notices nothing of it. After
 //!   `Detach` the stream goes on until `Detached`.
 //!
-//!   *Parts.* Between an `Ordered` with `more` and its last `Body` only `Group`, `ChunkOrdered`, `TokenOutcome` and `Refused` can
-//!   come.
+//!   *Parts.* Between an `Ordered` with `more` and its last `Body` only `Group`, `ChunkOrdered`, `TokenOutcome`, `Refused` and
+//!   `Watch` can come.
 //! - **Backend**: only writes, `Submit`, `Chunk` and `AskToken`; nothing but `Welcome` is ever sent to it.
 //! - **Control**: `Status`, answered `Group`; `Change`, answered `Done` or `Failed`; and `Certificates`, answered `Certificates`; used by
 //!   people and by the playground.
@@ -27,6 +27,9 @@
 //! - **Rehearsing**: sends `Rehearse`: what a transaction with statements would do, to be tried on every other node before it is ordered.
 //!   Answered `Rehearsing` with the number of nodes that were asked, then `Rehearsed` for each as it answers; one that does not answer in
 //!   time is passed over by whoever asked. One question at a time.
+//! - **Reader**: sends `ReadFrom`, answered `ReadFrom` or `ReadRefused`: up to where must be read to see whatever anybody was told before. And
+//!   `AskShown`, answered `Showing` with the nodes that were asked, then `Shown` for each as it shows the position to its clients, or is
+//!   found to have gone. One question of each kind at a time.
 //! - **Rehearser** (one for each database): receives `Rehearse`, tries it in a transaction that is rolled back, and sends `Rehearsed`.
 //!
 //! When the daemon goes away, the manager reconnects, attaches again after its own committed position, and the backends that
@@ -53,6 +56,7 @@ pub enum Role {
     Fetcher,
     Rehearsing,
     Rehearser,
+    Reader,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -125,6 +129,15 @@ pub enum Request {
     Rehearsed {
         number: u64,
         outcome: Rehearsal,
+    },
+    /// At or below which position does everything lie that was acknowledged, or shown to anybody on any node, before this was asked?
+    ReadFrom {
+        number: u64,
+    },
+    /// Which of the other nodes that can be reached show this position to their clients?
+    AskShown {
+        number: u64,
+        position: Position,
     },
     /// How the connections to the other daemons are protected: answered `Certificates`.
     Certificates,
@@ -223,6 +236,28 @@ pub enum Reply {
     Failed(Failure),
     /// Those in force; none if the daemon runs without TLS.
     Certificates(Vec<CertificateStatus>),
+    ReadFrom {
+        number: u64,
+        position: Position,
+    },
+    ReadRefused {
+        number: u64,
+        reason: RefusalReason,
+    },
+    /// These nodes were asked whether they show a position.
+    Showing {
+        number: u64,
+        nodes: Vec<String>,
+    },
+    /// This one does, or nobody reads there.
+    Shown {
+        number: u64,
+        node: String,
+    },
+    /// To a manager: somebody waits for this position to be visible here. To be reported (`Progress`) at once when it is.
+    Watch {
+        position: Position,
+    },
 }
 
 /// A pure function of the ordered history.

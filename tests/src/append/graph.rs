@@ -1,8 +1,9 @@
 //! The direct serialization graph and its forbidden cycles.
 //!
 //! Edges from T to U: *ww*, U appended next after T; *wr*, U read what T appended last; *rw*, T read a version and U appended
-//! next after it; *session*, U is the next transaction of T's client. Session edges count like reads-from: a client that got its
-//! COMMIT back must find its own past (strong session snapshot isolation; on one node PostgreSQL gives it).
+//! next after it; *session*, U is the next transaction of T's client; *time*, U began after T was acknowledged. Session edges count like reads-from: a client that got its
+//! COMMIT back must find its own past (strong session snapshot isolation; on one node PostgreSQL gives it). So do edges of time, where everybody
+//! is to find everybody's past (strong snapshot isolation: Daudjee and Salem, VLDB 2006).
 //!
 //! Snapshot isolation allows exactly the cycles that have two rw edges in a row (write skew). So: any cycle without rw is G0 or G1c, with
 //! one rw G-single, and one with several of which no two are neighbours is the long fork. All of them are cycles in the graph
@@ -12,7 +13,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 use super::anomaly::{Anomaly, Isolation, Kind};
-use super::history::{Element, History, Key, Op, TxnId};
+use super::history::{Element, History, Key, Op, Outcome, TxnId};
 use super::versions::Versions;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -20,6 +21,7 @@ pub enum Edge {
     Ww,
     Wr,
     Session,
+    Time,
     Rw,
 }
 
@@ -36,8 +38,8 @@ struct Paths {
 }
 
 const OVERWRITES: Paths = Paths { edges: &[Edge::Ww], rw_after_rw: false };
-const INFORMATION: Paths = Paths { edges: &[Edge::Ww, Edge::Wr, Edge::Session], rw_after_rw: false };
-const SNAPSHOTS: Paths = Paths { edges: &[Edge::Ww, Edge::Wr, Edge::Session, Edge::Rw], rw_after_rw: false };
+const INFORMATION: Paths = Paths { edges: &[Edge::Ww, Edge::Wr, Edge::Session, Edge::Time], rw_after_rw: false };
+const SNAPSHOTS: Paths = Paths { edges: &[Edge::Ww, Edge::Wr, Edge::Session, Edge::Time, Edge::Rw], rw_after_rw: false };
 const ALL: Paths = Paths { rw_after_rw: true, ..SNAPSHOTS };
 /// In a knot of many cycles, so many places are tried for the shortest one to show.
 const STARTS_MAX: usize = 64;
@@ -70,7 +72,36 @@ impl Graph {
                 graph.add(before, Edge::Session, id);
             }
         }
+        graph.connect_in_time(history, effective);
         graph
+    }
+
+    /// Whoever began after another was acknowledged comes after it. Only what does not follow from other such edges is drawn: a transaction is
+    /// connected with the last ones before it, and those are the ones that no other has begun after and been acknowledged before.
+    fn connect_in_time(&mut self, history: &History, effective: &BTreeSet<TxnId>) {
+        let mut moments = Vec::new();
+        for &id in effective {
+            let Some(span) = history[id].span else { continue };
+            // At the same moment, beginnings come first: they follow nothing that ends then.
+            moments.push((span.began, 0, id));
+            if history[id].outcome == Outcome::Committed {
+                moments.push((span.ended, 1, id));
+            }
+        }
+        moments.sort();
+        let mut last: BTreeSet<TxnId> = BTreeSet::new();
+        let mut before: HashMap<TxnId, Vec<TxnId>> = HashMap::new();
+        for (_, kind, id) in moments {
+            if kind == 0 {
+                last.iter().for_each(|&earlier| self.add(earlier, Edge::Time, id));
+                before.insert(id, last.iter().copied().collect());
+            } else {
+                for earlier in before.remove(&id).unwrap_or_default() {
+                    last.remove(&earlier);
+                }
+                last.insert(id);
+            }
+        }
     }
 
     fn connect_writers(&mut self, versions: &Versions, first: &Element, second: &Element) {

@@ -1,6 +1,7 @@
 //! What clients of a list-append test saw.
 
 use std::fmt;
+use std::time::Duration;
 
 /// Names one list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -38,6 +39,15 @@ pub struct Txn {
     pub session: Session,
     pub outcome: Outcome,
     pub ops: Vec<Op>,
+    /// When it ran, where all clients were promised that real time counts.
+    pub span: Option<Span>,
+}
+
+/// By one clock: before its BEGIN was sent, and after the answer to its COMMIT had come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Span {
+    pub began: Duration,
+    pub ended: Duration,
 }
 
 /// Transactions; those of one session stand in the order in which it ran them.

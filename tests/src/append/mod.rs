@@ -7,7 +7,8 @@
 //! - [`history`]: what clients did and saw.  - [`versions`]: version orders, and what is wrong without a graph.
 //! - [`graph`]: the dependency graph and its cycles.  - [`anomaly`]: promises, and names for what breaks them.
 //!
-//! Left out on purpose: real time between different clients.
+//! Real time between different clients counts where the history has it ([`history::Span`]): a transaction that began after another was
+//! acknowledged is after it.
 
 pub mod anomaly;
 pub mod graph;

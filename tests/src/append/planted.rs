@@ -1,10 +1,11 @@
 //! The checker on histories with a known anomaly, and on ones that look bad and are allowed.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use super::anomaly::{Isolation, Kind};
 use super::check;
-use super::history::{Element, History, Key, Op, Outcome, Session, Txn};
+use super::history::{Element, History, Key, Op, Outcome, Session, Span, Txn};
 
 fn append(key: u32, element: u64) -> Op {
     Op::Append(Key(key), Element(element))
@@ -20,6 +21,7 @@ fn history(txns: &[(Outcome, &[Op])]) -> History {
         session: Session(number as u32),
         outcome: *outcome,
         ops: ops.to_vec(),
+        span: None,
     };
     History { txns: txns.iter().enumerate().map(txn).collect() }
 }
@@ -161,6 +163,42 @@ fn a_session_that_loses_sight_of_its_own_append_is_found() {
     assert_eq!(kinds(&h), [Kind::GSingle]);
 }
 
+/// In milliseconds, from and to.
+fn timed(mut history: History, spans: &[(u64, u64)]) -> History {
+    for (txn, &(began, ended)) in history.txns.iter_mut().zip(spans) {
+        let (began, ended) = (Duration::from_millis(began), Duration::from_millis(ended));
+        txn.span = Some(Span { began, ended });
+    }
+    history
+}
+
+#[test]
+fn a_read_that_misses_what_another_client_was_told_before_is_stale() {
+    let h = committed(&[&[append(1, 1)], &[read(1, &[])], &[read(1, &[1])]]);
+    assert_eq!(kinds(&h), [], "without time nobody can tell");
+    assert_eq!(kinds(&timed(h.clone(), &[(0, 10), (5, 20), (30, 40)])), [], "it had begun before");
+    assert_eq!(kinds(&timed(h, &[(0, 10), (11, 20), (30, 40)])), [Kind::GSingle]);
+}
+
+#[test]
+fn a_stale_read_is_found_across_what_happened_in_between() {
+    let h = committed(&[&[append(1, 1)], &[append(2, 2)], &[append(3, 3)], &[read(1, &[])], &[read(1, &[1])]]);
+    assert_eq!(kinds(&timed(h, &[(0, 10), (11, 20), (21, 30), (31, 40), (50, 60)])), [Kind::GSingle]);
+}
+
+#[test]
+fn an_overwrite_that_goes_back_in_time_is_g1c() {
+    let h = committed(&[&[append(1, 2)], &[append(1, 1)], &[read(1, &[1, 2])]]);
+    assert_eq!(kinds(&timed(h, &[(0, 10), (20, 30), (40, 50)])), [Kind::G1c]);
+}
+
+#[test]
+fn an_unknown_transaction_that_was_seen_has_a_beginning_and_no_end() {
+    let mut h = committed(&[&[append(1, 1)], &[read(1, &[])], &[read(1, &[1])]]);
+    h.txns[0].outcome = Outcome::Unknown;
+    assert_eq!(kinds(&timed(h, &[(0, 10), (20, 30), (40, 50)])), []);
+}
+
 #[test]
 fn a_transaction_that_does_not_see_itself_is_internal() {
     let h = committed(&[&[append(1, 1), read(1, &[])], &[read(1, &[1])]]);
@@ -187,7 +225,7 @@ fn an_unknown_transaction_counts_only_if_it_was_seen() {
     assert_eq!(kinds(&seen), [Kind::GSingle]);
 }
 
-/// A serial execution, shuffled into sessions, with many lists: the checker must be silent and quick.
+/// A serial execution, shuffled into sessions, with many lists: the checker must be silent and quick, with real time too.
 #[test]
 fn a_long_serial_history_is_clean() {
     let mut lists: BTreeMap<u32, Vec<u64>> = BTreeMap::new();
@@ -201,7 +239,9 @@ fn a_long_serial_history_is_clean() {
         let mut ops = vec![read(b, &seen)];
         lists.entry(a).or_default().push(number);
         ops.push(append(a, number));
-        h.txns.push(Txn { session: Session((number % 12) as u32), outcome: Outcome::Committed, ops });
+        h.txns.push(Txn { session: Session((number % 12) as u32), outcome: Outcome::Committed, ops, span: None });
     }
     assert_eq!(kinds_at(Isolation::Serializable, &h), []);
+    let spans: Vec<(u64, u64)> = (0..20_000).map(|number| (10 * number, 10 * number + 9)).collect();
+    assert_eq!(kinds_at(Isolation::Serializable, &timed(h, &spans)), []);
 }

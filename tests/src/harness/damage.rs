@@ -4,10 +4,14 @@ use std::fs;
 use std::io::{Seek, SeekFrom, Write};
 use std::path::PathBuf;
 use std::process::Stdio;
+use std::time::Duration;
 
 use gcs::playground::NodeNumber;
 
-use super::Group;
+use super::{Group, wait};
+
+/// For a daemon that has just been told.
+const ONLINE_MAX: Duration = Duration::from_secs(30);
 
 /// Changes rows of a table on one node; nothing captures them. Other tables, and what their triggers do, stay as they are.
 pub fn change_rows(group: &Group, number: NodeNumber, table: &str, statements: &[&str]) {
@@ -41,6 +45,7 @@ pub fn run_alone(group: &Group, number: NodeNumber, statements: &[String]) {
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(output.status.success() && !said.contains("ERROR:"), "{statements:?}: {said}");
     group.start_node(number);
+    until_known_online(group, number);
 }
 
 /// The file of a relation on a node, once it is there.
@@ -64,6 +69,15 @@ pub fn change_file(group: &Group, number: NodeNumber, relation: &str, damage: im
     };
     write().unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     group.start_node(number);
+    until_known_online(group, number);
+}
+
+/// The daemon there has heard of its PostgreSQL.
+fn until_known_online(group: &Group, number: NodeNumber) {
+    wait::until("all members are online, as the node knows it", ONLINE_MAX, || {
+        let states = group.value(number, "SELECT string_agg(DISTINCT state, ' ') FROM postgres_r.members");
+        if states == "online" { Ok(()) } else { Err(states) }
+    });
 }
 
 /// Flips one bit of the first place where the file holds these bytes.

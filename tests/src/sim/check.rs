@@ -12,6 +12,7 @@ mod never_diverge;
 mod no_lost_update;
 mod one_commit_order;
 mod precedence;
+mod reads_see_what_was_told;
 mod same_order;
 mod same_verdict;
 
@@ -31,6 +32,7 @@ pub fn all(reference_certifier: bool) -> Vec<Box<dyn Invariant>> {
         Box::new(gate_moves::GateMoves::default()),
         Box::new(precedence::Precedence),
         Box::new(doubts_have_causes::DoubtsHaveCauses),
+        Box::new(reads_see_what_was_told::ReadsSeeWhatWasTold::default()),
         Box::new(equal_in_the_end::EqualInTheEnd::default()),
     ]
 }

@@ -91,6 +91,10 @@ pub enum Fact {
     CommittedElsewhere { node: N, txn: TxnId, position: Position, why: Elsewhere },
     /// A client that wanted to write was refused for want of a quorum.
     RefusedWrite { node: N },
+    /// Somebody asks a daemon up to where to read.
+    AskedWhereToRead { number: u64 },
+    /// And is told.
+    ToldWhereToRead { node: N, number: u64, position: Position },
     /// A position has been waiting so long for a lock of something later.
     HeldUp { node: N, position: Position, by: String, since: Time },
     /// Something happened that seeds must have been through.

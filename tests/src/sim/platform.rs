@@ -81,6 +81,8 @@ impl Wake for SimWaker {
         self.0.borrow_mut().push(Note::Ahead(positions));
     }
 
+    fn committed(&self, _: usize) {}
+
     fn writable(&self, _: usize) {
         self.0.borrow_mut().push(Note::Writable);
     }

@@ -5,6 +5,7 @@
 //! - [`membership`]: an operator, who takes members out and brings them back
 //! - [`node`]: a node's disk, daemon and server
 //! - [`witness`]: a node without a database
+//! - [`reads`]: who asks up to where to read
 //! - [`trouble`]: what goes wrong
 //! - [`ending`]: when a run is over, and how it was
 
@@ -13,6 +14,7 @@ mod ending;
 mod link;
 mod membership;
 mod node;
+mod reads;
 mod trouble;
 mod witness;
 
@@ -134,6 +136,8 @@ pub struct World {
     events: BinaryHeap<Planned>,
     planned: u64,
     txns: u64,
+    /// Questions of readers.
+    questions: u64,
     facts: VecDeque<Fact>,
     checks: Vec<Box<dyn Invariant>>,
     failure: Option<Failure>,
@@ -164,6 +168,7 @@ impl World {
             events: BinaryHeap::new(),
             planned: 0,
             txns: 0,
+            questions: 0,
             facts: VecDeque::new(),
             checks: check::all(plan.reference_certifier),
             failure: None,

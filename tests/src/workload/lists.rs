@@ -1,8 +1,8 @@
 //! Clients on all nodes append to lists and read them, and keep a history for [`crate::append`].
 //!
 //! Lists are spread over a few tables, since SERIALIZABLE compares by table what is not read by primary key. A client changes nodes now and then.
-//! Its session goes with it: it waits on the new node until that one has committed all that the old one had, so it must go on
-//! seeing its own past.
+//! Its session goes with it, by its read level: with none it waits on the new node by itself until that one has committed all that the old one
+//! had; at `session` it takes a token along; at `strong` it takes nothing, and what any client was told before counts too.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -13,7 +13,7 @@ use gcs::playground::NodeNumber;
 use postgres::{Client, IsolationLevel, Transaction};
 
 use super::client::{Failure, classify};
-use crate::append::history::{Element, History, Key, Op, Outcome, Session, Txn};
+use crate::append::history::{Element, History, Key, Op, Outcome, Session, Span, Txn};
 use crate::harness::{Group, wait};
 use crate::rng::Rng;
 
@@ -32,6 +32,15 @@ const FOLLOW_MAX: Duration = Duration::from_secs(30);
 pub struct Shape {
     pub isolation: IsolationLevel,
     pub tables: u32,
+    pub level: Level,
+}
+
+/// `postgres_r.read_level`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Level {
+    Eventual,
+    Session,
+    Strong,
 }
 
 impl Shape {
@@ -40,10 +49,21 @@ impl Shape {
     }
 }
 
+impl Level {
+    fn setting(self) -> &'static str {
+        match self {
+            Level::Eventual => "SET postgres_r.read_level = eventual",
+            Level::Session => "SET postgres_r.read_level = session",
+            Level::Strong => "SET postgres_r.read_level = strong",
+        }
+    }
+}
+
 /// What all clients share.
 struct Board {
     next_element: AtomicU64,
     next_session: AtomicU32,
+    began: Instant,
 }
 
 impl Board {
@@ -77,7 +97,7 @@ pub fn prepare(group: &Group, shape: Shape) {
 /// Runs `clients` on each node, which move to another node now and then.
 pub fn run(group: &Group, shape: Shape, clients: usize, time: Duration) -> History {
     let end = Instant::now() + time;
-    let board = Board { next_element: AtomicU64::new(1), next_session: AtomicU32::new(0) };
+    let board = Board { next_element: AtomicU64::new(1), next_session: AtomicU32::new(0), began: Instant::now() };
     let board = &board;
     let mut history = History::default();
     thread::scope(|scope| {
@@ -103,10 +123,13 @@ fn one_client(group: &Group, shape: Shape, home: NodeNumber, board: &Board, seed
     let mut txns = Vec::new();
     let mut number = home;
     let mut session = board.new_session();
-    let mut past = None;
+    let mut past: Option<String> = None;
     while Instant::now() < end {
         let Ok(mut client) = group.try_connect(number) else { continue };
-        let follows = past.take().is_some_and(|past| follow(&mut client, past).is_ok());
+        if client.batch_execute(shape.level.setting()).is_err() {
+            continue;
+        }
+        let follows = past.take().is_some_and(|past| follow(&mut client, shape.level, &past).is_ok());
         if !follows {
             session = board.new_session();
         }
@@ -116,7 +139,7 @@ fn one_client(group: &Group, shape: Shape, home: NodeNumber, board: &Board, seed
                 break;
             }
         }
-        past = committed_position(&mut client).ok();
+        past = take_along(&mut client, shape.level).ok();
         number = group.numbers()[rng.below(group.numbers().len() as u64) as usize];
     }
     txns
@@ -126,8 +149,26 @@ fn committed_position(client: &mut Client) -> Result<i64, postgres::Error> {
     client.query_one("SELECT postgres_r.committed_position()", &[]).map(|row| row.get(0))
 }
 
+/// What a session has to carry to its next node.
+fn take_along(client: &mut Client, level: Level) -> Result<String, postgres::Error> {
+    match level {
+        Level::Eventual => committed_position(client).map(|position| position.to_string()),
+        Level::Session => client.query_one("SELECT postgres_r.session_token()", &[]).map(|row| row.get(0)),
+        Level::Strong => Ok(String::new()),
+    }
+}
+
+/// The session goes on here.
+fn follow(client: &mut Client, level: Level, past: &str) -> Result<(), postgres::Error> {
+    match level {
+        Level::Eventual => catch_up(client, past.parse().unwrap_or_default()),
+        Level::Session => client.batch_execute(&format!("SET postgres_r.read_after = '{past}'")),
+        Level::Strong => Ok(()),
+    }
+}
+
 /// Until this node has committed everything up to `past`.
-fn follow(client: &mut Client, past: i64) -> Result<(), postgres::Error> {
+fn catch_up(client: &mut Client, past: i64) -> Result<(), postgres::Error> {
     let (reached, _) = wait::until("a node to catch up with a session", FOLLOW_MAX, || match committed_position(client) {
         Ok(position) if position < past => Err(format!("{position} of {past}")),
         Ok(_) => Ok(Ok(())),
@@ -138,6 +179,7 @@ fn follow(client: &mut Client, past: i64) -> Result<(), postgres::Error> {
 
 fn one_txn(client: &mut Client, shape: Shape, session: Session, board: &Board, rng: &mut Rng) -> Txn {
     let mut ops = Vec::new();
+    let began = board.began.elapsed();
     let outcome = match attempt(client, shape, board, rng, &mut ops) {
         Ok(()) => Outcome::Committed,
         Err(Stage::Before(_)) => Outcome::Aborted,
@@ -146,7 +188,9 @@ fn one_txn(client: &mut Client, shape: Shape, session: Session, board: &Board, r
             Failure::Retry | Failure::Definite(_) => Outcome::Aborted,
         },
     };
-    Txn { session, outcome, ops }
+    // Real time counts only where it was promised.
+    let span = (shape.level == Level::Strong).then(|| Span { began, ended: board.began.elapsed() });
+    Txn { session, outcome, ops, span }
 }
 
 /// Where it failed: before COMMIT was asked for, nothing can have happened.
@@ -202,5 +246,5 @@ pub fn read_all(client: &mut Client, shape: Shape) -> BTreeMap<Key, Vec<Element>
 /// The last state as one more transaction of a session of its own, so that the checker knows every list to its end.
 pub fn add_final_read(history: &mut History, last: &BTreeMap<Key, Vec<Element>>) {
     let ops = last.iter().map(|(key, list)| Op::Read(*key, list.clone())).collect();
-    history.txns.push(Txn { session: Session(u32::MAX), outcome: Outcome::Committed, ops });
+    history.txns.push(Txn { session: Session(u32::MAX), outcome: Outcome::Committed, ops, span: None });
 }

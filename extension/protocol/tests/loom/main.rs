@@ -21,6 +21,7 @@ mod room;
 mod slot;
 mod turn;
 mod victim;
+mod watch;
 mod worker;
 
 use std::io::{self, Write};

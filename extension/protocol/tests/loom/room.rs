@@ -84,6 +84,14 @@ impl Wake for Latches {
 
     fn ahead(&self, _: usize, _: u64) {}
 
+    /// A condition variable: all that sleep are woken.
+    fn committed(&self, _: usize) {
+        for latch in &self.0 {
+            tried::step();
+            latch.notify();
+        }
+    }
+
     fn writable(&self, _: usize) {}
 }
 

@@ -24,6 +24,12 @@ pub trait Rules: Copy {
     fn depends_on(self, last: Position) -> Position {
         last
     }
+
+    /// Whether a leader has a majority confirm that it still is one before it says up to where must be read.
+    #[inline]
+    fn reads_are_confirmed(self) -> bool {
+        true
+    }
 }
 
 /// The rules as they are.
@@ -41,6 +47,8 @@ pub enum PlantedBug {
     SharedForgotten,
     /// Everything may start at once.
     NoDependencies,
+    /// A leader says up to where must be read without asking whether it still is one.
+    ReadsUnconfirmed,
 }
 
 /// The rules with a mistake, if one is planted. For tests of tests only.
@@ -58,5 +66,9 @@ impl Rules for Planted {
 
     fn depends_on(self, last: Position) -> Position {
         if self.0 == Some(PlantedBug::NoDependencies) { Position::ZERO } else { Exact.depends_on(last) }
+    }
+
+    fn reads_are_confirmed(self) -> bool {
+        self.0 != Some(PlantedBug::ReadsUnconfirmed)
     }
 }

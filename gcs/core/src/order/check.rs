@@ -5,9 +5,9 @@
 
 use gcs_writeset::NodeId;
 use raft::eraftpb::{Entry, EntryType, Message, MessageType};
-use raft::{CAMPAIGN_TRANSFER, Raft, Storage};
+use raft::{CAMPAIGN_TRANSFER, Raft, StateRole, Storage};
 
-use crate::bounds::RAFT_NUMBER_MAX;
+use crate::bounds::{RAFT_NUMBER_MAX, READ_CONTEXT_BYTES_MAX, READ_ROUNDS_MAX};
 use crate::checkpoint::{self, Origin};
 use crate::command;
 use crate::membership::Change;
@@ -20,16 +20,24 @@ fn addressed<S: Storage>(raft: &Raft<S>, from: NodeId, message: &Message) -> boo
     message.from == from.0 && message.to == raft.id && from.0 != raft.id
 }
 
-/// A term of 0 marks a local message; numbers near the top overflow when one is added.
+/// A term of 0 marks a local message, and a question that a follower passes on; numbers near the top overflow when one is added.
 fn in_range(m: &Message) -> bool {
     let numbers = [m.term, m.log_term, m.index, m.commit, m.commit_term, m.reject_hint];
-    m.term > 0 && numbers.iter().all(|&number| number < RAFT_NUMBER_MAX) && m.request_snapshot == 0 && context_allowed(m)
+    let is_question = m.msg_type == MessageType::MsgReadIndex as i32;
+    (m.term == 0) == is_question
+        && numbers.iter().all(|&number| number < RAFT_NUMBER_MAX)
+        && m.request_snapshot == 0
+        && context_is_sound(m)
 }
 
-/// Whoever was handed the leadership says so when it asks for votes, since the old leader is still there.
-fn context_allowed(m: &Message) -> bool {
-    let asks = m.msg_type == MessageType::MsgRequestVote as i32;
-    m.context.is_empty() || (asks && m.context == CAMPAIGN_TRANSFER)
+/// Heartbeats and their answers say which question of readers they confirm. Whoever was handed the leadership says so when it asks for votes,
+/// since the old leader is still there.
+fn context_is_sound(m: &Message) -> bool {
+    match MessageType::from_i32(m.msg_type) {
+        Some(MessageType::MsgHeartbeat | MessageType::MsgHeartbeatResponse) => m.context.len() <= READ_CONTEXT_BYTES_MAX,
+        Some(MessageType::MsgRequestVote) => m.context.is_empty() || m.context == CAMPAIGN_TRANSFER,
+        _ => m.context.is_empty(),
+    }
 }
 
 fn kind_allowed<S: Storage>(raft: &Raft<S>, origin: &Origin, m: &Message) -> bool {
@@ -38,6 +46,16 @@ fn kind_allowed<S: Storage>(raft: &Raft<S>, origin: &Origin, m: &Message) -> boo
     match MessageType::from_i32(m.msg_type) {
         Some(MessageType::MsgAppend) => !snapshot && append_is_sound(m),
         Some(MessageType::MsgSnapshot) => !carries && snapshot_is_sound(origin, m),
+        // Only a leader answers; a follower would pass it on.
+        Some(MessageType::MsgReadIndex) => {
+            !snapshot
+                && raft.state == StateRole::Leader
+                && raft.pending_read_count() < READ_ROUNDS_MAX
+                && question_is_sound(m)
+        }
+        Some(MessageType::MsgReadIndexResp) => {
+            !snapshot && m.term == raft.term && m.from == raft.leader_id && question_is_sound(m)
+        }
         _ if carries || snapshot => false,
         // `commit_to` panics beyond the end of the log.
         Some(MessageType::MsgHeartbeat) => m.term < raft.term || m.commit <= raft.raft_log.last_index(),
@@ -68,6 +86,12 @@ fn append_is_sound(m: &Message) -> bool {
         term = entry.term;
         follows && entry_is_sound(entry)
     })
+}
+
+/// The context of a question of readers stands in its one entry, which is looked at unasked.
+fn question_is_sound(m: &Message) -> bool {
+    let [entry] = &m.entries[..] else { return false };
+    (1..=READ_CONTEXT_BYTES_MAX).contains(&entry.data.len()) && entry.entry_type == EntryType::EntryNormal as i32
 }
 
 /// Nothing may be committed that cannot be applied. Changes of votes in the form before joint steps are made by nobody.

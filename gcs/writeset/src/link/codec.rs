@@ -113,6 +113,8 @@ variants! { Request "link request" {
     10 Rehearse { after, patience_ms },
     11 Rehearsed { number, outcome },
     12 Server(place),
+    13 ReadFrom { number },
+    14 AskShown { number, position },
     32 Change(change),
     40 Certificates,
 } }
@@ -133,11 +135,16 @@ variants! { Reply "link reply" {
     10 Rehearsing { nodes },
     11 Rehearsed { node, outcome },
     12 Rehearse { number, after },
+    13 ReadFrom { number, position },
+    14 ReadRefused { number, reason },
+    15 Showing { number, nodes },
+    16 Shown { number, node },
+    17 Watch { position },
     32 Done,
     40 Certificates(certificates),
 } }
 
-variants! { Role "role" { 0 Manager, 1 Backend, 2 Control, 3 Fetcher, 4 Rehearsing, 5 Rehearser, } }
+variants! { Role "role" { 0 Manager, 1 Backend, 2 Control, 3 Fetcher, 4 Rehearsing, 5 Rehearser, 6 Reader, } }
 variants! { RefusalReason "refusal" { 0 NoQuorum, 1 Overloaded, 2 NotAttached, 3 HasContents, } }
 variants! { MemberState "member state" { 0 Online, 1 Detached, 2 Unreachable, 3 OutOfService, } }
 variants! { FailureKind "failure" {
@@ -363,28 +370,35 @@ fn check_limit(what: &'static str, value: usize, limit: usize) -> Result<(), Wir
     if value > limit { Err(WireError::TooLarge { what, value: value as u64, limit: limit as u64 }) } else { Ok(()) }
 }
 
-impl Field for Vec<MemberStatus> {
-    fn put(&self, out: &mut Vec<u8>) -> Result<(), WireError> {
-        check_limit("number of members", self.len(), GROUP_MEMBERS_MAX)?;
-        out.put_varint(self.len() as u64);
-        self.iter().try_for_each(|member| member.put(out))
-    }
-    fn read(reader: &mut Reader<'_>) -> Result<Vec<MemberStatus>, WireError> {
-        let count = reader.varint()?;
-        check_limit("number of members", usize::try_from(count).unwrap_or(usize::MAX), GROUP_MEMBERS_MAX)?;
-        (0..count).map(|_| Field::read(reader)).collect()
-    }
+/// What a list is of, and how long it may be.
+trait Listed: Field {
+    const WHAT: &'static str;
+    const MAX: usize = GROUP_MEMBERS_MAX;
 }
 
-impl Field for Vec<CertificateStatus> {
+impl Listed for MemberStatus {
+    const WHAT: &'static str = "number of members";
+}
+
+/// Names of members.
+impl Listed for String {
+    const WHAT: &'static str = "number of members";
+}
+
+impl Listed for CertificateStatus {
+    const WHAT: &'static str = "number of certificates";
+    const MAX: usize = CERTIFICATES_MAX;
+}
+
+impl<L: Listed> Field for Vec<L> {
     fn put(&self, out: &mut Vec<u8>) -> Result<(), WireError> {
-        check_limit("number of certificates", self.len(), CERTIFICATES_MAX)?;
+        check_limit(L::WHAT, self.len(), L::MAX)?;
         out.put_varint(self.len() as u64);
-        self.iter().try_for_each(|certificate| certificate.put(out))
+        self.iter().try_for_each(|item| item.put(out))
     }
-    fn read(reader: &mut Reader<'_>) -> Result<Vec<CertificateStatus>, WireError> {
+    fn read(reader: &mut Reader<'_>) -> Result<Vec<L>, WireError> {
         let count = reader.varint()?;
-        check_limit("number of certificates", usize::try_from(count).unwrap_or(usize::MAX), CERTIFICATES_MAX)?;
+        check_limit(L::WHAT, usize::try_from(count).unwrap_or(usize::MAX), L::MAX)?;
         (0..count).map(|_| Field::read(reader)).collect()
     }
 }

@@ -280,8 +280,8 @@ fn nobody_writes_what_nobody_would_read() {
 
 #[test]
 fn an_unknown_tag_is_refused() {
-    assert_eq!(Request::decode(&[12]), Err(WireError::Unknown { what: "link request", value: 12 }));
-    assert_eq!(Reply::decode(&[13]), Err(WireError::Unknown { what: "link reply", value: 13 }));
+    assert_eq!(Request::decode(&[15]), Err(WireError::Unknown { what: "link request", value: 15 }));
+    assert_eq!(Reply::decode(&[18]), Err(WireError::Unknown { what: "link reply", value: 18 }));
     assert_eq!(Request::decode(b"\0\x04\x06"), Err(WireError::Unknown { what: "role", value: 6 }));
     assert_eq!(Reply::decode(b"\x06\0\0\0\0\0\0\0\0\0\x03"), Err(WireError::Unknown { what: "refusal", value: 3 }));
     assert_eq!(Reply::decode(b"\x05\0\0\0\0\0\0\0\0\0\x04"), Err(WireError::Unknown { what: "token outcome", value: 4 }));

@@ -58,6 +58,7 @@ impl World {
         let quorum = daemon.core.status(None).quorum;
         self.later(span, Event::Tick(n, life));
         self.give(n, Input::Tick);
+        self.ask_where_to_read(n);
         let in_touch = self.in_touch(n);
         self.facts.push_back(Fact::Ticked { node: n, quorum, in_touch });
         if !self.nodes[n.0].is_witness() {

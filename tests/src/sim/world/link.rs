@@ -226,6 +226,9 @@ impl World {
     /// Answers and newly ordered positions go to PostgreSQL.
     pub(super) fn hand_on(&mut self, n: N, replies: Vec<LocalReply>) {
         for reply in replies {
+            if self.answered_where_to_read(n, &reply) {
+                continue;
+            }
             if self.nodes[n.0].is_witness() {
                 self.answer_witness(n, &reply);
             } else {
@@ -269,7 +272,10 @@ impl World {
                 (tag, Reply::TokenOutcome { slot: tag.slot, sequence: tag.sequence, outcome })
             }
             LocalReply::Refused { tag, reason } => (tag, Reply::Refused { slot: tag.slot, sequence: tag.sequence, reason }),
-            LocalReply::Detached { .. } | LocalReply::Wish { .. } => return,
+            LocalReply::Detached { .. }
+            | LocalReply::Wish { .. }
+            | LocalReply::ReadFrom { .. }
+            | LocalReply::ReadRefused { .. } => return,
         };
         let manager = self.nodes[n.0].daemon.as_ref().and_then(|daemon| daemon.manager_of(tag));
         self.trace.line(self.now, format_args!("{} daemon answers {reply:?} on {manager:?}", n.0));
