@@ -63,7 +63,6 @@ fn a_detached_group_can_be_looked_at_broken_mended_stopped_and_started_again() {
 
     assert_refused(&gcs(&["start", "--detach"], &dir), "is running");
     assert_refused(&gcs(&["kill", "4"], &dir), "there is no node 4");
-    assert_refused(&gcs(&["add-node"], &dir), "cannot be added to a group yet");
 
     assert_done(&gcs(&["kill", "2"], &dir));
     assert_eq!(states(&dir)[1], "down");
@@ -77,17 +76,21 @@ fn a_detached_group_can_be_looked_at_broken_mended_stopped_and_started_again() {
     assert_done(&gcs(&["start-node", "1"], &dir));
     assert_eq!(states(&dir), ["online", "online", "online"]);
 
-    assert!(processes(&dir, 3) > 0);
+    let added = assert_done(&gcs(&["add-node"], &dir));
+    assert_eq!(states(&dir), ["online"; 4]);
+
+    assert!(processes(&dir, 4) > 0);
     assert_done(&gcs(&["stop"], &dir));
-    assert_eq!(processes(&dir, 3), 0, "processes outlived stop");
-    assert_eq!(states(&dir), ["down", "down", "down"]);
+    assert_eq!(processes(&dir, 4), 0, "processes outlived stop");
+    assert_eq!(states(&dir), ["down"; 4]);
+    assert_refused(&gcs(&["add-node"], &dir), "is stopped");
 
     let port: u16 = uris.lines().next().unwrap().rsplit([':', '/']).nth(1).unwrap().parse().unwrap();
     assert_refused(&gcs(&["start", "--detach", "--base-port", &(port + 1).to_string()], &dir), "other options");
-    assert_eq!(assert_done(&gcs(&["start", "--detach", "--base-port", &port.to_string()], &dir)), uris);
-    assert_eq!(states(&dir), ["online", "online", "online"]);
+    assert_eq!(assert_done(&gcs(&["start", "--detach", "--base-port", &port.to_string()], &dir)), uris + &added);
+    assert_eq!(states(&dir), ["online"; 4]);
     assert_done(&gcs(&["stop"], &dir));
-    assert_eq!(processes(&dir, 3), 0, "processes outlived stop");
+    assert_eq!(processes(&dir, 4), 0, "processes outlived stop");
 }
 
 #[test]

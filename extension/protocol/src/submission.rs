@@ -272,12 +272,13 @@ impl Submission {
         if !slot.send(self.sequence) {
             return ended(Ended::Refused(slot.refusal()));
         }
-        if backend.send(&frame, self.deadline, Patience::UntilInterrupted) == Sent::Nothing && slot.take_back(self.sequence)
-        {
+        let sent = backend.send(&frame, self.deadline, Patience::UntilInterrupted);
+        if sent == Sent::Nothing && slot.take_back(self.sequence) {
             return ended(if backend.is_interrupted() { Ended::Interrupted } else { Ended::NoLink });
         }
         at.database.replica.counters.bytes_sent.add(frame.len() as u64);
-        let latest = Latest::SentUnder(attaches);
+        // What is known to be cut need not be looked for.
+        let latest = if sent == Sent::Whole { Latest::SentUnder(attaches) } else { Latest::SendAgain };
         self.stage = Stage::Verdict(Waiting { frame, copies: 1 + again, latest, is_fresh: true, progress: at.progress() });
         None
     }

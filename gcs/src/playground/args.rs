@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::error::Error;
 use super::group::{NewGroup, Part, Playground, Started};
-use super::manifest::{Manifest, NodeNumber, Paths};
+use super::manifest::NodeNumber;
 use super::process::{Signal, parse_signal};
 use super::status::{self, Status};
 use super::watch;
@@ -55,7 +55,7 @@ enum Command {
         #[command(flatten)]
         at: Directory,
     },
-    /// Adds one more node.
+    /// Makes one more node and has it join the group, which goes on meanwhile. Returns when it is online, and prints its URI.
     AddNode(Directory),
 }
 
@@ -153,7 +153,9 @@ fn begin_again(args: &StartArgs) -> Result<Playground, Error> {
         return Err(Error::usage(format!("the playground in {dir} is running"))
             .hint("See `gcs playground status`, or stop it first."));
     }
-    let made = (manifest.nodes.len(), manifest.nodes[0].port, &manifest.database, &manifest.group);
+    // Those that were added come again without being named.
+    let founders = manifest.nodes.iter().filter(|node| !node.joined).count();
+    let made = (founders, manifest.nodes[0].port, &manifest.database, &manifest.group);
     if made != (args.nodes, args.base_port, &args.database, &args.group) {
         let (nodes, port, database, group) = made;
         return Err(Error::usage(format!("{dir} holds a playground made with other options")).hint(format!(
@@ -210,6 +212,8 @@ fn start_node(dir: &Path, number: NodeNumber) -> Result<(), Error> {
 }
 
 fn add_node(dir: &Path) -> Result<(), Error> {
-    Manifest::load(&Paths::of(dir)?)?;
-    Err(Error::failed("a node cannot be added to a group yet").hint("Start a playground with more --nodes."))
+    let mut playground = Playground::open(dir)?;
+    let number = playground.add_node()?;
+    println!("{}", playground.uri(number));
+    Ok(())
 }

@@ -58,7 +58,13 @@ impl Daemon {
             quote(&self.socket().display().to_string()),
             quote(&peer_address(me)),
         );
-        for peer in nodes.iter().filter(|node| node.name != me.name) {
+        let others = nodes.iter().filter(|node| node.name != me.name);
+        if me.joined {
+            let addresses: Vec<String> = others.clone().map(|node| quote(&peer_address(node))).collect();
+            text += &format!("join = [{}]\n", addresses.join(", "));
+        }
+        // Those that the group began with.
+        for peer in others.filter(|_| !me.joined) {
             text += &format!("\n[[peers]]\nname = {}\naddress = {}\n", quote(&peer.name), quote(&peer_address(peer)));
         }
         let file = self.config();
@@ -173,11 +179,18 @@ mod tests {
     #[test]
     fn the_daemon_understands_the_configuration_it_is_given() {
         let home = tempfile::tempdir().unwrap();
-        let node = |number: u16| NodeEntry { name: format!("node{number}"), port: 6000 + number, peer_port: 6100 + number };
+        let node = |number: u16| NodeEntry {
+            name: format!("node{number}"),
+            port: 6000 + number,
+            peer_port: 6100 + number,
+            joined: number > 3,
+        };
         let daemon = Daemon { binary: "gcs".into(), account: Account::choose().unwrap(), home: home.path().to_owned() };
         daemon.configure("postgresr", &node(2), &[node(1), node(2), node(3)]).unwrap();
         let config = Config::load(&daemon.config()).unwrap();
         assert_eq!((config.name.as_str(), config.members.len()), ("node2", 3));
         assert_eq!(config.local_socket, daemon.socket());
+        daemon.configure("postgresr", &node(4), &[node(1), node(2), node(3), node(4)]).unwrap();
+        assert_eq!(Config::load(&daemon.config()).unwrap().join.len(), 3);
     }
 }

@@ -23,6 +23,8 @@ use super::{Error, Result};
 
 /// From the start of the last process to all nodes online; catching up after a long absence counts in.
 const ONLINE_MAX: Duration = Duration::from_secs(120);
+/// The same, with a copy of the database in between.
+const COPIED_MAX: Duration = Duration::from_secs(900);
 /// How long a killed process may take to be gone.
 const GONE_MAX: Duration = Duration::from_secs(60);
 const CONNECT_MAX: Duration = Duration::from_secs(5);
@@ -87,6 +89,11 @@ impl Playground {
         Ok(Playground { paths, manifest, account: Account::choose()? })
     }
 
+    /// As other commands have left it meanwhile.
+    pub fn as_it_is(&self) -> Result<Playground> {
+        Ok(Playground { manifest: Manifest::load(&self.paths)?, ..self.clone() })
+    }
+
     /// Makes the group and starts it. When it fails, nothing runs; the files stay, to be looked at.
     pub fn create(new: &NewGroup) -> Result<Playground> {
         let postgres_bin = find_postgres()?;
@@ -110,13 +117,7 @@ impl Playground {
     }
 
     fn make(&self, settings: &str) -> Result<()> {
-        self.on_all(|number| {
-            let (cluster, daemon) = (self.cluster(number), self.daemon(number));
-            fs::create_dir(&cluster.home).map_err(Error::file("create", &cluster.home))?;
-            self.account.give(&cluster.home)?;
-            daemon.configure(&self.manifest.group, &self.manifest.nodes[number.index()], &self.manifest.nodes)?;
-            cluster.init(&format!("{}{settings}", replication_settings(&daemon)))
-        })?;
+        self.on_all(|number| self.make_node(number, settings))?;
         self.on_all(|number| self.daemon(number).start())?;
         self.on_all(|number| {
             self.cluster(number).start()?;
@@ -126,6 +127,35 @@ impl Playground {
             self.start_replication(number)?;
         }
         self.wait_online(&self.numbers()).map(drop)
+    }
+
+    fn make_node(&self, number: NodeNumber, settings: &str) -> Result<()> {
+        let (cluster, daemon) = (self.cluster(number), self.daemon(number));
+        fs::create_dir(&cluster.home).map_err(Error::file("create", &cluster.home))?;
+        self.account.give(&cluster.home)?;
+        daemon.configure(&self.manifest.group, &self.manifest.nodes[number.index()], &self.manifest.nodes)?;
+        cluster.init(&format!("{}{settings}", replication_settings(&daemon)))
+    }
+
+    /// Makes one more node, which joins the group as it is and gets its database from another. Returns when it is online.
+    pub fn add_node(&mut self) -> Result<NodeNumber> {
+        let _lock = self.paths.lock()?;
+        if !self.manifest.running {
+            return Err(Error::usage(format!("the playground in {} is stopped", self.paths.dir.display()))
+                .hint("Start it first: a group takes a node in while it runs."));
+        }
+        let mut manifest = self.manifest.clone();
+        manifest.nodes.push(plan_next(&manifest)?);
+        let number = NodeNumber(manifest.nodes.len());
+        let grown = Playground { manifest, ..self.clone() };
+        grown.make_node(number, "")?;
+        grown.manifest.save(&grown.paths)?;
+        *self = grown;
+        self.daemon(number).start()?;
+        self.cluster(number).start()?;
+        self.make_database(number)?;
+        self.start_replication(number)?;
+        self.wait_online_for(&[number], COPIED_MAX).map(|_| number)
     }
 
     fn make_database(&self, number: NodeNumber) -> Result<()> {
@@ -246,7 +276,11 @@ impl Playground {
 
     /// Waits until each of the nodes replicates and takes clients.
     pub fn wait_online(&self, numbers: &[NodeNumber]) -> Result<Started> {
-        let deadline = Instant::now() + ONLINE_MAX;
+        self.wait_online_for(numbers, ONLINE_MAX)
+    }
+
+    fn wait_online_for(&self, numbers: &[NodeNumber], patience: Duration) -> Result<Started> {
+        let deadline = Instant::now() + patience;
         for &number in numbers {
             while let Err(why) = self.check_online(number) {
                 if !self.majority_runs() {
@@ -257,7 +291,7 @@ impl Playground {
                         .hint(format!("Its logs are in {}.", self.cluster(number).home.display())));
                 }
                 if Instant::now() > deadline {
-                    let seconds = ONLINE_MAX.as_secs();
+                    let seconds = patience.as_secs();
                     return Err(Error::failed(format!("{} is not online after {seconds} s: {why}", self.name(number)))
                         .hint(format!("Its logs are in {}.", self.cluster(number).home.display())));
                 }
@@ -344,15 +378,37 @@ fn plan_nodes(new: &NewGroup) -> Result<Vec<NodeEntry>> {
     }
     let node = |index: u16| {
         let (port, peer_port) = (new.base_port + index, new.base_port + PEER_PORT_OFFSET + index);
-        NodeEntry { name: format!("node{}", index + 1), port, peer_port }
+        NodeEntry { name: format!("node{}", index + 1), port, peer_port, joined: false }
     };
     let nodes: Vec<NodeEntry> = (0..new.nodes as u16).map(node).collect();
-    for port in nodes.iter().flat_map(|node| [node.port, node.peer_port]) {
-        TcpListener::bind((Ipv4Addr::LOCALHOST, port)).map_err(|error| {
-            Error::usage(format!("port {port} cannot be used: {error}")).hint("Give another --base-port.")
-        })?;
-    }
+    nodes.iter().try_for_each(|node| check_ports(node, "Give another --base-port."))?;
     Ok(nodes)
+}
+
+/// One more, with the ports next to the others'.
+fn plan_next(manifest: &Manifest) -> Result<NodeEntry> {
+    let count = manifest.nodes.len();
+    if count >= GROUP_MEMBERS_MAX {
+        return Err(Error::usage(format!(
+            "this playground has {count} nodes, and a group has {GROUP_MEMBERS_MAX} at the most"
+        )));
+    }
+    let (first, next) = (&manifest.nodes[0], count as u16);
+    let port = |base: u16| {
+        base.checked_add(next).ok_or_else(|| Error::failed(format!("there is no port above {base} for another node")))
+    };
+    let name = format!("node{}", count + 1);
+    let node = NodeEntry { name, port: port(first.port)?, peer_port: port(first.peer_port)?, joined: true };
+    check_ports(&node, "End what uses it.")?;
+    Ok(node)
+}
+
+fn check_ports(node: &NodeEntry, hint: &str) -> Result<()> {
+    for port in [node.port, node.peer_port] {
+        TcpListener::bind((Ipv4Addr::LOCALHOST, port))
+            .map_err(|error| Error::usage(format!("port {port} cannot be used: {error}")).hint(hint))?;
+    }
+    Ok(())
 }
 
 fn make_empty(dir: &Path) -> Result<()> {

@@ -41,6 +41,9 @@ pub struct NodeEntry {
     pub name: String,
     pub port: u16,
     pub peer_port: u16,
+    /// It came when the group was there already.
+    #[serde(default)]
+    pub joined: bool,
 }
 
 impl Manifest {
@@ -120,7 +123,7 @@ mod tests {
     fn what_is_saved_is_loaded() {
         let dir = tempfile::tempdir().unwrap();
         let paths = Paths::of(dir.path()).unwrap();
-        let node = NodeEntry { name: "node1".into(), port: 6001, peer_port: 6101 };
+        let node = NodeEntry { name: "node1".into(), port: 6001, peer_port: 6101, joined: false };
         let manifest = Manifest::new("postgresr", "shop", vec![node], "/bin".into(), "/bin/gcs".into());
         manifest.save(&paths).unwrap();
         assert_eq!(Manifest::load(&paths).unwrap(), manifest);

@@ -12,7 +12,6 @@ use tokio::task::spawn_blocking;
 
 use super::error::{Error, Result};
 use super::group::Playground;
-use super::manifest::Manifest;
 use super::status::{self, Counters, Status};
 
 const REFRESH_EVERY: Duration = Duration::from_secs(1);
@@ -39,8 +38,10 @@ pub fn foreground(
     announced
 }
 
-fn stop(mut playground: Playground) -> Result<()> {
-    if !Manifest::load(&playground.paths)?.running {
+fn stop(playground: Playground) -> Result<()> {
+    // It may have more nodes by now.
+    let mut playground = playground.as_it_is()?;
+    if !playground.manifest.running {
         return Ok(());
     }
     if is_live() {
@@ -96,11 +97,8 @@ async fn watch(playground: &Playground, mut leave: Leave) {
             () = leave.wanted() => return,
             _ = ticks.tick() => {}
         }
-        if !Manifest::load(&playground.paths).is_ok_and(|manifest| manifest.running) {
-            return;
-        }
+        let Some(ours) = playground.as_it_is().ok().filter(|playground| playground.manifest.running) else { return };
         if is_live() {
-            let ours = playground.clone();
             if let Ok(status) = spawn_blocking(move || status::collect(&ours)).await {
                 screen.draw(&status);
             }

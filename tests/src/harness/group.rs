@@ -90,6 +90,19 @@ impl Group {
         }
     }
 
+    /// One more node, made by the command that people use, while everybody goes on.
+    pub fn add_node(&self) -> Result<(), String> {
+        let mut command = Command::new(programs::gcs());
+        command.args(["playground", "add-node", "--dir"]).arg(&self.dir);
+        let output = command.output().map_err(|error| error.to_string())?;
+        if output.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&output.stderr).into_owned()) }
+    }
+
+    /// The group with the nodes that were added.
+    pub fn reload(&mut self) {
+        self.playground = self.playground.as_it_is().unwrap_or_else(|error| panic!("{error}"));
+    }
+
     pub fn numbers(&self) -> Vec<NodeNumber> {
         self.playground.numbers()
     }

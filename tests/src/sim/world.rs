@@ -24,6 +24,7 @@ use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 use gcs_core::{LogIndex, PeerMessage};
 use gcs_writeset::NodeId;
 use gcs_writeset::link::{AbortCause, Verdict};
+use raft::Storage;
 
 use super::check::{self, Invariant};
 use super::fact::{Fact, N, View};
@@ -325,6 +326,15 @@ impl World {
             self.flushed.borrow_mut().insert(index, checksum);
         }
         is_flushed
+    }
+
+    /// What is flushed at a majority with the help of this node's disk, which is about to be lost.
+    fn remember_flushed(&self, n: N) {
+        let ends = (self.nodes[n.0].disk.first_index(), self.nodes[n.0].disk.last_index());
+        let (Ok(first), Ok(last)) = ends else { return };
+        for index in first..=last {
+            self.flushed_by_majority(LogIndex(index), n);
+        }
     }
 
     fn note(&mut self, fact: &Fact) {

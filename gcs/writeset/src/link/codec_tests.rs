@@ -282,11 +282,11 @@ fn nobody_writes_what_nobody_would_read() {
 fn an_unknown_tag_is_refused() {
     assert_eq!(Request::decode(&[15]), Err(WireError::Unknown { what: "link request", value: 15 }));
     assert_eq!(Reply::decode(&[18]), Err(WireError::Unknown { what: "link reply", value: 18 }));
-    assert_eq!(Request::decode(b"\0\x04\x06"), Err(WireError::Unknown { what: "role", value: 6 }));
-    assert_eq!(Reply::decode(b"\x06\0\0\0\0\0\0\0\0\0\x03"), Err(WireError::Unknown { what: "refusal", value: 3 }));
+    assert_eq!(Request::decode(b"\0\x04\x07"), Err(WireError::Unknown { what: "role", value: 7 }));
+    assert_eq!(Reply::decode(b"\x06\0\0\0\0\0\0\0\0\0\x04"), Err(WireError::Unknown { what: "refusal", value: 4 }));
     assert_eq!(Reply::decode(b"\x05\0\0\0\0\0\0\0\0\0\x04"), Err(WireError::Unknown { what: "token outcome", value: 4 }));
     assert_eq!(Reply::decode(b"\x03\0\0\0\0\0\0\0\0\x02"), Err(WireError::Unknown { what: "flag", value: 2 }));
-    assert_eq!(Reply::decode(b"\x09\x08\0\0"), Err(WireError::Unknown { what: "failure", value: 8 }));
+    assert_eq!(Reply::decode(b"\x09\x0a\0\0"), Err(WireError::Unknown { what: "failure", value: 10 }));
     assert_eq!(Verdict::read(&mut Reader::new(&[7])), Err(WireError::Unknown { what: "verdict", value: 7 }));
 }
 

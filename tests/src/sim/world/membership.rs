@@ -21,8 +21,8 @@ pub enum Operation {
     Remove { is_dead: bool },
     /// Its machine is new. It is to become a member again.
     Add,
-    /// Its daemon runs; its server has no rows yet.
-    Copy,
+    /// Its daemon runs; its server has no rows (that are of use). Whose vote it is to have, if that is known.
+    Copy { of: Option<N> },
     /// It is to have its vote; perhaps that of another.
     Vote { of: Option<N> },
 }
@@ -72,6 +72,7 @@ impl World {
     }
 
     fn lose_machine(&mut self, n: N) {
+        self.remember_flushed(n);
         self.crash_daemon(n);
         self.crash_server(n);
         self.nodes[n.0].disk = SimLog::default();
@@ -119,7 +120,7 @@ impl World {
                 Some(member) if member.directory == self.nodes[n.0].directory => {
                     let (id, generation) = (member.node, member.generation);
                     self.renew(n, id, generation);
-                    self.next(n, Some(Operation::Copy));
+                    self.next(n, Some(Operation::Copy { of: None }));
                     self.start_daemon(n);
                 }
                 _ => {
@@ -128,16 +129,16 @@ impl World {
                     self.wish(at, Wish::Add { name, generation, address, directory });
                 }
             },
-            Operation::Copy if self.nodes[n.0].is_witness() || self.copy(n) => {
+            Operation::Copy { of } if self.nodes[n.0].is_witness() || self.copy(n) => {
                 let other = N(self.operator.below(self.plan.nodes as u64) as usize);
                 let is_free = other != n && !self.operations.contains_key(&other) && self.calm_since.is_none();
-                let of = (is_free && self.operator.permille(400)).then_some(other);
+                let of = of.or((is_free && self.operator.permille(400)).then_some(other));
                 self.next(n, Some(Operation::Vote { of }));
                 if !self.nodes[n.0].is_witness() {
                     self.start_server(n);
                 }
             }
-            Operation::Copy => {}
+            Operation::Copy { .. } => {}
             Operation::Vote { of } => self.see_to_vote(n, of, at, seen),
         }
     }
@@ -214,15 +215,19 @@ impl World {
         true
     }
 
-    /// The log does not reach back to the copy (any more): its daemon was sent a later state. True if it is copied again.
+    /// The log does not reach back to what the server has: its daemon was sent a later state. It gets another copy. False where no member came
+    /// that has less of the log than the others: then nothing may have been cut off.
     pub(super) fn copy_again(&mut self, n: N) -> bool {
-        let is_new = matches!(self.operations.get(&n), Some(Operation::Vote { .. }));
-        if is_new {
-            self.corner("a copy was too old");
-            self.crash_server(n);
-            self.next(n, Some(Operation::Copy));
-        }
-        is_new
+        let of = match self.operations.get(&n) {
+            Some(Operation::Vote { of }) => *of,
+            None if self.plan.operator => None,
+            _ => return false,
+        };
+        self.corner("a copy was too old");
+        self.crash_server(n);
+        self.next(n, Some(Operation::Copy { of }));
+        self.look_soon();
+        true
     }
 
     /// Whether the daemon of this node may run: its machine is there, and is what the group takes it for.
@@ -232,7 +237,7 @@ impl World {
 
     /// Whether its server may.
     pub(super) fn has_rows(&self, n: N) -> bool {
-        self.has_machine(n) && !matches!(self.operations.get(&n), Some(Operation::Copy))
+        self.has_machine(n) && !matches!(self.operations.get(&n), Some(Operation::Copy { .. }))
     }
 
     /// Whether a daemon takes another for a peer: a member, or one that knows more.
