@@ -226,7 +226,7 @@ fn define_levels() {
     );
     GucRegistry::define_string_guc(
         c"postgres_r.read_after",
-        c"What a transaction must see with postgres_r.read_level = session: what postgres_r.session_token() gave on another node.",
+        c"What a transaction must see with postgres_r.read_level = session: what session_token() gave on another node.",
         c"Empty for nothing but what this node shows.",
         &READ_AFTER,
         GucContext::Userset,

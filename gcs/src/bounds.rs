@@ -84,6 +84,10 @@ pub const ATTACH_RETRY: Duration = Duration::from_millis(500);
 /// How long a stopping daemon waits for its last words to be taken.
 pub const SHUTDOWN_WAIT: Duration = Duration::from_secs(1);
 
+/// Bytes of the log, unless the configuration says otherwise, and at least.
+pub const LOG_RETENTION: u64 = 16_000_000_000;
+pub const LOG_RETENTION_MIN: u64 = 64_000_000;
+
 /// Bytes of one direction of a tunnel that wait to be written.
 pub const TUNNEL_QUEUE_BYTES_MAX: usize = 256 << 10;
 

@@ -8,11 +8,14 @@ mod written;
 
 use std::path::{Path, PathBuf};
 
+use bytesize::ByteSize;
 use gcs_core::Founder;
 use gcs_writeset::NodeId;
 use gcs_writeset::bounds::{GROUP_MEMBERS_MAX, NAME_BYTES_MAX};
 use serde::Deserialize;
 use thiserror::Error;
+
+use crate::bounds::{LOG_RETENTION, LOG_RETENTION_MIN};
 
 pub use tls::Tls;
 pub use written::Written;
@@ -44,6 +47,7 @@ struct File {
     join: Vec<String>,
     #[serde(default)]
     log: Log,
+    log_retention: Option<ByteSize>,
     tls: Option<tls::Table>,
     #[serde(default)]
     allow_plaintext: bool,
@@ -101,6 +105,8 @@ pub struct Config {
     pub members: Vec<Founder>,
     /// Members to be asked by a node without data: it becomes one by their leave, and not by the list above.
     pub join: Vec<String>,
+    /// Bytes of the log, below which nothing is given up that somebody may need.
+    pub log_retention: u64,
     pub log_level: Level,
     pub log_format: Format,
     /// Without it, connections between daemons are neither encrypted nor authenticated.
@@ -110,7 +116,7 @@ pub struct Config {
 }
 
 /// Every key of the file but those of `[tls]`, for the hint about an unknown one.
-const KEYS: [&str; 14] = [
+const KEYS: [&str; 15] = [
     "name",
     "group",
     "data_directory",
@@ -120,6 +126,7 @@ const KEYS: [&str; 14] = [
     "peers",
     "join",
     "log",
+    "log_retention",
     "address",
     "level",
     "format",
@@ -153,7 +160,12 @@ fn check(file: File, base: &Path) -> Result<Config, String> {
     let own = members.iter().find(|member| member.name == file.name).map(|member| member.address.clone());
     let address = own.unwrap_or_else(|| file.peer_address.clone());
     check_join(&file, &address)?;
+    let log_retention = file.log_retention.map_or(LOG_RETENTION, |size| size.as_u64());
+    if log_retention < LOG_RETENTION_MIN {
+        return Err(format!("log_retention must be at least {} MB", LOG_RETENTION_MIN / 1_000_000));
+    }
     Ok(Config {
+        log_retention,
         data_directory: base.join(&file.data_directory),
         local_socket: base.join(&file.local_socket),
         name: file.name,

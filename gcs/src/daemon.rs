@@ -86,7 +86,8 @@ fn start(config_file: &Path) -> Result<(), StartError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(StartError::Runtime)?;
     let tasks = LocalSet::new();
     let identity = tasks.block_on(&runtime, identify(&config, &security))?;
-    let (log, recovered) = Log::open(&config.data_directory)?;
+    let (mut log, recovered) = Log::open(&config.data_directory)?;
+    log.keep_at_most(config.log_retention);
     tasks.block_on(&runtime, async {
         let peer_listener = listen_for_peers(&config).await?;
         let local_listener = listen_locally(&config)?;

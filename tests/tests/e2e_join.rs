@@ -6,11 +6,17 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use gcs::playground::group::Started;
+use gcs::playground::group::{Started, describe};
 use gcs::playground::{NodeNumber, Part};
+use postgres_r_tests::harness::database::Database;
 use postgres_r_tests::harness::{Group, assert_equal, node, wait};
 
 const COPIED_WITHIN: Duration = Duration::from_secs(120);
+
+const DIGEST: &str = "concat_ws('|',
+    (SELECT md5(string_agg(t::text, ',' ORDER BY t::text)) FROM item t),
+    (SELECT md5(string_agg(t::text, ',' ORDER BY t::text)) FROM written t),
+    (SELECT md5(string_agg(t::text, ',' ORDER BY t::text)) FROM numbered t))";
 
 const SETUP: &str = "
     CREATE TABLE item (id int PRIMARY KEY, body text);
@@ -33,10 +39,12 @@ struct Ledger {
     longest_pause: Duration,
 }
 
-fn write(group: &Group, number: NodeNumber, stop: &AtomicBool) -> Ledger {
+fn write(database: &Database<'_>, number: NodeNumber, stop: &AtomicBool) -> Ledger {
     let mut ledger = Ledger::default();
-    let (mut client, mut last) = (group.connect(number), Instant::now());
-    for n in 1.. {
+    let mut client = database.connect(number);
+    let row = client.query_one("SELECT coalesce(max(n), 0) FROM written WHERE node = $1", &[&(number.0 as i32)]).unwrap();
+    let (first, mut last): (i32, _) = (row.get(0), Instant::now());
+    for n in first + 1.. {
         if stop.load(Ordering::SeqCst) {
             break;
         }
@@ -46,14 +54,24 @@ fn write(group: &Group, number: NodeNumber, stop: &AtomicBool) -> Ledger {
             last = Instant::now();
             ledger.acknowledged.push(n);
         } else if client.is_closed() {
-            wait::until("the node takes clients again", COPIED_WITHIN, || {
-                client = group.try_connect(number).map_err(|error| error.to_string())?;
-                Ok(())
+            (client, _) = wait::until("the node takes clients again", COPIED_WITHIN, || {
+                database.try_connect(number).map_err(|error| describe(&error))
             });
             last = Instant::now();
         }
     }
     ledger
+}
+
+fn await_copy(database: &Database<'_>, number: NodeNumber) {
+    wait::until(&format!("the copy on node {}", number.0), COPIED_WITHIN, || {
+        let mut client = database.try_connect(number).map_err(|error| describe(&error))?;
+        client.query_one("SELECT count(*) FROM item", &[]).map(drop).map_err(|error| describe(&error))
+    });
+}
+
+fn role(group: &Group, number: NodeNumber) -> String {
+    group.value(number, &format!("SELECT role FROM postgres_r.members WHERE node = 'node{}'", number.0))
 }
 
 /// The node that a copy is being read from, once there is one.
@@ -69,60 +87,85 @@ fn source(group: &Group) -> NodeNumber {
     number
 }
 
-fn members(group: &Group, number: NodeNumber) -> String {
-    group.value(number, "SELECT string_agg(concat_ws(' ', node, role, state), ', ' ORDER BY node) FROM postgres_r.members")
+/// What each of the nodes was told while `job` ran and clients wrote to the first three.
+fn while_three_write(database: &Database<'_>, job: impl FnOnce()) -> Vec<(Ledger, NodeNumber)> {
+    let stop = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let start = |number| {
+            scope.spawn({
+                let stop = &stop;
+                move || (write(database, number, stop), number)
+            })
+        };
+        let writers = [1, 2, 3].map(|number| start(node(number)));
+        // Also where the job fails.
+        let _stop = Stop(&stop);
+        job();
+        stop.store(true, Ordering::SeqCst);
+        writers.into_iter().map(|writer| writer.join().unwrap()).collect()
+    })
+}
+
+fn assert_all_there(database: &Database<'_>, ledgers: &[(Ledger, NodeNumber)]) {
+    let digest = database.value(node(1), DIGEST);
+    for number in database.group.numbers() {
+        database.arrives(number, DIGEST, &digest);
+        for (ledger, writer) in ledgers {
+            let acknowledged = format!("{:?}", ledger.acknowledged).replace('[', "{").replace(']', "}");
+            let rows = format!("SELECT count(*) FROM written WHERE node = {} AND n = ANY ('{acknowledged}')", writer.0);
+            assert_eq!(database.value(number, &rows), ledger.acknowledged.len().to_string(), "nothing acknowledged is lost");
+        }
+    }
 }
 
 #[test]
 fn a_fourth_node_joins_while_three_write_though_the_one_it_copies_from_is_killed() {
     let mut group = Group::start();
-    group.execute(node(1), SETUP);
-    group.settle();
-    let stop = AtomicBool::new(false);
-    let ledgers = thread::scope(|scope| {
-        let writers: Vec<_> = group
-            .numbers()
-            .into_iter()
-            .map(|number| {
-                scope.spawn({
-                    let (group, stop) = (&group, &stop);
-                    move || write(group, number, stop)
-                })
-            })
-            .collect();
-        // Also where the test fails.
-        let _stop = Stop(&stop);
-        let joining = scope.spawn(|| group.add_node());
+    let database = Database { group: &group, name: "brought" };
+    for number in group.numbers() {
+        database.make(number);
+        if number == node(1) {
+            database.execute(number, SETUP);
+        }
+        database.start(number).unwrap();
+        await_copy(&database, number);
+    }
+    // The group's own database comes by the log, which has all of it.
+    let while_joining = while_three_write(&database, || group.add_node().unwrap());
+    group.reload();
+    let database = Database { group: &group, name: "brought" };
+    // The log has no beginning of this one.
+    database.make(node(4));
+    let while_copying = while_three_write(&database, || {
+        database.start(node(4)).unwrap();
+        assert!(database.try_connect(node(4)).is_err(), "nobody may see half a copy");
+        assert_eq!(role(&group, node(4)), "learner", "it lacks a database");
         let killed = source(&group);
         group.kill(killed, Part::Postgres);
         assert_eq!(group.start_node(killed), Started::Online);
-        joining.join().unwrap().unwrap();
-        stop.store(true, Ordering::SeqCst);
-        let ledgers = writers.into_iter().map(|writer| writer.join().unwrap());
-        ledgers.zip(group.numbers()).filter(|(_, number)| *number != killed).collect::<Vec<_>>()
+        await_copy(&database, node(4));
     });
-    group.reload();
-    assert_equal(&group);
-    for (ledger, number) in &ledgers {
-        let there =
-            format!("SELECT count(*) FROM written WHERE node = {} AND n = ANY ('{:?}')", number.0, ledger.acknowledged);
-        let there = there.replace('[', "{").replace(']', "}");
-        assert_eq!(group.values(&there), vec![ledger.acknowledged.len().to_string(); 4], "nothing acknowledged is lost");
+    wait::until("the new node votes", COPIED_WITHIN, || {
+        let role = role(&group, node(4));
+        if role == "voter" { Ok(()) } else { Err(role) }
+    });
+    for (ledger, number) in while_joining.iter().chain(&while_copying) {
         println!("longest pause of a writer on node {}: {:?}", number.0, ledger.longest_pause);
     }
-    let all = "node1 voter online, node2 voter online, node3 voter online, node4 voter online";
-    wait::until("the new node votes", COPIED_WITHIN, || {
-        let members = members(&group, node(4));
-        if members == all { Ok(()) } else { Err(members) }
-    });
-    // It writes like the others, what it gives out is nobody else's, and the group does without one more node than before.
-    group.execute(node(4), "INSERT INTO numbered (node) SELECT 4 FROM generate_series(1, 100)");
-    group.execute(node(4), "CREATE TABLE made_there (id int PRIMARY KEY); INSERT INTO made_there VALUES (1)");
+    let offset = while_joining.iter().map(|(ledger, number)| (number.0, ledger.acknowledged.len())).collect::<Vec<_>>();
+    println!("written while it joined: {offset:?}");
+    assert_all_there(&database, &while_joining);
+    assert_all_there(&database, &while_copying);
+    // It writes like the others, what it gives out is nobody else's, and the group does without one node of four.
+    database.execute(node(4), "INSERT INTO numbered (node) SELECT 4 FROM generate_series(1, 100)");
+    database.execute(node(4), "CREATE TABLE made_there (id int PRIMARY KEY); INSERT INTO made_there VALUES (1)");
+    database.arrives(node(1), "SELECT count(*) FROM made_there", "1");
     group.kill(node(1), Part::Both);
     wait::until("three of four go on", COPIED_WITHIN, || {
-        let mut client = group.try_connect(node(4)).map_err(|error| error.to_string())?;
-        client.batch_execute("INSERT INTO numbered (node) VALUES (4)").map_err(|error| error.to_string())
+        let mut client = database.try_connect(node(4)).map_err(|error| describe(&error))?;
+        client.batch_execute("INSERT INTO numbered (node) VALUES (4)").map_err(|error| describe(&error))
     });
     assert_eq!(group.start_node(node(1)), Started::Online);
+    assert_all_there(&database, &[]);
     assert_equal(&group);
 }

@@ -58,6 +58,12 @@ impl Places {
         self.first = index + 1;
     }
 
+    /// The first index that is in this segment or a later one.
+    pub fn first_in(&self, segment: u32) -> Option<u64> {
+        let before = self.places.partition_point(|place| place.segment < segment);
+        (before < self.places.len()).then(|| self.first + before as u64)
+    }
+
     /// The lowest segment that something kept is in; only the first place need be asked, they are in order of writing.
     pub fn oldest_segment(&self) -> Option<u32> {
         self.places.front().map(|place| place.segment)

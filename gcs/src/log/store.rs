@@ -13,6 +13,9 @@ use super::record::{Base, RecordBuilder, read_head, read_items};
 use super::segment::{self, HEADER_BYTES, Header, SEGMENT_BYTES, Segment};
 use super::{LogError, checkpoint, sync_directory};
 
+/// The one that is written to, and one that a checkpoint may lie in.
+const SEGMENTS_MIN: u64 = 2;
+
 /// The only writer of the log. Used by one thread; readers are given out with [`Log::reader`].
 #[derive(Debug)]
 pub struct Log {
@@ -27,6 +30,8 @@ pub struct Log {
     synced: u64,
     /// What the core allows to forget; waits for a checkpoint that is durable.
     truncate_to: u64,
+    /// Segments that are kept whatever anybody needs; `None` without a limit.
+    segments_max: Option<usize>,
     /// The record that last moved the base; segments before it go when it has been flushed.
     base_sequence: Option<u64>,
 }
@@ -73,12 +78,20 @@ impl Log {
             next_sequence: end.next_sequence,
             synced: end.next_sequence - 1,
             truncate_to: 0,
+            segments_max: None,
             base_sequence: None,
         };
         if log.tail == HEADER_BYTES {
             log.write_state()?;
         }
         Ok((log, Recovered { hard_state, checkpoint }))
+    }
+
+    /// From now on the log gives up its oldest end beyond so many bytes, also if the core still wants it: whoever needs it, and has not read
+    /// it, finds that the log does not reach back far enough. What is ordered but not in a durable checkpoint stays.
+    pub fn keep_at_most(&mut self, bytes: u64) {
+        let segments = (bytes / SEGMENT_BYTES).max(SEGMENTS_MIN);
+        self.segments_max = Some(usize::try_from(segments).unwrap_or(usize::MAX));
     }
 
     pub fn reader(&self) -> LogReader {
@@ -160,13 +173,33 @@ impl Log {
     fn move_base(&mut self, installs: bool) -> bool {
         let state = self.shared.state.read();
         let Some(checkpoint) = state.checkpoint.filter(|_| !installs) else { return false };
-        let index = self.truncate_to.min(checkpoint.index);
+        let surplus = self.surplus(&state);
+        let index = self.truncate_to.max(surplus).min(checkpoint.index);
         if index <= state.base.index {
             return false;
+        }
+        if index > self.truncate_to {
+            let bytes = state.segments.len() as u64 * SEGMENT_BYTES;
+            tracing::warn!(
+                index,
+                bytes,
+                "the log has reached log_retention, its oldest end goes: a node that was away for longer gets a copy"
+            );
         }
         let Some(term) = state.term(index) else { return false };
         self.record.base(Base { index, term });
         true
+    }
+
+    /// The last entry of those segments that are too many; 0 if none are.
+    fn surplus(&self, state: &LogState) -> u64 {
+        let Some(first_kept) = self.segments_max.and_then(|max| self.current.number.checked_sub(max as u32 - 1)) else {
+            return 0;
+        };
+        if state.segments.len() <= self.segments_max.unwrap_or(usize::MAX) {
+            return 0;
+        }
+        state.entries.first_in(first_kept).map_or(0, |index| index.saturating_sub(1))
     }
 
     fn put_record(&mut self, entries: Vec<raft::eraftpb::Entry>) -> Result<(), LogError> {

@@ -109,6 +109,57 @@ fn truncation_waits_for_a_durable_checkpoint_and_then_frees_segments() {
     assert_eq!(log.reader().snapshot(0, 2).unwrap().data, b"state 9");
 }
 
+/// Without the limit nothing goes that the core wants kept.
+#[test]
+fn beyond_its_limit_the_log_gives_up_its_oldest_end_but_nothing_behind_the_checkpoint() {
+    for (limit, is_kept_whole) in [(None, true), (Some(4), false)] {
+        let directory = tempfile::tempdir().unwrap();
+        let (mut log, _) = open(directory.path()).unwrap();
+        if let Some(segments) = limit {
+            log.keep_at_most(segments * SEGMENT_BYTES);
+        }
+        // Three entries a segment.
+        let mut write = |index: u64, checkpoint: Option<Checkpoint>| {
+            let write = DurableWrite {
+                entries: vec![entry(index, 1, 256 << 10)],
+                hard_state: Some(hard_state(1, index)),
+                outcomes: vec![outcome(index)],
+                checkpoint,
+                sync: true,
+                ..Default::default()
+            };
+            log.write(write).unwrap();
+            log.reader().first_index().unwrap()
+        };
+        assert_eq!((1..=30).map(|index| write(index, None)).max(), Some(1), "there is no checkpoint to go on from");
+        write(31, Some(checkpoint(3, 1)));
+        let with_checkpoint = (32..=40)
+            .map(|index| {
+                std::thread::yield_now();
+                write(index, None)
+            })
+            .max()
+            .unwrap();
+        assert!(with_checkpoint <= 4, "{with_checkpoint}");
+        write(41, Some(checkpoint(40, 1)));
+        drop(log); // waits for the keeper
+
+        let (mut log, _) = open(directory.path()).unwrap();
+        if let Some(segments) = limit {
+            log.keep_at_most(segments * SEGMENT_BYTES);
+        }
+        log.write(append(42, 42, 1)).unwrap();
+        assert_eq!(log.reader().first_index().unwrap() == 1, is_kept_whole);
+        let (first, count) =
+            (log.reader().first_index().unwrap(), segment::list(&directory.path().join("log")).unwrap().len());
+        drop(log);
+        assert!(is_kept_whole || (first > 25 && count > 4), "{first} {count}");
+        assert!(is_kept_whole || segment::list(&directory.path().join("log")).unwrap().len() <= 6);
+        let (log, _) = open(directory.path()).unwrap();
+        assert_eq!(all(&log).last(), Some(&(42, 1)));
+    }
+}
+
 #[test]
 fn a_snapshot_takes_the_place_of_the_log() {
     let directory = tempfile::tempdir().unwrap();

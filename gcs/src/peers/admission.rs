@@ -43,6 +43,10 @@ pub fn check_origin(peers: &Peers, protocol: u32, group: &str) -> Result<(), Ref
 pub fn admit(peers: &Peers, hello: &Hello) -> Result<(Rc<Peer>, bool), Refused> {
     let roster = &peers.roster;
     check_origin(peers, hello.protocol, &hello.group)?;
+    let node = NodeId(hello.node);
+    if node != NodeId::of_member(&hello.name, hello.generation) {
+        return refuse(HandshakeRefusal::NotAMember, format!("\"{}\" does not go with its id", hello.name));
+    }
     if hello.members_hash != roster.founders_hash {
         let message = format!(
             "node \"{}\" has another list of the first members: names and addresses must be the same on all nodes",
@@ -54,13 +58,9 @@ pub fn admit(peers: &Peers, hello: &Hello) -> Result<(Rc<Peer>, bool), Refused> 
         let message = format!("node \"{}\" was removed from group \"{}\"", hello.name, roster.group);
         return refuse(HandshakeRefusal::Removed, message);
     }
-    let node = NodeId(hello.node);
     if node == roster.node {
         let message = format!("this is node \"{}\" itself, or two nodes have one name", roster.name);
         return refuse(HandshakeRefusal::TwiceAtOnce, message);
-    }
-    if node != NodeId::of_member(&hello.name, hello.generation) {
-        return refuse(HandshakeRefusal::NotAMember, format!("\"{}\" does not go with its id", hello.name));
     }
     let known = roster.member(node);
     if let Some(member) = &known
