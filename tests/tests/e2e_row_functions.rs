@@ -290,3 +290,165 @@ fn an_index_made_anew_on_one_node_takes_what_others_write() {
     harness::assert_equal(&group);
     group.execute(node(1), "DROP TABLE again; DROP FUNCTION first, second");
 }
+
+/// Functions of differences, each of which gives something else, or nothing, in another session.
+const DIFFERENCES: &str = "CREATE TABLE unit (size float8); CREATE TABLE asked (id bigserial PRIMARY KEY, port text);
+         CREATE FUNCTION note_asked() RETURNS void LANGUAGE plpgsql AS
+             $$BEGIN INSERT INTO asked (port) VALUES (current_setting('port')); END$$;
+         CREATE FUNCTION by_setting(float8, float8) RETURNS float8 IMMUTABLE LANGUAGE plpgsql AS
+             $$BEGIN RETURN ($1 - $2) * current_setting('app.unit')::float8; END$$;
+         CREATE FUNCTION by_table(float8, float8) RETURNS float8 IMMUTABLE LANGUAGE plpgsql AS
+             $$DECLARE unit float8; BEGIN SELECT size INTO STRICT unit FROM unit; RETURN ($1 - $2) * unit; END$$;
+         CREATE FUNCTION by_node(float8, float8) RETURNS float8 IMMUTABLE LANGUAGE plpgsql AS
+             $$BEGIN IF current_setting('app.at', true) IS DISTINCT FROM current_setting('port') THEN RAISE 'not here'; END IF; RETURN $1 - $2; END$$;
+         CREATE FUNCTION by_luck(float8, float8) RETURNS float8 IMMUTABLE LANGUAGE plpgsql AS
+             $$BEGIN IF current_setting('app.luck', true) IS NULL AND random() < 0.1 THEN RAISE 'no luck'; END IF; RETURN $1 - $2; END$$;
+         CREATE FUNCTION with_note(float8, float8) RETURNS float8 IMMUTABLE LANGUAGE plpgsql AS
+             $$BEGIN IF random() < 0.001 THEN PERFORM note_asked(); END IF; RETURN $1 - $2; END$$;
+         CREATE FUNCTION in_sql(x time, y time) RETURNS float8 IMMUTABLE STRICT LANGUAGE sql AS 'SELECT extract(epoch FROM (x - y))'";
+
+/// GiST asks a range type's function of differences where to put an entry, when a row is stored and when an index is made.
+#[test]
+fn a_range_types_function_of_differences_is_called_on_the_origin_only() {
+    let group = harness::shared();
+    group.execute(node(1), DIFFERENCES);
+    let port = group.value(node(1), "SELECT current_setting('port')");
+    let mine: &[&str] = &[
+        "SET app.unit = 2",
+        &format!("SET app.at = {port}"),
+        "SET app.luck = yes",
+        "CREATE TYPE r_setting AS RANGE (subtype = float8, subtype_diff = by_setting, multirange_type_name = m_setting)",
+        "CREATE TYPE r_table AS RANGE (subtype = float8, subtype_diff = by_table)",
+        "CREATE TYPE r_node AS RANGE (subtype = float8, subtype_diff = by_node)",
+        "CREATE TYPE r_luck AS RANGE (subtype = float8, subtype_diff = by_luck)",
+        "CREATE TYPE r_note AS RANGE (subtype = float8, subtype_diff = with_note)",
+        "CREATE TYPE timerange AS RANGE (subtype = time, subtype_diff = in_sql)",
+        "CREATE DOMAIN d_setting AS r_setting",
+        "CREATE TABLE spread (id int PRIMARY KEY, s r_setting, m m_setting, t r_table, n r_node, l r_luck, a r_note, d d_setting, w timerange, gone int,
+             EXCLUDE USING gist (n WITH &&))",
+        "CREATE INDEX ON spread USING gist (s); CREATE INDEX ON spread USING gist (m); CREATE INDEX ON spread USING gist (t)",
+        "CREATE INDEX ON spread USING gist (l); CREATE INDEX ON spread USING gist (a); CREATE INDEX ON spread USING gist (d)",
+        "CREATE INDEX ON spread USING gist (w); CREATE INDEX ON spread USING spgist (s); CREATE INDEX ON spread USING gist ((s * r_setting(1, 1e6)))",
+        "INSERT INTO unit VALUES (3)",
+        "INSERT INTO spread SELECT n, r_setting(n, n + n % 7 + 1), m_setting(r_setting(n, n + 1), r_setting(n + 9, n + 10)), r_table(n, n + n % 9 + 1),
+             r_node(n, n + 1), r_luck(n, n + n % 5 + 1), r_note(n, n + n % 8 + 1), r_setting(n, n + 2), timerange('0:00', time '1:00' + n * interval '1 second')
+             FROM (SELECT n * 7919 % 2003 AS n FROM generate_series(1, 2000) n) n",
+        // The rows are there, and the table that the function reads is empty by the time that others see them.
+        "BEGIN; UPDATE spread SET t = r_table(lower(t), upper(t) + 1) WHERE id % 3 = 0; DELETE FROM unit; COMMIT",
+        "DELETE FROM spread WHERE id % 5 = 0",
+    ];
+    run(&group, 1, mine);
+    // Where a statement makes an index, rows that are there are entered.
+    run(
+        &group,
+        1,
+        &[
+            mine[0],
+            mine[1],
+            mine[2],
+            "CREATE INDEX late ON spread USING gist (n); CREATE INDEX later ON spread USING gist (l, s)",
+        ],
+    );
+    // And type, index and rows in one transaction.
+    run(
+        &group,
+        1,
+        &[
+            mine[1],
+            "BEGIN",
+            "CREATE TYPE r_fresh AS RANGE (subtype = float8, subtype_diff = by_node)",
+            "CREATE TABLE fresh (id int PRIMARY KEY, r r_fresh); CREATE INDEX ON fresh USING gist (r)",
+            "INSERT INTO fresh SELECT n, r_fresh(n, n + n % 3 + 1) FROM generate_series(1, 1500) n",
+            "CREATE INDEX ON fresh USING gist (r)",
+            "COMMIT",
+        ],
+    );
+    // Here it still runs, for whoever writes.
+    group.settle();
+    let refused = group
+        .connect(node(2))
+        .batch_execute("INSERT INTO fresh SELECT n, r_fresh(n, n + 1) FROM generate_series(2001, 2100) n");
+    assert!(refused.unwrap_err().as_db_error().unwrap().message().contains("not here"));
+    assert_eq!(by_index(&group, "", "SELECT count(*) FROM spread WHERE s && r_setting(100, 101)"), "3");
+    assert_eq!(by_index(&group, "", "SELECT count(*) FROM spread WHERE n && r_node(100, 102)"), "1");
+    assert_eq!(by_index(&group, "", "SELECT count(*) FROM fresh WHERE r @> 7.5::float8"), "2");
+    assert_eq!(everywhere(&group, "SELECT count(DISTINCT port) FROM asked"), "1");
+    harness::assert_equal(&group);
+}
+
+/// Whatever else a user may hang on a table, with a function that insists on the node where the row was written.
+#[test]
+fn what_a_user_hangs_on_a_table_is_not_called_where_its_rows_are_applied() {
+    let group = harness::shared();
+    for number in group.numbers() {
+        group.playground.connect(number, "postgres").unwrap().batch_execute("CREATE ROLE keeper").unwrap();
+    }
+    group.execute(
+        node(1),
+        "CREATE FUNCTION here(int) RETURNS int IMMUTABLE LANGUAGE plpgsql AS
+             $$BEGIN IF current_setting('app.at', true) IS DISTINCT FROM current_setting('port') THEN RAISE 'not here'; END IF; RETURN $1; END$$;
+         CREATE FUNCTION is_here(int, int) RETURNS boolean IMMUTABLE LANGUAGE plpgsql AS $$BEGIN RETURN here($1) = $2; END$$;
+         CREATE OPERATOR =?= (FUNCTION = is_here, LEFTARG = int, RIGHTARG = int);
+         CREATE FUNCTION raise() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN PERFORM here(1); RETURN new; END$$;
+         CREATE DOMAIN local AS int CHECK (VALUE =?= VALUE); CREATE TYPE pair_of AS (a local, b local[])",
+    );
+    let at = format!("SET app.at = {}", group.value(node(1), "SELECT current_setting('port')"));
+    run(
+        &group,
+        1,
+        &[
+            &at,
+            "CREATE TABLE hung (id int PRIMARY KEY, n int DEFAULT here(7) CHECK (n =?= n), p pair_of, l local, g int GENERATED ALWAYS AS (here(n)) STORED, r int4range,
+                 EXCLUDE USING gist (r WITH &&) WHERE (n =?= n))",
+            "CREATE INDEX ON hung USING gist (int4range(here(n), NULL)) WHERE n =?= n; CREATE STATISTICS hung_s ON (here(n)), (n =?= id) FROM hung",
+            "CREATE POLICY mine ON hung USING (n =?= n) WITH CHECK (n =?= n); ALTER TABLE hung ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY, OWNER TO keeper",
+            "CREATE RULE also AS ON INSERT TO hung DO ALSO SELECT here(new.n)",
+            "CREATE TRIGGER always BEFORE INSERT OR UPDATE ON hung FOR EACH ROW WHEN (new.n =?= new.n) EXECUTE FUNCTION raise()",
+            "CREATE TABLE cut (id int, n int) PARTITION BY RANGE (here(n)); CREATE TABLE cut1 PARTITION OF cut FOR VALUES FROM (0) TO (10)",
+            "CREATE TABLE cut2 PARTITION OF cut DEFAULT; CREATE TABLE held (id int PRIMARY KEY, hung int REFERENCES hung ON UPDATE CASCADE)",
+            "INSERT INTO hung (id, p, l, r) SELECT n, row(n, ARRAY[n, NULL])::pair_of, n, int4range(n, n + 1) FROM generate_series(1, 20) n",
+            "SET ROLE keeper; UPDATE hung SET n = n + 1, l = l + 1 WHERE id < 10; RESET ROLE",
+            "INSERT INTO held SELECT n, n FROM generate_series(1, 20) n; UPDATE hung SET id = id + 100 WHERE id < 5",
+            "INSERT INTO cut SELECT n, n FROM generate_series(1, 20) n; UPDATE cut SET n = n + 5; DELETE FROM cut WHERE id = 3",
+            "DELETE FROM held WHERE id = 20; DELETE FROM hung WHERE id = 20; ANALYZE hung, cut",
+        ],
+    );
+    assert!(group.connect(node(2)).batch_execute("INSERT INTO hung VALUES (50)").is_err());
+    assert_eq!(everywhere(&group, "SELECT count(*) || ' ' || sum(g) FROM hung"), "19 142");
+    assert_eq!(everywhere(&group, "SELECT count(*) FROM held WHERE hung > 100"), "4");
+    assert_eq!(everywhere(&group, "SELECT count(*) FROM cut1"), "3");
+    harness::assert_equal(&group);
+    group.execute(
+        node(1),
+        "DROP TABLE held, hung, cut; DROP TYPE pair_of; DROP DOMAIN local; DROP OPERATOR =?= (int, int); DROP FUNCTION raise, is_here, here",
+    );
+}
+
+/// What PostgreSQL calls wherever it stores a row, and what is not part of the row's indexes: nobody but a superuser can make it.
+#[test]
+fn functions_that_are_called_where_rows_are_applied_are_made_by_superusers_only() {
+    let group = harness::shared();
+    for number in group.numbers() {
+        group.playground.connect(number, "postgres").unwrap().batch_execute("CREATE ROLE type_maker").unwrap();
+    }
+    group.execute(node(1), "GRANT CREATE ON SCHEMA public TO type_maker");
+    let mut client = group.connect(node(1));
+    client.batch_execute("SET ROLE type_maker; SET check_function_bodies = off").unwrap();
+    let _ = client.batch_execute("CREATE TYPE shell");
+    for statement in [
+        "CREATE FUNCTION canon(shell) RETURNS shell IMMUTABLE LANGUAGE plpgsql AS $$BEGIN RETURN $1; END$$",
+        "CREATE FUNCTION canon(shell) RETURNS shell IMMUTABLE LANGUAGE sql AS 'SELECT $1'",
+        "CREATE FUNCTION canon(shell) RETURNS shell IMMUTABLE LANGUAGE internal AS 'int4range_canonical'",
+        "CREATE FUNCTION compare(int, int) RETURNS int IMMUTABLE LANGUAGE internal AS 'btint4cmp'",
+        "CREATE OPERATOR CLASS own FOR TYPE int USING btree AS OPERATOR 1 <, FUNCTION 1 btint4cmp(int, int)",
+        "CREATE OPERATOR FAMILY own USING gist",
+        "ALTER OPERATOR FAMILY integer_ops USING btree ADD FUNCTION 1 (int, text) btint48cmp(int, bigint)",
+        "CREATE TYPE base (INPUT = int4in, OUTPUT = int4out)",
+        "CREATE ACCESS METHOD own TYPE INDEX HANDLER bthandler",
+        "CREATE OR REPLACE FUNCTION pg_catalog.float8mi(float8, float8) RETURNS float8 IMMUTABLE LANGUAGE sql AS 'SELECT 1::float8'",
+    ] {
+        assert!(client.batch_execute(statement).is_err(), "{statement}");
+    }
+    let _ = client.batch_execute("DROP TYPE IF EXISTS shell");
+    harness::assert_equal(&group);
+}

@@ -27,7 +27,7 @@ use crate::pg::memory::Context;
 use crate::pg::relation::{self, Lock, Open};
 use crate::pg::role::Acting;
 use crate::pg::snapshot::Fresh;
-use crate::pg::{clock, naming};
+use crate::pg::{clock, difference, naming};
 use crate::relations::{self, Identity, KeyDescription, Known};
 use crate::verify::mark;
 
@@ -93,6 +93,7 @@ pub fn apply(writeset: &Queued, mut progress: impl FnMut(u64, u64)) -> Result<Ap
         clock::pretend_started_at(writeset.head.started_at);
     }
     naming::apply();
+    difference::forget();
     let mut applying = Writeset {
         snapshot: Fresh::take(),
         modes: None,
@@ -175,6 +176,7 @@ impl Writeset {
                 ITEM.set(number);
                 statement::execute(actor, settings, text, self.decided.take())?;
                 naming::apply();
+                difference::forget();
                 self.snapshot.renew();
                 self.wrote = true;
                 self.applied.statements += 1;

@@ -23,7 +23,7 @@ use super::names::{Oid, name_of};
 use super::row::Row;
 
 /// The first OID that initdb or a user may assign to a function.
-const FIRST_OF_OTHERS: u32 = 10_000;
+pub(super) const FIRST_OF_OTHERS: u32 = 10_000;
 
 unsafe extern "C-unwind" {
     /// Of nodes/nodeFuncs.h, which pgrx does not bind.

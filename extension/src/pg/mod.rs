@@ -24,6 +24,7 @@ pub mod database;
 pub mod datum;
 pub mod definition;
 pub mod dependency;
+pub mod difference;
 mod entering;
 pub mod execution;
 pub mod executor;

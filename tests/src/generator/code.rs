@@ -71,3 +71,24 @@ pub fn bare_calls(draw: &mut Draw) -> Vec<String> {
         format!("UPDATE public.{name} SET t = t || 'y'"),
     ]
 }
+
+/// Event triggers, which every session's definitions set off from then on: they note, they define, they forbid.
+pub fn event_triggers(draw: &mut Draw) -> Vec<String> {
+    let name = format!("e{}", draw.rng.below(4));
+    vec![match draw.rng.below(12) {
+        0 | 1 => format!("CREATE EVENT TRIGGER {name} ON ddl_command_end EXECUTE FUNCTION note_definitions()"),
+        2 => format!(
+            "CREATE EVENT TRIGGER {name} ON ddl_command_start WHEN TAG IN ('CREATE INDEX', 'COMMENT', 'ALTER TABLE') EXECUTE FUNCTION note_tag()"
+        ),
+        3 => format!("CREATE EVENT TRIGGER {name} ON sql_drop EXECUTE FUNCTION note_drops()"),
+        4 => format!("CREATE EVENT TRIGGER {name} ON table_rewrite EXECUTE FUNCTION note_rewrite()"),
+        5 => format!("CREATE EVENT TRIGGER {name} ON ddl_command_end WHEN TAG IN ('CREATE TABLE') EXECUTE FUNCTION dress()"),
+        6 => format!("CREATE EVENT TRIGGER {name} ON ddl_command_end EXECUTE FUNCTION forbid_names()"),
+        7 => {
+            let mode = draw.pick(&["DISABLE", "DISABLE", "ENABLE", "ENABLE ALWAYS"]);
+            format!("ALTER EVENT TRIGGER {name} {mode}")
+        }
+        8 => format!("ALTER EVENT TRIGGER {name} RENAME TO e{}", draw.rng.below(4)),
+        _ => format!("DROP EVENT TRIGGER IF EXISTS {name}"),
+    }]
+}

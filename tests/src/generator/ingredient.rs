@@ -39,6 +39,7 @@ pub const ALL: &[Ingredient] = &[
     of("definitions_by_trigger", 1, code::definitions_by_trigger),
     of("truncate_triggers", 2, code::truncate_triggers),
     of("bare_calls", 2, code::bare_calls),
+    of("event_triggers", 4, code::event_triggers),
     of("settings", 6, session::settings),
     of("roles", 2, session::roles),
     of("temporary", 2, session::temporary),

@@ -49,6 +49,7 @@ pub const LOCAL_ROLE: &str = "DO $$BEGIN CREATE ROLE only_here; EXCEPTION WHEN d
 /// Drops what a run before left behind.
 pub const EMPTY: &str = "
     DO $$DECLARE name text; BEGIN
+        FOR name IN SELECT evtname FROM pg_event_trigger LOOP EXECUTE format('DROP EVENT TRIGGER %I', name); END LOOP;
         FOR name IN SELECT nspname FROM pg_namespace WHERE nspname !~ '^pg_' AND nspname NOT IN ('information_schema', 'postgres_r', 'harness')
         LOOP EXECUTE format('DROP SCHEMA %I CASCADE', name); END LOOP;
     END$$;
@@ -83,6 +84,29 @@ pub const SETUP: &[&str] = &[
     "CREATE FUNCTION define() RETURNS trigger LANGUAGE plpgsql AS \
      $$BEGIN EXECUTE format('CREATE TABLE public.%I (id int PRIMARY KEY)', new.name); RETURN NULL; END$$",
     "CREATE TRIGGER define AFTER INSERT ON orders_to_define FOR EACH ROW EXECUTE FUNCTION define()",
+    // What event triggers do: the last but one defines something more, the last raises an error.
+    "CREATE FUNCTION note_definitions() RETURNS event_trigger LANGUAGE plpgsql SECURITY DEFINER AS \
+     $$BEGIN INSERT INTO public.audit (what) SELECT command_tag || ' ' || regexp_replace(object_identity, '_temp_\\d+', '_temp') \
+       FROM pg_event_trigger_ddl_commands(); END$$",
+    "CREATE FUNCTION note_tag() RETURNS event_trigger LANGUAGE plpgsql SECURITY DEFINER AS \
+     $$BEGIN INSERT INTO public.audit (what) VALUES (TG_EVENT || ' ' || TG_TAG); END$$",
+    "CREATE FUNCTION note_drops() RETURNS event_trigger LANGUAGE plpgsql AS \
+     $$BEGIN INSERT INTO public.audit (what) \
+       SELECT 'drop ' || object_identity FROM pg_event_trigger_dropped_objects() WHERE original; END$$",
+    "CREATE FUNCTION note_rewrite() RETURNS event_trigger LANGUAGE plpgsql SECURITY DEFINER AS \
+     $$BEGIN INSERT INTO public.audit (what) VALUES ('rewrite ' || pg_event_trigger_table_rewrite_oid()::regclass); END$$",
+    "CREATE FUNCTION dress() RETURNS event_trigger LANGUAGE plpgsql AS \
+     $$DECLARE made record; BEGIN \
+       FOR made IN SELECT * FROM pg_event_trigger_ddl_commands() WHERE command_tag = 'CREATE TABLE' LOOP \
+         EXECUTE format('COMMENT ON TABLE %s IS %L', made.object_identity, 'dressed'); \
+         EXECUTE format('ALTER TABLE %s ADD COLUMN IF NOT EXISTS dress int DEFAULT 1', made.object_identity); \
+         EXECUTE format('INSERT INTO %s (id) VALUES (0)', made.object_identity); \
+       END LOOP; END$$",
+    "CREATE FUNCTION forbid_names() RETURNS event_trigger LANGUAGE plpgsql AS \
+     $$BEGIN \
+       IF EXISTS (SELECT FROM pg_event_trigger_ddl_commands() WHERE object_identity ~ '[37]$') THEN \
+         INSERT INTO public.audit (what) VALUES ('never'); RAISE 'not with this name'; \
+       END IF; END$$",
     // A function that calls another by its bare name.
     "CREATE FUNCTION inner_call(t text) RETURNS text LANGUAGE sql IMMUTABLE AS 'SELECT upper(t)'",
     "CREATE FUNCTION outer_call(t text) RETURNS text LANGUAGE plpgsql IMMUTABLE AS 'BEGIN RETURN inner_call(t); END'",

@@ -50,7 +50,7 @@ pub fn by(ordered: &Ordered, touched: &Touched) -> Option<Decided> {
     }
     for column in &evaluated.defaults {
         let tables = touched.with_rows().filter(|table| below.contains(table) && !decided.tables.contains(table)).collect();
-        decided.add_column(column, tables);
+        decided.add_column(column, tables, &below);
     }
     let is_plain = decided.tables.is_empty() && decided.columns.is_empty() && decided.bound.is_none() && !evaluated.converts;
     (!is_plain).then_some(decided)
@@ -74,13 +74,16 @@ impl Decided {
         }
     }
 
-    /// A column that these tables have now, without having been written anew.
-    fn add_column(&mut self, column: &str, tables: Vec<Oid>) {
-        let mut values = {
-            let _readable = setting::Scope::readable();
-            let value = |&table: &Oid| rewrite::missing_value(&Open::by_oid(table, Lock::AccessShare)?, column);
-            tables.iter().filter_map(value).collect::<Vec<_>>()
-        };
+    /// A column that these tables have now, without having been written anew. If there are none with rows, it is one of all that have got it:
+    /// the catalog keeps the value all the same.
+    fn add_column(&mut self, column: &str, tables: Vec<Oid>, all: &[Oid]) {
+        let value = |&table: &Oid| rewrite::missing_value(&Open::by_oid(table, Lock::AccessShare)?, column);
+        let readable = setting::Scope::readable();
+        let mut values: Vec<Option<String>> = tables.iter().filter_map(value).collect();
+        if tables.is_empty() {
+            values.extend(all.iter().filter_map(value).find(Option::is_some));
+        }
+        drop(readable);
         values.dedup();
         if values.len() > 1 {
             // It was evaluated for each of them.
