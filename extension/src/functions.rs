@@ -51,6 +51,7 @@ fn member_list() -> TableIterator<
     (
         name!(node, String),
         name!(address, String),
+        name!(role, String),
         name!(state, String),
         name!(leader, bool),
         name!(committed_position, i64),
@@ -65,7 +66,7 @@ fn member_list() -> TableIterator<
     TableIterator::new(rows)
 }
 
-type MemberRow = (String, String, String, bool, i64, i64, bool);
+type MemberRow = (String, String, String, String, bool, i64, i64, bool);
 
 fn members(area: &DatabaseArea) -> Vec<MemberRow> {
     let count = area.replica.member_count.load(Ordering::Relaxed) as usize;
@@ -92,7 +93,8 @@ fn row(area: &DatabaseArea, member: &Member, attached: bool) -> MemberRow {
     }
     let leader = attached && node == area.replica.leader.load(Ordering::Relaxed);
     let lag = ordered.saturating_sub(committed) as i64;
-    (member.name.get(), member.address.get(), state.to_string(), leader, committed as i64, lag, is_self)
+    let (name, address, role) = (member.name.get(), member.address.get(), member.role.load().name().to_owned());
+    (name, address, role, state.to_string(), leader, committed as i64, lag, is_self)
 }
 
 type FailureRow = (String, i64, String, String, String, Option<String>, Option<String>, Option<TimestampWithTimeZone>, i32);

@@ -4,7 +4,7 @@
 use std::sync::atomic::AtomicI64;
 
 use gcs_writeset::bounds::{GROUP_MEMBERS_MAX, NAME_BYTES_MAX};
-use gcs_writeset::link::{GroupStatus, MemberState};
+use gcs_writeset::link::{GroupStatus, MemberRole, MemberState};
 use gcs_writeset::{DatabaseId, Incarnation, NodeId, Position};
 
 use crate::bounds::{NAME_BYTES, REASON_BYTES};
@@ -74,10 +74,45 @@ impl From<MemberState> for Presence {
     }
 }
 
+crate::numbered! {
+    /// What a member is in the group's votes.
+    #[derive(Default)]
+    pub enum Role else Learner {
+        #[default]
+        Voter = 0,
+        Learner = 1,
+        Joining = 2,
+        Leaving = 3,
+    }
+}
+
+impl Role {
+    pub fn name(self) -> &'static str {
+        match self {
+            Role::Voter => "voter",
+            Role::Learner => "learner",
+            Role::Joining => "joining",
+            Role::Leaving => "leaving",
+        }
+    }
+}
+
+impl From<MemberRole> for Role {
+    fn from(role: MemberRole) -> Role {
+        match role {
+            MemberRole::Voter => Role::Voter,
+            MemberRole::Learner => Role::Learner,
+            MemberRole::Joining => Role::Joining,
+            MemberRole::Leaving => Role::Leaving,
+        }
+    }
+}
+
 #[derive(Default)]
 pub struct Member {
     pub node: AtomicU64,
     pub presence: Atomic<Presence>,
+    pub role: Atomic<Role>,
     pub ordinal: AtomicU32,
     pub committed: AtomicU64,
     pub ordered: AtomicU64,
@@ -238,6 +273,7 @@ impl Replica {
         for (entry, member) in self.members.iter().zip(&status.members) {
             entry.node.store(member.node.0, Ordering::SeqCst);
             entry.presence.store(member.state.into());
+            entry.role.store(member.role.into());
             entry.ordinal.store(u32::from(member.ordinal), Ordering::SeqCst);
             entry.committed.store(member.committed.0, Ordering::SeqCst);
             entry.ordered.store(member.ordered.0, Ordering::SeqCst);
