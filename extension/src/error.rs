@@ -11,7 +11,6 @@ use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 use postgres_r_protocol::conflicts::Conflict;
 
-use crate::guc::ReadLevel;
 use crate::pg::xact;
 
 /// An error of ours, ready to be raised or to be put into another report.
@@ -334,8 +333,8 @@ pub fn committed_elsewhere(position: Position, why: &str) -> Error {
 }
 
 /// The same reason for which nothing can be written now.
-pub fn cannot_read(level: ReadLevel, why: Error) -> Error {
-    let message = format!("cannot read at postgres_r.read_level = {} now", level.name());
+pub fn cannot_read(level: &str, why: Error) -> Error {
+    let message = format!("cannot read at postgres_r.read_level = {} now", level);
     Error { message, ..why }.hint("Read on another node, try again in a moment, or read at a lower level.")
 }
 
@@ -356,8 +355,8 @@ pub fn too_stale(why: Error, max: Duration, known: Option<Duration>) -> Error {
 }
 
 /// The position that is waited for, and up to where this node shows and knows the order.
-pub fn read_timeout(level: ReadLevel, waited: Duration, at: Option<(Position, Position, Position)>) -> Error {
-    let message = format!("canceling statement because postgres_r.read_level = {} could not be met in time", level.name());
+pub fn read_timeout(level: &str, waited: Duration, at: Option<(Position, Position, Position)>) -> Error {
+    let message = format!("canceling statement because postgres_r.read_level = {} could not be met in time", level);
     let detail = match at {
         Some((wanted, at, known)) => {
             format!(
@@ -373,8 +372,8 @@ pub fn read_timeout(level: ReadLevel, waited: Duration, at: Option<(Position, Po
 }
 
 /// The transaction has one snapshot, and has read by it.
-pub fn read_level_too_late(level: ReadLevel) -> Error {
-    let message = format!("postgres_r.read_level = {} must be set before any query", level.name());
+pub fn read_level_too_late(level: &str) -> Error {
+    let message = format!("postgres_r.read_level = {} must be set before any query", level);
     Error::new(PgSqlErrorCode::ERRCODE_ACTIVE_SQL_TRANSACTION, message)
         .detail("The transaction has read by its snapshot, which it keeps.")
         .hint("Set it before the transaction's first query, or read at READ COMMITTED.")

@@ -19,14 +19,15 @@
 //!
 //! Nodes are reached by [`Tunnel`]s. The group goes on; what the copy costs the other node is what pg_dump costs it.
 
+mod aside;
 mod attempt;
+mod directories;
 mod programs;
 mod source;
 mod target;
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
-use std::path::PathBuf;
 use std::rc::Rc;
 
 use gcs_writeset::NodeId;
@@ -37,21 +38,7 @@ use crate::bounds::{COPY_AGAIN_FIRST, COPY_AGAIN_LAST};
 use crate::config::Config;
 use crate::peers::Peers;
 use attempt::Attempt;
-
-/// Where a copy has its files.
-#[derive(Debug)]
-struct Directories {
-    /// Sockets: beside the local socket, whose path is known to be short enough.
-    sockets: PathBuf,
-    dumps: PathBuf,
-}
-
-impl Directories {
-    fn of(config: &Config) -> Directories {
-        let sockets = config.local_socket.parent().map(PathBuf::from).unwrap_or_default();
-        Directories { sockets, dumps: config.data_directory.join("copy") }
-    }
-}
+use directories::Directories;
 
 pub struct Copies {
     peers: Rc<Peers>,

@@ -25,6 +25,7 @@ mod feed;
 mod fetcher;
 mod hub;
 mod reader;
+mod readers;
 mod rehearsal;
 mod requests;
 mod seat;

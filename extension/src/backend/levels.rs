@@ -61,7 +61,7 @@ pub fn before_data() -> bool {
             }
             // What was read by it is not to be read again.
             if HAS_READ.get() {
-                error::read_level_too_late(level).raise();
+                error::read_level_too_late(level.name()).raise();
             }
         }
         wait(area, level);
@@ -135,7 +135,7 @@ impl Waiting {
         let (area, deadline) = (self.area, self.deadline());
         loop {
             if let Some(error) = session::phase_error(area).or_else(|| writable::group_error(area)) {
-                return Err(error::cannot_read(self.level, error));
+                return Err(error::cannot_read(self.level.name(), error));
             }
             let asked_at = clock::uptime();
             match reader::read_from(area, deadline) {
@@ -144,10 +144,10 @@ impl Waiting {
                     return Ok(position);
                 }
                 Ok(Answer::Refused(RefusalReason::NoQuorum)) => {
-                    return Err(error::cannot_read(self.level, session::no_quorum(area)));
+                    return Err(error::cannot_read(self.level.name(), session::no_quorum(area)));
                 }
                 Ok(Answer::Refused(RefusalReason::Overloaded)) => {
-                    return Err(error::cannot_read(self.level, error::overloaded()));
+                    return Err(error::cannot_read(self.level.name(), error::overloaded()));
                 }
                 Ok(Answer::Interrupted) => interrupt::check(),
                 // gcs has started anew, or is about to.
@@ -158,7 +158,7 @@ impl Waiting {
             }
             interrupt::check();
             if Instant::now() >= deadline {
-                return Err(error::read_timeout(self.level, self.timeout, None));
+                return Err(error::read_timeout(self.level.name(), self.timeout, None));
             }
         }
     }
@@ -187,7 +187,7 @@ impl Waiting {
             }
             if left.is_zero() {
                 let (at, known) = (gate.committed(), gate.known());
-                break Err(error::read_timeout(self.level, self.timeout, Some((position, at, known))));
+                break Err(error::read_timeout(self.level.name(), self.timeout, Some((position, at, known))));
             }
         };
         if let Some(slot) = slot {
@@ -201,6 +201,6 @@ impl Waiting {
         let area = self.area;
         let error = session::phase_error(area)
             .or_else(|| if area.gate.known() < position { writable::group_error(area) } else { None });
-        error.map(|error| error::cannot_read(self.level, error))
+        error.map(|error| error::cannot_read(self.level.name(), error))
     }
 }

@@ -27,6 +27,7 @@ use gcs_writeset::{DatabaseId, Incarnation, NodeId, Position, Sequence, SlotId, 
 use raft::eraftpb;
 
 use crate::command::Encoded;
+use crate::membership::wish::{Founder, Wish};
 pub use crate::membership::{Member, Membership, Objection};
 
 /// Logical time: how often the driver's clock has ticked. One tick is 100 ms in the daemon.
@@ -57,45 +58,6 @@ pub struct CoreConfig {
     pub founders: Vec<Founder>,
     /// Seeds election timeouts.
     pub seed: u64,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Founder {
-    pub node: NodeId,
-    pub name: String,
-    pub address: String,
-}
-
-/// What somebody wants the membership to be, or the leader.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Wish {
-    /// A new member, whose data directory has this number.
-    Add {
-        name: String,
-        /// The one that the name is to be in: a wish that comes late must not bring back whoever has been removed since.
-        generation: u32,
-        address: String,
-        directory: u64,
-    },
-    Remove {
-        node: NodeId,
-    },
-    /// The learner `new` is to have the vote of `old`, which goes.
-    Replace {
-        old: NodeId,
-        new: NodeId,
-    },
-    Address {
-        node: NodeId,
-        address: String,
-    },
-    Claim {
-        node: NodeId,
-        directory: u64,
-    },
-    Lead {
-        node: NodeId,
-    },
 }
 
 /// What the log store found when it was opened. All empty on the first start.

@@ -29,12 +29,13 @@ use gcs_writeset::wire::{Put, Reader, WireError};
 use gcs_writeset::{DatabaseId, Incarnation, Key, NodeId, Position, Sequence, SlotId, Token};
 use raft::eraftpb::ConfState;
 
-use crate::api::{Checkpoint, Founder, LogIndex, LogRef};
+use crate::api::{Checkpoint, LogIndex, LogRef};
 use crate::bounds::{CHECKPOINT_STATE_BYTES_MAX, CHUNKS_MAX, DATABASES_MAX, MARKS_MAX, NAMES_EVER_MAX, TOKENS_MAX};
 use crate::certify::{Certifier, Holder, WindowBounds};
 use crate::command::{Generation, Report};
 use crate::deliver::{Collecting, Database, Slot};
 use crate::member::{Attachment, Attachments};
+use crate::membership::wish::Founder;
 use crate::membership::{Member, Membership};
 use crate::retention::{Mark, Retention};
 use crate::state::State;

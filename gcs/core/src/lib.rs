@@ -50,3 +50,4 @@ pub mod wishes;
 pub use crate::core::{Core, Limits};
 pub use api::*;
 pub use error::CoreError;
+pub use membership::wish::{Founder, Wish};

@@ -17,6 +17,7 @@
 //! had promised, and is not let in.
 
 mod change;
+pub mod wish;
 
 use std::collections::BTreeMap;
 
@@ -25,10 +26,10 @@ use gcs_writeset::bounds::{GROUP_MEMBERS_MAX, NAME_BYTES_MAX};
 use gcs_writeset::link::MemberRole;
 use raft::eraftpb::ConfState;
 
-use crate::api::{Founder, Wish};
 use crate::bounds::NAMES_EVER_MAX;
 
 pub use change::{Change, Objection, Step};
+use wish::{Founder, Wish};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Member {

@@ -11,8 +11,9 @@ use std::collections::BTreeMap;
 use gcs_writeset::NodeId;
 use gcs_writeset::link::MemberRole;
 
-use crate::api::{LocalReply, Tick, Wish};
+use crate::api::{LocalReply, Tick};
 use crate::bounds::{REPLACE_TICKS_MAX, RESEND_TICKS, WISH_TICKS_MAX, WISHES_MAX};
+use crate::membership::wish::Wish;
 use crate::membership::{Membership, Objection};
 
 #[derive(Debug)]
@@ -126,7 +127,7 @@ fn outcome(wished: &Wished, now: Tick, membership: &Membership, leader: Option<N
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::Founder;
+    use crate::membership::wish::Founder;
 
     const A: NodeId = NodeId(1);
     const B: NodeId = NodeId(2);

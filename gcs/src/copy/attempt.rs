@@ -7,7 +7,8 @@ use gcs_writeset::link::ServerPlace;
 use gcs_writeset::{NodeId, Position};
 use thiserror::Error;
 
-use super::Directories;
+use super::aside::Aside;
+use super::directories::Directories;
 use super::programs::{self, ProgramError};
 use super::source::{Source, SourceError};
 use super::target::{Target, TargetError};
@@ -71,21 +72,23 @@ impl<'a> Attempt<'a> {
             Ok::<_, TargetError>((source, target))
         })
         .await??;
+        let (snapshot, incoming) = (source.snapshot.clone(), target.incoming().to_owned());
+        let held = Aside::new((source, target));
         let files = self.files_directory();
         let dumped = programs::Dump {
             programs: &self.place.programs,
             from: &tunnel.directory,
             user: &tunnel.superuser,
             database: self.database,
-            snapshot: &source.snapshot,
+            snapshot: &snapshot,
             into: &files,
         };
-        dumped.run(source.bytes).await?;
-        let restored = programs::Restore { place: self.place, database: target.incoming(), files: &files };
+        dumped.run(bytes).await?;
+        let restored = programs::Restore { place: self.place, database: &incoming, files: &files };
         restored.run().await?;
         let is_new = self.is_new;
         blocking(move || {
-            let (mut source, mut target) = (source, target);
+            let Some((mut source, mut target)) = held.take() else { return Err(CopyError::Panicked) };
             target.fill_in(&source.own_rows()?)?;
             // Whatever is ordered from here on is in the log.
             source.close();

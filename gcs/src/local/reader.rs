@@ -1,17 +1,17 @@
 //! The connections of readers: up to where must they wait, and who shows what they wrote (`crate::shown`).
 
-use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::time::Duration;
 
-use gcs_core::{Input, LocalReply, Question};
+use gcs_core::{Input, Question};
 use gcs_proto::{Frame, Show};
-use gcs_writeset::link::{self, RefusalReason, Reply, Request};
+use gcs_writeset::link::{RefusalReason, Reply, Request};
 use gcs_writeset::{NodeId, Position};
 use tokio::time::sleep;
 
 use super::error::SessionError;
+use super::readers::put;
 use super::requests::Requests;
 use super::this_node::ThisNode;
 use crate::outbox::Outbox;
@@ -19,42 +19,6 @@ use crate::shown;
 
 /// How often a question's addressees are looked at: one that has gone is waited for no longer.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
-
-/// Questions that the core has yet to answer: the connection of each, and its number there. The core bounds them.
-#[derive(Default)]
-pub struct Readers {
-    last: Cell<u64>,
-    waiting: RefCell<BTreeMap<u64, (Rc<Outbox>, u64)>>,
-}
-
-impl Readers {
-    fn ask(&self, outbox: &Rc<Outbox>, number: u64) -> u64 {
-        let asked = self.last.get() + 1;
-        self.last.set(asked);
-        self.waiting.borrow_mut().insert(asked, (outbox.clone(), number));
-        asked
-    }
-
-    /// What the core says; nothing happens if it is not about reads.
-    pub fn answered(&self, reply: &LocalReply) {
-        let (asked, position) = match *reply {
-            LocalReply::ReadFrom { number, position } => (number, Ok(position)),
-            LocalReply::ReadRefused { number, reason } => (number, Err(reason)),
-            _ => return,
-        };
-        if let Some((outbox, number)) = self.waiting.borrow_mut().remove(&asked) {
-            // If it can't be written, the connection's own task ends it.
-            let _ = put(&outbox, &answer(number, position));
-        }
-    }
-}
-
-fn answer(number: u64, position: Result<Position, RefusalReason>) -> Reply {
-    match position {
-        Ok(position) => Reply::ReadFrom { number, position },
-        Err(reason) => Reply::ReadRefused { number, reason },
-    }
-}
 
 /// Who shows a position: asked of the peers, and not answered by all.
 struct Asked {
@@ -93,7 +57,7 @@ pub async fn serve(
 /// A database that is not attached has no order that could be read.
 async fn read_from(node: &ThisNode, outbox: &Rc<Outbox>, database: &str, number: u64) -> Result<(), SessionError> {
     let Some(database) = node.databases.id(database) else {
-        return put(outbox, &answer(number, Err(RefusalReason::NotAttached)));
+        return put(outbox, &Reply::ReadRefused { number, reason: RefusalReason::NotAttached });
     };
     let number = node.readers.ask(outbox, number);
     node.inbox.push(Input::Read(Question { number, database }));
@@ -133,10 +97,4 @@ async fn next_shown(node: &ThisNode, asked: &mut Option<Asked>) -> Vec<(u64, Nod
         }
     };
     found.into_iter().filter(|peer| missing.remove(peer)).map(|peer| (*number, peer)).collect()
-}
-
-fn put(outbox: &Outbox, reply: &Reply) -> Result<(), SessionError> {
-    outbox.put(|out| link::put_frame(out, reply, &[]))?;
-    outbox.flush();
-    Ok(())
 }

@@ -7,7 +7,7 @@ use gcs_writeset::bounds::CERTIFICATES_MAX;
 use gcs_writeset::link::{CertificateStatus, Failure, FailureKind, PROTOCOL, Reply};
 
 use super::databases::Databases;
-use super::reader::Readers;
+use super::readers::Readers;
 use crate::complaints::Complaints;
 use crate::copy::Copies;
 use crate::inbox::Inbox;

@@ -14,6 +14,7 @@ mod ending;
 mod link;
 mod membership;
 mod node;
+mod operation;
 mod reads;
 mod trouble;
 mod witness;
@@ -36,8 +37,8 @@ use super::time::{Span, Time, ms};
 use super::trace::Trace;
 use super::wire::{ConnId, Down, Up};
 use crate::rng::Rng;
-use membership::Operation;
 use node::Node;
+use operation::Operation;
 
 /// After trouble ends, everything must be well within this span.
 pub const HEALED_WITHIN: Span = ms(60_000);

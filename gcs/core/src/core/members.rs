@@ -9,6 +9,7 @@ use crate::bounds::{PROMOTE_ENTRIES_MAX, PROMOTE_POSITIONS_MAX};
 use crate::certify::Rules;
 use crate::command::{self, Command};
 use crate::error::CoreError;
+use crate::membership::wish::Wish;
 use crate::membership::{Change, Step};
 use gcs_writeset::link::MemberRole;
 

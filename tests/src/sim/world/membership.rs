@@ -9,23 +9,11 @@ use gcs_writeset::link::MemberRole;
 use gcs_writeset::{Incarnation, NodeId, Position};
 
 use super::node::Witness;
+use super::operation::Operation;
 use super::{Event, World};
 use crate::sim::disk::SimLog;
 use crate::sim::fact::N;
 use crate::sim::time::{Span, ms};
-
-/// What the operator is about to do with a member.
-#[derive(Clone, Copy, Debug)]
-pub enum Operation {
-    /// It is to go; its machine is gone already, or still there.
-    Remove { is_dead: bool },
-    /// Its machine is new. It is to become a member again.
-    Add,
-    /// Its daemon runs; its server has no rows (that are of use). Whose vote it is to have, if that is known.
-    Copy { of: Option<N> },
-    /// It is to have its vote; perhaps that of another.
-    Vote { of: Option<N> },
-}
 
 const LOOKS_EVERY: (Span, Span) = (ms(100), ms(700));
 
