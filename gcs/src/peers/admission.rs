@@ -43,6 +43,10 @@ pub fn check_origin(peers: &Peers, protocol: u32, group: &str) -> Result<(), Ref
 pub fn admit(peers: &Peers, hello: &Hello) -> Result<(Rc<Peer>, bool), Refused> {
     let roster = &peers.roster;
     check_origin(peers, hello.protocol, &hello.group)?;
+    // It votes with nobody: those that have not heard that it is gone may not have heard either that they are.
+    if let Some(why) = roster.removed() {
+        return refuse(HandshakeRefusal::Unspecified, why);
+    }
     if hello.members_hash != roster.founders_hash {
         let message = format!(
             "node \"{}\" has another list of the first members: names and addresses must be the same on all nodes",
