@@ -449,6 +449,39 @@ fn members_of_an_ended_epoch_are_no_majority_once_one_of_them_has_been_told() {
     group.daemons[2].wait_for_log("node \"n3\" was removed from group \"g\"");
 }
 
+/// Else it would be let in as one that knows more, and a leader among such would have its log taken for the group's.
+#[test]
+fn a_member_of_the_ended_epoch_that_the_survivor_never_heard_of_is_refused_too() {
+    let mut group = Group::start(3);
+    let mut managers = group.attach_all();
+    wait_for_claims(&group);
+    kill(&mut group, &[0]);
+    let join = group.daemons[1].peer_address.clone();
+    let n4 = group.configure_joiner("n4", &[&join]);
+    group.daemons[n4].start();
+    let mut joined = attach(&group.daemons[n4], 4, 0);
+    wait_for_vote(&group.daemons[1], "n4");
+    managers[1].submit(&writeset(1, Position::ZERO));
+    assert_eq!(joined.next_delivered().position, Position(1));
+    kill(&mut group, &[1, 2, n4]);
+    let (status, text) = group.daemons[0].gcs(&["recover", "--accept-loss"]);
+    assert_eq!(status, Some(0), "{text}");
+    assert!(text.contains("shop             position 0,") && !text.contains("n4"), "{text}");
+    for at in [0, n4] {
+        group.daemons[at].start();
+    }
+    group.daemons[n4].wait_for_log("node \"n4\" was removed from group \"g\": it serves nobody any more");
+    assert_eq!(names(&group.daemons[0]), ["n1"]);
+    // It joins as another.
+    let own = group.daemons[n4].peer_address.clone();
+    kill(&mut group, &[n4]);
+    std::fs::remove_dir_all(group.daemons[n4].data_directory()).unwrap();
+    std::fs::write(&group.daemons[n4].config, joining("n4", "g", &own, &[&group.daemons[0].peer_address])).unwrap();
+    group.daemons[n4].start();
+    attach(&group.daemons[n4], 5, 0);
+    wait_for_vote(&group.daemons[0], "n4");
+}
+
 #[test]
 fn there_is_nothing_to_recover_in_an_empty_directory_nor_in_anothers_nor_alone() {
     let mut group = Group::configure(1);

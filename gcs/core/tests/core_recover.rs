@@ -46,7 +46,7 @@ fn order(cluster: &mut Cluster, from: NodeId, sequence: u64) -> Position {
 }
 
 fn progress(cluster: &mut Cluster, node: NodeId, position: Position) {
-    let database = state(cluster, node).database_named(SHOP).unwrap().0;
+    let database = state(cluster, node).database_named(SHOP).expect("a database").0;
     let (committed, flushed, oldest_base) = (position, position, position);
     cluster.local(node, Local::Progress { database, committed, flushed, oldest_base, out_of_service: false });
 }
@@ -89,12 +89,12 @@ fn recover(cluster: &mut Cluster, node: NodeId) -> Remains {
     let found = remains(cluster, node);
     let log = cluster.nodes[&node].log.clone();
     log.write(&found.epoch().expect("a majority is lost"));
-    let mut core = Core::new(cluster.config(node), log.clone(), log.recovered()).unwrap();
+    let mut core = Core::new(cluster.config(node), log.clone(), log.recovered()).expect("a core");
     replay(&mut core, |write| {
         log.write(&write);
         Ok::<(), CoreError>(())
     })
-    .unwrap();
+    .expect("no broken invariant");
     cluster.nodes.retain(|id, _| *id == node);
     cluster.start(node, log);
     found

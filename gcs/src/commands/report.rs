@@ -33,7 +33,11 @@ impl fmt::Display for Report<'_> {
         )?;
         writeln!(f, "  log ends at      term {}, index {}", found.last_term, found.last.0)?;
         let undecided = found.last.0.saturating_sub(found.committed.0);
-        writeln!(f, "  known committed  index {}; the {undecided} behind it will count too", found.committed.0)?;
+        writeln!(
+            f,
+            "  known committed  at least up to index {}; the {undecided} behind it will count too",
+            found.committed.0
+        )?;
         match written {
             Some(written) => writeln!(f, "  last written     {written}, {} before now", Span(now.seconds_since(*written)))?,
             None => writeln!(f, "  last written     not known")?,
