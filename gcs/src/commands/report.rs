@@ -66,11 +66,12 @@ impl fmt::Display for Report<'_> {
 }
 
 const WHAT_IT_MEANS: &str = "\
-what this node told its clients is kept. What may be lost: whatever the members that go committed without this node, which is anything
-  that they acknowledged after the end of this log. What stands in this log and was not known to be committed becomes so.
+kept: what this node told its clients.
+may be lost: whatever the members that go committed without this node, which is anything that they acknowledged after the end of this log.
+  What stands in this log and was not known to be committed counts from now on.
 compare: type this on every node whose data directory is left, and go on with the one that has the highest term, and of the same term
-  the highest index. Do it on one node only.
-the members that go must never run again with their data directories while this node is not running: a majority of them would go on
+  the highest index. Go on with one only.
+afterwards: the members that go must never run with their data directories while this node is not running, or a majority of them goes on
   without it. Remove the directories; the names may join again.
 ";
 
