@@ -9,6 +9,8 @@
 //! node itself, and those that join. Changes of votes that were under way are applied in front of it as if they had been committed; no majority
 //! of theirs is ever asked.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use gcs_writeset::writeset::Envelope;
 use gcs_writeset::{DatabaseId, NodeId, Position};
@@ -16,11 +18,12 @@ use raft::eraftpb::{Entry, EntryType, HardState};
 use raft::{GetEntriesContext, Storage};
 use raft_prost::Message as _;
 
-use crate::api::{CoreConfig, DurableWrite, Input, LogIndex, Membership, Objection, Recovered, Tick};
+use crate::api::*;
 use crate::command::{self, Command};
 use crate::core::Core;
 use crate::error::CoreError;
 use crate::membership::{Change, Step};
+use crate::retention::Mark;
 
 /// What a node has, if all of its log counts.
 #[derive(Clone, Debug)]
@@ -43,10 +46,8 @@ pub struct Remainder {
     pub name: String,
     /// The last position.
     pub head: Position,
-    /// The last position that was certified, and when its COMMIT was asked for on its origin, in microseconds since 2000-01-01 UTC, if that
-    /// is still in the log.
-    pub certified: Position,
-    pub certified_at: Option<i64>,
+    /// The last position of which the log still says when its COMMIT was asked for on its origin, in microseconds since 2000-01-01 UTC.
+    pub dated: Option<(Position, i64)>,
     /// The node takes no part in it: without the others it ends.
     pub ends: bool,
 }
@@ -61,13 +62,20 @@ impl Remains {
         let (committed, term) = (applied.max(LogIndex(found.commit)), found.term);
         let hard_state = Some(HardState { commit: last, ..found });
         let mut core = Core::new(config, log.clone(), Recovered { hard_state, ..recovered })?;
-        replay(&mut core, |_| Ok::<(), CoreError>(()))?;
+        let mut dated = BTreeMap::new();
+        replay(&mut core, |effects| {
+            let of = |ordered: Ordered| {
+                let Ordered { outcome: PositionOutcome { database, position, .. }, writeset, .. } = ordered;
+                committed_at(&writeset).map(|at| (database, (position, at)))
+            };
+            dated.extend(effects.ordered.into_iter().filter_map(of));
+            Ok::<(), CoreError>(())
+        })?;
         let state = core.state();
         let databases = state.databases.iter().map(|(id, database)| Remainder {
             name: database.name.clone(),
             head: database.head,
-            certified: database.retention.last.head,
-            certified_at: committed_at(&log, database.retention.last.index, *id),
+            dated: dated.get(id).copied().or_else(|| before(&log, database.retention.last, *id)),
             ends: database.attachments.incarnation(node).is_none(),
         });
         let (databases, membership) = (databases.collect(), state.membership.clone());
@@ -94,24 +102,32 @@ impl Remains {
 /// Applies all that is committed, without a clock and without peers.
 pub fn replay<L: Storage, E: From<CoreError>>(
     core: &mut Core<L>,
-    mut write: impl FnMut(DurableWrite) -> Result<(), E>,
+    mut carry_out: impl FnMut(Effects) -> Result<(), E>,
 ) -> Result<(), E> {
     let mut inputs = Vec::new();
-    while let Some(wanted) = core.step(Tick(0), std::mem::take(&mut inputs))?.write {
-        inputs.push(Input::Written(wanted.number));
-        write(wanted)?;
+    loop {
+        let effects = core.step(Tick(0), std::mem::take(&mut inputs))?;
+        let written = effects.write.as_ref().map(|write| write.number);
+        carry_out(effects)?;
+        match written {
+            Some(number) => inputs.push(Input::Written(number)),
+            None => return Ok(()),
+        }
     }
-    Ok(())
 }
 
-/// When COMMIT was asked for of the last writeset of this database in an entry. Nobody is to fail for want of it.
-fn committed_at<L: Storage>(log: &L, index: LogIndex, database: DatabaseId) -> Option<i64> {
-    let entries = log.entries(index.0, index.0 + 1, None, GetEntriesContext::empty(false)).ok()?;
+/// When COMMIT was asked for; whoever does not know it says 0.
+fn committed_at(writeset: &[u8]) -> Option<i64> {
+    Envelope::peek(writeset).ok().map(|peeked| peeked.head.committed_at).filter(|at| *at != 0)
+}
+
+/// Of what was applied before the checkpoint: the last position of a marked entry. Nobody is to fail for want of it.
+fn before<L: Storage>(log: &L, mark: Mark, database: DatabaseId) -> Option<(Position, i64)> {
+    let entries = log.entries(mark.index.0, mark.index.0 + 1, None, GetEntriesContext::empty(false)).ok()?;
     let commands = command::decode_entry(&Bytes::from(entries.into_iter().next()?.data)).ok()?;
     let of_database = commands.into_iter().rev().find_map(|command| match command {
         Command::Submit { tag, writeset } if tag.database == database => Some(writeset),
         _ => None,
     });
-    // Whoever does not know the time says 0.
-    Envelope::peek(&of_database?).ok().map(|peeked| peeked.head.committed_at).filter(|at| *at != 0)
+    committed_at(&of_database?).map(|at| (mark.head, at))
 }

@@ -5,6 +5,7 @@ mod support;
 use gcs_core::remains::{Remainder, Remains, replay};
 use gcs_core::*;
 use gcs_writeset::link::MemberRole;
+use gcs_writeset::writeset::Envelope;
 use gcs_writeset::{Incarnation, NodeId, Position, Tag};
 use raft::Storage;
 use support::*;
@@ -90,8 +91,8 @@ fn recover(cluster: &mut Cluster, node: NodeId) -> Remains {
     let log = cluster.nodes[&node].log.clone();
     log.write(&found.epoch().expect("a majority is lost"));
     let mut core = Core::new(cluster.config(node), log.clone(), log.recovered()).expect("a core");
-    replay(&mut core, |write| {
-        log.write(&write);
+    replay(&mut core, |effects| {
+        effects.write.iter().for_each(|write| log.write(write));
         Ok::<(), CoreError>(())
     })
     .expect("no broken invariant");
@@ -117,7 +118,7 @@ fn one_of_three_goes_on_alone_with_all_that_it_has() {
     order(&mut cluster, B, 1);
     let head = order(&mut cluster, A, 1);
     let found = recover(&mut cluster, A);
-    let shop = Remainder { name: SHOP.into(), head, certified: head, certified_at: None, ends: false };
+    let shop = Remainder { name: SHOP.into(), head, dated: None, ends: false };
     assert_eq!(found.databases, [shop]);
     assert_eq!(found.membership.members.len(), 3);
     assert_alone(&mut cluster, A);
@@ -194,6 +195,35 @@ fn a_joint_step_is_overtaken_wherever_it_was_on_whichever_node() {
         }
     }
     assert!(joint > 0 && open > 0, "it was never in the middle: {joint}, {open}");
+}
+
+/// As long as its entry is there, whether it has to be applied again or not. What nobody can read has no time.
+#[test]
+fn the_last_position_of_a_database_is_known_with_its_time() {
+    let mut cluster = Cluster::new(3);
+    cluster.elect();
+    attach(&mut cluster, A, SHOP);
+    let envelope = Envelope { committed_at: 77, ..Envelope::default() };
+    cluster.local(A, Local::Submit { tag: tag(A, A.0, 0, 1), writeset: envelope.encode(b"body").into() });
+    cluster.ticks(10);
+    stop_all(&mut cluster);
+    assert_eq!(remains(&cluster, B).databases[0].dated, Some((Position(1), 77)));
+    let log = cluster.nodes[&B].log.clone();
+    log.0.borrow_mut().checkpoint = Some(checkpoint::encode(state(&cluster, B)));
+    assert_eq!(remains(&cluster, B).databases[0].dated, Some((Position(1), 77)));
+    cluster.nodes.keys().copied().collect::<Vec<_>>().into_iter().for_each(|node| {
+        let log = cluster.nodes[&node].log.clone();
+        cluster.start(node, log);
+    });
+    cluster.elect();
+    cluster.local(A, Local::Submit { tag: tag(A, A.0, 0, 2), writeset: envelope.encode(b"body").into() });
+    cluster.local(A, Local::Submit { tag: tag(A, A.0, 1, 1), writeset: b"no writeset"[..].into() });
+    cluster.ticks(10);
+    stop_all(&mut cluster);
+    let found = remains(&cluster, B);
+    let shop = &found.databases[0];
+    assert_eq!((shop.head, shop.dated), (Position(3), Some((Position(2), 77))));
+    assert!(shop.ends, "b takes no part");
 }
 
 #[test]

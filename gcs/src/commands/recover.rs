@@ -62,7 +62,9 @@ pub fn run(args: &RecoverArgs) -> Result<Done, CommandError> {
     log.write(epoch)?;
     // It is done. What follows the daemon would do when it starts; but it would hear the others meanwhile.
     let mut core = Core::new(core_config(&config, &identity), log.reader(), recovered)?;
-    remains::replay(&mut core, |write| log.write(write).map_err(CommandError::from))?;
+    remains::replay(&mut core, |effects| {
+        effects.write.map_or(Ok(()), |write| log.write(write)).map_err(CommandError::from)
+    })?;
     log.flush()?;
     println!("\nNode \"{}\" is the only member of group \"{}\" now.", config.name, config.group);
     println!("Start it: gcs run --config {}", args.config.display());

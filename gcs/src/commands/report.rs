@@ -77,14 +77,14 @@ afterwards: the members that go must never run with their data directories while
 
 impl Report<'_> {
     fn database(&self, f: &mut fmt::Formatter<'_>, database: &Remainder) -> fmt::Result {
-        let Remainder { name, head, certified, certified_at, ends } = database;
+        let Remainder { name, head, dated, ends } = database;
         write!(f, "  {name:<16} position {head}, ")?;
-        match certified_at.and_then(from_postgres) {
-            Some(at) => {
+        match dated.and_then(|(position, at)| Some((position, from_postgres(at)?))) {
+            Some((position, at)) => {
                 let ago = Span(self.now.seconds_since(at));
-                write!(f, "last commit {certified} at {at} by the clock of its node, {ago} before now")?;
+                write!(f, "COMMIT of {position} at {at} by the clock of its node, {ago} before now")?;
             }
-            None => write!(f, "last commit {certified}, whose time is not in the log")?,
+            None => write!(f, "whose time is not in the log")?,
         }
         if *ends {
             write!(f, "; this node takes no part in it: it ends")?;
@@ -108,5 +108,19 @@ impl fmt::Display for Span {
             seconds @ 7_200..172_800 => write!(f, "{} h", seconds / 3_600),
             seconds => write!(f, "{} days", seconds / 86_400),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_of_postgresql_are_moments_and_spans_are_said_in_one_unit() {
+        let said = from_postgres(817_632_161_999_999).map(|moment| moment.to_string());
+        assert_eq!(said.as_deref(), Some("2025-11-28 08:02:41 UTC"));
+        assert_eq!(from_postgres(i64::MAX).map(|moment| moment.to_string().is_empty()), Some(false));
+        let spans = [-3, 119, 120, 7_199, 7_200, 172_800].map(|seconds| Span(seconds).to_string());
+        assert_eq!(spans, ["-3 s", "119 s", "2 min", "119 min", "2 h", "2 days"]);
     }
 }
