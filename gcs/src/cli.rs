@@ -1,5 +1,6 @@
 //! The command line. Every command ends with status 0 when the thing is done, 2 when what it was given cannot work (a bad
-//! option, a bad configuration, a taken port), and 1 when it failed otherwise; an error is one line on stderr.
+//! option, a bad configuration, a taken port), and 1 when it failed otherwise; an error is one line on stderr. `gcs recover` ends with 3 when it
+//! has only said what it would do.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -40,6 +41,13 @@ enum Command {
     Replace(members::ReplaceArgs),
     /// Has a member lead the group.
     Lead(members::LeadArgs),
+    /// Goes on with this node alone when a majority of the members is lost for good.
+    ///
+    /// For a node whose daemon is not running. Says what there is, and what may be lost; with --accept-loss it makes this node the only member of
+    /// the group, to which others join with empty directories. Ends with status 0 when that is done, 3 when it has only said what it would do, 2
+    /// when there is nothing to recover here (the daemon runs, the directory is empty or another node's, the node is a majority by itself or no
+    /// member), and 1 when it failed.
+    Recover(commands::RecoverArgs),
     /// Makes and drives a group of PostgreSQL servers and daemons on this machine.
     Playground(playground::Args),
 }
@@ -74,6 +82,7 @@ pub fn main() -> ExitCode {
         Command::Leave(args) => Ok(members::leave(&args)),
         Command::Replace(args) => Ok(members::replace(args)),
         Command::Lead(args) => Ok(members::lead(args)),
+        Command::Recover(args) => Ok(commands::recover(&args)),
         Command::Playground(args) => playground::run(args),
     };
     result.unwrap_or_else(|error| {

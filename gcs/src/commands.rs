@@ -1,4 +1,5 @@
-//! What an operator types to make a group and to let nodes in: `gcs init`, `gcs token`, `gcs join`, `gcs renew`.
+//! What an operator types to make a group and to let nodes in, and to go on with what is left of one: `gcs init`, `gcs token`, `gcs join`,
+//! `gcs renew`, `gcs recover`.
 //!
 //! None of them leaves anything half done: what cannot be written is found before a token is used up, no file is ever
 //! overwritten, and what was written goes again if something later fails.
@@ -8,7 +9,9 @@ mod files;
 mod init;
 mod join;
 mod layout;
+mod recover;
 mod renew;
+mod report;
 mod token;
 
 use std::process::ExitCode;
@@ -16,6 +19,7 @@ use std::process::ExitCode;
 pub use error::CommandError;
 pub use init::InitArgs;
 pub use join::JoinArgs;
+pub use recover::RecoverArgs;
 pub use renew::RenewArgs;
 pub use token::TokenArgs;
 
@@ -35,8 +39,22 @@ pub fn renew(args: &RenewArgs) -> ExitCode {
     end(renew::run(args))
 }
 
+/// Nothing was done, because it was not said that it shall be.
+const ONLY_SAID: u8 = 3;
+
+pub fn recover(args: &RecoverArgs) -> ExitCode {
+    match recover::run(args) {
+        Ok(recover::Done::OnlySaid) => ExitCode::from(ONLY_SAID),
+        Ok(recover::Done::Recovered) => ExitCode::SUCCESS,
+        Err(error) => failed(&error),
+    }
+}
+
 fn end(result: Result<(), CommandError>) -> ExitCode {
-    let Err(error) = result else { return ExitCode::SUCCESS };
+    result.map_or_else(|error| failed(&error), |()| ExitCode::SUCCESS)
+}
+
+fn failed(error: &CommandError) -> ExitCode {
     eprintln!("gcs: error: {error}");
     if let Some(hint) = error.hint() {
         eprintln!("hint: {hint}");

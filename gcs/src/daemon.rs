@@ -23,7 +23,7 @@ use crate::driver::{self, Driver, DriverError};
 use crate::enrolment::desk::Desk;
 use crate::inbox::Inbox;
 use crate::local;
-use crate::log::{DirectoryLock, Identity, Log, LogError};
+use crate::log::{DirectoryLock, Identity, Log, LogError, removal};
 use crate::peers::JoinError;
 use crate::roster::Roster;
 use crate::tls::{Security, TlsError};
@@ -92,18 +92,14 @@ fn start(config_file: &Path) -> Result<(), StartError> {
         let peer_listener = listen_for_peers(&config).await?;
         let local_listener = listen_locally(&config)?;
         let inbox = Rc::new(Inbox::default());
-        let core = CoreConfig {
-            group: config.group.clone(),
-            node: identity.id(),
-            address: config.address.clone(),
-            directory: identity.directory,
-            founders: identity.founders.clone(),
-            seed: draw(),
-        };
+        let core = core_config(&config, &identity);
         let reader = log.reader();
         let mut driver = Driver::new(core, log, recovered, inbox.clone())?;
         let roster = Rc::new(Roster::new(&config, &identity, draw()));
         roster.set(driver.membership());
+        if let Some(why) = removal::noted(&config.data_directory)? {
+            roster.set_removed(why);
+        }
         let peers = peers::start(roster.clone(), security.clone(), Desk::new(&config), inbox.clone(), peer_listener);
         let copies = Copies::new(&config, peers.clone());
         let hub = local::start(copies, inbox.clone(), peers.clone(), reader, uids, local_listener);
@@ -215,6 +211,18 @@ fn allow_many_files() {
     let raised = getrlimit(Resource::RLIMIT_NOFILE).and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
     if let Err(error) = raised {
         tracing::warn!(%error, "could not raise the limit of open files");
+    }
+}
+
+/// What the core is told of this node.
+pub fn core_config(config: &Config, identity: &Identity) -> CoreConfig {
+    CoreConfig {
+        group: config.group.clone(),
+        node: identity.id(),
+        address: config.address.clone(),
+        directory: identity.directory,
+        founders: identity.founders.clone(),
+        seed: draw(),
     }
 }
 

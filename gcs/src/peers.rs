@@ -52,10 +52,17 @@ pub fn start(roster: Rc<Roster>, security: Rc<Security>, desk: Desk, inbox: Rc<I
     let peers = Rc::new(Peers::new(roster, security, desk, inbox));
     tokio::task::spawn_local(accept::run(peers.clone(), listener));
     follow(&peers);
+    tokio::task::spawn_local({
+        let peers = peers.clone();
+        async move {
+            peers.roster.removal().await;
+            follow(&peers);
+        }
+    });
     peers
 }
 
-/// The roster is another: connections come and go.
+/// The roster is another: connections come and go. A node that was removed has none.
 pub fn follow(peers: &Rc<Peers>) {
     for peer in peers.follow() {
         tokio::task::spawn_local(dial::run(peers.clone(), peer));

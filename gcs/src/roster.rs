@@ -2,10 +2,12 @@
 //! daemon.
 //!
 //! A node that was removed may never see it in its own log: nobody sends entries to somebody who is no member. Its peers tell it when it
-//! calls, and then it stops serving for good ([`Roster::set_removed`]).
+//! calls, and then it stops serving for good ([`Roster::set_removed`]), and leaves the other members alone: its vote would count with those that
+//! have not heard of it either.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use gcs_core::{Member, Membership};
 use gcs_proto::message::members_hash;
@@ -13,7 +15,7 @@ use gcs_writeset::NodeId;
 use tokio::sync::Notify;
 
 use crate::config::Config;
-use crate::log::Identity;
+use crate::log::{Identity, removal};
 
 #[derive(Debug)]
 pub struct Roster {
@@ -32,6 +34,7 @@ pub struct Roster {
     pub life: u64,
     /// Of the founders: with other ones the log would mean something else.
     pub founders_hash: u64,
+    data_directory: PathBuf,
     membership: RefCell<Membership>,
     /// Why this node is no member any more.
     removed: RefCell<Option<String>>,
@@ -52,6 +55,7 @@ impl Roster {
             joined: !config.join.is_empty(),
             life,
             founders_hash: members_hash(founders.iter().map(|f| (f.name.as_str(), f.address.as_str()))),
+            data_directory: config.data_directory.clone(),
             membership: RefCell::new(Membership::new(founders)),
             removed: RefCell::default(),
             removal: Notify::new(),
@@ -105,6 +109,9 @@ impl Roster {
     /// This node is no member any more, and will not be again with this data directory.
     pub fn set_removed(&self, why: String) {
         if self.removed.borrow().is_none() {
+            if let Err(error) = removal::note(&self.data_directory, &why) {
+                tracing::error!(%error, "this would not be known after a restart");
+            }
             tracing::error!("{why}: it serves nobody any more; stop it, or empty its data directory and have it join again");
             *self.removed.borrow_mut() = Some(why);
             self.removal.notify_waiters();

@@ -344,3 +344,160 @@ fn a_change_without_a_majority_says_so() {
     managers[0].submit(&writeset(1, Position::ZERO));
     managers[0].wait_for(|reply| matches!(reply, Reply::Ordered { .. }).then_some(()));
 }
+
+/// Ends daemons and starts again none.
+fn kill(group: &mut Group, which: &[usize]) {
+    which.iter().for_each(|at| group.daemons[*at].kill());
+}
+
+#[test]
+fn two_of_three_are_destroyed_and_the_third_goes_on_with_all_that_was_acknowledged_there() {
+    let mut group = Group::start(3);
+    let mut managers = group.attach_all();
+    wait_for_claims(&group);
+    for key in 0..5 {
+        managers[0].submit(&writeset(key, Position::ZERO));
+        managers[1].submit(&writeset(100 + key, Position::ZERO));
+    }
+    let acknowledged = order(&managers[0].delivered(10));
+    let (status, text) = group.daemons[0].gcs(&["recover", "--accept-loss"]);
+    assert_eq!(status, Some(2), "{text}");
+    assert!(text.contains("is in use by another daemon") && text.contains("hint: Stop gcs"), "{text}");
+
+    kill(&mut group, &[1, 2]);
+    std::fs::remove_dir_all(group.daemons[2].data_directory()).unwrap();
+    managers[0].wait_for_status(|status| !status.quorum);
+    kill(&mut group, &[0]);
+    let (status, said) = group.daemons[0].gcs(&["recover"]);
+    assert_eq!(status, Some(3), "{said}");
+    for expected in
+        ["log ends at", "last written", "shop             position 10,", "  n2 ", "  n3 ", "may be lost", "Nothing was done"]
+    {
+        assert!(said.contains(expected), "no \"{expected}\": {said}");
+    }
+    let (status, text) = group.daemons[0].gcs(&["recover", "--accept-loss"]);
+    assert_eq!(status, Some(0), "{text}");
+    let end = said.lines().find(|line| line.contains("log ends at")).unwrap();
+    assert!(text.contains(end) && text.contains("is the only member of group \"g\" now"), "{text}");
+    let (status, text) = group.daemons[0].gcs(&["recover", "--accept-loss"]);
+    assert_eq!(status, Some(2), "{text}");
+    assert!(text.contains("is a majority by itself"), "{text}");
+
+    group.daemons[0].start();
+    managers[0] = Manager::attach(&group.daemons[0].socket, Incarnation(11), Position::ZERO);
+    assert_eq!(order(&managers[0].delivered(10)), acknowledged);
+    assert_eq!(names(&group.daemons[0]), ["n1"]);
+    progress(&mut managers[0], 10);
+    managers[0].submit(&writeset(1_000, Position::ZERO));
+    assert_eq!(managers[0].next_delivered().position, Position(11));
+
+    // One of the lost comes back with what it had.
+    group.daemons[1].start();
+    group.daemons[1].wait_for_log("node \"n2\" was removed from group \"g\": it serves nobody any more");
+    let mut refused = Link::hello(&group.daemons[1].socket, Role::Manager, Incarnation(9), Some("g"));
+    assert_eq!(refused.failure(), FailureKind::Removed);
+    kill(&mut group, &[1]);
+    let (status, text) = group.daemons[1].gcs(&["recover"]);
+    assert_eq!(status, Some(2), "{text}");
+    assert!(text.contains("node \"n2\" was removed from group \"g\""), "{text}");
+
+    // The other's name joins again, and so does a new one.
+    let (own, join) = (group.daemons[2].peer_address.clone(), group.daemons[0].peer_address.clone());
+    std::fs::write(&group.daemons[2].config, joining("n3", "g", &own, &[&join])).unwrap();
+    let n4 = group.configure_joiner("n4", &[&join]);
+    for (at, name) in [(2, "n3"), (n4, "n4")] {
+        group.daemons[at].start();
+        let back = attach(&group.daemons[at], 30 + at as u64, 11);
+        wait_for_vote(&group.daemons[0], name);
+        managers.truncate(at);
+        managers.push(back);
+    }
+    assert_eq!(names(&group.daemons[n4]), ["n1", "n3", "n4"]);
+    kill(&mut group, &[0]);
+    managers[n4].wait_for_status(|status| {
+        let leads = status.members.iter().find(|member| Some(member.node) == status.leader);
+        status.quorum && leads.is_some_and(|leader| leader.name != "n1")
+    });
+    managers[n4].submit(&writeset(2_000, Position::ZERO));
+    assert_eq!(managers[2].next_delivered().position, Position(12));
+}
+
+/// Whoever has heard that it is gone votes for nobody, also after a restart, and with nobody there to say so again.
+#[test]
+fn members_of_an_ended_epoch_are_no_majority_once_one_of_them_has_been_told() {
+    let mut group = Group::start(3);
+    let mut managers = group.attach_all();
+    wait_for_claims(&group);
+    managers[0].submit(&writeset(1, Position::ZERO));
+    managers[0].next_delivered();
+    kill(&mut group, &[0, 1, 2]);
+    let (status, text) = group.daemons[0].gcs(&["recover", "--accept-loss"]);
+    assert_eq!(status, Some(0), "{text}");
+    group.daemons[0].start();
+    group.daemons[1].start();
+    group.daemons[1].wait_for_log("node \"n2\" was removed from group \"g\": it serves nobody any more");
+    kill(&mut group, &[0, 1]);
+    for at in [1, 2] {
+        group.daemons[at].start();
+    }
+    group.daemons[2].wait_for_log("refused: node \"n2\" was removed from group \"g\"");
+    let (status, text) = group.daemons[2].gcs(&["status", "--json"]);
+    assert_eq!(status, Some(0), "{text}");
+    assert!(text.contains("\"quorum\":false"), "{text}");
+    // It is told as soon as the one that went on is there.
+    group.daemons[0].start();
+    group.daemons[2].wait_for_log("node \"n3\" was removed from group \"g\"");
+}
+
+/// Else it would be let in as one that knows more, and a leader among such would have its log taken for the group's.
+#[test]
+fn a_member_of_the_ended_epoch_that_the_survivor_never_heard_of_is_refused_too() {
+    let mut group = Group::start(3);
+    let mut managers = group.attach_all();
+    wait_for_claims(&group);
+    kill(&mut group, &[0]);
+    let join = group.daemons[1].peer_address.clone();
+    let n4 = group.configure_joiner("n4", &[&join]);
+    group.daemons[n4].start();
+    let mut joined = attach(&group.daemons[n4], 4, 0);
+    wait_for_vote(&group.daemons[1], "n4");
+    managers[1].submit(&writeset(1, Position::ZERO));
+    assert_eq!(joined.next_delivered().position, Position(1));
+    kill(&mut group, &[1, 2, n4]);
+    let (status, text) = group.daemons[0].gcs(&["recover", "--accept-loss"]);
+    assert_eq!(status, Some(0), "{text}");
+    assert!(text.contains("shop             position 0,") && !text.contains("n4"), "{text}");
+    for at in [0, n4] {
+        group.daemons[at].start();
+    }
+    group.daemons[n4].wait_for_log("node \"n4\" was removed from group \"g\": it serves nobody any more");
+    assert_eq!(names(&group.daemons[0]), ["n1"]);
+    // It joins as another.
+    let own = group.daemons[n4].peer_address.clone();
+    kill(&mut group, &[n4]);
+    std::fs::remove_dir_all(group.daemons[n4].data_directory()).unwrap();
+    std::fs::write(&group.daemons[n4].config, joining("n4", "g", &own, &[&group.daemons[0].peer_address])).unwrap();
+    group.daemons[n4].start();
+    attach(&group.daemons[n4], 5, 0);
+    wait_for_vote(&group.daemons[0], "n4");
+}
+
+#[test]
+fn there_is_nothing_to_recover_in_an_empty_directory_nor_in_anothers_nor_alone() {
+    let mut group = Group::configure(1);
+    let (status, text) = group.daemons[0].gcs(&["recover", "--accept-loss"]);
+    assert_eq!(status, Some(2), "{text}");
+    assert!(text.contains("holds nothing of a group"), "{text}");
+    assert!(!group.daemons[0].data_directory().exists(), "looking made the directory");
+    group.daemons[0].start();
+    Manager::attach(&group.daemons[0].socket, Incarnation(1), Position::ZERO);
+    kill(&mut group, &[0]);
+    let (status, text) = group.daemons[0].gcs(&["recover"]);
+    assert_eq!(status, Some(2), "{text}");
+    assert!(text.contains("node \"n1\" is a majority by itself"), "{text}");
+    let config = std::fs::read_to_string(&group.daemons[0].config).unwrap();
+    std::fs::write(&group.daemons[0].config, config.replace("name = \"n1\"", "name = \"n2\"")).unwrap();
+    let (status, text) = group.daemons[0].gcs(&["recover", "--accept-loss"]);
+    assert_eq!(status, Some(2), "{text}");
+    assert!(text.contains("belongs to \"node n1\""), "{text}");
+}

@@ -21,6 +21,8 @@
 //! | [`checkpoint`] | the ordered state as bytes |
 //! | [`quorum`], [`status`] | what to tell clients meanwhile |
 //! | [`reads`] | up to where a reader must wait |
+//! | [`recovery`] | what a core begins with |
+//! | [`remains`] | what is left when a majority is lost for good |
 //!
 //! [`core`](crate::core) leads through them, [`bounds`] lists what limits them.
 
@@ -41,6 +43,7 @@ pub mod order;
 pub mod quorum;
 pub mod reads;
 pub mod recovery;
+pub mod remains;
 pub mod retention;
 pub mod state;
 pub mod status;

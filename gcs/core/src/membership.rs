@@ -13,6 +13,10 @@
 //! - **One voter at a time changes by itself; two change in a joint step** in which both the old and the new majority must agree, and which
 //!   the leader ends as soon as it has begun. Meanwhile one is [`MemberRole::Joining`], the other [`MemberRole::Leaving`].
 //!
+//! - **An epoch ends when a majority is lost for good** and one member goes on alone ([`Step::Recover`]). The upper half of the version counts the
+//!   epochs, so that whatever an earlier one came to without that member is the older membership; and so does the upper half of generations, so
+//!   that no Raft id is given again that an earlier epoch may have given without that member's knowledge.
+//!
 //! A member's *directory* is a random number that its data directory was made with. A node that comes back with another one has lost what it
 //! had promised, and is not let in.
 
@@ -30,6 +34,12 @@ use crate::bounds::NAMES_EVER_MAX;
 
 pub use change::{Change, Objection, Step};
 use wish::{Founder, Wish};
+
+/// Of the version, those below the epoch.
+const EPOCH_BITS: u32 = 32;
+
+/// Of a generation, likewise.
+const EPOCH_GENERATION_BITS: u32 = 16;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Member {
@@ -59,7 +69,7 @@ impl Member {
 pub struct Membership {
     /// What the log began with; never changes.
     pub founders: Vec<Founder>,
-    /// Counts the changes.
+    /// Counts the changes, and in its upper half the epochs.
     pub version: u64,
     /// Sorted by name.
     pub members: Vec<Member>,
@@ -94,9 +104,20 @@ impl Membership {
         self.member(node).is_some()
     }
 
-    /// Whether this was a member and is not any more.
+    /// How often a majority was lost for good.
+    pub fn epoch(&self) -> u64 {
+        self.version >> EPOCH_BITS
+    }
+
+    /// What names begin with that come in this epoch.
+    fn first_generation(&self) -> u32 {
+        u32::from(u16::try_from(self.epoch()).unwrap_or(u16::MAX)) << EPOCH_GENERATION_BITS
+    }
+
+    /// Whether this was a member and is not any more. Of an earlier epoch that is everybody who is not a member now.
     pub fn is_gone(&self, name: &str, generation: u32) -> bool {
-        self.gone.get(name).is_some_and(|next| generation < *next)
+        let is_member = || self.named(name).is_some_and(|member| member.generation == generation);
+        self.gone.get(name).is_some_and(|next| generation < *next) || generation < self.first_generation() && !is_member()
     }
 
     /// Whether two voters are changing.
@@ -132,7 +153,7 @@ impl Membership {
 
     /// The generation that a name is in next.
     pub fn next_generation(&self, name: &str) -> u32 {
-        self.gone.get(name).copied().unwrap_or_default()
+        self.gone.get(name).copied().unwrap_or_default().max(self.first_generation())
     }
 
     /// The step towards what somebody wishes.
@@ -180,7 +201,10 @@ impl Membership {
         if change.version != self.version || self.check(&change.step).is_err() {
             return None;
         }
-        self.version += 1;
+        self.version = match change.step {
+            Step::Recover { .. } => (self.epoch() + 1) << EPOCH_BITS,
+            _ => self.version + 1,
+        };
         match &change.step {
             Step::Add { name, generation, address, directory } => {
                 self.add(name.clone(), *generation, address.clone(), *directory);
@@ -196,6 +220,10 @@ impl Membership {
                 self.with(*node, |member| member.address = address);
             }
             Step::Claim { node, directory } => self.with(*node, |member| member.directory = *directory),
+            Step::Recover { node } => {
+                self.set_role(*node, MemberRole::Voter);
+                return Some(self.remove(|member| member.node != *node));
+            }
         }
         Some(Vec::new())
     }
@@ -230,9 +258,10 @@ impl Membership {
     }
 
     /// Why a step cannot be taken now.
-    fn check(&self, step: &Step) -> Result<(), Objection> {
+    pub(crate) fn check(&self, step: &Step) -> Result<(), Objection> {
         let known = |node: NodeId| self.member(node).ok_or(Objection::NoSuchMember);
-        if step.is_of_votes() && self.is_joint() {
+        let is_recovery = matches!(step, Step::Recover { .. });
+        if step.is_of_votes() && self.is_joint() && !is_recovery {
             return Err(Objection::ChangeUnderWay);
         }
         match step {
@@ -255,6 +284,7 @@ impl Membership {
                     Err(Objection::DirectoryKnown)
                 }
             }
+            Step::Recover { node } => self.check_recovery(known(*node)?),
         }
     }
 
@@ -282,6 +312,12 @@ impl Membership {
     fn check_removal(&self, member: &Member) -> Result<(), Objection> {
         let last = member.role == MemberRole::Voter && self.voters().0.len() == 1;
         if last { Err(Objection::LastVoter) } else { Ok(()) }
+    }
+
+    /// Who is a majority by itself has lost nothing. A learner may: it has what it was sent, as everybody has.
+    fn check_recovery(&self, member: &Member) -> Result<(), Objection> {
+        let (voters, outgoing) = self.voters();
+        if voters == [member.node] && outgoing.is_empty() { Err(Objection::LastVoter) } else { Ok(()) }
     }
 
     fn add(&mut self, name: String, generation: u32, address: String, directory: u64) {
@@ -401,6 +437,31 @@ mod tests {
         assert!(take(&mut membership, Step::Promote { node: b }).is_some());
         assert_eq!(take(&mut membership, Step::Remove { node: a }), Some(vec![a]));
         assert_eq!(membership.votes().voters, [b.0]);
+    }
+
+    #[test]
+    fn a_new_epoch_has_one_member_and_knows_no_other_of_an_earlier_one() {
+        let mut membership = three();
+        let d = add(&mut membership, "d");
+        let (a, b) = (NodeId::of_name("a"), NodeId::of_name("b"));
+        assert!(take(&mut membership, Step::Replace { old: a, new: d }).is_some());
+        let lost = take(&mut membership, Step::Recover { node: a }).unwrap();
+        assert_eq!(lost.len(), 3);
+        assert_eq!((membership.votes().voters, membership.is_joint(), membership.epoch()), (vec![a.0], false, 1));
+        assert!(membership.is_sound() && !membership.is_gone("a", 0));
+        // Of e the earlier epoch may have known more than its only member.
+        assert!(["b", "c", "d", "e"].iter().all(|name| membership.is_gone(name, 0)));
+        assert!(membership.is_gone("e", 1));
+        let again = add(&mut membership, "b");
+        let generation = membership.member(again).unwrap().generation;
+        assert!(again != b && again != NodeId::of_member("b", 1) && !membership.is_gone("b", generation));
+        let e = add(&mut membership, "e");
+        assert!(e != NodeId::of_name("e"));
+        assert_eq!(take(&mut membership, Step::Recover { node: a }), None, "it is a majority by itself");
+        assert!(take(&mut membership, Step::Promote { node: e }).is_some());
+        assert!(take(&mut membership, Step::Recover { node: e }).is_some());
+        assert!(membership.is_gone("a", 0) && membership.is_gone("b", generation) && !membership.is_gone("e", generation));
+        assert_eq!(membership.epoch(), 2);
     }
 
     #[test]

@@ -19,14 +19,14 @@ mod member_log;
 use std::collections::{BTreeMap, BTreeSet};
 
 use gcs_writeset::NodeId;
-use raft::eraftpb::{self, ConfState, HardState};
+use raft::eraftpb::{self, ConfChangeSingle, ConfChangeType, ConfChangeV2, ConfState, HardState};
 use raft::{ProgressState, RawNode, ReadOnlyOption, Ready, SnapshotStatus, StateRole, Storage};
 
 use crate::api::{CoreConfig, LogIndex, Tick};
 use crate::bounds::*;
 use crate::checkpoint::{Origin, same_votes};
 use crate::error::CoreError;
-use crate::membership::Change;
+use crate::membership::{Change, Step};
 use crate::state::State;
 use elections::Elections;
 use member_log::MemberLog;
@@ -109,8 +109,11 @@ impl<L: Storage> Order<L> {
     /// Whoever loses its own vote stops asking for votes, and leading. (It would go on; and Raft fails when a leader that is not among
     /// the voters counts how far it is itself.)
     pub fn change_votes(&mut self, change: Option<&Change>, votes: &ConfState) -> Result<(), CoreError> {
-        let change = change.map_or_else(Default::default, |change| change.step.conf_change());
-        let counted = self.raft.apply_conf_change(&change)?;
+        let counted = match change.map(|change| &change.step) {
+            Some(Step::Recover { node }) => self.leave_alone(*node)?,
+            Some(step) => self.raft.apply_conf_change(&step.conf_change())?,
+            None => self.raft.apply_conf_change(&ConfChangeV2::default())?,
+        };
         if !same_votes(&counted, votes) {
             return Err(CoreError::Votes);
         }
@@ -122,6 +125,24 @@ impl<L: Storage> Order<L> {
         }
         self.elections.settle(raft);
         Ok(())
+    }
+
+    /// From now on this one votes, and nobody else is there. In steps that Raft can take, each from one majority to another that it
+    /// overlaps; nobody leads meanwhile, since whoever applies a recovery has just started, or learns.
+    fn leave_alone(&mut self, node: NodeId) -> Result<ConfState, CoreError> {
+        let mut votes = self.raft.raft.prs().conf().to_conf_state();
+        if !votes.voters_outgoing.is_empty() {
+            votes = self.raft.apply_conf_change(&ConfChangeV2::default())?;
+        }
+        let is_new = !votes.voters.contains(&node.0);
+        let comes = is_new.then_some((ConfChangeType::AddNode, node.0));
+        let others = votes.voters.iter().chain(&votes.learners).filter(|other| **other != node.0);
+        let go = others.map(|other| (ConfChangeType::RemoveNode, *other));
+        for (change_type, node_id) in comes.into_iter().chain(go).collect::<Vec<_>>() {
+            let single = ConfChangeSingle { change_type: change_type as i32, node_id };
+            votes = self.raft.apply_conf_change(&ConfChangeV2 { changes: vec![single], ..ConfChangeV2::default() })?;
+        }
+        Ok(votes)
     }
 
     /// Leading only: begins to hand over to a voter. False if it cannot.

@@ -37,7 +37,7 @@ fn add(cluster: &mut Cluster, at: NodeId, name: &str, number: u64) -> NodeId {
     let generation = cluster.nodes[&at].core.state().membership.next_generation(name);
     wish(cluster, at, number, add_wish(name, generation));
     assert_eq!(outcome(cluster, at, number, 30), Some(Ok(())));
-    let member = cluster.nodes[&at].core.state().membership.named(name).unwrap().clone();
+    let member = cluster.nodes[&at].core.state().membership.named(name).expect("a member").clone();
     let config = CoreConfig { address: member.address, directory: 9, ..cluster.config(member.node) };
     cluster.start_as(config, MemLog::default());
     cluster.settle();
@@ -57,7 +57,7 @@ fn attach(cluster: &mut Cluster, node: NodeId) {
 }
 
 fn progress(cluster: &mut Cluster, node: NodeId, committed: u64) {
-    let database = cluster.nodes[&node].core.state().database_named(SHOP).unwrap().0;
+    let database = cluster.nodes[&node].core.state().database_named(SHOP).expect("a database").0;
     let (committed, oldest_base) = (Position(committed), Position(committed));
     cluster.local(node, Local::Progress { database, committed, flushed: committed, oldest_base, out_of_service: false });
 }
@@ -81,7 +81,7 @@ fn order(cluster: &mut Cluster, from: NodeId, sequence: u64) -> Position {
 }
 
 fn follower(cluster: &Cluster, leader: NodeId) -> NodeId {
-    *cluster.nodes.keys().find(|node| **node != leader).unwrap()
+    *cluster.nodes.keys().find(|node| **node != leader).expect("another node")
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
+use gcs_core::{CoreError, Objection};
 use gcs_proto::HandshakeRefusal;
 use thiserror::Error;
 
@@ -10,6 +11,7 @@ use crate::config::ConfigError;
 use crate::enrolment::authority::AuthorityError;
 use crate::enrolment::question::QuestionError;
 use crate::enrolment::token::TokenError;
+use crate::log::LogError;
 use crate::tls::{NodeName, TlsError};
 
 #[derive(Debug, Error)]
@@ -36,6 +38,18 @@ pub enum CommandError {
     NoTls,
     #[error("this node cannot sign certificates: its configuration has no ca_key_file")]
     NotTheAuthority { made_on: Option<NodeName> },
+    #[error("{0}")]
+    Log(#[from] LogError),
+    #[error("the log cannot be used: {0}")]
+    Core(#[from] CoreError),
+    #[error("data directory \"{}\" holds nothing of a group", .0.display())]
+    NothingLeft(PathBuf),
+    #[error("node \"{0}\" is a majority by itself: there is nothing to recover from")]
+    NothingLost(String),
+    #[error("{0}: there is a group without it")]
+    Removed(String),
+    #[error("node \"{node}\" cannot go on alone: {objection}")]
+    NotAlone { node: String, objection: Objection },
     #[error("no node of the group could renew the certificate: {0}")]
     NobodySigns(String),
 }
@@ -50,6 +64,14 @@ impl CommandError {
                 Some(format!("The authority was made on node \"{}\": run it there.", name.node))
             }
             CommandError::NotTheAuthority { made_on: None } => Some("Run it on the node that has ca_key_file.".to_owned()),
+            CommandError::NothingLeft(_) => {
+                Some("Let this node join (gcs join), or recover on one that has data.".to_owned())
+            }
+            CommandError::Removed(_) => Some("Empty the data directory, and let this node join (gcs join).".to_owned()),
+            CommandError::NothingLost(_) => Some("Start the daemon: gcs run.".to_owned()),
+            CommandError::Log(LogError::InUse(_)) => Some(
+                "Stop gcs on this node first. While a majority of the members can be reached, use gcs evict.".to_owned(),
+            ),
             CommandError::Question(QuestionError::Refused(refused)) => {
                 let hint = match refused.reason() {
                     HandshakeRefusal::TokenUnknown => {
@@ -78,6 +100,8 @@ impl CommandError {
                 QuestionError::Connect { .. } | QuestionError::Io { .. } | QuestionError::Closed { .. },
             )
             | CommandError::File { .. }
+            | CommandError::Log(LogError::Io { .. })
+            | CommandError::Core(_)
             | CommandError::NobodySigns(_) => 1,
             _ => 2,
         }

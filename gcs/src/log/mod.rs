@@ -3,6 +3,7 @@
 //! ```text
 //! <data_directory>/identity            whose directory this is
 //! <data_directory>/lock                held by the running daemon
+//! <data_directory>/removed             there if the node was told that it is no member any more
 //! <data_directory>/log/<number>.log    segments: entries, hard states, outcomes, in the order they were written
 //! <data_directory>/log/spare           the next segment, already filled with zeros
 //! <data_directory>/checkpoints/<index> ordered states to recover from
@@ -29,6 +30,7 @@ mod index;
 mod keeper;
 mod reader;
 mod record;
+pub mod removal;
 mod segment;
 mod store;
 

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use gcs_core::{Checkpoint, DurableWrite, Recovered};
 use parking_lot::RwLock;
@@ -92,6 +93,16 @@ impl Log {
     pub fn keep_at_most(&mut self, bytes: u64) {
         let segments = (bytes / SEGMENT_BYTES).max(SEGMENTS_MIN);
         self.segments_max = Some(usize::try_from(segments).unwrap_or(usize::MAX));
+    }
+
+    /// When a log was last written to, as the file system has it; `None` if there is no segment.
+    pub fn last_written(data_directory: &Path) -> Result<Option<SystemTime>, LogError> {
+        let directory = data_directory.join("log");
+        let numbers = if directory.exists() { segment::list(&directory)? } else { Vec::new() };
+        let Some(newest) = numbers.last().copied() else { return Ok(None) };
+        let path = segment::path(&directory, newest);
+        let modified = std::fs::metadata(&path).and_then(|metadata| metadata.modified());
+        modified.map(Some).map_err(LogError::io("look at", &path))
     }
 
     pub fn reader(&self) -> LogReader {

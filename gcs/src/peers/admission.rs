@@ -47,6 +47,10 @@ pub fn admit(peers: &Peers, hello: &Hello) -> Result<(Rc<Peer>, bool), Refused> 
     if node != NodeId::of_member(&hello.name, hello.generation) {
         return refuse(HandshakeRefusal::NotAMember, format!("\"{}\" does not go with its id", hello.name));
     }
+    // It votes with nobody: those that have not heard that it is gone may not have heard either that they are.
+    if let Some(why) = roster.removed() {
+        return refuse(HandshakeRefusal::Unspecified, why);
+    }
     if hello.members_hash != roster.founders_hash {
         let message = format!(
             "node \"{}\" has another list of the first members: names and addresses must be the same on all nodes",

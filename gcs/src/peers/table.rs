@@ -96,7 +96,8 @@ impl Peers {
 
     /// The membership is another: drops whoever is no member, and returns those that are to be dialled from now on.
     pub fn follow(&self) -> Vec<Rc<Peer>> {
-        let members = self.roster.others();
+        let is_removed = self.roster.removed().is_some();
+        let members = if is_removed { Vec::new() } else { self.roster.others() };
         let version = self.roster.version();
         for peer in self.all() {
             match members.iter().find(|member| member.node == peer.node) {
@@ -104,7 +105,7 @@ impl Peers {
                     peer.guest.set(None);
                     *peer.address.borrow_mut() = member.address.clone();
                 }
-                None if peer.guest.get().is_some_and(|came| came > version) => {}
+                None if !is_removed && peer.guest.get().is_some_and(|came| came > version) => {}
                 None => self.remove(&peer),
             }
         }

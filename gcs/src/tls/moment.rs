@@ -18,7 +18,11 @@ impl Moment {
     }
 
     pub fn now() -> Moment {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Moment::of(SystemTime::now())
+    }
+
+    pub fn of(time: SystemTime) -> Moment {
+        let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
         Moment::new(i64::try_from(since.as_secs()).unwrap_or(i64::MAX))
     }
 

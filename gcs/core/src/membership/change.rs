@@ -8,15 +8,16 @@
 //!         | 4 replace  old u64, new u64
 //!         | 5 address  node u64, address str
 //!         | 6 claim    node u64, directory u64
+//!         | 7 recover  node u64
 //! ```
 //!
-//! The first four change votes: each stands in an entry of its own, as the context of a Raft configuration change that says the same.
+//! The first four and the last change votes: each stands in an entry of its own, as the context of a Raft configuration change that says the same.
 //! The others are commands like any other. An entry of Raft's without anything ends a joint step.
 
 use gcs_writeset::NodeId;
 use gcs_writeset::bounds::NAME_BYTES_MAX;
 use gcs_writeset::wire::{Put, Reader, WireError};
-use raft::eraftpb::{ConfChangeSingle, ConfChangeType, ConfChangeV2};
+use raft::eraftpb::{ConfChangeSingle, ConfChangeTransition, ConfChangeType, ConfChangeV2};
 use raft_prost::Message as _;
 use thiserror::Error;
 
@@ -56,6 +57,10 @@ pub enum Step {
     Claim {
         node: NodeId,
         directory: u64,
+    },
+    /// A majority is lost for good: a new epoch begins, with this member and nobody else. Proposed by no leader ([`crate::remains`]).
+    Recover {
+        node: NodeId,
     },
 }
 
@@ -101,6 +106,7 @@ const REMOVE: u8 = 3;
 const REPLACE: u8 = 4;
 const ADDRESS: u8 = 5;
 const CLAIM: u8 = 6;
+const RECOVER: u8 = 7;
 
 impl Step {
     /// Whether votes are counted otherwise from then on.
@@ -112,7 +118,7 @@ impl Step {
         use ConfChangeType::{AddLearnerNode, AddNode, RemoveNode};
         match self {
             Step::Add { name, generation, .. } => vec![(AddLearnerNode, NodeId::of_member(name, *generation))],
-            Step::Promote { node } => vec![(AddNode, *node)],
+            Step::Promote { node } | Step::Recover { node } => vec![(AddNode, *node)],
             Step::Remove { node } => vec![(RemoveNode, *node)],
             Step::Replace { old, new } => vec![(AddNode, *new), (RemoveNode, *old)],
             Step::Address { .. } | Step::Claim { .. } => Vec::new(),
@@ -125,7 +131,11 @@ impl Step {
             change_type: change_type as i32,
             node_id: node.0,
         };
-        ConfChangeV2 { changes: self.vote_changes().into_iter().map(single).collect(), ..ConfChangeV2::default() }
+        // Raft is told more than that of a recovery (`Order::change_votes`); this tells it from a promotion.
+        let is_recovery = matches!(self, Step::Recover { .. });
+        let transition = if is_recovery { ConfChangeTransition::Explicit } else { ConfChangeTransition::Auto };
+        let changes = self.vote_changes().into_iter().map(single).collect();
+        ConfChangeV2 { transition: transition as i32, changes, ..ConfChangeV2::default() }
     }
 }
 
@@ -163,6 +173,10 @@ impl Change {
                 out.put_u64(node.0);
                 out.put_u64(*directory);
             }
+            Step::Recover { node } => {
+                out.put_u8(RECOVER);
+                out.put_u64(node.0);
+            }
         }
     }
 
@@ -183,6 +197,7 @@ impl Change {
                 address: reader.str("member address", NAME_BYTES_MAX)?.to_owned(),
             },
             CLAIM => Step::Claim { node: NodeId(reader.u64()?), directory: reader.u64()? },
+            RECOVER => Step::Recover { node: NodeId(reader.u64()?) },
             value => return Err(WireError::Unknown { what: "change of the membership", value: u64::from(value) }),
         };
         Ok(Change { version, step })
@@ -226,6 +241,7 @@ mod tests {
             (node(), node()).prop_map(|(old, new)| Step::Replace { old, new }),
             (node(), "[a-z:0-9]{1,9}").prop_map(|(node, address)| Step::Address { node, address }),
             (node(), any::<u64>()).prop_map(|(node, directory)| Step::Claim { node, directory }),
+            node().prop_map(|node| Step::Recover { node }),
         ]
     }
 
