@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panic, its helpers too")]
 
+use std::fs;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -167,5 +168,42 @@ fn a_fourth_node_joins_while_three_write_though_the_one_it_copies_from_is_killed
     });
     assert_eq!(group.start_node(node(1)), Started::Online);
     assert_all_there(&database, &[]);
+    assert_equal(&group);
+}
+
+/// With this much of the log, and not more, kept by each daemon from now on.
+fn keep_at_most(group: &Group, retention: &str) {
+    for number in group.numbers() {
+        let file = group.playground.cluster(number).home.join("gcs.toml");
+        let text = fs::read_to_string(&file).unwrap();
+        fs::write(&file, format!("log_retention = \"{retention}\"\n{text}")).unwrap();
+        group.kill(number, Part::Gcs);
+        assert_eq!(group.start_node(number), Started::Online);
+    }
+}
+
+#[test]
+fn who_was_away_for_longer_than_the_log_is_kept_gets_a_copy_by_itself_and_the_log_stays_small() {
+    let group = Group::start();
+    keep_at_most(&group, "64 MB");
+    group
+        .execute(node(1), "CREATE TABLE item (id serial PRIMARY KEY, body text); INSERT INTO item (body) VALUES ('before')");
+    group.settle();
+    group.kill(node(3), Part::Both);
+    for _ in 0..60 {
+        // What does not compress, 5 MB at a time.
+        group.execute(
+            node(1),
+            "INSERT INTO item (body) SELECT string_agg(md5(random()::text), '') FROM generate_series(1, 160000) n GROUP BY n % 50",
+        );
+    }
+    let log = group.playground.cluster(node(1)).home.join("gcs/log");
+    let bytes: u64 = fs::read_dir(log).unwrap().map(|entry| entry.unwrap().metadata().unwrap().len()).sum();
+    assert!(bytes < 250_000_000, "{bytes} bytes of log are kept");
+    assert_eq!(group.start_node(node(3)), Started::Online);
+    assert_equal(&group);
+    let kept = "SELECT count(*) FROM pg_database WHERE datname = 'shop_before'";
+    assert_eq!(group.value(node(3), kept), "1", "what it had is kept");
+    group.execute(node(3), "INSERT INTO item (body) VALUES ('after')");
     assert_equal(&group);
 }

@@ -129,9 +129,8 @@ fn every_kind_of_statement_waits_before_its_transactions_first_snapshot() {
         "SELECT seen_volatile($)".to_owned(),
         "CALL seen_by_call($, false)".to_owned(),
         format!("PREPARE p AS SELECT {exists}; EXECUTE p; DEALLOCATE p"),
-        format!(
-            "WITH copied AS (INSERT INTO copies SELECT n FROM kinds WHERE n = $ RETURNING n) SELECT count(*) = 1 FROM copied"
-        ),
+        "WITH copied AS (INSERT INTO copies SELECT n FROM kinds WHERE n = $ RETURNING n) SELECT count(*) = 1 FROM copied"
+            .to_owned(),
         format!("INSERT INTO copies SELECT 1 WHERE {exists} RETURNING true"),
         format!("CREATE TEMP TABLE made AS SELECT {exists} AS seen; SELECT seen FROM made; DROP TABLE made"),
         "DO $$BEGIN IF NOT seen_volatile($) THEN RAISE 'not seen'; END IF; END$$; SELECT true".replace("$$", "$x$"),

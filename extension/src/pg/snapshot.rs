@@ -206,7 +206,7 @@ unsafe fn replace_active(snapshot: pg_sys::Snapshot) {
         }
         let portal = pg_sys::ActivePortal;
         let is_portals = !portal.is_null() && (*portal).portalSnapshot == pg_sys::GetActiveSnapshot();
-        let level = if is_portals { (*portal).createLevel as i32 } else { pg_sys::GetCurrentTransactionNestLevel() };
+        let level = if is_portals { (*portal).createLevel } else { pg_sys::GetCurrentTransactionNestLevel() };
         pg_sys::PopActiveSnapshot();
         pg_sys::PushActiveSnapshotWithLevel(snapshot, level);
         if is_portals {

@@ -50,6 +50,8 @@ impl Hub {
                 self.node.databases.attached(name.clone(), database, serve_from);
                 if let Some(feed) = self.feed_of_life(&name, incarnation) {
                     feed.attached(database, serve_from);
+                    // It has been told that there is no PostgreSQL here, and nothing may change for long.
+                    feed.status(self.status());
                     self.node.shown.enter(database);
                 }
             }

@@ -98,10 +98,10 @@ async fn watch(playground: &Playground, mut leave: Leave) {
             _ = ticks.tick() => {}
         }
         let Some(ours) = playground.as_it_is().ok().filter(|playground| playground.manifest.running) else { return };
-        if is_live() {
-            if let Ok(status) = spawn_blocking(move || status::collect(&ours)).await {
-                screen.draw(&status);
-            }
+        if is_live()
+            && let Ok(status) = spawn_blocking(move || status::collect(&ours)).await
+        {
+            screen.draw(&status);
         }
     }
 }

@@ -79,6 +79,8 @@ impl Group {
                 let playground = Playground::open(&dir).map_err(|error| error.to_string())?;
                 let group = Group { child, dir, playground };
                 group.execute(node(1), "CREATE SCHEMA harness; CREATE TABLE harness.marker (mark bigint PRIMARY KEY)");
+                // Definitions of other nodes must not meet it.
+                group.settle();
                 Ok(group)
             }
             Err(()) => {

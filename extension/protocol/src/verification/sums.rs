@@ -27,7 +27,7 @@ impl Default for Hasher {
 
 impl Hasher {
     pub fn write(&mut self, mut bytes: &[u8]) {
-        while self.length % 8 != 0
+        while !self.length.is_multiple_of(8)
             && let Some((&byte, rest)) = bytes.split_first()
         {
             self.byte(byte);
@@ -44,7 +44,7 @@ impl Hasher {
     fn byte(&mut self, byte: u8) {
         self.rest |= u64::from(byte) << (self.length % 8 * 8);
         self.length += 1;
-        if self.length % 8 == 0 {
+        if self.length.is_multiple_of(8) {
             let word = std::mem::take(&mut self.rest);
             self.word(word);
         }

@@ -1,6 +1,6 @@
 //! The core and the membership: changes that the order brings, changes that this node wants, and who becomes a voter when.
 
-use gcs_writeset::NodeId;
+use gcs_writeset::{NodeId, Position};
 use raft::Storage;
 
 use super::Core;
@@ -130,8 +130,11 @@ impl<L: Storage, R: Rules> Core<L, R> {
             None => false,
             Some(attachment) if attachment.incarnation.is_none() => true,
             Some(attachment) => {
-                let behind = database.head.0.saturating_sub(attachment.report.committed.0);
-                !attachment.report.out_of_service && behind <= PROMOTE_POSITIONS_MAX
+                let (head, committed) = (database.head, attachment.report.committed);
+                // One that has just attached has yet to say what it has; it may be about to get a copy.
+                let has_something = committed > Position::ZERO || head == Position::ZERO;
+                let behind = head.0.saturating_sub(committed.0);
+                !attachment.report.out_of_service && has_something && behind <= PROMOTE_POSITIONS_MAX
             }
         });
         let in_log = self.order.behind(node).is_some_and(|behind| behind <= PROMOTE_ENTRIES_MAX);

@@ -240,12 +240,12 @@ fn a_node_that_could_say_nothing_misses_nothing() {
     let first = Some(answer(nodes[0].as_ref().unwrap(), &[]));
     comparison.take_all(&vec![first.clone(), first.clone(), Some(nothing.clone())]);
     let look = Look { object: "a".into(), buckets: Vec::new(), depth: Depth::Whole };
-    assert_eq!(comparison.next(), [look.clone()]);
+    assert_eq!(comparison.next(), std::slice::from_ref(&look));
     assert_eq!(wrong(&comparison.findings()), [("a".to_owned(), 2, Verdict::NotKnown, None)]);
     // Later it can.
     rows(&mut nodes, 0, "a").push((10, 70));
     (0..3).for_each(|node| rows(&mut nodes, node, "a").truncate(10));
-    let answers = nodes.iter().map(|node| node.as_ref().map(|node| answer(node, &[look.clone()]))).collect();
+    let answers = nodes.iter().map(|node| node.as_ref().map(|node| answer(node, std::slice::from_ref(&look)))).collect();
     comparison.take(&look, &answers);
     assert!(wrong(&comparison.findings()).is_empty() && comparison.next().is_empty());
 }
