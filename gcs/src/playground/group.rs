@@ -11,7 +11,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use gcs_writeset::bounds::GROUP_MEMBERS_MAX;
-use gcs_writeset::link::MemberState;
+use gcs_writeset::link::{MemberRole, MemberState};
 use postgres::{Client, NoTls};
 
 use super::account::Account;
@@ -315,8 +315,18 @@ impl Playground {
     }
 
     fn majority_runs(&self) -> bool {
-        let running = self.numbers().iter().filter(|&&number| self.daemon(number).process().is_some()).count();
-        running > self.manifest.nodes.len() / 2
+        let votes = self.voters().unwrap_or_else(|| self.numbers());
+        let running = votes.iter().filter(|&&number| self.daemon(number).process().is_some()).count();
+        running > votes.len() / 2
+    }
+
+    /// Who votes, as a daemon knows that answers.
+    fn voters(&self) -> Option<Vec<NodeNumber>> {
+        let status = self.numbers().into_iter().find_map(|number| self.daemon(number).status().ok())?;
+        let is_voter = |number: &NodeNumber| {
+            status.members.iter().any(|member| member.name == self.name(*number) && member.role != MemberRole::Learner)
+        };
+        Some(self.numbers().into_iter().filter(is_voter).collect())
     }
 
     pub fn numbers(&self) -> Vec<NodeNumber> {
