@@ -113,6 +113,7 @@ fn a_member_that_comes_with_an_empty_directory_is_not_let_in_until_it_joins_anew
     group.daemons[2].start();
     let mut back = attach(&group.daemons[2], 33, 0);
     assert_eq!(order(&back.delivered(1)), order(&stream));
+    progress(&mut back, 1);
     wait_for_vote(&group.daemons[0], "n3");
     assert_eq!(group.daemons[0].members()[2].3, 2, "its ordinal was free again");
     managers[1].submit(&writeset(2, Position::ZERO));
