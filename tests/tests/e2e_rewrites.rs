@@ -106,6 +106,34 @@ fn a_column_of_an_empty_table_is_the_same_in_every_catalog() {
     harness::assert_equal(&group);
 }
 
+/// A table that the origin has written anew, and others have filled, keeps nothing of what rows without a column had in it.
+#[test]
+fn what_older_rows_had_in_a_column_is_the_same_in_every_catalog() {
+    let group = harness::shared();
+    let mut client = group.connect(node(3));
+    run(
+        &mut client,
+        &[
+            "CREATE TABLE anew (id int PRIMARY KEY, v int); INSERT INTO anew SELECT n, n FROM generate_series(1, 3) n",
+            "ALTER TABLE anew ADD COLUMN a int DEFAULT 1",
+            "ALTER TABLE anew ADD COLUMN b float8 DEFAULT random()",
+            "CREATE TABLE at_once (id int PRIMARY KEY); INSERT INTO at_once SELECT n FROM generate_series(1, 3) n",
+            "ALTER TABLE at_once ADD COLUMN a int DEFAULT 1, ADD COLUMN b float8 DEFAULT random()",
+            "CREATE TABLE converted (id int PRIMARY KEY, v text); INSERT INTO converted SELECT n, n FROM generate_series(1, 3) n",
+            "ALTER TABLE converted ADD COLUMN a int DEFAULT 1",
+            "ALTER TABLE converted ALTER COLUMN v TYPE text USING v || current_setting('port')",
+            "CREATE TABLE kept (id int PRIMARY KEY, v text); INSERT INTO kept SELECT n, n FROM generate_series(1, 3) n",
+            "ALTER TABLE kept ADD COLUMN a int DEFAULT 1",
+            "ALTER TABLE kept ADD COLUMN b text DEFAULT current_setting('port')",
+            "CREATE TABLE above (id int PRIMARY KEY, a int DEFAULT 1); CREATE TABLE below () INHERITS (above); INSERT INTO below VALUES (1)",
+            "ALTER TABLE above ADD COLUMN c int DEFAULT 2",
+            "ALTER TABLE above ADD COLUMN d uuid DEFAULT gen_random_uuid()",
+        ],
+    );
+    catalog::assert_same(&group);
+    harness::assert_equal(&group);
+}
+
 #[test]
 fn values_of_every_type_come_through() {
     let group = harness::shared();

@@ -3,7 +3,7 @@
 
 use std::ffi::CString;
 
-use gcs_writeset::body::{self, Actor, Setting, Settings};
+use gcs_writeset::body::{self, Actor, Remade, Setting, Settings};
 use gcs_writeset::wire::WireError;
 
 use super::divergence::Divergence;
@@ -15,14 +15,21 @@ use crate::pg::{relation, rewrite, utility};
 /// What came out on the origin.
 #[derive(Default)]
 pub struct Decided {
-    /// Schema and name of tables whose rows follow the statement.
-    pub tables: Vec<(String, String)>,
+    /// Tables whose rows follow the statement.
+    tables: Vec<Table>,
     pub given: Given,
+}
+
+struct Table {
+    schema: String,
+    name: String,
+    anew: bool,
 }
 
 impl Decided {
     pub fn read(decided: body::Decided<'_>) -> Decided {
-        let owned = |(schema, name): (&str, &str)| (schema.to_owned(), name.to_owned());
+        let owned =
+            |table: Remade<'_>| Table { schema: table.schema.to_owned(), name: table.name.to_owned(), anew: table.anew };
         let value = |(name, value): (&str, Option<&str>)| (name.to_owned(), value.map(str::to_owned));
         Decided {
             tables: decided.tables().map(owned).collect(),
@@ -31,13 +38,20 @@ impl Decided {
     }
 
     fn empty_tables(&self) -> Result<(), Divergence> {
-        for (schema, name) in &self.tables {
+        for Table { schema, name, .. } in &self.tables {
             let is_empty = relation::find(schema, name).is_some_and(rewrite::empty);
             if !is_empty {
                 return Err(Divergence::NoRelation { schema: schema.clone(), name: name.clone() });
             }
         }
         Ok(())
+    }
+
+    /// What the origin has written anew has no rows that are older than a column, and the catalog says so. Here the statement had nothing to write,
+    /// or nothing to write it for.
+    fn forget_missing_values(&self) {
+        let anew = self.tables.iter().filter(|table| table.anew);
+        anew.filter_map(|table| relation::find(&table.schema, &table.name)).for_each(rewrite::forget_missing_values);
     }
 }
 
@@ -61,6 +75,10 @@ pub fn execute(actor: Actor<'_>, settings: Settings<'_>, text: &str, decided: Op
     if let Some(decided) = &decided {
         decided.empty_tables()?;
     }
-    utility::run_text(&text, decided.map(|decided| decided.given));
+    let given = decided.as_ref().map(|decided| decided.given.clone());
+    utility::run_text(&text, given);
+    if let Some(decided) = &decided {
+        decided.forget_missing_values();
+    }
     Ok(())
 }

@@ -73,6 +73,16 @@ pub fn referencing(table: &Open) -> HashSet<Oid> {
     }
 }
 
+/// No row of the table is older than any of its columns.
+pub fn forget_missing_values(table: Oid) {
+    let Some(open) = Open::by_oid(table, Lock::AccessExclusive) else { return };
+    // SAFETY: as ALTER TABLE does it once it has written a table anew; the relation is open and locked.
+    unsafe {
+        pg_sys::RelationClearMissing(open.raw());
+        pg_sys::CommandCounterIncrement();
+    }
+}
+
 /// Takes all rows out of a table, whatever refers to it.
 pub fn empty(table: Oid) -> bool {
     let Some(open) = Open::by_oid(table, Lock::AccessExclusive) else { return false };

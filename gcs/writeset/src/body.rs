@@ -167,10 +167,10 @@ pub struct Decided<'a> {
 }
 
 impl<'a> Decided<'a> {
-    /// Schema and name of each table that is emptied before the statement runs, for its rows follow as inserts.
-    pub fn tables(self) -> impl Iterator<Item = (&'a str, &'a str)> {
+    /// The tables that are emptied before the statement runs, for their rows follow as inserts.
+    pub fn tables(self) -> impl Iterator<Item = Remade<'a>> {
         let mut reader = Reader::new(self.tables);
-        std::iter::from_fn(move || if reader.is_empty() { None } else { read_table(&mut reader).ok() })
+        std::iter::from_fn(move || if reader.is_empty() { None } else { read_remade(&mut reader).ok() })
     }
 
     /// Each new column whose default must not be evaluated, and its value in the rows that stay; none is null.
@@ -178,6 +178,15 @@ impl<'a> Decided<'a> {
         let mut reader = Reader::new(self.columns);
         std::iter::from_fn(move || if reader.is_empty() { None } else { read_column(&mut reader).ok() })
     }
+}
+
+/// A table whose rows follow a statement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Remade<'a> {
+    pub schema: &'a str,
+    pub name: &'a str,
+    /// The origin has written the table anew: no row there is older than a column.
+    pub anew: bool,
 }
 
 /// An index for which rows carry what its expressions and its predicate gave.
@@ -223,7 +232,7 @@ pub trait PutItem {
     fn put_delete(&mut self, relation: u32);
     fn put_statement(&mut self, actor: Actor<'_>, settings: &[Setting<'_>], text: &str);
     /// What the next statement would evaluate; that statement's item follows.
-    fn put_decided(&mut self, tables: &[(String, String)], columns: &[(String, Option<String>)], bound: Option<&str>);
+    fn put_decided(&mut self, tables: &[Remade<'_>], columns: &[(String, Option<String>)], bound: Option<&str>);
     /// Opens a repair; inserts follow, then `put_repaired`. Without identities, every row goes.
     fn put_repair(&mut self, relation: u32, node: NodeId, identities: Option<&[u128]>);
     fn put_repaired(&mut self);
@@ -274,12 +283,13 @@ impl PutItem for Vec<u8> {
         }
         self.put_str(text);
     }
-    fn put_decided(&mut self, tables: &[(String, String)], columns: &[(String, Option<String>)], bound: Option<&str>) {
+    fn put_decided(&mut self, tables: &[Remade<'_>], columns: &[(String, Option<String>)], bound: Option<&str>) {
         self.put_u8(DECIDED);
         self.put_varint(tables.len() as u64);
-        for (schema, name) in tables {
-            self.put_str(schema);
-            self.put_str(name);
+        for table in tables {
+            self.put_str(table.schema);
+            self.put_str(table.name);
+            self.put_u8(u8::from(table.anew));
         }
         self.put_varint(columns.len() as u64);
         for (name, value) in columns {
@@ -376,7 +386,7 @@ impl<'a> Items<'a> {
                 Ok(Item::Statement { actor, settings, text })
             }
             DECIDED => {
-                let tables = self.list(|reader| read_table(reader).map(|_| ()))?;
+                let tables = self.list(|reader| read_remade(reader).map(|_| ()))?;
                 let columns = self.list(|reader| read_column(reader).map(|_| ()))?;
                 let bound = read_optional(&mut self.reader, "bound of a partition")?;
                 Ok(Item::Decided(Decided { tables, columns, bound }))
@@ -505,8 +515,9 @@ fn read_setting<'a>(reader: &mut Reader<'a>) -> Result<Setting<'a>, WireError> {
     Ok(Setting { name, value, by_superuser })
 }
 
-fn read_table<'a>(reader: &mut Reader<'a>) -> Result<(&'a str, &'a str), WireError> {
-    Ok((reader.str("schema name", NAME_BYTES_MAX)?, reader.str("relation name", NAME_BYTES_MAX)?))
+fn read_remade<'a>(reader: &mut Reader<'a>) -> Result<Remade<'a>, WireError> {
+    let (schema, name) = (reader.str("schema name", NAME_BYTES_MAX)?, reader.str("relation name", NAME_BYTES_MAX)?);
+    Ok(Remade { schema, name, anew: read_flag(reader, "whether a table was written anew")? })
 }
 
 fn read_column<'a>(reader: &mut Reader<'a>) -> Result<(&'a str, Option<&'a str>), WireError> {
@@ -546,7 +557,8 @@ mod tests {
         let actor = Actor { session: "eva", set: "", role: "ana", context: 3 };
         body.put_statement(actor, &SETTINGS, "CREATE TABLE t ()");
         let name = |name: &str| name.to_owned();
-        body.put_decided(&[(name("public"), name("t"))], &[(name("a"), Some(name(""))), (name("b"), None)], Some("DEFAULT"));
+        let remade = Remade { schema: "public", name: "t", anew: true };
+        body.put_decided(&[remade], &[(name("a"), Some(name(""))), (name("b"), None)], Some("DEFAULT"));
         let indexes = [
             Index { name: "t_f", has_predicate: true, expressions: 1 },
             Index { name: "t_g", has_predicate: false, expressions: 2 },
@@ -568,7 +580,7 @@ mod tests {
         assert_eq!(found, actor);
         assert_eq!(settings.iter().collect::<Vec<_>>(), SETTINGS);
         let Item::Decided(decided) = items[4] else { panic!("{:?}", items[4]) };
-        assert_eq!(decided.tables().collect::<Vec<_>>(), [("public", "t")]);
+        assert_eq!(decided.tables().collect::<Vec<_>>(), [remade]);
         assert_eq!(decided.columns().collect::<Vec<_>>(), [("a", Some("")), ("b", None)]);
         assert_eq!(decided.bound, Some("DEFAULT"));
         let Item::Relation { columns: 1, indexes: read, .. } = items[5] else { panic!("{:?}", items[5]) };

@@ -50,7 +50,7 @@ fn of_two_readers_neither_is_forgotten_when_the_other_is_woken() {
         });
         room.take_aborted(1);
         room.take_aborted(2);
-        readers.map(|reader| reader.join().unwrap());
+        let _ = readers.map(|reader| reader.join().unwrap());
     });
 }
 
@@ -85,7 +85,7 @@ fn a_moment_is_never_seen_without_its_position() {
         if let Some((seen, position)) = sighting.last() {
             assert!(position >= if seen == at(2) { Position(7) } else { Position(5) });
         }
-        writers.map(|writer| writer.join().unwrap());
+        let _ = writers.map(|writer| writer.join().unwrap());
         assert_eq!(sighting.last(), Some((at(2), Position(7))));
     });
 }

@@ -11,7 +11,7 @@
 //! What ran is not read from the statement but seen: casts, operators, checks of domains and functions within functions are no exceptions.
 //! A statement of which everything is certain travels as its text alone, however large the table.
 
-use gcs_writeset::body::PutItem;
+use gcs_writeset::body::{PutItem, Remade};
 use postgres_r_protocol::capture::order::Command;
 
 use super::touched::Touched;
@@ -21,8 +21,9 @@ use crate::pg::statement::{self, Ordered};
 use crate::pg::{heap, rewrite, setting};
 
 pub struct Decided {
-    /// Tables whose rows travel.
+    /// Tables whose rows travel; those in front were written anew.
     tables: Vec<Oid>,
+    anew: usize,
     /// New columns and what the rows have in them that do not travel.
     columns: Vec<(String, Option<String>)>,
     /// The bound of a partition.
@@ -42,7 +43,9 @@ pub fn by(ordered: &Ordered, touched: &Touched) -> Option<Decided> {
         let _readable = setting::Scope::readable_here();
         statement::bound_of(partition)
     });
-    let mut decided = Decided { tables: touched.rewritten(), columns: Vec::new(), bound, merges: evaluated.merges };
+    let tables = touched.rewritten();
+    let anew = tables.len();
+    let mut decided = Decided { tables, anew, columns: Vec::new(), bound, merges: evaluated.merges };
     if evaluated.converts {
         // Also where the values could stay as they are: a check of the column was made anew, and looked at; and elsewhere there is no USING.
         decided.add(touched.with_rows().filter(|table| below.contains(table)));
@@ -94,10 +97,12 @@ impl Decided {
     }
 
     pub fn append(&self, command: Command, statement: &[u8]) {
-        let entries = self.tables.iter().filter_map(|&table| relation::entry(table));
-        let names: Vec<_> = entries.map(|entry| (entry.schema, entry.name)).collect();
+        let entry = |(nth, &table): (usize, &Oid)| relation::entry(table).map(|entry| (entry, nth < self.anew));
+        let entries: Vec<_> = self.tables.iter().enumerate().filter_map(entry).collect();
+        let remade = entries.iter().map(|(entry, anew)| Remade { schema: &entry.schema, name: &entry.name, anew: *anew });
+        let remade: Vec<_> = remade.collect();
         let mut item = Vec::with_capacity(statement.len() + 256);
-        item.put_decided(&names, &self.columns, self.bound.as_deref());
+        item.put_decided(&remade, &self.columns, self.bound.as_deref());
         item.extend_from_slice(statement);
         transaction::append_statement(command, &item);
         let command = crate::pg::trigger::current_command();
