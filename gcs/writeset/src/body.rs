@@ -6,8 +6,8 @@
 //!       | 2 update     relation varint, identity image, new image
 //!       | 3 delete     relation varint, identity image
 //!       | 4 statement  actor, settings varint × (name str, value str, by_superuser u8), text str
-//!       | 5 decided    of the statement that follows: tables varint × (schema str, name str), whose rows come behind it,
-//!                      new columns varint × (name str, value u8 ? str), with the value of the rows that are there,
+//!       | 5 decided    of the statement that follows: tables varint × (schema str, name str, written anew u8), whose rows come
+//!                      behind it, new columns varint × (name str, value u8 ? str), with the value of the rows that are there,
 //!                      bound u8 ? str, of a partition
 //!       | 6 relation   as 0, then indexes varint × (name str, has_predicate u8, expressions varint)
 //!       | 7 repair     relation varint, node u64, all u8, rows varint × (identity 16 bytes): on that node the rows with these identities

@@ -12,6 +12,13 @@ use crate::pg::dependency::{self, Lifetime};
 use crate::pg::relation::{self, Entry, Extent, Oid, Persistence, RelationKind};
 use crate::sequences;
 
+/// What a table held before.
+struct Held {
+    table: Oid,
+    file: Oid,
+    has_rows: bool,
+}
+
 #[derive(Default)]
 pub struct Touched {
     relations: Vec<Oid>,
@@ -33,8 +40,8 @@ pub struct Touched {
     pub columns: Columns,
     renamed: Renamed,
     pub identities: Identities,
-    /// Tables that held rows, and their files, as first seen.
-    files: Vec<(Oid, Oid)>,
+    /// Tables as first seen.
+    files: Vec<Held>,
     /// Functions that it called.
     functions: HashSet<u32>,
     /// Tables to be truncated, as last seen.
@@ -173,20 +180,22 @@ impl Touched {
 
     fn remember_file(&mut self, oid: Oid, entry: &Entry) {
         let is_ours = entry.kind == RelationKind::Table && entry.persistence == Persistence::Permanent;
-        if is_ours && relation::extent(oid).is_some_and(|extent| extent.blocks > 0) {
-            self.files.push((oid, entry.file));
+        if is_ours {
+            let has_rows = relation::extent(oid).is_some_and(|extent| extent.blocks > 0);
+            self.files.push(Held { table: oid, file: entry.file, has_rows });
         }
     }
 
     /// Tables that held rows when the statement came to them, and hold them still.
     pub fn with_rows(&self) -> impl Iterator<Item = Oid> + '_ {
-        self.files.iter().map(|&(oid, _)| oid).filter(|&oid| relation::entry(oid).is_some())
+        let tables = self.files.iter().filter(|held| held.has_rows).map(|held| held.table);
+        tables.filter(|&table| relation::entry(table).is_some())
     }
 
-    /// Those of them that were written anew.
+    /// Tables that were there when the statement came, with rows or without, and were written anew.
     pub fn rewritten(&self) -> Vec<Oid> {
-        let is_new = |&&(oid, file): &&(Oid, Oid)| relation::entry(oid).is_some_and(|entry| entry.file != file);
-        self.files.iter().filter(is_new).map(|&(oid, _)| oid).collect()
+        let is_new = |held: &&Held| relation::entry(held.table).is_some_and(|entry| entry.file != held.file);
+        self.files.iter().filter(is_new).map(|held| held.table).collect()
     }
 
     /// Functions that ran.
