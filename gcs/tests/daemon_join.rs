@@ -168,7 +168,7 @@ fn nodes_that_joined_run_with_what_was_written_for_them() {
     assert!(config.contains(machines.address(1)) && config.contains(machines.address(2)), "{config}");
     for daemon in &daemons {
         daemon.wait_for_lines("peer is up", 2);
-        assert_eq!(daemon.members().len(), 3);
+        daemon.wait_until("it knows of all three", |daemon| daemon.members().len() == 3);
     }
 }
 
