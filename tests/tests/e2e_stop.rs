@@ -113,11 +113,16 @@ fn starting_again_what_was_stopped_is_refused_with_the_reason() {
     books.arrives(node(3), "SELECT count(*) FROM t", "1");
     books.execute(node(3), "INSERT INTO t VALUES (2)");
     books.arrives(node(1), "SELECT count(*) FROM t", "2");
-    // A database that never was replicated is told nothing of the kind.
+    // A database that never was replicated is told nothing of the kind: on the first node its contents are the group's, on others they are in the way.
     let fresh = Database { group: &group, name: "never" };
-    fresh.make(node(3));
-    fresh.execute(node(3), "CREATE TABLE t (n int)");
-    assert!(!failure(fresh.start(node(3))).contains("was replicated"));
+    for number in [3, 1] {
+        fresh.make(node(number));
+        fresh.execute(node(number), "CREATE TABLE t (n int)");
+    }
+    fresh.start(node(3)).unwrap();
+    let said = failure(fresh.start(node(1)));
+    assert_says(&said, &["55000", "is not empty"]);
+    assert!(!said.contains("was replicated"), "{said}");
     fresh.end();
     books.end();
 }
