@@ -217,9 +217,17 @@ fn apply_until_done(me: &Me, job: &Job, writeset: &Queued) -> bool {
     let area = me.area;
     let mut pause = RETRY_PAUSE_MIN;
     for attempt in 1u32.. {
+        let is_ahead = !area.gate.is_turn(job.position);
         match apply(me, job, writeset) {
             Ok(()) => break,
             Err(error) if is_passing(error.code) => {}
+            // It may have needed what precedes it, though no key says so: only in its turn does a failure prove that the node differs.
+            Err(error) if is_ahead => {
+                say_ahead(job, rows::failed_at(writeset), &error);
+                if !wait_for_dependency(me, job.position.previous()) {
+                    return false;
+                }
+            }
             Err(error) => diverged(area, job, rows::failed_at(writeset), error.into()),
         }
         area.replica.counters.apply_retries.one();
@@ -235,6 +243,17 @@ fn apply_until_done(me: &Me, job: &Job, writeset: &Queued) -> bool {
         pause = (pause * 2).min(RETRY_PAUSE_MAX);
     }
     true
+}
+
+fn say_ahead(job: &Job, what: Option<What>, error: &xact::Failed) {
+    let what = match what {
+        Some(What::Statement(text)) => format!(" in \"{}\"", text.trim()),
+        Some(What::Row(table)) => format!(" in a row of {table}"),
+        None => String::new(),
+    };
+    let message =
+        format!("position {} could not be applied ahead of its turn, and is applied again in its turn", job.position);
+    log::warn(message, Some(format!("{}{what}", error.message)), None);
 }
 
 /// False when the position is to be put back.

@@ -15,6 +15,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 
+use gcs_writeset::key::bytes_hash;
 use gcs_writeset::wire::{Put, Reader, WireError};
 use pgrx::pg_sys;
 use pgrx::pg_sys::panic::ErrorReport;
@@ -156,7 +157,16 @@ fn read(class: Class, oid: Oid) -> Wire {
         bytes.put_u32(oid.to_u32());
         bytes
     });
-    Wire { bytes, parts: Vec::new() }
+    let parts = dropped_identity(&bytes).map(bytes_hash);
+    Wire { bytes, parts: parts.into_iter().collect() }
+}
+
+/// Of what was dropped. Its number has these bytes from the drop on, so whoever uses them needs the drop, as whoever names what is there needs its
+/// definition.
+fn dropped_identity(bytes: &[u8]) -> Option<&[u8]> {
+    const TIME_AND_COUNT: usize = 12;
+    let rest = bytes.strip_prefix(&[DROPPED])?;
+    rest.get(TIME_AND_COUNT..).filter(|identity| !identity.is_empty())
 }
 
 fn note(class: Class, oid: Oid) {
@@ -236,8 +246,7 @@ pub(super) fn text(bytes: &[u8]) -> String {
     match bytes.split_first() {
         Some((&OBJECT, identity)) => object::text(identity),
         Some((&NUMBER, rest)) => number(rest),
-        Some((&DROPPED, rest)) if rest.len() > 12 => format!("{} (dropped)", object::text(&rest[12..])),
-        _ => "-".to_owned(),
+        _ => dropped_identity(bytes).map_or("-".to_owned(), |identity| format!("{} (dropped)", object::text(identity))),
     }
 }
 

@@ -355,7 +355,11 @@ impl<L: Storage, R: Rules> Core<L, R> {
             _ => return Err(CoreError::Contract("a write was reported that was not asked for")),
         }
         match std::mem::replace(&mut self.stage, Stage::Free) {
-            Stage::Free | Stage::Outcomes { held: None, .. } => Ok(()),
+            Stage::Free => Ok(()),
+            Stage::Outcomes { held: None, .. } => {
+                self.order.advance_apply();
+                Ok(())
+            }
             Stage::Outcomes { held: Some(held), .. } => self.settle(now, held, effects),
             Stage::Durable { ready, .. } => self.advance(now, ready, effects),
         }

@@ -187,6 +187,12 @@ impl<L: Storage> Order<L> {
         self.raft.advance(ready)
     }
 
+    /// What [`Order::advance`] gave out as committed has been applied. Raft would take it for applied with the next ready only, which may never come:
+    /// whoever has a change of votes yet to apply does not stand for election, and the leader may have died of it.
+    pub fn advance_apply(&mut self) {
+        self.raft.advance_apply();
+    }
+
     /// Notes snapshots that leave, to know when they are lost.
     pub fn sending(&mut self, messages: &[eraftpb::Message], now: Tick) {
         for message in messages.iter().filter(|m| m.get_msg_type() == eraftpb::MessageType::MsgSnapshot) {

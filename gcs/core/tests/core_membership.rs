@@ -292,6 +292,44 @@ fn a_joint_step_ends_whoever_dies_in_it() {
     }
 }
 
+/// The leader dies at each point of telling a new voter that it is one, also when entry and commit come to it in one message. With the voter that
+/// is left it is a majority, which it can only be by standing for election itself, since nothing happens at the other.
+#[test]
+fn a_new_voter_stands_for_election_as_soon_as_it_knows_that_it_votes() {
+    let mut stood = 0;
+    for steps in 0..40 {
+        let mut cluster = Cluster::new(2);
+        let leader = cluster.elect();
+        let other = follower(&cluster, leader);
+        attach(&mut cluster, leader);
+        let d = add(&mut cluster, leader, "d", 1);
+        cluster.ticks(5);
+        cluster.cut.insert((leader, d));
+        cluster.local(d, Local::Attach { database: SHOP.into(), incarnation: Incarnation(d.0), founds: false });
+        cluster.ticks(5);
+        assert_eq!(role(&cluster, leader, d), Some(MemberRole::Voter));
+        assert_eq!(role(&cluster, d, d), Some(MemberRole::Learner));
+        cluster.cut.clear();
+        cluster.some_steps(steps);
+        cluster.stop(leader);
+        let log = cluster.stop(other);
+        let config = cluster.config(other);
+        cluster.start_as(config, log);
+        cluster.settle();
+        if role(&cluster, d, d) != Some(MemberRole::Voter) {
+            continue;
+        }
+        stood += 1;
+        for _ in 0..4 * bounds::ELECTION_TICKS {
+            cluster.now.0 += 1;
+            cluster.give(d, Input::Tick);
+            cluster.settle();
+        }
+        assert_eq!(cluster.leader(), Some(d), "after {steps} steps");
+    }
+    assert!(stood > 0, "the new voter never heard that it votes");
+}
+
 #[test]
 fn a_new_address_is_ordered_and_survives_a_restart_with_the_log() {
     let mut cluster = Cluster::new(3);

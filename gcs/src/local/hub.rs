@@ -103,7 +103,7 @@ impl Hub {
             }
         }
         self.node.copies.status(&overall);
-        *self.status.borrow_mut() = overall;
+        tell(&self.status.replace(overall.clone()), &overall);
     }
 
     /// The group's state as it was last published, for all databases together. The group counts this node's PostgreSQL as attached also while
@@ -168,5 +168,21 @@ impl Hub {
 
     fn feed_of_life(&self, database: &str, incarnation: Incarnation) -> Option<Rc<Feed>> {
         self.feed(database).filter(|feed| feed.incarnation == incarnation)
+    }
+}
+
+/// Who leads, and whether a majority is there, is what an operator looks for first.
+fn tell(old: &GroupStatus, new: &GroupStatus) {
+    let name = |leader| new.members.iter().find(|member| Some(member.node) == leader).map(|member| member.name.as_str());
+    if (old.leader, old.term) != (new.leader, new.term) {
+        match new.leader {
+            Some(_) => tracing::info!(term = new.term, leader = name(new.leader), "the group has a leader"),
+            None => tracing::info!(term = new.term, "the group has no leader, as far as is known here"),
+        }
+    }
+    match (old.quorum, new.quorum) {
+        (false, true) => tracing::info!("a majority is in touch"),
+        (true, false) => tracing::warn!("no majority is in touch, writes are refused here"),
+        _ => {}
     }
 }

@@ -264,9 +264,14 @@ impl Drop for Daemon {
 }
 
 /// One connection to a daemon.
+/// So many replies are told when one is missing.
+const HEARD_KEPT: usize = 4;
+
 pub struct Link {
     stream: UnixStream,
     buffer: Vec<u8>,
+    /// The newest first: said when nothing more comes.
+    heard: VecDeque<Reply>,
 }
 
 impl Link {
@@ -282,7 +287,7 @@ impl Link {
             }
         };
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        Link { stream, buffer: Vec::new() }
+        Link { stream, buffer: Vec::new(), heard: VecDeque::new() }
     }
 
     pub fn hello(socket: &Path, role: Role, incarnation: Incarnation, group: Option<&str>) -> Link {
@@ -316,6 +321,8 @@ impl Link {
             if let Some(length) = link::frame_len(&self.buffer).unwrap().filter(|length| *length <= self.buffer.len()) {
                 let frame: Vec<u8> = self.buffer.drain(..length).collect();
                 let (reply, payload) = link::decode_frame::<Reply>(&frame).unwrap();
+                self.heard.push_front(reply.clone());
+                self.heard.truncate(HEARD_KEPT);
                 return Some((reply, payload.to_vec()));
             }
             let mut piece = vec![0; 64 << 10];
@@ -323,7 +330,7 @@ impl Link {
                 Ok(0) => return None,
                 Ok(count) => self.buffer.extend_from_slice(&piece[..count]),
                 Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => return None,
-                Err(error) => panic!("no reply: {error}"),
+                Err(error) => panic!("no reply: {error}; the last were {:#?}", self.heard),
             }
         }
     }

@@ -13,7 +13,7 @@ use postgres::Client;
 use super::outcome::Outcome;
 use super::plan::{self, Plan};
 use super::session;
-use crate::harness::{Group, catalog, fingerprint, node, wait};
+use crate::harness::{Group, catalog, early, fingerprint, node, wait};
 
 /// Statements of each session between two comparisons.
 const ROUND: usize = 50;
@@ -65,7 +65,7 @@ pub fn run(group: &Group, seed: u64, statements: usize) -> Result<Report, Find> 
             Outcome::Fault(text) => Some(format!("{}: {text}", ran.statement)),
             _ => None,
         });
-        let found = settle(group).and_then(|()| compare(group)).err();
+        let found = settle(group).and_then(|()| compare(group)).err().or_else(|| early::found(group).into_iter().next());
         // The reason of a node that left is worth more than what its clients were told afterwards.
         if let Some(why) = found.or(fault) {
             return Err(tell(seed, round, &format!("{why}\n{}", reasons(group)), &ran));

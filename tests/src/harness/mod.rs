@@ -10,6 +10,7 @@
 pub mod catalog;
 pub mod damage;
 pub mod database;
+pub mod early;
 pub mod fingerprint;
 mod group;
 pub mod memory;
