@@ -27,11 +27,11 @@ mod source;
 mod target;
 
 use std::cell::RefCell;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
-use gcs_writeset::NodeId;
 use gcs_writeset::link::{GroupStatus, MemberState, ServerPlace};
+use gcs_writeset::{NodeId, Position};
 use tokio::time::sleep;
 
 use crate::bounds::{COPY_AGAIN_FIRST, COPY_AGAIN_LAST};
@@ -45,17 +45,44 @@ pub struct Copies {
     directories: Directories,
     /// Databases of which a copy is being made.
     running: RefCell<BTreeSet<String>>,
+    served: RefCell<BTreeMap<String, Served>>,
+    /// Databases that differ and have to wait, with the position that showed it.
+    awaiting: RefCell<BTreeMap<String, Position>>,
     status: RefCell<GroupStatus>,
+}
+
+/// The other members that serve a database, by how far they have come.
+#[derive(Debug)]
+struct Served {
+    committed: Vec<Position>,
+    members: usize,
+}
+
+impl Served {
+    fn of(status: &GroupStatus, me: NodeId) -> Served {
+        let others = status.members.iter().filter(|member| member.node != me && member.state == MemberState::Online);
+        Served { committed: others.map(|member| member.committed).collect(), members: status.members.len() }
+    }
+
+    fn is_majority_at(&self, position: Position) -> bool {
+        2 * self.committed.iter().filter(|&&committed| committed >= position).count() > self.members
+    }
 }
 
 impl Copies {
     pub fn new(config: &Config, peers: Rc<Peers>) -> Copies {
-        Copies { peers, directories: Directories::of(config), running: RefCell::default(), status: RefCell::default() }
+        let (running, served, awaiting, status) = Default::default();
+        Copies { peers, directories: Directories::of(config), running, served, awaiting, status }
     }
 
     /// The group as it is now.
     pub fn status(&self, status: &GroupStatus) {
         self.status.replace(status.clone());
+    }
+
+    /// The group as the database sees it.
+    pub fn status_of(&self, database: &str, status: &GroupStatus) {
+        self.served.borrow_mut().insert(database.to_owned(), Served::of(status, self.peers.roster.node));
     }
 
     /// Has the database be replaced by a copy, if it may be: a new one holds nothing, and is not kept. False if it may not be.
@@ -65,6 +92,20 @@ impl Copies {
             tokio::task::spawn_local(self.clone().run(database.to_owned(), place, is_new));
         }
         true
+    }
+
+    /// Whether a position that this node cannot apply to the database, and others can, shows that it is this node that differs. It might as well be
+    /// the one that the position is of; what more than half of the members serve, with that position applied, is the group's.
+    pub fn is_proven_wrong(&self, database: &str, position: Position) -> bool {
+        let is_proven = self.served.borrow().get(database).is_some_and(|served| served.is_majority_at(position));
+        if !is_proven && self.awaiting.borrow_mut().insert(database.to_owned(), position) != Some(position) {
+            tracing::warn!(
+                database,
+                %position,
+                "this node differs from another one; it is rebuilt once a majority of the members serves the database with that position applied"
+            );
+        }
+        is_proven
     }
 
     async fn run(self: Rc<Self>, database: String, place: ServerPlace, is_new: bool) {

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use gcs::playground::{NodeNumber, Part};
 use postgres_r_tests::harness::database::Database;
-use postgres_r_tests::harness::{Group, node, wait};
+use postgres_r_tests::harness::{Group, damage, fingerprint, node, wait};
 
 const COPIED_WITHIN: Duration = Duration::from_secs(120);
 
@@ -191,4 +191,55 @@ fn a_copy_outlives_its_daemon_and_ends_when_replication_is_stopped() {
     assert_eq!(database.value(node(3), "SELECT count(*) FROM pg_class WHERE relname = 'item'"), "0", "it stays as it is");
     let same = "SELECT md5(string_agg(t::text, ',' ORDER BY t::text)) FROM item t";
     database.arrives(node(2), same, &database.value(node(1), same));
+}
+
+/// Rows of node 2 are changed behind everybody's back, until it cannot apply what comes. Whether it is node 2 that differs, or the node which the
+/// position is of, only a third can say; so nothing is replaced before that one is there.
+#[test]
+fn a_node_that_differs_is_rebuilt_by_itself_as_soon_as_a_majority_says_otherwise() {
+    let group = Group::start();
+    for number in group.numbers() {
+        server(&group, number).batch_execute("CREATE EXTENSION postgres_r").unwrap();
+    }
+    group.execute(
+        node(1),
+        "CREATE TABLE thing (id int PRIMARY KEY, v text); INSERT INTO thing SELECT n, 'v' || n FROM generate_series(1, 1000) n",
+    );
+    let damages = ["DELETE FROM thing WHERE id = 5", "UPDATE thing SET v = 'other' WHERE id = 6"];
+    damage::change_rows(&group, node(2), "thing", &damages);
+    group.kill(node(3), Part::Both);
+    group.execute(node(1), "UPDATE thing SET v = 'new' WHERE id = 5");
+    let kept = "SELECT count(*) FROM pg_database WHERE datname LIKE 'shop\\__%'";
+    let copies = |number: NodeNumber| server(&group, number).query_one(kept, &[]).unwrap().get::<_, i64>(0);
+    wait::until("several attempts", COPIED_WITHIN, || {
+        let failures = "SELECT sqlstate, attempts FROM postgres_r.failures WHERE database = 'shop'";
+        match server(&group, node(2)).query_opt(failures, &[]).unwrap().map(|row| (row.get(0), row.get(1))) {
+            Some::<(String, i32)>((code, attempts)) if attempts >= 3 && code == "XX001" => Ok(()),
+            found => Err(format!("{found:?}")),
+        }
+    });
+    assert_eq!(copies(node(2)), 0);
+
+    group.start_node(node(3));
+    let is_mended = "SELECT concat_ws(' ', count(*), max(v) FILTER (WHERE id = 5), max(v) FILTER (WHERE id = 6)) FROM thing";
+    wait::until("node 2 back, with the group's rows", COPIED_WITHIN, || {
+        let mut client = group.try_connect(node(2)).map_err(|error| gcs::playground::group::describe(&error))?;
+        let found = client.query_one(is_mended, &[]).map_err(|error| gcs::playground::group::describe(&error))?;
+        match found.get::<_, String>(0) {
+            found if found == "1000 new v6" => Ok(()),
+            found => Err(found),
+        }
+    });
+    group.execute(node(2), "UPDATE thing SET v = 'after' WHERE id = 6");
+    group.settle();
+    fingerprint::assert_equal(&group);
+    assert_eq!(group.numbers().into_iter().map(copies).collect::<Vec<_>>(), [0, 1, 0], "what node 2 held is kept");
+    let before =
+        group.playground.connect(node(2), "shop_before").unwrap().query_one("SELECT v FROM thing WHERE id = 6", &[]);
+    assert_eq!(before.unwrap().get::<_, String>(0), "other");
+}
+
+/// Another database of the server.
+fn server(group: &Group, number: NodeNumber) -> postgres::Client {
+    group.playground.connect(number, "postgres").unwrap()
 }

@@ -9,11 +9,13 @@ use std::time::Duration;
 use gcs_writeset::{NodeId, Position};
 
 use crate::bounds::{TABLE_BYTES, WHAT_BYTES};
-use crate::sync::{AtomicU32, AtomicU64, Ordering};
+use crate::sync::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use crate::text::Text;
 
 const PAUSE_MIN: Duration = Duration::from_secs(1);
 const PAUSE_MAX: Duration = Duration::from_secs(30);
+/// So often a position is tried before its failure is believed.
+const COPY_AFTER_ATTEMPTS: u32 = 2;
 
 /// The reason itself is the replica's.
 #[derive(Default)]
@@ -24,6 +26,8 @@ pub struct Failure {
     /// SQLSTATE, in PostgreSQL's form of a number.
     pub code: AtomicU32,
     attempts: AtomicU32,
+    /// Whether the failure proves that this node holds something else than the group.
+    pub proves_difference: AtomicBool,
     /// When it failed for the first time, microseconds since 2000.
     pub since: AtomicI64,
     /// The statement, if it is one, or the table whose row it is.
@@ -67,6 +71,12 @@ impl Failure {
         self.attempts.store(0, Ordering::SeqCst);
     }
 
+    /// The position, if the database can only be mended by another node's contents: it has been tried again, and the failure proves a difference.
+    pub fn needs_copy(&self) -> Option<Position> {
+        let is_beyond_doubt = self.attempts() >= COPY_AFTER_ATTEMPTS && self.proves_difference.load(Ordering::SeqCst);
+        Some(self.position()).filter(|&position| position != Position::ZERO && is_beyond_doubt)
+    }
+
     /// How long to wait before the next attempt.
     pub fn pause(&self) -> Duration {
         let doublings = self.attempts().saturating_sub(1).min(16);
@@ -92,5 +102,21 @@ mod tests {
         assert_eq!((failure.pause(), failure.attempts()), (PAUSE_MIN, 1));
         failure.forget();
         assert!(!failure.is_set());
+    }
+
+    #[test]
+    fn a_copy_is_needed_when_a_failure_that_proves_a_difference_comes_again() {
+        let failure = Failure::default();
+        assert_eq!(failure.needs_copy(), None);
+        failure.note(Position(5), NodeId(1), 42, 100);
+        failure.proves_difference.store(true, Ordering::SeqCst);
+        assert_eq!(failure.needs_copy(), None);
+        failure.note(Position(5), NodeId(1), 42, 200);
+        assert_eq!(failure.needs_copy(), Some(Position(5)));
+        failure.proves_difference.store(false, Ordering::SeqCst);
+        assert_eq!(failure.needs_copy(), None);
+        failure.proves_difference.store(true, Ordering::SeqCst);
+        failure.forget();
+        assert_eq!(failure.needs_copy(), None);
     }
 }

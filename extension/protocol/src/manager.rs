@@ -112,7 +112,11 @@ impl<S: Spool> Manager<S> {
                 self.link = Link::Attaching;
             }
             Taken::Welcome => return Err(Trouble::Protocol("a welcome out of place".into())),
-            Taken::Attached if matches!(self.link, Link::Attaching | Link::Up) => self.attached(at, me),
+            Taken::Attached if matches!(self.link, Link::Attaching | Link::Up) => {
+                self.attached(at, me);
+                let failure = &at.database.replica.failure;
+                out.extend(failure.needs_copy().map(|position| Request::Rebuild { position }));
+            }
             Taken::Attached => return Err(Trouble::Protocol("an attach out of place".into())),
             Taken::Quorum(quorum) => writable(at, me, at.database.replica.is_attached(), quorum),
             Taken::Detached => return Ok(Next::Detached),

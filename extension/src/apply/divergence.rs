@@ -57,6 +57,31 @@ pub fn is_passing(code: PgSqlErrorCode) -> bool {
     )
 }
 
+/// Whether an error that comes again in a position's turn proves that this node holds something else than the group, which another node's
+/// contents would mend: what is there, or missing, is the database's. (A role, a setting or a right that is missing is the server's, and somebody
+/// has to bring it.)
+pub fn proves_difference(code: PgSqlErrorCode) -> bool {
+    let is_of_server = matches!(
+        code,
+        PgSqlErrorCode::ERRCODE_UNDEFINED_OBJECT
+            | PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE
+            | PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE
+    );
+    let classes = [
+        PgSqlErrorCode::ERRCODE_DATA_EXCEPTION,
+        PgSqlErrorCode::ERRCODE_INTEGRITY_CONSTRAINT_VIOLATION,
+        PgSqlErrorCode::ERRCODE_SYNTAX_ERROR_OR_ACCESS_RULE_VIOLATION,
+    ];
+    let is_of_contents =
+        code == PgSqlErrorCode::ERRCODE_DATA_CORRUPTED || classes.into_iter().any(|of| class(of) == class(code));
+    is_of_contents && !is_of_server
+}
+
+/// The first two characters of a SQLSTATE, which PostgreSQL packs into six bits each.
+fn class(code: PgSqlErrorCode) -> i32 {
+    code as i32 & 0xFFF
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
     Update,

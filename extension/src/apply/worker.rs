@@ -2,6 +2,7 @@
 //! commits.
 
 use std::cell::Cell;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use gcs_writeset::Position;
@@ -15,7 +16,7 @@ use postgres_r_protocol::replica::Phase;
 use postgres_r_protocol::slot::Slot;
 use postgres_r_protocol::worker::{Doing, Worker};
 
-use crate::apply::divergence::is_passing;
+use crate::apply::divergence::{is_passing, proves_difference};
 use crate::apply::queued::Queued;
 use crate::apply::rows::What;
 use crate::apply::{precedence, rows};
@@ -367,6 +368,7 @@ fn diverged(area: &DatabaseArea, job: &Job, what: Option<What>, error: Error) ->
                 Some(What::Row(table)) => (String::new(), table),
                 None => Default::default(),
             };
+            failure.proves_difference.store(proves_difference(error.code), Ordering::SeqCst);
             failure.statement.set(statement.trim());
             failure.table.set(&table);
             area.replica.reason.set(&reason);

@@ -568,9 +568,10 @@ impl ManagerProcess {
             self.wake_workers();
             self.area.conditions.serving_changed();
         }
-        let pause = match (replica.failure.is_set(), replica.copying.load(Ordering::SeqCst)) {
-            (true, _) => replica.failure.pause(),
-            (false, true) => ASK_FOR_COPY_EVERY,
+        let awaits_copy = replica.copying.load(Ordering::SeqCst) || replica.failure.needs_copy().is_some();
+        let pause = match (awaits_copy, replica.failure.is_set()) {
+            (true, _) => ASK_FOR_COPY_EVERY,
+            (false, true) => replica.failure.pause(),
             (false, false) => return self.sleep(None),
         };
         let now = Instant::now();

@@ -30,6 +30,10 @@ impl Databases {
         self.ids.borrow().get(name).copied()
     }
 
+    pub fn all(&self) -> BTreeMap<String, DatabaseId> {
+        self.ids.borrow().clone()
+    }
+
     pub fn head(&self, id: DatabaseId) -> Position {
         self.heads.borrow().get(&id).copied().unwrap_or_default()
     }

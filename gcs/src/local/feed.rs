@@ -159,6 +159,15 @@ impl Feed {
         self.phase.set(Phase::Live { next: position.next() });
     }
 
+    /// The database cannot apply this position: it gets another node's contents, if it is sure that it is this node that differs, and if it may.
+    /// Else it stays as it is until somebody decides.
+    pub fn rebuild(&self, position: Position) {
+        let Some(database) = self.database_id() else { return };
+        if self.node.copies.is_proven_wrong(&self.database, position) && self.copy(database) == FailureKind::Copying {
+            self.fail_later(FailureKind::Copying);
+        }
+    }
+
     pub fn status(&self, status: GroupStatus) {
         let quorum = status.quorum;
         self.send(&Reply::Group(status), &[]);

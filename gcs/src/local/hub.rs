@@ -102,6 +102,9 @@ impl Hub {
                 database => feed.status(status_of(database)),
             }
         }
+        for (name, database) in self.node.databases.all() {
+            self.node.copies.status_of(&name, &status_of(Some(database)));
+        }
         self.node.copies.status(&overall);
         tell(&self.status.replace(overall.clone()), &overall);
     }

@@ -216,6 +216,7 @@ async fn hear_manager(hub: &Hub, feed: &Feed, requests: &mut Requests) -> Result
                     node.inbox.push(Input::Local(progress));
                 }
             }
+            Request::Rebuild { position } => feed.rebuild(position),
             Request::Status => {
                 feed.status(hub.status());
                 feed.flush();

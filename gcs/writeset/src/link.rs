@@ -101,6 +101,11 @@ pub enum Request {
         oldest_base: Position,
         out_of_service: bool,
     },
+    /// This node holds something else than the group: it could not apply this position in its turn, time and again. Answered `Failed` with
+    /// `Copying` if another node's database takes the place of this one, else not at all.
+    Rebuild {
+        position: Position,
+    },
     /// Asks what a commit token has come to: answered `TokenOutcome` from the question's place in the order. With `fence_after`,
     /// before which the token was not used, nothing with it will be committed from there on.
     AskToken {

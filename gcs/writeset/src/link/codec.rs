@@ -115,6 +115,7 @@ variants! { Request "link request" {
     12 Server(place),
     13 ReadFrom { number },
     14 AskShown { number, position },
+    15 Rebuild { position },
     32 Change(change),
     40 Certificates,
 } }

@@ -67,6 +67,7 @@ fn request() -> impl Strategy<Value = Request> {
         rehearse,
         (any::<u64>(), rehearsal()).prop_map(|(number, outcome)| Request::Rehearsed { number, outcome }),
         Just(Request::Certificates),
+        position().prop_map(|position| Request::Rebuild { position }),
     ]
 }
 
