@@ -1,8 +1,6 @@
 //! Runs one ordered statement of a writeset: with the session user, the role, the security context and the settings that it ran with on its
 //! origin, as PostgreSQL's parallel workers take them over; without what the origin has decided of it.
 
-use std::ffi::CString;
-
 use gcs_writeset::body::{self, Actor, Remade, Setting, Settings};
 use gcs_writeset::wire::WireError;
 
@@ -10,7 +8,7 @@ use super::divergence::Divergence;
 use crate::pg::alter::Given;
 use crate::pg::role::{self, Acting};
 use crate::pg::setting::Scope;
-use crate::pg::{relation, rewrite, utility};
+use crate::pg::{encoding, relation, rewrite, utility};
 
 /// What came out on the origin.
 #[derive(Default)]
@@ -62,7 +60,7 @@ pub fn execute(actor: Actor<'_>, settings: Settings<'_>, text: &str, decided: Op
     if !actor.set.is_empty() {
         find(actor.set)?;
     }
-    let text = CString::new(text).map_err(|_| WireError::OutOfRange { what: "zero byte in a statement" })?;
+    let text = encoding::c_string(text).ok_or(WireError::OutOfRange { what: "zero byte in a statement" })?;
     // In this order, so that they end in the other one.
     let mut scope = Scope::at_defaults();
     scope.become_session(actor.session, actor.set);

@@ -6,7 +6,7 @@
 //! are taken for valid wherever it is applied: the origin has looked at the same rows.
 
 use std::cell::RefCell;
-use std::ffi::{CStr, CString};
+use std::ffi::CStr;
 
 use pgrx::pg_sys::AlterTableType as Kind;
 use pgrx::pg_sys::ConstrType;
@@ -14,6 +14,7 @@ use pgrx::pg_sys::NodeTag as Tag;
 use pgrx::{PgLogLevel, PgSqlErrorCode, pg_sys};
 
 use super::constraint;
+use super::encoding;
 use super::list;
 use super::names::Oid;
 use super::{partition, relation};
@@ -112,7 +113,7 @@ pub(super) unsafe fn evaluated(statement: &pg_sys::AlterTableStmt, table: Option
                     let says = |kind| constraints.iter().any(|&constraint| (*constraint).contype == kind);
                     let has_values = says(ConstrType::CONSTR_GENERATED) || says(ConstrType::CONSTR_IDENTITY);
                     if says(ConstrType::CONSTR_DEFAULT) || (!has_values && has_default_by_type(column)) {
-                        evaluated.defaults.push(CStr::from_ptr((*column).colname).to_string_lossy().into_owned());
+                        evaluated.defaults.push(encoding::text(CStr::from_ptr((*column).colname)));
                         let below = table.map(relation::with_children).unwrap_or_default();
                         evaluated.merges |= below.into_iter().any(|below| has_column(below, (*column).colname));
                     }
@@ -199,7 +200,7 @@ pub(super) unsafe fn leave_out(statement: &mut pg_sys::AlterTableStmt, table: Op
                     if table.is_some_and(|table| (*command).missing_ok && has_column(table, (*column).colname)) {
                         continue;
                     }
-                    let name = CStr::from_ptr((*column).colname).to_string_lossy();
+                    let name = encoding::text(CStr::from_ptr((*column).colname));
                     let Some(at) = left.iter().position(|(other, _)| *other == name) else { continue };
                     let (_, value) = left.swap_remove(at);
                     match constraints.into_iter().find(|&one| (*one).contype == ConstrType::CONSTR_DEFAULT) {
@@ -300,7 +301,7 @@ fn missing(name: &CStr) -> ! {
     pgrx::ereport!(
         PgLogLevel::ERROR,
         PgSqlErrorCode::ERRCODE_UNDEFINED_OBJECT,
-        format!("constraint \"{}\" does not exist", name.to_string_lossy())
+        format!("constraint \"{}\" does not exist", encoding::text(name))
     );
     unreachable!("an ERROR does not return")
 }
@@ -344,7 +345,7 @@ unsafe fn constant(value: Option<&str>) -> *mut pg_sys::Node {
     unsafe {
         let literal = node::<pg_sys::A_Const>(Tag::T_A_Const);
         (*literal).location = -1;
-        match value.and_then(|value| CString::new(value).ok()) {
+        match value.and_then(encoding::c_string) {
             None => (*literal).isnull = true,
             Some(value) => {
                 (*literal).val.sval = pg_sys::String { type_: Tag::T_String, sval: pg_sys::pstrdup(value.as_ptr()) };

@@ -10,6 +10,7 @@ use pgrx::pg_sys;
 use pgrx::pg_sys::NodeTag as Tag;
 use pgrx::pg_sys::ObjectType;
 
+use super::encoding;
 use super::{list, names};
 
 /// What a statement can change for another one.
@@ -252,7 +253,7 @@ unsafe fn grant(statement: &pg_sys::GrantStmt) -> Bearing {
 /// `string` must be a C string.
 unsafe fn text(string: *const std::ffi::c_char) -> String {
     // SAFETY: by contract.
-    unsafe { CStr::from_ptr(string) }.to_string_lossy().into_owned()
+    encoding::text(unsafe { CStr::from_ptr(string) })
 }
 
 /// The name under which other statements can mention an object; none if it has none that they look up by itself, as triggers, which

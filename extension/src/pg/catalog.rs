@@ -1,16 +1,15 @@
 //! Shared catalogs, as far as the launcher needs them.
 
-use std::ffi::CString;
-
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
+use super::encoding;
 use super::names::{owned, valid};
 use super::origin::OriginId;
 
 /// Inside a transaction.
 pub fn database_oid(name: &str) -> Option<pg_sys::Oid> {
-    let name = CString::new(name).ok()?;
+    let name = encoding::c_string(name)?;
     // SAFETY: missing_ok.
     valid(unsafe { pg_sys::get_database_oid(name.as_ptr(), true) })
 }
@@ -120,7 +119,7 @@ pub fn database_exists(oid: pg_sys::Oid) -> bool {
 
 /// Whether the extension is installed in the database this process is connected to. Inside a transaction.
 pub fn extension_installed(name: &str) -> bool {
-    let Ok(name) = CString::new(name) else { return false };
+    let Some(name) = encoding::c_string(name) else { return false };
     // SAFETY: missing_ok.
     unsafe { pg_sys::get_extension_oid(name.as_ptr(), true) != pg_sys::InvalidOid }
 }

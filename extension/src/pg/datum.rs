@@ -8,6 +8,7 @@
 use gcs_writeset::body::{Datum as Wire, PutItem};
 use pgrx::pg_sys;
 
+use super::encoding;
 use super::memory::Context;
 use super::names::{owned, valid};
 use super::naming;
@@ -162,7 +163,9 @@ impl Codec {
     pub fn text(&self, wire: Wire<'_>) -> Option<String> {
         match (wire, &self.form) {
             (Wire::Text(bytes), Form::Name(_)) => return Some(naming::text(bytes)),
-            (Wire::Text(bytes), _) => return Some(String::from_utf8_lossy(bytes).into_owned()),
+            (Wire::Text(bytes), _) => {
+                return Some(encoding::exactly(bytes).unwrap_or_else(|| String::from_utf8_lossy(bytes).into_owned()));
+            }
             _ => {}
         }
         let datum = match self.take(wire) {

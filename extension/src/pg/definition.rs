@@ -4,6 +4,7 @@ use std::ffi::CStr;
 
 use pgrx::pg_sys;
 
+use super::encoding;
 use super::list;
 use super::names::{Oid, name_of, owned, qualified_name, quoted, quoted_text, valid};
 use super::relation::Open;
@@ -43,9 +44,9 @@ fn parameters(relation: Oid, prefix: &str) -> Vec<String> {
         let options = pg_sys::SysCacheGetAttr(cache, tuple, pg_sys::Anum_pg_class_reloptions as i16, &mut is_null);
         let options = if is_null { std::ptr::null_mut() } else { pg_sys::untransformRelOptions(options) };
         let text = |option: *mut pg_sys::DefElem| {
-            let name = CStr::from_ptr((*option).defname).to_string_lossy();
+            let name = encoding::text(CStr::from_ptr((*option).defname));
             let value = (*option).arg.cast::<pg_sys::String>();
-            let value = if value.is_null() { "true".into() } else { CStr::from_ptr((*value).sval).to_string_lossy() };
+            let value = if value.is_null() { "true".to_owned() } else { encoding::text(CStr::from_ptr((*value).sval)) };
             format!("{prefix}{} = {}", quoted(&name), quoted_text(&value))
         };
         let parameters = list::pointers::<pg_sys::DefElem>(options).into_iter().map(text).collect();

@@ -3,13 +3,14 @@
 //! The hook runs while an error is being reported, with interrupts held and outside of any transaction one could rely on:
 //! it must not raise, nor read catalogs.
 
-use std::ffi::{CStr, CString};
+use std::ffi::CStr;
 use std::sync::OnceLock;
 
 use pgrx::pg_sys;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
+use super::encoding;
 use super::interrupt;
 
 type Hook = unsafe extern "C-unwind" fn(*mut pg_sys::ErrorData);
@@ -129,7 +130,7 @@ impl Report {
 }
 
 fn copy(context: pg_sys::MemoryContext, text: Option<&str>) -> *mut std::ffi::c_char {
-    let Some(text) = text.and_then(|text| CString::new(text).ok()) else { return std::ptr::null_mut() };
+    let Some(text) = text.and_then(encoding::c_string) else { return std::ptr::null_mut() };
     // SAFETY: the context is the report's own; the C string is copied.
     unsafe { pg_sys::MemoryContextStrdup(context, text.as_ptr()) }
 }
@@ -139,7 +140,7 @@ pub fn query_text() -> Option<String> {
     // SAFETY: null or a C string that lives as long as the query.
     let text = unsafe { pg_sys::debug_query_string };
     // SAFETY: as above.
-    (!text.is_null()).then(|| unsafe { CStr::from_ptr(text) }.to_string_lossy().into_owned())
+    (!text.is_null()).then(|| encoding::text(unsafe { CStr::from_ptr(text) }))
 }
 
 /// Whether PostgreSQL is reading a statement to run it later under a name. One without a name is run at once by every client that there is,

@@ -25,6 +25,7 @@ pub mod datum;
 pub mod definition;
 pub mod dependency;
 pub mod difference;
+pub mod encoding;
 mod entering;
 pub mod execution;
 pub mod executor;

@@ -1,9 +1,11 @@
 //! OIDs and names: what every description of a catalog entry is made of.
 
-use std::ffi::{CStr, CString};
+use std::ffi::CStr;
 
 use pgrx::pg_sys;
 pub use pgrx::pg_sys::Oid;
+
+use super::encoding;
 
 /// None for InvalidOid, by which PostgreSQL says that there is none.
 pub(super) fn valid(oid: Oid) -> Option<Oid> {
@@ -30,7 +32,7 @@ pub(super) unsafe fn owned(string: *mut std::ffi::c_char) -> Option<String> {
     }
     // SAFETY: by contract.
     unsafe {
-        let copy = CStr::from_ptr(string).to_string_lossy().into_owned();
+        let copy = encoding::text(CStr::from_ptr(string));
         pg_sys::pfree(string.cast());
         Some(copy)
     }
@@ -39,7 +41,7 @@ pub(super) unsafe fn owned(string: *mut std::ffi::c_char) -> Option<String> {
 /// The name in a column of a catalog.
 pub(super) fn name_of(name: &pg_sys::NameData) -> String {
     // SAFETY: a NameData is zero-terminated within its 64 bytes.
-    unsafe { CStr::from_ptr(name.data.as_ptr()).to_string_lossy().into_owned() }
+    unsafe { encoding::text(CStr::from_ptr(name.data.as_ptr())) }
 }
 
 /// A type's name, as in pg_type.
@@ -58,14 +60,14 @@ pub(super) fn type_name(oid: Oid) -> Option<String> {
 
 /// A name as an SQL identifier.
 pub fn quoted(name: &str) -> String {
-    let Ok(name) = CString::new(name) else { return String::new() };
+    let Some(name) = encoding::c_string(name) else { return String::new() };
     // SAFETY: gives its argument or a palloc'd copy; read at once.
-    unsafe { CStr::from_ptr(pg_sys::quote_identifier(name.as_ptr())).to_string_lossy().into_owned() }
+    unsafe { encoding::text(CStr::from_ptr(pg_sys::quote_identifier(name.as_ptr()))) }
 }
 
 /// A text as an SQL literal.
 pub fn quoted_text(text: &str) -> String {
-    let Ok(text) = CString::new(text) else { return String::new() };
+    let Some(text) = encoding::c_string(text) else { return String::new() };
     // SAFETY: gives a palloc'd copy.
     unsafe { owned(pg_sys::quote_literal_cstr(text.as_ptr())) }.unwrap_or_default()
 }

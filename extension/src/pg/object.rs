@@ -22,6 +22,7 @@ use gcs_writeset::wire::{Put, Reader, WireError};
 use pgrx::pg_sys;
 use pgrx::pg_sys::SysCacheIdentifier as Cache;
 
+use super::encoding;
 use super::names::{Oid, name_of, quoted, valid};
 
 const NAME_BYTES_MAX: usize = 256;
@@ -419,7 +420,7 @@ impl Name {
 
 fn name(reader: &mut Reader<'_>) -> Result<Name, WireError> {
     let name = reader.str("name of an object", NAME_BYTES_MAX)?;
-    CString::new(name).map(Name).map_err(|_| WireError::OutOfRange { what: "zero byte in a name" })
+    encoding::c_string(name).map(Name).ok_or(WireError::OutOfRange { what: "zero byte in a name" })
 }
 
 fn by_schema(

@@ -1,21 +1,16 @@
 //! Queries, for the few things that are easier asked in SQL.
 
-use std::ffi::{CStr, CString};
+use std::ffi::CStr;
 
 use pgrx::pg_sys;
-use pgrx::prelude::*;
 
+use super::encoding;
 use super::role::Acting;
 use super::setting::Scope;
 
 /// The text that the query returns, if it returns a row. Inside a transaction.
 pub fn text(sql: &str) -> Option<String> {
-    // SAFETY: in a transaction of a background worker, which has no snapshot yet.
-    unsafe { pg_sys::PushActiveSnapshot(pg_sys::GetTransactionSnapshot()) };
-    let found = Spi::get_one::<String>(sql);
-    // SAFETY: pushed above; an ERROR pops it with the transaction.
-    unsafe { pg_sys::PopActiveSnapshot() };
-    found.ok().flatten()
+    first_row(sql).and_then(|row| row.into_iter().next().flatten())
 }
 
 /// A row of a result: its columns as texts.
@@ -40,7 +35,7 @@ pub fn rows_by_snapshot(sql: &str) -> Vec<Row> {
 }
 
 fn run(sql: &str, snapshot: pg_sys::Snapshot) -> Vec<Row> {
-    let Ok(sql) = CString::new(sql) else { return Vec::new() };
+    let Some(sql) = encoding::c_string(sql) else { return Vec::new() };
     let _role = Acting::superuser();
     let mut scope = Scope::enter();
     scope.set("search_path", "pg_catalog");
@@ -81,13 +76,13 @@ unsafe fn value(tuple: pg_sys::HeapTuple, descriptor: pg_sys::TupleDesc, column:
     // SAFETY: by contract; a palloc'd string or null.
     unsafe {
         let text = pg_sys::SPI_getvalue(tuple, descriptor, column);
-        (!text.is_null()).then(|| CStr::from_ptr(text).to_string_lossy().into_owned())
+        (!text.is_null()).then(|| encoding::text(CStr::from_ptr(text)))
     }
 }
 
 /// A text as an SQL literal.
 pub fn literal(text: &str) -> String {
-    let Ok(text) = CString::new(text) else { return "''".to_owned() };
+    let Some(text) = encoding::c_string(text) else { return "''".to_owned() };
     // SAFETY: gives a palloc'd string; read at once.
-    unsafe { CStr::from_ptr(pg_sys::quote_literal_cstr(text.as_ptr())).to_string_lossy().into_owned() }
+    unsafe { encoding::text(CStr::from_ptr(pg_sys::quote_literal_cstr(text.as_ptr()))) }
 }

@@ -2,6 +2,7 @@
 
 use pgrx::pg_sys;
 
+use super::encoding;
 use super::list;
 pub use super::names::Oid;
 use super::names::{name_of, owned, valid};
@@ -56,8 +57,8 @@ impl Drop for Open {
 
 /// The OID of the table or other relation with this name; none if there is none.
 pub fn find(schema: &str, name: &str) -> Option<Oid> {
-    let schema = std::ffi::CString::new(schema).ok()?;
-    let name = std::ffi::CString::new(name).ok()?;
+    let schema = encoding::c_string(schema)?;
+    let name = encoding::c_string(name)?;
     // SAFETY: syscache look-ups with C strings that outlive them.
     unsafe {
         let namespace = valid(pg_sys::get_namespace_oid(schema.as_ptr(), true))?;
@@ -227,7 +228,7 @@ pub fn user_tables() -> Vec<Oid> {
 
 /// The sequences of a schema.
 pub fn sequences_in(schema: &str) -> Vec<Oid> {
-    let Ok(schema) = std::ffi::CString::new(schema) else { return Vec::new() };
+    let Some(schema) = encoding::c_string(schema) else { return Vec::new() };
     // SAFETY: a catalog look-up with a C string that outlives it.
     let namespace = unsafe { valid(pg_sys::get_namespace_oid(schema.as_ptr(), true)) };
     namespace.map_or_else(Vec::new, |namespace| {

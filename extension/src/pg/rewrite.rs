@@ -2,10 +2,10 @@
 //! where it came out elsewhere.
 
 use std::collections::HashSet;
-use std::ffi::CString;
 
 use pgrx::pg_sys;
 
+use super::encoding;
 use super::names::{Oid, owned, valid};
 use super::relation::{self, Lock, Open};
 
@@ -35,7 +35,7 @@ pub fn is_certain(function: Oid) -> bool {
 
 /// The value that rows older than a column have in it, as text if it is not null. None if there is no such column.
 pub fn missing_value(table: &Open, column: &str) -> Option<Option<String>> {
-    let name = CString::new(column).ok()?;
+    let name = encoding::c_string(column)?;
     // SAFETY: the relation is open; the value belongs to its descriptor; the output function is of the column's type.
     unsafe {
         let attribute = pg_sys::get_attnum(table.oid(), name.as_ptr());

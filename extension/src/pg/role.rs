@@ -2,6 +2,7 @@
 
 use pgrx::pg_sys;
 
+use super::encoding;
 use super::names::{Oid, owned, valid};
 
 /// The role and security context that were in force before; put back when dropped. After an ERROR the transaction's end does that.
@@ -95,7 +96,7 @@ pub fn name_of(role: Oid) -> Option<String> {
 }
 
 pub fn find(name: &str) -> Option<Oid> {
-    let name = std::ffi::CString::new(name).ok()?;
+    let name = encoding::c_string(name)?;
     // SAFETY: a catalog look-up with a C string that outlives it.
     valid(unsafe { pg_sys::get_role_oid(name.as_ptr(), true) })
 }

@@ -7,6 +7,7 @@
 use pgrx::pg_sys;
 use postgres_r_protocol::lease::{Series, State};
 
+use super::encoding;
 use super::list;
 use super::names::{Oid, valid};
 use super::relation::{Lock, Open, Persistence};
@@ -198,7 +199,7 @@ unsafe fn log(
 
 /// ALTER SEQUENCE ... RESTART WITH `value`, in the current transaction and without passing the utility hook. As its owner, or a superuser.
 pub fn restart(schema: &str, name: &str, value: i64) {
-    let text = |text: &str| std::ffi::CString::new(text).unwrap_or_default();
+    let text = |text: &str| encoding::c_string(text).unwrap_or_default();
     // SAFETY: nodes as the parser makes them, palloc'd: numbers beyond an int are kept as text.
     unsafe {
         let copy = |text: std::ffi::CString| pg_sys::pstrdup(text.as_ptr());

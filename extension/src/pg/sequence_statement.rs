@@ -5,6 +5,7 @@ use std::ffi::CStr;
 use pgrx::pg_sys;
 use pgrx::pg_sys::NodeTag as Tag;
 
+use super::encoding;
 use super::list;
 use super::names::{Oid, valid};
 use super::sequence;
@@ -44,7 +45,7 @@ impl Utility {
         unsafe {
             let statement = ((*node).type_ == Tag::T_RenameStmt).then(|| &*node.cast::<pg_sys::RenameStmt>())?;
             let is_schema = statement.renameType == pg_sys::ObjectType::OBJECT_SCHEMA && !statement.subname.is_null();
-            is_schema.then(|| CStr::from_ptr(statement.subname).to_string_lossy().into_owned())
+            is_schema.then(|| encoding::text(CStr::from_ptr(statement.subname)))
         }
     }
 

@@ -9,6 +9,7 @@ use std::ffi::{CStr, CString};
 use pgrx::pg_sys;
 use pgrx::pg_sys::config_type;
 
+use super::encoding;
 use super::role;
 
 /// Settings of a process or its machine, whatever it runs: how it commits, how long it waits, where its files are.
@@ -124,14 +125,14 @@ pub fn of_session() -> Result<Vec<Given>, NotUtf8> {
             }
             CStr::from_ptr(value)
         };
-        match (name.to_str(), value.to_str()) {
-            (Ok(name), Ok(value)) => {
+        match (encoding::exactly(name.to_bytes()), encoding::exactly(value.to_bytes())) {
+            (Some(name), Some(value)) => {
                 // SAFETY: the setting's record.
                 let (context, by) = unsafe { ((*record).context, (*record).scontext) };
                 let by_superuser = context == PGC_SUSET || (by != PGC_USERSET && by != PGC_BACKEND);
-                settings.push(Given { name: name.to_owned(), value: value.to_owned(), by_superuser });
+                settings.push(Given { name, value, by_superuser });
             }
-            _ => wrong = Some(NotUtf8(name.to_string_lossy().into_owned())),
+            _ => wrong = Some(NotUtf8(encoding::text(name))),
         }
     });
     match wrong {
@@ -237,7 +238,7 @@ impl Scope {
     /// it from a session either, and leaves it at its default.
     pub fn set_for(&mut self, name: &str, value: &str, by_superuser: bool) -> bool {
         let is_custom = name.contains('.');
-        let (Ok(name), Ok(value)) = (CString::new(name), CString::new(value)) else { return false };
+        let (Some(name), Some(value)) = (encoding::c_string(name), encoding::c_string(value)) else { return false };
         let level = if is_custom { pg_sys::DEBUG1 } else { pg_sys::WARNING };
         self.put(&name, &value, by_superuser, level) || is_custom
     }

@@ -12,6 +12,7 @@ use pgrx::pg_sys;
 use super::alter::{self, Given};
 use super::bearing::{self, Bearing};
 use super::database::{self, About};
+use super::encoding;
 use super::statement::{Class, classify, command_tag, ends_block, find};
 use super::{summons, target};
 
@@ -205,7 +206,7 @@ impl Utility {
                 _ => &all[start..],
             }
         };
-        std::str::from_utf8(bytes).ok().map(str::to_owned)
+        encoding::exactly(bytes)
     }
 
     /// Takes out of a statement, which another node has sent, what it is not to evaluate again.

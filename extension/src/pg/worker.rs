@@ -6,6 +6,8 @@ use std::sync::OnceLock;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
+use super::encoding;
+
 /// The kinds of background workers. A worker's main function gets the number that the worker was registered with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -192,7 +194,7 @@ pub fn connect(database: pg_sys::Oid) {
 
 /// Sets a setting for this process, above what the configuration, database or role say.
 pub fn set_setting(name: &str, value: &str) {
-    let (Ok(name), Ok(value)) = (CString::new(name), CString::new(value)) else { return };
+    let (Some(name), Some(value)) = (encoding::c_string(name), encoding::c_string(value)) else { return };
     // SAFETY: strings are copied.
     unsafe {
         pg_sys::SetConfigOption(

@@ -3,13 +3,11 @@
 //!
 //! In the group it is part of its transaction: undone by ROLLBACK, and nobody else draws values until the end.
 
-use std::ffi::CString;
-
 use crate::pg::names::{self, quoted};
 use crate::pg::relation::{Lock, Oid, Persistence};
 use crate::pg::role::Acting;
 use crate::pg::sequence::{self, Sequence};
-use crate::pg::{utility, xact};
+use crate::pg::{encoding, utility, xact};
 use crate::session;
 
 /// A call of setval, before PostgreSQL's own runs. What that refuses, it refuses.
@@ -27,5 +25,5 @@ pub fn on_setval(oid: Oid, value: i64) {
     // It needs no more than UPDATE, which the role has.
     let _role = Acting::fully(sequence.owner());
     drop(sequence);
-    utility::run_text(&CString::new(text).unwrap_or_default(), None);
+    utility::run_text(&encoding::c_string(&text).unwrap_or_default(), None);
 }
