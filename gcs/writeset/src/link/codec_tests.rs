@@ -281,7 +281,7 @@ fn nobody_writes_what_nobody_would_read() {
 
 #[test]
 fn an_unknown_tag_is_refused() {
-    assert_eq!(Request::decode(&[15]), Err(WireError::Unknown { what: "link request", value: 15 }));
+    assert_eq!(Request::decode(&[16]), Err(WireError::Unknown { what: "link request", value: 16 }));
     assert_eq!(Reply::decode(&[18]), Err(WireError::Unknown { what: "link reply", value: 18 }));
     assert_eq!(Request::decode(b"\0\x04\x07"), Err(WireError::Unknown { what: "role", value: 7 }));
     assert_eq!(Reply::decode(b"\x06\0\0\0\0\0\0\0\0\0\x04"), Err(WireError::Unknown { what: "refusal", value: 4 }));
