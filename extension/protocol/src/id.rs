@@ -13,6 +13,11 @@ pub struct ProcNo(pub u32);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LocalXid(pub u32);
 
+impl LocalXid {
+    /// Of a process that is in no transaction.
+    pub const NONE: LocalXid = LocalXid(0);
+}
+
 /// A role's object identifier on this server; 0 is no role.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RoleId(pub u32);

@@ -79,7 +79,7 @@ impl Pressing {
             return Pressure::Summon;
         }
         match slot.state() {
-            State::Certified if slot.yield_to(winner) => Pressure::Wake,
+            State::Certified if slot.yield_to(holder.transaction, winner) => Pressure::Wake,
             // It was told, and is busy with something else: its client does not read the rows of a statement that was decided early.
             State::Yielded if !slot.is_at_gate() && self.waited(holder, now) >= OVERDUE => Pressure::End,
             // An earlier position goes first; or the transaction is on its way out.

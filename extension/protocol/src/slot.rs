@@ -47,6 +47,7 @@ use gcs_writeset::link::{AbortCause, RefusalReason};
 use gcs_writeset::{NodeId, Position, Sequence, TokenOutcome};
 
 use crate::bounds::NAME_BYTES;
+use crate::id::LocalXid;
 use crate::numbered::Numbered;
 use crate::platform::{Planted, Platform};
 use crate::progress::Progress;
@@ -181,6 +182,8 @@ pub struct Slot {
     leave_asked: AtomicU64,
     verdict: Verdict,
     pub victim: Victim,
+    /// The transaction that the submission is of, by the process's own number.
+    transaction: AtomicU32,
     /// The position that a remote backend in this place works on; 0 for every other process.
     remote: AtomicU64,
     /// The position that the process waits to see committed; 0 if none.
@@ -246,6 +249,11 @@ impl Slot {
 
 /// What the slot's own process does.
 impl Slot {
+    /// The next submission is of this transaction. To be said before [`Slot::open`].
+    pub fn in_transaction(&self, transaction: LocalXid) {
+        self.transaction.store(transaction.0, Ordering::SeqCst);
+    }
+
     /// Takes the next sequence. None while a manager has yet to notice that the last submission's backend has left; it wakes this
     /// process then.
     pub fn open(&self, database: usize) -> Option<Sequence> {
@@ -504,10 +512,24 @@ impl Slot {
 
 /// What a remote backend does to a process that stands in its way.
 impl Slot {
-    /// The certified submission in this slot, if its position is later than the winner's, is told to let that one through.
-    pub fn yield_to(&self, winner: &Winner) -> bool {
+    /// The certified submission in this slot, if it is of this transaction and its position is later than the winner's, is told to let that one
+    /// through.
+    ///
+    /// Whoever holds a lock is found first and told afterwards. Meanwhile the holder may have ended, and the process be in its next transaction, which may
+    /// be certified by now, and would leave its client without an ordinary answer for nothing:
+    ///
+    /// ```text
+    /// remote backend of 5: waits for T's row, finds T in this slot
+    /// backend:             T is rolled back; U, which has nothing to do with it, is certified at 6
+    /// remote backend of 5: the slot is certified, at a later position: tells it to yield
+    /// ```
+    ///
+    /// A transaction's number is in the slot before its submission's sequence is, so what is read between the two looks at the word is of this submission,
+    /// or the word is another.
+    pub fn yield_to(&self, holder: LocalXid, winner: &Winner) -> bool {
         let word = self.word();
-        if word.state() != State::Certified || self.position() <= winner.position {
+        let is_of_holder = self.transaction.load(Ordering::SeqCst) == holder.0;
+        if word.state() != State::Certified || !is_of_holder || self.position() <= winner.position {
             return false;
         }
         self.victim.set_winner(winner);

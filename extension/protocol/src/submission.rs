@@ -137,6 +137,7 @@ impl Submission {
     }
 
     fn take_slot<P: Platform>(&mut self, at: At<'_, P>, slot: &Slot, backend: &impl Backend) -> Option<Step> {
+        slot.in_transaction(backend.transaction());
         match slot.open(at.database.index) {
             Some(sequence) => {
                 self.sequence = sequence;

@@ -10,7 +10,7 @@ use gcs_writeset::{Incarnation, Position, Sequence};
 
 use crate::conflicts::Conflicts;
 use crate::gate::Gate;
-use crate::id::ProcNo;
+use crate::id::{LocalXid, ProcNo};
 use crate::numbered::Numbered;
 use crate::platform::{Exclusion, Platform, Ring, Wake};
 use crate::recent::Recent;
@@ -74,6 +74,8 @@ pub struct Room {
 }
 
 pub const BACKEND: ProcNo = ProcNo(0);
+/// What the backend submits is of this one.
+pub const TRANSACTION: LocalXid = LocalXid(7);
 pub const MANAGER: ProcNo = ProcNo(1);
 
 impl Room {
@@ -111,6 +113,7 @@ impl Room {
     }
 
     pub fn submit(&self) -> Sequence {
+        self.slot().in_transaction(TRANSACTION);
         let sequence = self.slot().open(0).unwrap();
         assert!(self.slot().send(sequence));
         sequence

@@ -8,7 +8,7 @@ use gcs_writeset::wire::WireError;
 use gcs_writeset::writeset::Envelope;
 use gcs_writeset::{KeyGroup, Position};
 use postgres_r_protocol::conflicts::Kind;
-use postgres_r_protocol::id::{Moment, ProcNo};
+use postgres_r_protocol::id::{LocalXid, Moment, ProcNo};
 use postgres_r_protocol::progress::{Stage, Whose};
 use postgres_r_protocol::slot::Slot;
 use postgres_r_protocol::submission::{Backend, Ended, Patience, Process, Sent, Step, Submission};
@@ -206,6 +206,10 @@ impl Process for Submitting<'_> {
 }
 
 impl Backend for Submitting<'_> {
+    fn transaction(&self) -> LocalXid {
+        process::my_transaction().unwrap_or(LocalXid::NONE)
+    }
+
     fn commit_timeout(&self) -> Duration {
         guc::commit_timeout()
     }

@@ -7,9 +7,9 @@ use gcs_writeset::{NodeId, Sequence};
 
 use super::*;
 use crate::gate::Storage;
-use crate::id::Lsn;
+use crate::id::{LocalXid, Lsn};
 use crate::slot::Told;
-use crate::testing::{Alone, BACKEND, MANAGER, Room};
+use crate::testing::{Alone, BACKEND, MANAGER, Room, TRANSACTION};
 use crate::turn;
 use crate::victim::Winner;
 
@@ -134,10 +134,19 @@ fn refused_a_verdict_on_another_copy_finds_nobody_waiting() {
 fn yielded_the_position_is_handed_over() {
     let room = Room::new();
     assert_eq!(certify(&room, room.submit()), Told::Told);
-    assert!(room.slot().yield_to(&Winner::default()));
+    assert!(room.slot().yield_to(TRANSACTION, &Winner::default()));
     assert_eq!(release_in(&room, State::Yielded), Released::HandedOver(POSITION));
     assert_handed_over(&room);
     assert_free(&room);
+}
+
+/// The look at who holds a lock was of the transaction before.
+#[test]
+fn a_certified_transaction_does_not_yield_in_place_of_the_one_before_it() {
+    let room = Room::new();
+    assert_eq!(certify(&room, room.submit()), Told::Told);
+    assert!(!room.slot().yield_to(LocalXid(TRANSACTION.0 - 1), &Winner::default()));
+    assert_eq!(room.slot().state(), State::Certified);
 }
 
 #[test]

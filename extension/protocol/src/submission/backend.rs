@@ -7,7 +7,7 @@ use gcs_writeset::bounds::CHUNK_BYTES_MAX;
 use gcs_writeset::link::Request;
 use gcs_writeset::wire::WireError;
 
-use crate::id::Moment;
+use crate::id::{LocalXid, Moment};
 
 /// How far a frame got.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,6 +48,8 @@ pub trait Process {
 
 /// The process that submits, with its writeset.
 pub trait Backend: Process {
+    /// The transaction that is submitted.
+    fn transaction(&self) -> LocalXid;
     /// `postgres_r.commit_timeout`.
     fn commit_timeout(&self) -> Duration;
     /// Bytes of a chunk, at most [`CHUNK_BYTES_MAX`]. Only the simulator sends smaller ones.

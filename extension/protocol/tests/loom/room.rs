@@ -14,7 +14,7 @@ use postgres_r_protocol::conflicts::Conflicts;
 use postgres_r_protocol::dispatch::{Dispatch, Me, Taken};
 use postgres_r_protocol::ending::{self, Released};
 use postgres_r_protocol::gate::{Gate, Job, Storage};
-use postgres_r_protocol::id::{Lsn, Moment, ProcNo};
+use postgres_r_protocol::id::{LocalXid, Lsn, Moment, ProcNo};
 use postgres_r_protocol::platform::{Exclusion, Planted, Platform, Ring, Wake};
 use postgres_r_protocol::progress::Progress;
 use postgres_r_protocol::recent::Recent;
@@ -28,6 +28,8 @@ use postgres_r_protocol::worker::Worker;
 pub const WINDOW: usize = 4;
 
 pub const NO_FAULT: u8 = 0;
+/// What is submitted is of this one.
+pub const TRANSACTION: LocalXid = LocalXid(1);
 /// Whoever passes the turn on wakes nobody.
 pub const TURN_WAKES_NOBODY: u8 = 1;
 /// A backend that waits for its turn does not look whether it was told to let an earlier position through.
@@ -187,6 +189,7 @@ impl<const FAULT: u8> Room<FAULT> {
     /// A backend opens a submission and sends it.
     pub fn submit(&self, process: ProcNo) -> Sequence {
         let slot = self.slot(process);
+        slot.in_transaction(TRANSACTION);
         let sequence = slot.open(0).unwrap();
         assert!(slot.send(sequence));
         sequence

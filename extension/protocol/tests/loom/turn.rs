@@ -9,7 +9,7 @@ use postgres_r_protocol::sync::{AtomicBool, Ordering};
 use postgres_r_protocol::turn::{self, Unfinished};
 use postgres_r_protocol::victim::{Holder, Winner};
 
-use crate::room::{ABORTED, CERTIFIED, NO_FAULT, Room, TURN_WAKES_NOBODY, YIELD_UNHEARD, job};
+use crate::room::{ABORTED, CERTIFIED, NO_FAULT, Room, TRANSACTION, TURN_WAKES_NOBODY, YIELD_UNHEARD, job};
 use crate::{explore, explore_at_most};
 
 const FIRST: ProcNo = ProcNo(0);
@@ -93,7 +93,7 @@ fn an_earlier_position_is_let_through<const FAULT: u8>() {
             assert_eq!(ended, Err(Unfinished::Yielded), "its turn cannot have come");
         })
     };
-    let holder = Holder { process: LATER, transaction: postgres_r_protocol::id::LocalXid(1), writes: true };
+    let holder = Holder { process: LATER, transaction: TRANSACTION, writes: true };
     let winner = Winner { position: Position(1), ..Winner::default() };
     let mut pressing = Pressing::default();
     while is_locked.load(Ordering::SeqCst) {
@@ -140,7 +140,7 @@ fn a_backend_told_to_yield_when_its_turn_comes_commits_once_or_is_committed_once
         };
         // The lock is free before the other has heard anything: it may or may not.
         let winner = Winner { position: Position(1), ..Winner::default() };
-        if room.slot(LATER).yield_to(&winner) {
+        if room.slot(LATER).yield_to(TRANSACTION, &winner) {
             room.server.wake(LATER);
         }
         turn::pass(room.at(), Position(1), Lsn(1));

@@ -8,7 +8,7 @@ use gcs_writeset::link::{Request, decode_frame, put_frame};
 use gcs_writeset::wire::WireError;
 use gcs_writeset::writeset::Envelope;
 use gcs_writeset::{Position, Tag};
-use postgres_r_protocol::id::Moment;
+use postgres_r_protocol::id::{LocalXid, Moment};
 use postgres_r_protocol::submission::{Backend, Patience, Process, Sent};
 
 use super::ground::{Action, Ctx, Interrupts};
@@ -116,6 +116,10 @@ impl Process for Outlet<'_, '_, '_> {
 }
 
 impl Backend for Outlet<'_, '_, '_> {
+    fn transaction(&self) -> LocalXid {
+        self.ctx.xid().unwrap_or(LocalXid::NONE)
+    }
+
     fn commit_timeout(&self) -> Duration {
         self.ctx.ground.settings.commit_timeout.duration()
     }
