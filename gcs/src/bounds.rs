@@ -95,6 +95,12 @@ pub const TUNNEL_QUEUE_BYTES_MAX: usize = 256 << 10;
 pub const COPY_AGAIN_FIRST: Duration = Duration::from_secs(1);
 pub const COPY_AGAIN_LAST: Duration = Duration::from_secs(30);
 
+/// A copy that is slower (bytes a second) would hardly ever end.
+pub const COPY_RATE_MIN: u64 = 100_000;
+
+/// A database that starts is compared with another node's for so long.
+pub const COMPARE_MAX: Duration = Duration::from_secs(3);
+
 /// Between two lines of the log about a copy that goes on.
 pub const COPY_REPORT_EVERY: Duration = Duration::from_secs(10);
 /// The same complaint about the same address is repeated in the log at most so often.

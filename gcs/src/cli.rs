@@ -1,13 +1,13 @@
 //! The command line. Every command ends with status 0 when the thing is done, 2 when what it was given cannot work (a bad
 //! option, a bad configuration, a taken port), and 1 when it failed otherwise; an error is one line on stderr. `gcs recover` ends with 3 when it
-//! has only said what it would do.
+//! has only said what it would do, `gcs verify` and `gcs repair` when something is not equal.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::{commands, daemon, members, playground, status};
+use crate::{commands, daemon, equality, members, playground, status};
 
 /// The group communication daemon of postgres_r.
 #[derive(Debug, Parser)]
@@ -48,6 +48,10 @@ enum Command {
     /// when there is nothing to recover here (the daemon runs, the directory is empty or another node's, the node is a majority by itself or no
     /// member), and 1 when it failed.
     Recover(commands::RecoverArgs),
+    /// Compares what the members hold of a database, while everybody goes on. Ends with status 0 if all is equal, 3 if not.
+    Verify(equality::VerifyArgs),
+    /// Gives a member the rows of this node in a table that it holds otherwise. Ends with status 0 if the table is equal then, 3 if not.
+    Repair(equality::RepairArgs),
     /// Makes and drives a group of PostgreSQL servers and daemons on this machine.
     Playground(playground::Args),
 }
@@ -83,6 +87,8 @@ pub fn main() -> ExitCode {
         Command::Replace(args) => Ok(members::replace(args)),
         Command::Lead(args) => Ok(members::lead(args)),
         Command::Recover(args) => Ok(commands::recover(&args)),
+        Command::Verify(args) => Ok(equality::verify(&args)),
+        Command::Repair(args) => Ok(equality::repair(&args)),
         Command::Playground(args) => playground::run(args),
     };
     result.unwrap_or_else(|error| {

@@ -15,7 +15,7 @@ use gcs_writeset::bounds::{GROUP_MEMBERS_MAX, NAME_BYTES_MAX};
 use serde::Deserialize;
 use thiserror::Error;
 
-use crate::bounds::{LOG_RETENTION, LOG_RETENTION_MIN};
+use crate::bounds::{COPY_RATE_MIN, LOG_RETENTION, LOG_RETENTION_MIN};
 
 pub use tls::Tls;
 pub use written::Written;
@@ -48,6 +48,8 @@ struct File {
     #[serde(default)]
     log: Log,
     log_retention: Option<ByteSize>,
+    #[serde(default)]
+    copy: Copies,
     tls: Option<tls::Table>,
     #[serde(default)]
     allow_plaintext: bool,
@@ -67,6 +69,14 @@ struct Log {
     level: Level,
     #[serde(default)]
     format: Format,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Copies {
+    #[serde(default)]
+    from: Vec<String>,
+    rate: Option<ByteSize>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -107,6 +117,10 @@ pub struct Config {
     pub join: Vec<String>,
     /// Bytes of the log, below which nothing is given up that somebody may need.
     pub log_retention: u64,
+    /// Members to be copied from before others, in this order.
+    pub copy_from: Vec<String>,
+    /// Bytes a second that copies may read, all together.
+    pub copy_rate: Option<u64>,
     pub log_level: Level,
     pub log_format: Format,
     /// Without it, connections between daemons are neither encrypted nor authenticated.
@@ -116,7 +130,7 @@ pub struct Config {
 }
 
 /// Every key of the file but those of `[tls]`, for the hint about an unknown one.
-const KEYS: [&str; 15] = [
+const KEYS: [&str; 18] = [
     "name",
     "group",
     "data_directory",
@@ -127,6 +141,9 @@ const KEYS: [&str; 15] = [
     "join",
     "log",
     "log_retention",
+    "copy",
+    "from",
+    "rate",
     "address",
     "level",
     "format",
@@ -164,8 +181,14 @@ fn check(file: File, base: &Path) -> Result<Config, String> {
     if log_retention < LOG_RETENTION_MIN {
         return Err(format!("log_retention must be at least {} MB", LOG_RETENTION_MIN / 1_000_000));
     }
+    let copy_rate = file.copy.rate.map(|size| size.as_u64());
+    if copy_rate.is_some_and(|rate| rate < COPY_RATE_MIN) {
+        return Err(format!("copy.rate must be at least {} kB (a second)", COPY_RATE_MIN / 1_000));
+    }
     Ok(Config {
         log_retention,
+        copy_from: file.copy.from,
+        copy_rate,
         data_directory: base.join(&file.data_directory),
         local_socket: base.join(&file.local_socket),
         name: file.name,

@@ -21,6 +21,7 @@
 
 mod aside;
 mod attempt;
+mod compared;
 mod directories;
 mod programs;
 mod source;
@@ -32,17 +33,22 @@ use std::rc::Rc;
 
 use gcs_writeset::link::{GroupStatus, MemberState, ServerPlace};
 use gcs_writeset::{NodeId, Position};
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
-use crate::bounds::{COPY_AGAIN_FIRST, COPY_AGAIN_LAST};
+use crate::bounds::{COMPARE_MAX, COPY_AGAIN_FIRST, COPY_AGAIN_LAST};
 use crate::config::Config;
-use crate::peers::Peers;
+use crate::peers::{Pace, Peers};
 use attempt::Attempt;
 use directories::Directories;
+
+pub use source::describe;
 
 pub struct Copies {
     peers: Rc<Peers>,
     directories: Directories,
+    pace: Rc<Pace>,
+    /// Members that are copied from before others.
+    preferred: Vec<String>,
     /// Databases of which a copy is being made.
     running: RefCell<BTreeSet<String>>,
     served: RefCell<BTreeMap<String, Served>>,
@@ -72,7 +78,8 @@ impl Served {
 impl Copies {
     pub fn new(config: &Config, peers: Rc<Peers>) -> Copies {
         let (running, served, awaiting, status) = Default::default();
-        Copies { peers, directories: Directories::of(config), running, served, awaiting, status }
+        let (pace, preferred) = (Rc::new(Pace::of(config.copy_rate)), config.copy_from.clone());
+        Copies { peers, directories: Directories::of(config), pace, preferred, running, served, awaiting, status }
     }
 
     /// The group as it is now.
@@ -108,6 +115,28 @@ impl Copies {
         is_proven
     }
 
+    /// By what the database differs from other nodes', in words; nothing if no other can be asked.
+    pub async fn difference(&self, database: &str) -> Option<String> {
+        let place = self.peers.places.of(database)?;
+        let (number, _) = NodeId::of_name(database).0.overflowing_shr(32);
+        let directory = self.directories.sockets.join(format!("cmp-{number:08x}"));
+        for (node, name) in self.sources(&[]) {
+            match timeout(COMPARE_MAX, compared::with(&self.peers, node, database, &place, &directory, &self.pace)).await {
+                Ok(Ok(differences)) if differences.is_empty() => return None,
+                Ok(Ok(differences)) => {
+                    return Some(format!(
+                        "database \"{database}\" differs from that of node \"{name}\": {}",
+                        differences.join(", ")
+                    ));
+                }
+                // Not replicated there, most likely.
+                Ok(Err(error)) => tracing::debug!(database, with = name, %error, "could not compare a database"),
+                Err(_) => tracing::warn!(database, with = name, "could not compare a database in time"),
+            }
+        }
+        None
+    }
+
     async fn run(self: Rc<Self>, database: String, place: ServerPlace, is_new: bool) {
         let mut pause = COPY_AGAIN_FIRST;
         // Who has failed goes to the end of the line.
@@ -118,9 +147,17 @@ impl Copies {
                 tracing::warn!(database, pause_s = pause.as_secs(), "a copy must wait: no other node is in service");
             }
             for (node, name) in sources {
-                match Attempt::new(self.peers.clone(), &self.directories, &database, &place, is_new, node, &name)
-                    .make()
-                    .await
+                match Attempt::new(
+                    self.peers.clone(),
+                    &self.directories,
+                    self.pace.clone(),
+                    &database,
+                    &place,
+                    is_new,
+                    (node, &name),
+                )
+                .make()
+                .await
                 {
                     Ok(position) => {
                         tracing::info!(database, from = name, %position, "the copy has taken the database's place");
@@ -141,16 +178,61 @@ impl Copies {
         self.running.borrow_mut().remove(&database);
     }
 
-    /// Whom to copy from, in this order: of the nodes in service those that have not failed, the furthest first; a leader has enough to do.
+    /// Whom to copy from, in this order.
     fn sources(&self, failed: &[NodeId]) -> Vec<(NodeId, String)> {
-        let status = self.status.borrow();
-        let me = self.peers.roster.node;
-        let others = status.members.iter().filter(|member| member.node != me && member.state == MemberState::Online);
-        let mut sources: Vec<_> = others.collect();
-        sources.sort_by_key(|member| {
-            let failed_at = failed.iter().position(|&node| node == member.node);
-            (failed_at, status.leader == Some(member.node), std::cmp::Reverse(member.committed))
-        });
-        sources.into_iter().map(|member| (member.node, member.name.clone())).collect()
+        sources(&self.status.borrow(), self.peers.roster.node, &self.preferred, failed)
+    }
+}
+
+/// Of the nodes in service first those that have not failed; of them those that are preferred, then the furthest; a leader has enough to do.
+fn sources(status: &GroupStatus, me: NodeId, preferred: &[String], failed: &[NodeId]) -> Vec<(NodeId, String)> {
+    let others = status.members.iter().filter(|member| member.node != me && member.state == MemberState::Online);
+    let mut sources: Vec<_> = others.collect();
+    sources.sort_by_key(|member| {
+        let failed_at = failed.iter().position(|&node| node == member.node);
+        let preferred_at = preferred.iter().position(|name| *name == member.name).unwrap_or(preferred.len());
+        (failed_at, preferred_at, status.leader == Some(member.node), std::cmp::Reverse(member.committed))
+    });
+    sources.into_iter().map(|member| (member.node, member.name.clone())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use gcs_writeset::link::{MemberRole, MemberStatus};
+
+    fn group() -> GroupStatus {
+        let member = |number: u64, committed| MemberStatus {
+            node: NodeId(number),
+            name: format!("n{number}"),
+            address: String::new(),
+            ordinal: number as u16,
+            role: MemberRole::Voter,
+            state: MemberState::Online,
+            committed: Position(committed),
+            ordered: Position(9),
+        };
+        let members = vec![member(1, 9), member(2, 9), member(3, 7), member(4, 8)];
+        GroupStatus { quorum: true, leader: Some(NodeId(2)), term: 1, members }
+    }
+
+    fn names(preferred: &[&str], failed: &[u64]) -> Vec<String> {
+        let preferred: Vec<String> = preferred.iter().map(|name| (*name).to_owned()).collect();
+        let failed: Vec<NodeId> = failed.iter().map(|&number| NodeId(number)).collect();
+        sources(&group(), NodeId(1), &preferred, &failed).into_iter().map(|(_, name)| name).collect()
+    }
+
+    #[test]
+    fn copies_come_from_whom_the_operator_names_then_from_the_furthest_and_from_the_leader_last() {
+        assert_eq!(names(&[], &[]), ["n4", "n3", "n2"]);
+        assert_eq!(names(&["n2", "n9"], &[]), ["n2", "n4", "n3"]);
+        assert_eq!(names(&["n2"], &[2]), ["n4", "n3", "n2"], "who has failed goes to the end of the line");
+    }
+
+    #[test]
+    fn a_majority_of_all_members_says_what_the_contents_are() {
+        let served = Served::of(&group(), NodeId(1));
+        assert!(served.is_majority_at(Position(7)));
+        assert!(!served.is_majority_at(Position(8)), "two of four are none");
     }
 }

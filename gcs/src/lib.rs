@@ -25,6 +25,7 @@ pub mod copy;
 pub mod daemon;
 pub mod driver;
 pub mod enrolment;
+pub mod equality;
 pub mod inbox;
 pub mod local;
 pub mod log;

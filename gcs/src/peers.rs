@@ -26,6 +26,7 @@ mod admission;
 mod dial;
 mod greet;
 mod join;
+mod pace;
 mod places;
 mod secure;
 mod table;
@@ -43,6 +44,7 @@ use crate::tls::Security;
 
 pub use dial::DialError;
 pub use join::{JoinError, join};
+pub use pace::Pace;
 pub use places::Places;
 pub use table::Peers;
 pub use tunnel::Tunnel;

@@ -121,3 +121,29 @@ fn rows_of_a_database_without_an_encoding_are_the_bytes_that_they_are() {
         database.stop(number).unwrap();
     }
 }
+
+/// Nothing is copied into a group without a row, so the database itself is compared.
+#[test]
+fn a_database_that_means_something_else_by_its_bytes_is_refused_by_name() {
+    let group = harness::shared();
+    let database = Database { group: &group, name: "mixed" };
+    make(&database, node(1), "LATIN1");
+    make(&database, node(2), "LATIN2");
+    make(&database, node(3), "LATIN1");
+    database.start(node(1)).unwrap();
+    let error = database.start(node(2)).unwrap_err();
+    let error = error.as_db_error().unwrap();
+    assert_eq!((error.code().code(), error.message()), ("55000", "the group does not take database \"mixed\""));
+    let detail = error.detail().unwrap_or_default();
+    let expected =
+        "database \"mixed\" differs from that of node \"node1\": its encoding is \"LATIN2\" here and \"LATIN1\" there.";
+    assert!(detail.ends_with(expected), "{detail}");
+    // What was refused is as it was, for itself.
+    database.execute(node(2), "CREATE TABLE alone (v text); INSERT INTO alone VALUES ('ę')");
+    database.start(node(3)).unwrap();
+    database.execute(node(3), "CREATE TABLE t (v text); INSERT INTO t VALUES ('é')");
+    database.arrives(node(1), "SELECT v FROM t", "é");
+    for number in [node(1), node(3)] {
+        database.stop(number).unwrap();
+    }
+}

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panic, its helpers too")]
 
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
@@ -307,6 +308,13 @@ fn rows_changed_added_and_removed_by_hand_are_named_and_mended_while_others_writ
     group.execute(node(1), "DROP SCHEMA hand CASCADE");
 }
 
+/// What the command says, and its exit status.
+fn by_shell(group: &Group, number: NodeNumber, args: &[&str]) -> (Option<i32>, String) {
+    let config = group.dir().join(format!("node{}/gcs.toml", number.0));
+    let output = Command::new(harness::gcs()).args(args).arg("--config").arg(config).output().unwrap();
+    (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr))
+}
+
 #[test]
 fn a_flipped_bit_in_a_page_is_found_and_mended() {
     let group = harness::shared();
@@ -326,7 +334,17 @@ fn a_flipped_bit_in_a_page_is_found_and_mended() {
         wrong(&found),
         [row("bits.keys", "node3", "(id)=(key of 321.), (id)=(oey of 321.)"), row("bits.rows", "node2", "(id)=(4321)")]
     );
-    assert_all_equal(&call(&group, node(1), "repair('node2', 'bits.rows')"), 3, &["bits.rows"]);
+    let (status, said) = by_shell(&group, node(1), &["verify", "shop"]);
+    assert_eq!(status, Some(3), "{said}");
+    let line = said.lines().find(|line| line.starts_with("bits.rows ")).unwrap_or_default();
+    assert!(line.contains(" node2 ") && line.ends_with(" different  (id)=(4321)"), "{said}");
+    let (status, said) = by_shell(&group, node(1), &["repair", "node2", "bits.rows", "--database", "shop"]);
+    assert_eq!((status, said.as_str()), (Some(0), "3 of 3 findings on 1 tables are equal\n"));
+    let (status, said) = by_shell(&group, node(3), &["verify", "shop", "--table", "bits.rows", "--json"]);
+    assert_eq!((status, said.matches("\"verdict\":\"equal\"").count()), (Some(0), 3), "{said}");
+    let (status, said) = by_shell(&group, node(1), &["verify", "nowhere"]);
+    assert_eq!(status, Some(1), "{said}");
+    assert!(said.contains("node \"node1\" has no PostgreSQL with database \"nowhere\""), "{said}");
     assert_all_equal(&call(&group, node(2), "repair('node3', 'bits.keys')"), 3, &["bits.keys"]);
     assert_all_equal(&call(&group, node(3), "verify()"), 3, &["bits.rows", "bits.keys"]);
     let by_index = "SELECT v FROM bits.keys WHERE id = 'key of 321.'";

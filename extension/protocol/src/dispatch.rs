@@ -112,6 +112,7 @@ impl<S: Spool> Dispatch<S> {
             | Reply::Showing { .. }
             | Reply::Shown { .. }
             | Reply::Certificates(_)
+            | Reply::Place(_)
             | Reply::Done => {
                 return Err(Trouble::Protocol("a frame on the wrong connection".into()));
             }

@@ -12,7 +12,7 @@ use super::directories::Directories;
 use super::programs::{self, ProgramError};
 use super::source::{Source, SourceError};
 use super::target::{Target, TargetError};
-use crate::peers::{DialError, Peers, Tunnel};
+use crate::peers::{DialError, Pace, Peers, Tunnel};
 
 #[derive(Debug, Error)]
 pub enum CopyError {
@@ -31,6 +31,7 @@ pub enum CopyError {
 pub struct Attempt<'a> {
     peers: Rc<Peers>,
     directories: &'a Directories,
+    pace: Rc<Pace>,
     database: &'a str,
     place: &'a ServerPlace,
     is_new: bool,
@@ -49,18 +50,18 @@ impl<'a> Attempt<'a> {
     pub fn new(
         peers: Rc<Peers>,
         directories: &'a Directories,
+        pace: Rc<Pace>,
         database: &'a str,
         place: &'a ServerPlace,
         is_new: bool,
-        node: NodeId,
-        from: &'a str,
+        (node, from): (NodeId, &'a str),
     ) -> Attempt<'a> {
-        Attempt { peers, directories, database, place, is_new, node, from }
+        Attempt { peers, directories, pace, database, place, is_new, node, from }
     }
 
     /// The position as of which the database is a copy now.
     pub async fn make(&self) -> Result<Position, CopyError> {
-        let tunnel = Tunnel::open(&self.peers, self.node, self.database, &self.tunnel_directory()).await?;
+        let tunnel = Tunnel::open(&self.peers, self.node, self.database, &self.tunnel_directory(), &self.pace).await?;
         let (host, user, database) = (tunnel.directory.clone(), tunnel.superuser.clone(), self.database.to_owned());
         let source = blocking(move || Source::open(&host, &user, &database)).await??;
         let (position, bytes) = (source.position, source.bytes);
@@ -114,6 +115,6 @@ impl<'a> Attempt<'a> {
     }
 }
 
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, CopyError> {
+pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, CopyError> {
     tokio::task::spawn_blocking(work).await.map_err(|_| CopyError::Panicked)
 }

@@ -37,6 +37,7 @@ pub struct Description {
     pub collation_version: Option<String>,
     pub extension_version: String,
     pub major: i32,
+    pub block_size: String,
     pub owner: String,
     /// Statements that make the roles, each with the name of the role.
     pub roles: Vec<(String, String)>,
@@ -72,7 +73,7 @@ pub struct Source {
 const DESCRIPTION: &str = "
     SELECT pg_encoding_to_char(d.encoding), d.datcollate, d.datctype, d.datlocprovider::text, d.daticulocale,
            pg_database_collation_actual_version(d.oid), e.extversion, current_setting('server_version_num')::int / 10000,
-           pg_get_userbyid(d.datdba)::text, pg_database_size(d.oid)
+           pg_get_userbyid(d.datdba)::text, pg_database_size(d.oid), current_setting('block_size')
     FROM pg_database d LEFT JOIN pg_extension e ON e.extname = 'postgres_r'
     WHERE d.datname = current_database()";
 
@@ -109,11 +110,7 @@ const SETTINGS: &str = "
 impl Source {
     /// `host` is the directory of a socket.
     pub fn open(host: &Path, user: &str, database: &str) -> Result<Source, SourceError> {
-        let connect = || {
-            let mut config = postgres::Config::new();
-            config.host_path(host).port(Tunnel::PORT).user(user).dbname(database).application_name("gcs copy");
-            config.connect(NoTls)
-        };
+        let connect = || connect(host, user, database);
         let mut keeper = connect()?;
         // A statement of its own, for READ COMMITTED whatever the default is: the transaction's first snapshot would be too old.
         keeper
@@ -147,6 +144,17 @@ impl Source {
     }
 }
 
+/// What a database of another node is like.
+pub fn description(host: &Path, user: &str, database: &str) -> Result<Description, SourceError> {
+    Ok(describe_database(&mut connect(host, user, database)?, database)?.0)
+}
+
+fn connect(host: &Path, user: &str, database: &str) -> Result<Client, postgres::Error> {
+    let mut config = postgres::Config::new();
+    config.host_path(host).port(Tunnel::PORT).user(user).dbname(database).application_name("gcs copy");
+    config.connect(NoTls)
+}
+
 fn describe_database(reader: &mut Client, database: &str) -> Result<(Description, u64), SourceError> {
     let row = reader.query_opt(DESCRIPTION, &[])?.ok_or_else(|| SourceError::NoDatabase(database.to_owned()))?;
     let bytes: i64 = row.try_get(9)?;
@@ -163,6 +171,7 @@ fn describe_database(reader: &mut Client, database: &str) -> Result<(Description
         extension_version: row.try_get::<_, Option<String>>(6)?.unwrap_or_default(),
         major: row.try_get(7)?,
         owner: row.try_get(8)?,
+        block_size: row.try_get(10)?,
         roles: roles.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect::<Result<_, postgres::Error>>()?,
         memberships: memberships
             .iter()

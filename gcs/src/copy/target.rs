@@ -15,8 +15,8 @@ pub enum TargetError {
     Postgres(#[from] postgres::Error),
     #[error("{0}")]
     Io(#[from] io::Error),
-    #[error("{what} of database \"{database}\" is {here} on this node, and {there} on the one that is copied")]
-    Differs { what: &'static str, database: String, here: String, there: String },
+    #[error("database \"{database}\" differs: {}", .differences.join(", "))]
+    Differs { database: String, differences: Vec<String> },
     #[error("database \"{0}\" does not exist any more")]
     Gone(String),
     #[error("replication of database \"{0}\" has been stopped")]
@@ -47,7 +47,10 @@ impl Target {
         client.batch_execute(
             "SET log_statement = 'none'; SET log_min_error_statement = 'panic'; SET synchronous_commit = 'on'",
         )?;
-        compare(&mut client, database, there)?;
+        let differences = differences_of(&mut client, database, there)?;
+        if !differences.is_empty() {
+            return Err(TargetError::Differs { database: database.to_owned(), differences });
+        }
         make_roles(&mut client, there)?;
         let incoming = derived(database, INCOMING);
         client.batch_execute(&format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", quoted(&incoming)))?;
@@ -161,34 +164,36 @@ fn connect(place: &ServerPlace, database: &str) -> Result<Client, postgres::Erro
     config.application_name("gcs copy").notice_callback(|_| {}).connect(NoTls)
 }
 
-/// What values mean is the same on all nodes.
-fn compare(client: &mut Client, database: &str, there: &Description) -> Result<(), TargetError> {
+/// By what a database here would hold something else than the one that is described, each in a few words.
+pub fn differences(place: &ServerPlace, database: &str, there: &Description) -> Result<Vec<String>, TargetError> {
+    differences_of(&mut connect(place, "postgres")?, database, there)
+}
+
+fn differences_of(client: &mut Client, database: &str, there: &Description) -> Result<Vec<String>, TargetError> {
     let query = "SELECT pg_encoding_to_char(encoding), datcollate, datctype, datlocprovider::text, coalesce(daticulocale, ''),
-                        coalesce(pg_database_collation_actual_version(oid), ''), current_setting('server_version_num')::int / 10000
+                        coalesce(pg_database_collation_actual_version(oid), ''), current_setting('server_version_num')::int / 10000,
+                        current_setting('block_size')
                  FROM pg_database WHERE datname = $1";
     let row = client.query_opt(query, &[&database])?.ok_or_else(|| TargetError::Gone(database.to_owned()))?;
     let version = client.query_opt("SELECT default_version FROM pg_available_extensions WHERE name = 'postgres_r'", &[])?;
     let major: i32 = row.try_get(6)?;
-    let own: [String; 6] =
-        [row.try_get(0)?, row.try_get(1)?, row.try_get(2)?, row.try_get(3)?, row.try_get(4)?, row.try_get(5)?];
-    let [encoding, collate, ctype, provider, icu_locale, collation_version] = own;
+    let own = [0, 1, 2, 3, 4, 5, 7].map(|column| row.try_get::<_, String>(column));
+    let [encoding, collate, ctype, provider, icu_locale, collation_version, block_size] = own;
     let extension_version = version.map(|row| row.try_get(0)).transpose()?.unwrap_or_default();
     let of = |text: &Option<String>| text.clone().unwrap_or_default();
-    for (what, here, there) in [
-        ("the encoding", encoding, there.encoding.clone()),
-        ("LC_COLLATE", collate, there.collate.clone()),
-        ("LC_CTYPE", ctype, there.ctype.clone()),
-        ("the locale provider", provider, there.provider.clone()),
-        ("the ICU locale", icu_locale, of(&there.icu_locale)),
-        ("the collation version", collation_version, of(&there.collation_version)),
-        ("the version of extension postgres_r", extension_version, there.extension_version.clone()),
-        ("the major version of PostgreSQL", major.to_string(), there.major.to_string()),
-    ] {
-        if here != there {
-            return Err(TargetError::Differs { what, database: database.to_owned(), here, there });
-        }
-    }
-    Ok(())
+    let compared = [
+        ("encoding", encoding?, there.encoding.clone()),
+        ("LC_COLLATE", collate?, there.collate.clone()),
+        ("LC_CTYPE", ctype?, there.ctype.clone()),
+        ("locale provider", provider?, there.provider.clone()),
+        ("ICU locale", icu_locale?, of(&there.icu_locale)),
+        ("collation version", collation_version?, of(&there.collation_version)),
+        ("version of extension postgres_r", extension_version, there.extension_version.clone()),
+        ("major version of PostgreSQL", major.to_string(), there.major.to_string()),
+        ("block size", block_size?, there.block_size.clone()),
+    ];
+    let differing = compared.into_iter().filter(|(_, here, there)| here != there);
+    Ok(differing.map(|(what, here, there)| format!("its {what} is \"{here}\" here and \"{there}\" there")).collect())
 }
 
 /// Roles that are here already stay as they are.

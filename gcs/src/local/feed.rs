@@ -6,7 +6,7 @@
 //! handed on, which nothing can change in between: all of this runs on one thread. It falls back to catching up when its queue is
 //! full, and for a writeset in chunks, which are not at hand.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use gcs_core::{Input, Local, Ordered};
@@ -31,6 +31,8 @@ pub struct Feed {
     /// Where the database stood when it attached.
     resume_after: Cell<Position>,
     detach: Cell<Detach>,
+    /// Between the database and other nodes'.
+    difference: RefCell<String>,
     /// There is something for [`Feed::run`] to do.
     work: Notify,
     ended: Notify,
@@ -39,6 +41,10 @@ pub struct Feed {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
     Greeted,
+    /// A database without anything of the group's is compared with other nodes' before the group hears of it.
+    Comparing {
+        founds: bool,
+    },
     /// Waits for its attach to be ordered; `refused` if it must be asked for again.
     Attaching {
         resume_after: Position,
@@ -74,6 +80,7 @@ impl Feed {
             phase: Cell::new(Phase::Greeted),
             resume_after: Cell::new(Position::ZERO),
             detach: Cell::new(Detach::No),
+            difference: RefCell::default(),
             work: Notify::new(),
             ended: Notify::new(),
         }
@@ -93,9 +100,20 @@ impl Feed {
         let first = self.phase.get() == Phase::Greeted;
         if first {
             self.resume_after.set(resume_after);
-            self.phase.set(Phase::Attaching { resume_after, founds, refused: false });
+            if resume_after == Position::ZERO {
+                self.phase.set(Phase::Comparing { founds });
+                self.work.notify_one();
+            } else {
+                self.ask_to_attach(founds);
+            }
         }
         first
+    }
+
+    fn ask_to_attach(&self, founds: bool) {
+        let (database, incarnation) = (self.database.clone(), self.incarnation);
+        self.phase.set(Phase::Attaching { resume_after: self.resume_after.get(), founds, refused: false });
+        self.node.inbox.push(Input::Local(Local::Attach { database, incarnation, founds }));
     }
 
     /// The attach has been ordered.
@@ -224,11 +242,17 @@ impl Feed {
                     let current = backlog.take().unwrap_or_else(from_here);
                     backlog = self.catch_up(database, current).await?;
                 }
-                Phase::Attaching { refused: true, resume_after, founds } => {
+                Phase::Comparing { founds } => match self.node.copies.difference(&self.database).await {
+                    _ if self.phase.get() != (Phase::Comparing { founds }) => {}
+                    Some(difference) => {
+                        self.difference.replace(difference);
+                        self.phase.set(Phase::Failed(FailureKind::Differs));
+                    }
+                    None => self.ask_to_attach(founds),
+                },
+                Phase::Attaching { refused: true, founds, .. } => {
                     let _ = timeout(ATTACH_RETRY, self.work.notified()).await;
-                    self.phase.set(Phase::Attaching { resume_after, founds, refused: false });
-                    let (database, incarnation) = (self.database.clone(), self.incarnation);
-                    self.node.inbox.push(Input::Local(Local::Attach { database, incarnation, founds }));
+                    self.ask_to_attach(founds);
                 }
                 Phase::Failed(kind) => return self.fail(kind).await,
                 _ if self.detach.get() == Detach::Refused => {
@@ -296,6 +320,10 @@ impl Feed {
                 format!("database \"{}\" is being copied from another node", self.database),
                 "It opens by itself. The log of gcs says how far it is.",
             ),
+            FailureKind::Differs => (
+                self.difference.borrow().clone(),
+                "What values mean must be the same on all nodes: make the database anew, as it is there.",
+            ),
             FailureKind::LogTruncated => (
                 format!("the group's log no longer reaches back to where database \"{}\" stopped", self.database),
                 "Copy the database from another node.",
@@ -303,7 +331,9 @@ impl Feed {
             _ => ("internal error of gcs".to_owned(), ""),
         };
         match kind {
-            FailureKind::Copying | FailureKind::HasContents => tracing::info!(database = %self.database, "{message}"),
+            FailureKind::Copying | FailureKind::HasContents | FailureKind::Differs => {
+                tracing::info!(database = %self.database, "{message}")
+            }
             _ => tracing::error!(database = %self.database, "{message}"),
         }
         let failure = Failure { kind, message, hint: hint.to_owned() };

@@ -202,8 +202,6 @@ async fn hear_manager(hub: &Hub, feed: &Feed, requests: &mut Requests) -> Result
                 if !feed.attach(resume_after, founds) {
                     return Err(SessionError::Misuse("a second attach"));
                 }
-                let (database, incarnation) = (feed.database.clone(), feed.incarnation);
-                node.inbox.push(Input::Local(Local::Attach { database, incarnation, founds }));
             }
             Request::Detach => match feed.detach() {
                 Some(database) => node.inbox.push(Input::Local(Local::Detach { database })),
@@ -287,6 +285,13 @@ async fn serve_control(hub: &Hub, outbox: &Outbox, requests: &mut Requests) -> R
         let reply = match request {
             Request::Status => Reply::Group(hub.status()),
             Request::Certificates => Reply::Certificates(hub.node.certificates()),
+            Request::AskPlace { database } => match hub.node.peers.places.of(&database) {
+                Some(place) => Reply::Place(place),
+                None => {
+                    let message = format!("node \"{}\" has no PostgreSQL with database \"{database}\"", hub.node.name());
+                    return Err(SessionError::refused(FailureKind::NotAttached, message, "It must be replicated, and run."));
+                }
+            },
             Request::Change(change) => match changes::carry_out(&hub.node, change).await {
                 Ok(()) => Reply::Done,
                 Err(failure) => return Err(SessionError::Refused(failure)),

@@ -23,6 +23,7 @@ use tokio::task::JoinHandle;
 
 use super::admission::refuse;
 use super::dial::{self, DialError};
+use super::pace::Pace;
 use super::table::{Peer, Peers};
 use crate::bounds::TUNNEL_QUEUE_BYTES_MAX;
 use crate::outbox::{Outbox, Stream};
@@ -42,13 +43,19 @@ impl Tunnel {
     pub const PORT: u16 = 5432;
 
     /// To the PostgreSQL of `node` that has `database`; `directory` is made, for this daemon's user alone.
-    pub async fn open(peers: &Rc<Peers>, node: NodeId, database: &str, directory: &Path) -> Result<Tunnel, DialError> {
+    pub async fn open(
+        peers: &Rc<Peers>,
+        node: NodeId,
+        database: &str,
+        directory: &Path,
+        pace: &Rc<Pace>,
+    ) -> Result<Tunnel, DialError> {
         let peer = peers.get(node).ok_or_else(|| DialError::Io(io::ErrorKind::NotFound.into()))?;
         let (_, welcome) = dial::connect(peers, &peer, database).await?;
         clear(directory)?;
         DirBuilder::new().mode(0o700).create(directory)?;
         let listener = UnixListener::bind(directory.join(socket_name(Tunnel::PORT)))?;
-        let accepting = tokio::task::spawn_local(accept(peers.clone(), node, database.to_owned(), listener));
+        let accepting = tokio::task::spawn_local(accept(peers.clone(), node, database.to_owned(), listener, pace.clone()));
         Ok(Tunnel { directory: directory.to_owned(), superuser: welcome.superuser, accepting })
     }
 }
@@ -73,18 +80,18 @@ fn clear(directory: &Path) -> io::Result<()> {
     }
 }
 
-async fn accept(peers: Rc<Peers>, node: NodeId, database: String, listener: UnixListener) {
+async fn accept(peers: Rc<Peers>, node: NodeId, database: String, listener: UnixListener, pace: Rc<Pace>) {
     let mut connections = tokio::task::JoinSet::new();
     loop {
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
             Err(error) => return tracing::error!(%error, "could not accept a connection to another node's PostgreSQL"),
         };
-        let (peers, database) = (peers.clone(), database.clone());
+        let (peers, database, pace) = (peers.clone(), database.clone(), pace.clone());
         connections.spawn_local(async move {
             let Some(peer) = peers.get(node) else { return };
             match dial::connect(&peers, &peer, &database).await {
-                Ok((there, _)) => relay(Rc::new(Stream::Unix(stream)), there).await,
+                Ok((there, _)) => relay(Rc::new(Stream::Unix(stream)), there, &pace).await,
                 Err(error) => tracing::info!(peer = %peer.name, "could not connect to its PostgreSQL: {error}"),
             }
         });
@@ -121,8 +128,9 @@ pub(super) async fn serve(peers: &Peers, peer: &Peer, stream: Rc<Stream>, place:
             return tracing::warn!(path = %path.display(), %error, "could not connect to PostgreSQL for another node");
         }
     };
+    let any = Pace::of(None);
     tokio::select! {
-        () = relay(stream.clone(), Rc::new(Stream::Unix(server))) => {}
+        () = relay(stream.clone(), Rc::new(Stream::Unix(server)), &any) => {}
         () = peer.dropped() => tracing::warn!(peer = %peer.name, "its connection to PostgreSQL is ended: no longer a member"),
         problem = peers.unwelcome(peer, &stream, Side::Caller) => {
             tracing::warn!(peer = %peer.name, "its connection to PostgreSQL is ended: no longer welcome: {problem}");
@@ -130,13 +138,14 @@ pub(super) async fn serve(peers: &Peers, peer: &Peer, stream: Rc<Stream>, place:
     }
 }
 
-/// Until either end is closed.
-async fn relay(one: Rc<Stream>, other: Rc<Stream>) {
+/// Until either end is closed; what comes from `other` comes at this pace.
+async fn relay(one: Rc<Stream>, other: Rc<Stream>, pace: &Pace) {
     let (to_one, to_other) =
         (Outbox::new(one.clone(), TUNNEL_QUEUE_BYTES_MAX), Outbox::new(other.clone(), TUNNEL_QUEUE_BYTES_MAX));
+    let any = Pace::of(None);
     let ended = tokio::select! {
-        ended = pump(&one, &to_other) => ended,
-        ended = pump(&other, &to_one) => ended,
+        ended = pump(&one, &to_other, &any) => ended,
+        ended = pump(&other, &to_one, pace) => ended,
         error = to_one.run() => Err(error),
         error = to_other.run() => Err(error),
     };
@@ -145,13 +154,15 @@ async fn relay(one: Rc<Stream>, other: Rc<Stream>) {
     }
 }
 
-async fn pump(from: &Stream, to: &Outbox) -> io::Result<()> {
+async fn pump(from: &Stream, to: &Outbox, pace: &Pace) -> io::Result<()> {
     let mut buffer = BytesMut::new();
     while from.read(&mut buffer).await? > 0 {
+        let bytes = buffer.len();
         to.put(|out| out.extend_from_slice(&buffer));
         buffer.clear();
         to.flush();
         to.drained().await;
+        pace.pass(bytes).await;
         // One who has much to say leaves the daemon's thread to others in between.
         tokio::task::yield_now().await;
     }

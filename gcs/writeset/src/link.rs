@@ -146,6 +146,10 @@ pub enum Request {
     },
     /// How the connections to the other daemons are protected: answered `Certificates`.
     Certificates,
+    /// Where the PostgreSQL of this node is that has the database: answered `Place`, or `Failed`.
+    AskPlace {
+        database: String,
+    },
 }
 
 /// What a person can ask of the membership, by names.
@@ -241,6 +245,7 @@ pub enum Reply {
     Failed(Failure),
     /// Those in force; none if the daemon runs without TLS.
     Certificates(Vec<CertificateStatus>),
+    Place(ServerPlace),
     ReadFrom {
         number: u64,
         position: Position,
@@ -414,6 +419,8 @@ pub enum FailureKind {
     HasContents,
     /// The log no longer reaches back to `resume_after`, and a copy of another node's database is being made.
     Copying,
+    /// What the database's values mean is not what other nodes' mean: its encoding, say, is another.
+    Differs,
     /// This node is not (any more) a member of the group.
     Removed,
     /// What was asked of the membership cannot be done, or not now.

@@ -118,6 +118,7 @@ variants! { Request "link request" {
     15 Rebuild { position },
     32 Change(change),
     40 Certificates,
+    41 AskPlace { database },
 } }
 
 const HELLO: u8 = 0;
@@ -143,6 +144,7 @@ variants! { Reply "link reply" {
     17 Watch { position },
     32 Done,
     40 Certificates(certificates),
+    41 Place(place),
 } }
 
 variants! { Role "role" { 0 Manager, 1 Backend, 2 Control, 3 Fetcher, 4 Rehearsing, 5 Rehearser, 6 Reader, } }
@@ -159,6 +161,7 @@ variants! { FailureKind "failure" {
     7 NotAttached,
     8 HasContents,
     9 Copying,
+    10 Differs,
     16 Removed,
     17 Membership,
 } }

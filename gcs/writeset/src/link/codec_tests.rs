@@ -67,6 +67,7 @@ fn request() -> impl Strategy<Value = Request> {
         rehearse,
         (any::<u64>(), rehearsal()).prop_map(|(number, outcome)| Request::Rehearsed { number, outcome }),
         Just(Request::Certificates),
+        name().prop_map(|database| Request::AskPlace { database }),
         position().prop_map(|position| Request::Rebuild { position }),
     ]
 }
@@ -178,6 +179,7 @@ fn failure() -> impl Strategy<Value = Failure> {
         FailureKind::NotAttached,
         FailureKind::HasContents,
         FailureKind::Copying,
+        FailureKind::Differs,
         FailureKind::Removed,
         FailureKind::Membership,
     ];
@@ -212,6 +214,7 @@ fn reply() -> impl Strategy<Value = Reply> {
         Just(Reply::Done),
         failure().prop_map(Reply::Failed),
         prop::collection::vec(certificate(), 0..4).prop_map(Reply::Certificates),
+        place().prop_map(Reply::Place),
         any::<u32>().prop_map(|nodes| Reply::Rehearsing { nodes }),
         (name(), rehearsal()).prop_map(|(node, outcome)| Reply::Rehearsed { node, outcome }),
         (any::<u64>(), position()).prop_map(|(number, after)| Reply::Rehearse { number, after }),
@@ -287,7 +290,7 @@ fn an_unknown_tag_is_refused() {
     assert_eq!(Reply::decode(b"\x06\0\0\0\0\0\0\0\0\0\x04"), Err(WireError::Unknown { what: "refusal", value: 4 }));
     assert_eq!(Reply::decode(b"\x05\0\0\0\0\0\0\0\0\0\x04"), Err(WireError::Unknown { what: "token outcome", value: 4 }));
     assert_eq!(Reply::decode(b"\x03\0\0\0\0\0\0\0\0\x02"), Err(WireError::Unknown { what: "flag", value: 2 }));
-    assert_eq!(Reply::decode(b"\x09\x0a\0\0"), Err(WireError::Unknown { what: "failure", value: 10 }));
+    assert_eq!(Reply::decode(b"\x09\x0b\0\0"), Err(WireError::Unknown { what: "failure", value: 11 }));
     assert_eq!(Verdict::read(&mut Reader::new(&[7])), Err(WireError::Unknown { what: "verdict", value: 7 }));
 }
 
