@@ -117,7 +117,8 @@ impl Copies {
 
     /// By what the database differs from other nodes', in words; nothing if no other can be asked.
     pub async fn difference(&self, database: &str) -> Option<String> {
-        let place = self.peers.places.of(database)?;
+        // A copy that is under way has been compared.
+        let place = self.peers.places.of(database).filter(|_| !self.running.borrow().contains(database))?;
         let (number, _) = NodeId::of_name(database).0.overflowing_shr(32);
         let directory = self.directories.sockets.join(format!("cmp-{number:08x}"));
         for (node, name) in self.sources(&[]) {
