@@ -50,6 +50,7 @@ struct File {
     log_retention: Option<ByteSize>,
     #[serde(default)]
     copy: Copies,
+    postgresql: Option<Postgresql>,
     tls: Option<tls::Table>,
     #[serde(default)]
     allow_plaintext: bool,
@@ -77,6 +78,18 @@ struct Copies {
     #[serde(default)]
     from: Vec<String>,
     rate: Option<ByteSize>,
+}
+
+/// The server of a node that has none yet: a copy of another member's.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields)]
+pub struct Postgresql {
+    /// Where it is to be.
+    pub data_directory: PathBuf,
+    /// Where pg_basebackup and pg_ctl of its version are.
+    pub programs: Option<PathBuf>,
+    /// The command that starts it, word by word.
+    pub start: Option<Vec<String>>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -121,6 +134,7 @@ pub struct Config {
     pub copy_from: Vec<String>,
     /// Bytes a second that copies may read, all together.
     pub copy_rate: Option<u64>,
+    pub postgresql: Option<Postgresql>,
     pub log_level: Level,
     pub log_format: Format,
     /// Without it, connections between daemons are neither encrypted nor authenticated.
@@ -130,7 +144,7 @@ pub struct Config {
 }
 
 /// Every key of the file but those of `[tls]`, for the hint about an unknown one.
-const KEYS: [&str; 18] = [
+const KEYS: [&str; 21] = [
     "name",
     "group",
     "data_directory",
@@ -144,6 +158,9 @@ const KEYS: [&str; 18] = [
     "copy",
     "from",
     "rate",
+    "postgresql",
+    "programs",
+    "start",
     "address",
     "level",
     "format",
@@ -189,6 +206,11 @@ fn check(file: File, base: &Path) -> Result<Config, String> {
         log_retention,
         copy_from: file.copy.from,
         copy_rate,
+        postgresql: file.postgresql.map(|postgresql| Postgresql {
+            data_directory: base.join(&postgresql.data_directory),
+            programs: postgresql.programs.map(|programs| base.join(programs)),
+            start: postgresql.start,
+        }),
         data_directory: base.join(&file.data_directory),
         local_socket: base.join(&file.local_socket),
         name: file.name,

@@ -17,6 +17,8 @@
 //! knows has changed, so whatever goes wrong before it (the node that is copied from, this server, the network, this daemon) is begun anew, with
 //! another node if there is one. A copy that was broken off is dropped by the next.
 //!
+//! A whole server is copied where a new node has none: [`server`].
+//!
 //! Nodes are reached by [`Tunnel`]s. The group goes on; what the copy costs the other node is what pg_dump costs it.
 
 mod aside;
@@ -24,6 +26,7 @@ mod attempt;
 mod compared;
 mod directories;
 mod programs;
+mod server;
 mod source;
 mod target;
 
@@ -41,6 +44,7 @@ use crate::peers::{Pace, Peers};
 use attempt::Attempt;
 use directories::Directories;
 
+pub use server::{MARK, Server};
 pub use source::describe;
 
 pub struct Copies {

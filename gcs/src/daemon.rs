@@ -18,7 +18,7 @@ use tokio::task::LocalSet;
 
 use crate::bounds::SHUTDOWN_WAIT;
 use crate::config::{Config, ConfigError};
-use crate::copy::Copies;
+use crate::copy::{Copies, Server};
 use crate::driver::{self, Driver, DriverError};
 use crate::enrolment::desk::Desk;
 use crate::inbox::Inbox;
@@ -101,7 +101,10 @@ fn start(config_file: &Path) -> Result<(), StartError> {
             roster.set_removed(why);
         }
         let peers = peers::start(roster.clone(), security.clone(), Desk::new(&config), inbox.clone(), peer_listener);
-        let copies = Copies::new(&config, peers.clone());
+        let copies = Rc::new(Copies::new(&config, peers.clone()));
+        if let Some(server) = Server::of(&config) {
+            tokio::task::spawn_local(copies.clone().fill_server(server));
+        }
         let hub = local::start(copies, inbox.clone(), peers.clone(), reader, uids, local_listener);
         tokio::task::spawn_local(driver::tick(inbox.clone()));
         tokio::task::spawn_local(security.watch());

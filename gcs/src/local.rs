@@ -49,7 +49,7 @@ pub use hub::Hub;
 
 /// Starts to accept connections, of users with these ids.
 pub fn start(
-    copies: Copies,
+    copies: Rc<Copies>,
     inbox: Rc<Inbox>,
     peers: Rc<Peers>,
     log: LogReader,
@@ -57,8 +57,7 @@ pub fn start(
     listener: UnixListener,
 ) -> Rc<Hub> {
     let (roster, rehearsals, shown) = (peers.roster.clone(), peers.rehearsals.clone(), peers.shown.clone());
-    let (copies, databases, readers, complaints) =
-        (Rc::new(copies), Default::default(), Default::default(), Default::default());
+    let (databases, readers, complaints) = Default::default();
     let node = ThisNode { roster, uids, inbox, peers, rehearsals, shown, readers, copies, log, databases, complaints };
     let hub = Rc::new(Hub::new(Rc::new(node)));
     tokio::task::spawn_local(accept(hub.clone(), listener));

@@ -42,7 +42,7 @@ use crate::inbox::Inbox;
 use crate::roster::Roster;
 use crate::tls::Security;
 
-pub use dial::DialError;
+pub use dial::{DialError, To};
 pub use join::{JoinError, join};
 pub use pace::Pace;
 pub use places::Places;

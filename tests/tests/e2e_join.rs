@@ -8,6 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use gcs::playground::group::{Started, describe};
+use gcs::playground::process::Signal;
 use gcs::playground::{NodeNumber, Part};
 use postgres_r_tests::harness::database::Database;
 use postgres_r_tests::harness::{Group, assert_equal, node, wait};
@@ -205,5 +206,64 @@ fn who_was_away_for_longer_than_the_log_is_kept_gets_a_copy_by_itself_and_the_lo
     let kept = "SELECT count(*) FROM pg_database WHERE datname = 'shop_before'";
     assert_eq!(group.value(node(3), kept), "1", "what it had is kept");
     group.execute(node(3), "INSERT INTO item (body) VALUES ('after')");
+    assert_equal(&group);
+}
+
+/// The node that node 4 has begun to copy a server from, once it has.
+fn server_source(group: &Group) -> NodeNumber {
+    let log = group.dir().join("node4/gcs.log");
+    let (number, _) = wait::until("a server is copied", COPIED_WITHIN, || {
+        let text = fs::read_to_string(&log).map_err(|error| error.to_string())?;
+        let from = text.split_once("a copy of a server is made from=\"node").ok_or("not yet")?.1;
+        from.split('"').next().and_then(|number| number.parse().ok()).ok_or_else(|| from.to_owned())
+    });
+    node(number)
+}
+
+#[test]
+fn a_fourth_node_gets_a_whole_server_while_three_write_though_the_one_it_copies_from_is_killed() {
+    let mut group = Group::start();
+    group.execute(node(1), SETUP);
+    // So much that a copy is caught in the middle.
+    group.execute(node(1), "INSERT INTO item SELECT n, repeat(md5(n::text), 30) FROM generate_series(40001, 200000) n");
+    let database = Database { group: &group, name: "shop" };
+    for number in group.numbers() {
+        // Roles are not replicated; a copy of a server has them.
+        database.on_server(number, "CREATE ROLE clerk").unwrap();
+    }
+    group.execute(node(1), "GRANT SELECT ON item TO clerk");
+    group.settle();
+    let ledgers = while_three_write(&database, || {
+        thread::scope(|scope| {
+            let adding = scope.spawn(|| group.add_node_with_server());
+            let killed = server_source(&group);
+            // By itself: commands of the playground wait for each other.
+            group.playground.cluster(killed).process().unwrap().signal(Signal::KILL);
+            adding.join().unwrap().unwrap();
+            assert_eq!(group.start_node(killed), Started::Online);
+        });
+    });
+    group.reload();
+    let database = Database { group: &group, name: "shop" };
+    let log = fs::read_to_string(group.playground.cluster(node(4)).home.join("gcs.log")).unwrap();
+    assert!(log.contains("a copy of a server could not be made"), "the first copy was broken off:\n{log}");
+    assert!(log.contains("the copy of a server is whole"), "{log}");
+    for (ledger, number) in &ledgers {
+        println!("longest pause of a writer on node {}: {:?}", number.0, ledger.longest_pause);
+    }
+    assert_all_there(&database, &ledgers);
+    assert_eq!(database.value(node(4), "SELECT count(*) FROM pg_roles WHERE rolname = 'clerk'"), "1");
+    wait::until("the new node votes", COPIED_WITHIN, || {
+        let role = role(&group, node(4));
+        if role == "voter" { Ok(()) } else { Err(role) }
+    });
+    database.execute(node(4), "INSERT INTO numbered (node) SELECT 4 FROM generate_series(1, 100)");
+    database.execute(node(4), "CREATE TABLE made_there (id int PRIMARY KEY); INSERT INTO made_there VALUES (1)");
+    database.arrives(node(1), "SELECT count(*) FROM made_there", "1");
+    // It loses what it had not flushed, like any other, and gets it again.
+    group.kill(node(4), Part::Both);
+    database.execute(node(1), "INSERT INTO numbered (node) VALUES (1)");
+    assert_eq!(group.start_node(node(4)), Started::Online);
+    assert_all_there(&database, &ledgers);
     assert_equal(&group);
 }

@@ -248,9 +248,10 @@ mod tests {
     }
 
     fn frame() -> impl Strategy<Value = Frame> {
-        let caller = (any::<u32>(), any::<u64>(), ".*", any::<u64>(), any::<u64>(), ".*");
+        let caller = (any::<u32>(), any::<u64>(), ".*", any::<u64>(), any::<u64>(), (".*", any::<bool>()));
         let hello = (any::<u32>(), ".*", ".*", any::<u64>(), any::<u64>(), caller).prop_map(
-            |(protocol, group, name, node, members_hash, (generation, directory, address, version, life, tunnel_to))| {
+            |(protocol, group, name, node, members_hash, (generation, directory, address, version, life, tunnel))| {
+                let (tunnel_to, tunnel_to_server) = tunnel;
                 Frame::Hello(Hello {
                     protocol,
                     group,
@@ -263,6 +264,7 @@ mod tests {
                     version,
                     life,
                     tunnel_to,
+                    tunnel_to_server,
                 })
             },
         );
@@ -278,7 +280,8 @@ mod tests {
             0..4,
         );
         let forward = commands.prop_map(|commands| Frame::Message(PeerMessage::Forward(commands)));
-        let welcome = (any::<u64>(), ".*").prop_map(|(node, superuser)| Frame::Welcome(Welcome { node, superuser }));
+        let welcome = (any::<u64>(), ".*", ".*")
+            .prop_map(|(node, superuser, programs)| Frame::Welcome(Welcome { node, superuser, programs }));
         let payload = || prop::collection::vec(any::<u8>(), 0..32).prop_map(Bytes::from);
         let rehearse = (any::<u64>(), ".*", any::<u64>(), any::<u32>(), payload()).prop_map(
             |(number, database, after, patience_ms, writeset)| {

@@ -41,6 +41,9 @@ pub struct Hello {
     /// A database, if the connection is to be one to the PostgreSQL that has it; after the welcome come PostgreSQL's own messages.
     #[prost(string, tag = "11")]
     pub tunnel_to: String,
+    /// Likewise, to whatever PostgreSQL is there: for a copy of the whole server.
+    #[prost(bool, tag = "12")]
+    pub tunnel_to_server: bool,
 }
 
 #[derive(Clone, PartialEq, Eq, prost::Message)]
@@ -50,6 +53,9 @@ pub struct Welcome {
     /// At the other end of a tunnel: the superuser that initdb made.
     #[prost(string, tag = "2")]
     pub superuser: String,
+    /// And where the programs of its version are, there.
+    #[prost(string, tag = "3")]
+    pub programs: String,
 }
 
 /// Why a connection was refused, in words for the log of the one that dialled.

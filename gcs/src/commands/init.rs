@@ -62,6 +62,7 @@ fn write(new: &mut NewFiles, layout: &Layout, name: &NodeName, address: &str) ->
         local_socket: &layout.socket,
         peer_address: address,
         join: &[],
+        postgresql: None,
         ca_file: &ca_file,
         certificate_file: &certificate_file,
         key_file: &key_file,

@@ -1,12 +1,14 @@
 //! `gcs join`: a node gets its certificate and its configuration from a group that is there.
 
+use std::path::{Path, PathBuf};
+
 use clap::Args;
 use gcs_proto::message::PROTOCOL;
 use gcs_proto::{Enrol, Enrolled};
 
 use super::error::CommandError;
-use super::files::{FOR_ALL, FOR_THE_OWNER, NewFiles};
-use super::layout::{Layout, LayoutArgs};
+use super::files::{FOR_ALL, FOR_THE_OWNER, NewFiles, failed};
+use super::layout::{self, Layout, LayoutArgs};
 use crate::config::{Written, check_address, check_name};
 use crate::enrolment::authority::{self, Request};
 use crate::enrolment::question;
@@ -27,6 +29,12 @@ pub struct JoinArgs {
     /// Where this daemon listens, and the others find it.
     #[arg(long, value_name = "HOST:PORT")]
     address: String,
+    /// Where PostgreSQL's data directory is to be: gcs run copies another member's server into it and starts that.
+    #[arg(long, value_name = "DIR")]
+    pgdata: Option<PathBuf>,
+    /// The command that starts it there, in words as a shell has them: by default pg_ctl, if the server has its settings in DIR.
+    #[arg(long, value_name = "COMMAND", requires = "pgdata")]
+    start: Option<String>,
     #[command(flatten)]
     layout: LayoutArgs,
 }
@@ -36,17 +44,23 @@ pub fn run(args: &JoinArgs) -> Result<(), CommandError> {
     check_name("--name", &args.name).map_err(CommandError::Usage)?;
     check_address("--address", &args.address).map_err(CommandError::Usage)?;
     let token = Token::parse(&args.token)?;
+    let start = words(args.start.as_deref().unwrap_or_default())?;
     let layout = args.layout.resolve()?;
     let mut new = NewFiles::new(layout.owner);
     // Before the token is used up: whoever cannot write here finds out now.
     new.directory(&layout.certificates())?;
+    let pgdata = args.pgdata.as_deref().map(|path| empty(&mut new, path)).transpose()?;
     let request = authority::make_request(&NodeName::new("", &args.name))?;
     new.file(&layout.key_file(), FOR_THE_OWNER, &request.key)?;
     let enrolled = ask(args, &token, &request)?;
-    write(&mut new, &layout, args, &enrolled)?;
+    let postgresql = pgdata.as_deref().map(|directory| (directory, &start[..]));
+    write(&mut new, &layout, args, postgresql, &enrolled)?;
     new.keep();
     println!("node {} has a certificate of group {}, in {}", args.name, enrolled.group, layout.certificates().display());
     println!("now run: gcs run --config {}", layout.config.display());
+    if let Some(directory) = pgdata {
+        println!("it copies another member's server into {}", directory.display());
+    }
     Ok(())
 }
 
@@ -63,7 +77,29 @@ fn ask(args: &JoinArgs, token: &Token, request: &Request) -> Result<Enrolled, Co
     Ok(question::ask(&args.member, config, enrol)?)
 }
 
-fn write(new: &mut NewFiles, layout: &Layout, args: &JoinArgs, enrolled: &Enrolled) -> Result<(), CommandError> {
+/// The data directory of a server that is to be: made if it is not there.
+fn empty(new: &mut NewFiles, path: &Path) -> Result<PathBuf, CommandError> {
+    let path = layout::absolute(path)?;
+    new.directory(&path)?;
+    match std::fs::read_dir(&path).map_err(failed("look into", &path))?.next() {
+        None => Ok(path),
+        Some(_) => Err(CommandError::Usage(format!("directory \"{}\" of --pgdata is not empty", path.display()))),
+    }
+}
+
+/// A command line's words.
+fn words(command: &str) -> Result<Vec<String>, CommandError> {
+    let unclosed = || CommandError::Usage("--start has a quote that does not end".to_owned());
+    shlex::split(command).ok_or_else(unclosed)
+}
+
+fn write(
+    new: &mut NewFiles,
+    layout: &Layout,
+    args: &JoinArgs,
+    postgresql: Option<(&Path, &[String])>,
+    enrolled: &Enrolled,
+) -> Result<(), CommandError> {
     let authorities = enrolled.authorities.iter().map(|authority| &authority[..]);
     new.file(&layout.ca_file(), FOR_ALL, &authority::to_pem(authorities))?;
     new.file(&layout.certificate_file(), FOR_ALL, &authority::to_pem([&enrolled.certificate[..]]))?;
@@ -78,6 +114,7 @@ fn write(new: &mut NewFiles, layout: &Layout, args: &JoinArgs, enrolled: &Enroll
         local_socket: &layout.socket,
         peer_address: &args.address,
         join: &join,
+        postgresql,
         ca_file: &layout.ca_file(),
         certificate_file: &layout.certificate_file(),
         key_file: &layout.key_file(),

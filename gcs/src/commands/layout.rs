@@ -84,6 +84,6 @@ impl Layout {
     }
 }
 
-fn absolute(path: &Path) -> Result<PathBuf, CommandError> {
+pub fn absolute(path: &Path) -> Result<PathBuf, CommandError> {
     std::path::absolute(path).map_err(|source| CommandError::File { action: "find", path: path.to_owned(), source })
 }

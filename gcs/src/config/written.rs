@@ -17,6 +17,8 @@ pub struct Written<'a> {
     pub ca_file: &'a Path,
     pub certificate_file: &'a Path,
     pub key_file: &'a Path,
+    /// Where a copy of another member's server is to be, and how it is started.
+    pub postgresql: Option<(&'a Path, &'a [String])>,
     /// On the node that signs.
     pub ca_key_file: Option<&'a Path>,
 }
@@ -33,6 +35,13 @@ impl Written<'_> {
         if !self.join.is_empty() {
             let addresses: Vec<String> = self.join.iter().map(|address| quote(address)).collect();
             text += &format!("join = [{}]\n", addresses.join(", "));
+        }
+        if let Some((directory, start)) = self.postgresql {
+            text += &format!("\n[postgresql]\ndata_directory = {}\n", quote(&directory.display().to_string()));
+            if !start.is_empty() {
+                let words: Vec<String> = start.iter().map(|word| quote(word)).collect();
+                text += &format!("start = [{}]\n", words.join(", "));
+            }
         }
         text += "\n[tls]\n";
         let files = [("ca_file", self.ca_file), ("certificate_file", self.certificate_file), ("key_file", self.key_file)];

@@ -12,7 +12,7 @@ use super::directories::Directories;
 use super::programs::{self, ProgramError};
 use super::source::{Source, SourceError};
 use super::target::{Target, TargetError};
-use crate::peers::{DialError, Pace, Peers, Tunnel};
+use crate::peers::{DialError, Pace, Peers, To, Tunnel};
 
 #[derive(Debug, Error)]
 pub enum CopyError {
@@ -61,7 +61,8 @@ impl<'a> Attempt<'a> {
 
     /// The position as of which the database is a copy now.
     pub async fn make(&self) -> Result<Position, CopyError> {
-        let tunnel = Tunnel::open(&self.peers, self.node, self.database, &self.tunnel_directory(), &self.pace).await?;
+        let to = To::Database(self.database.to_owned());
+        let tunnel = Tunnel::open(&self.peers, self.node, to, &self.tunnel_directory(), &self.pace).await?;
         let (host, user, database) = (tunnel.directory.clone(), tunnel.superuser.clone(), self.database.to_owned());
         let source = blocking(move || Source::open(&host, &user, &database)).await??;
         let (position, bytes) = (source.position, source.bytes);
@@ -115,6 +116,6 @@ impl<'a> Attempt<'a> {
     }
 }
 
-pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, CopyError> {
+pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, CopyError> {
     tokio::task::spawn_blocking(work).await.map_err(|_| CopyError::Panicked)
 }

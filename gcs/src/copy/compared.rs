@@ -11,7 +11,7 @@ use gcs_writeset::link::ServerPlace;
 
 use super::attempt::{CopyError, blocking};
 use super::{source, target};
-use crate::peers::{Pace, Peers, Tunnel};
+use crate::peers::{Pace, Peers, To, Tunnel};
 
 /// By what the database differs from that of `node`; `directory` is for the tunnel's socket.
 pub async fn with(
@@ -22,7 +22,7 @@ pub async fn with(
     directory: &Path,
     pace: &Rc<Pace>,
 ) -> Result<Vec<String>, CopyError> {
-    let tunnel = Tunnel::open(peers, node, database, directory, pace).await?;
+    let tunnel = Tunnel::open(peers, node, To::Database(database.to_owned()), directory, pace).await?;
     let (host, user) = (tunnel.directory.clone(), tunnel.superuser.clone());
     let (place, database) = (place.clone(), database.to_owned());
     blocking(move || {

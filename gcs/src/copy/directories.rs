@@ -9,11 +9,14 @@ pub struct Directories {
     /// Sockets: beside the local socket, whose path is known to be short enough.
     pub sockets: PathBuf,
     pub dumps: PathBuf,
+    /// What the start of a copied server has printed.
+    pub start_log: PathBuf,
 }
 
 impl Directories {
     pub fn of(config: &Config) -> Directories {
         let sockets = config.local_socket.parent().map(PathBuf::from).unwrap_or_default();
-        Directories { sockets, dumps: config.data_directory.join("copy") }
+        let (dumps, start_log) = (config.data_directory.join("copy"), config.data_directory.join("start.log"));
+        Directories { sockets, dumps, start_log }
     }
 }

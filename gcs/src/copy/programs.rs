@@ -49,7 +49,7 @@ impl Dump<'_> {
         if let Some(parent) = self.into.parent() {
             std::fs::create_dir_all(parent).map_err(files)?;
         }
-        let mut command = program(self.programs, "pg_dump");
+        let mut command = program(Some(Path::new(self.programs)), "pg_dump");
         command.args(["--format=directory", "--no-sync", "--no-unlogged-table-data", "--jobs", JOBS, "--user", self.user]);
         command.arg("--host").arg(self.from).args(["--port", &Tunnel::PORT.to_string()]);
         command.args(["--snapshot", self.snapshot]).arg("--file").arg(self.into).args(["--dbname", self.database]);
@@ -78,7 +78,7 @@ pub struct Restore<'a> {
 impl Restore<'_> {
     pub async fn run(&self) -> Result<(), ProgramError> {
         let place = self.place;
-        let mut command = program(&place.programs, "pg_restore");
+        let mut command = program(Some(Path::new(&place.programs)), "pg_restore");
         command.args(["--exit-on-error", "--jobs", JOBS, "--user", &place.user, "--host", &place.socket_directory]);
         command.args(["--port", &place.port.to_string(), "--dbname", self.database]).arg(self.files);
         let ended = run(command, "pg_restore").await;
@@ -90,9 +90,10 @@ impl Restore<'_> {
     }
 }
 
-fn program(directory: &str, name: &str) -> Command {
-    let mut command = Command::new(Path::new(directory).join(name));
-    command.arg("--no-password").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true);
+/// Without a directory it is looked for where a shell would.
+pub fn program(directory: Option<&Path>, name: &str) -> Command {
+    let mut command = Command::new(directory.map_or_else(|| name.into(), |directory| directory.join(name)));
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true);
     // What the daemon was started with is not meant for them.
     for (variable, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("PG")) {
         command.env_remove(variable);
@@ -100,7 +101,9 @@ fn program(directory: &str, name: &str) -> Command {
     command
 }
 
-async fn run(mut command: Command, program: &'static str) -> Result<(), ProgramError> {
+/// A client program, to its end.
+pub async fn run(mut command: Command, program: &'static str) -> Result<(), ProgramError> {
+    command.arg("--no-password");
     let path = PathBuf::from(command.as_std().get_program());
     let failed = |source| ProgramError::Start { path: path.clone(), source };
     let mut child = command.spawn().map_err(failed)?;
@@ -120,8 +123,13 @@ async fn run(mut command: Command, program: &'static str) -> Result<(), ProgramE
     Err(ProgramError::Failed { program, complaint })
 }
 
-/// Bytes of the files of a directory, as far as they can be told.
-fn size(directory: &Path) -> u64 {
+/// Bytes of the files below a directory, as far as they can be told.
+pub fn size(directory: &Path) -> u64 {
     let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
-    entries.filter_map(|entry| entry.metadata().ok()).map(|metadata| metadata.len()).sum()
+    let bytes = |entry: std::fs::DirEntry| match entry.metadata() {
+        Ok(found) if found.is_dir() => size(&entry.path()),
+        Ok(found) => found.len(),
+        Err(_) => 0,
+    };
+    entries.map(bytes).sum()
 }

@@ -144,6 +144,13 @@ impl Source {
     }
 }
 
+/// How large another node's server is, without its WAL.
+pub fn server_bytes(host: &Path, user: &str) -> Result<u64, SourceError> {
+    let row = connect(host, user, "template1")?
+        .query_one("SELECT coalesce(sum(pg_tablespace_size(oid)), 0)::bigint FROM pg_tablespace", &[])?;
+    Ok(row.try_get::<_, i64>(0)? as u64)
+}
+
 /// What a database of another node is like.
 pub fn description(host: &Path, user: &str, database: &str) -> Result<Description, SourceError> {
     Ok(describe_database(&mut connect(host, user, database)?, database)?.0)

@@ -70,7 +70,7 @@ pub async fn run(peers: Rc<Peers>, peer: Rc<Peer>) {
     // A peer that cannot be reached is reported once, not at every attempt.
     let mut reported = String::new();
     while !peer.is_dropped() {
-        let error = match connect(&peers, peer, "").await {
+        let error = match connect(&peers, peer, None).await {
             Ok((stream, _)) => {
                 reported.clear();
                 pause = REDIAL_FIRST;
@@ -121,8 +121,17 @@ async fn wait_or_call(peer: &Peer, pause: Duration) {
     }
 }
 
-/// Connects, for messages or to PostgreSQL with a database.
-pub(super) async fn connect(peers: &Peers, peer: &Peer, tunnel_to: &str) -> Result<(Rc<Stream>, Welcome), DialError> {
+/// What a connection to PostgreSQL is to.
+#[derive(Clone, Debug)]
+pub enum To {
+    /// The PostgreSQL that has this database.
+    Database(String),
+    /// Whatever PostgreSQL is there.
+    Server,
+}
+
+/// Connects, for messages or to PostgreSQL.
+pub(super) async fn connect(peers: &Peers, peer: &Peer, tunnel_to: Option<&To>) -> Result<(Rc<Stream>, Welcome), DialError> {
     let shake = async {
         let stream = TcpStream::connect(peer.address()).await?;
         stream.set_nodelay(true)?;
@@ -138,7 +147,7 @@ pub(super) async fn connect(peers: &Peers, peer: &Peer, tunnel_to: &str) -> Resu
     timeout(HANDSHAKE_TIMEOUT, shake).await.unwrap_or(Err(DialError::Timeout))
 }
 
-async fn greet(peers: &Peers, peer: &Peer, stream: &Rc<Stream>, tunnel_to: &str) -> Result<Welcome, DialError> {
+async fn greet(peers: &Peers, peer: &Peer, stream: &Rc<Stream>, tunnel_to: Option<&To>) -> Result<Welcome, DialError> {
     let roster = &peers.roster;
     let hello = Frame::Hello(Hello {
         protocol: PROTOCOL,
@@ -151,7 +160,8 @@ async fn greet(peers: &Peers, peer: &Peer, stream: &Rc<Stream>, tunnel_to: &str)
         address: roster.address.clone(),
         version: roster.version(),
         life: roster.life,
-        tunnel_to: tunnel_to.to_owned(),
+        tunnel_to: if let Some(To::Database(database)) = tunnel_to { database.clone() } else { String::new() },
+        tunnel_to_server: matches!(tunnel_to, Some(To::Server)),
     });
     let greeting = Outbox::new(stream.clone(), HANDSHAKE_FRAME_BYTES_MAX);
     greeting.put(|out| gcs_proto::encode(&hello, out)).map_err(|error| DialError::Garbage(error.to_string()))?;

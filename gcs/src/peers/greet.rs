@@ -135,8 +135,8 @@ pub async fn run(peers: &Rc<Peers>, tcp: TcpStream) -> Result<Option<Greeted>, G
             return Err(GreetError::Refused { name: hello.name, refused });
         }
     };
-    let superuser = place.as_ref().map(|place| place.user.clone()).unwrap_or_default();
-    let welcome = Welcome { node: peers.roster.node.0, superuser };
+    let (superuser, programs) = place.as_ref().map(|place| (place.user.clone(), place.programs.clone())).unwrap_or_default();
+    let welcome = Welcome { node: peers.roster.node.0, superuser, programs };
     say(&stream, &Frame::Welcome(welcome), HANDSHAKE_FRAME_BYTES_MAX).await?;
     if is_new {
         tokio::task::spawn_local(dial::run(peers.clone(), peer.clone()));

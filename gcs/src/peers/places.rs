@@ -16,4 +16,9 @@ impl Places {
     pub fn of(&self, database: &str) -> Option<ServerPlace> {
         self.0.borrow().get(database).cloned()
     }
+
+    /// Of whatever database.
+    pub fn any(&self) -> Option<ServerPlace> {
+        self.0.borrow().values().next().cloned()
+    }
 }

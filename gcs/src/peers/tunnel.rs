@@ -15,14 +15,14 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use bytes::BytesMut;
-use gcs_proto::{HandshakeRefusal, Hello, Refused};
+use gcs_proto::{HandshakeRefusal, Hello, Refused, Welcome};
 use gcs_writeset::NodeId;
 use gcs_writeset::link::ServerPlace;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::task::JoinHandle;
 
 use super::admission::refuse;
-use super::dial::{self, DialError};
+use super::dial::{self, DialError, To};
 use super::pace::Pace;
 use super::table::{Peer, Peers};
 use crate::bounds::TUNNEL_QUEUE_BYTES_MAX;
@@ -35,6 +35,8 @@ pub struct Tunnel {
     pub directory: PathBuf,
     /// The superuser there that initdb made.
     pub superuser: String,
+    /// Where the programs of its version are, there.
+    pub programs: String,
     accepting: JoinHandle<()>,
 }
 
@@ -42,21 +44,22 @@ impl Tunnel {
     /// As programs of PostgreSQL call the socket for it.
     pub const PORT: u16 = 5432;
 
-    /// To the PostgreSQL of `node` that has `database`; `directory` is made, for this daemon's user alone.
+    /// To a PostgreSQL of `node`; `directory` is made, for this daemon's user alone.
     pub async fn open(
         peers: &Rc<Peers>,
         node: NodeId,
-        database: &str,
+        to: To,
         directory: &Path,
         pace: &Rc<Pace>,
     ) -> Result<Tunnel, DialError> {
         let peer = peers.get(node).ok_or_else(|| DialError::Io(io::ErrorKind::NotFound.into()))?;
-        let (_, welcome) = dial::connect(peers, &peer, database).await?;
+        let (_, welcome) = dial::connect(peers, &peer, Some(&to)).await?;
         clear(directory)?;
         DirBuilder::new().mode(0o700).create(directory)?;
         let listener = UnixListener::bind(directory.join(socket_name(Tunnel::PORT)))?;
-        let accepting = tokio::task::spawn_local(accept(peers.clone(), node, database.to_owned(), listener, pace.clone()));
-        Ok(Tunnel { directory: directory.to_owned(), superuser: welcome.superuser, accepting })
+        let accepting = tokio::task::spawn_local(accept(peers.clone(), node, to, listener, pace.clone()));
+        let Welcome { superuser, programs, .. } = welcome;
+        Ok(Tunnel { directory: directory.to_owned(), superuser, programs, accepting })
     }
 }
 
@@ -80,17 +83,17 @@ fn clear(directory: &Path) -> io::Result<()> {
     }
 }
 
-async fn accept(peers: Rc<Peers>, node: NodeId, database: String, listener: UnixListener, pace: Rc<Pace>) {
+async fn accept(peers: Rc<Peers>, node: NodeId, to: To, listener: UnixListener, pace: Rc<Pace>) {
     let mut connections = tokio::task::JoinSet::new();
     loop {
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
             Err(error) => return tracing::error!(%error, "could not accept a connection to another node's PostgreSQL"),
         };
-        let (peers, database, pace) = (peers.clone(), database.clone(), pace.clone());
+        let (peers, to, pace) = (peers.clone(), to.clone(), pace.clone());
         connections.spawn_local(async move {
             let Some(peer) = peers.get(node) else { return };
-            match dial::connect(&peers, &peer, &database).await {
+            match dial::connect(&peers, &peer, Some(&to)).await {
                 Ok((there, _)) => relay(Rc::new(Stream::Unix(stream)), there, &pace).await,
                 Err(error) => tracing::info!(peer = %peer.name, "could not connect to its PostgreSQL: {error}"),
             }
@@ -102,7 +105,7 @@ async fn accept(peers: Rc<Peers>, node: NodeId, database: String, listener: Unix
 /// The PostgreSQL at which a caller's tunnel is to end; none if it wants no tunnel.
 pub(super) fn place(peers: &Peers, hello: &Hello) -> Result<Option<ServerPlace>, Refused> {
     let database = &hello.tunnel_to;
-    if database.is_empty() {
+    if database.is_empty() && !hello.tunnel_to_server {
         return Ok(None);
     }
     // A guest says of itself that it is a member.
@@ -110,12 +113,14 @@ pub(super) fn place(peers: &Peers, hello: &Hello) -> Result<Option<ServerPlace>,
         let message = format!("node \"{}\" knows no member \"{}\"", peers.roster.name, hello.name);
         return refuse(HandshakeRefusal::NotAMember, message);
     }
-    match peers.places.of(database) {
+    let (place, what) = if hello.tunnel_to_server {
+        (peers.places.any(), " attached".to_owned())
+    } else {
+        (peers.places.of(database), format!(" with database \"{database}\""))
+    };
+    match place {
         Some(place) => Ok(Some(place)),
-        None => {
-            let message = format!("node \"{}\" has no PostgreSQL with database \"{database}\"", peers.roster.name);
-            refuse(HandshakeRefusal::NoDatabase, message)
-        }
+        None => refuse(HandshakeRefusal::NoDatabase, format!("node \"{}\" has no PostgreSQL{what}", peers.roster.name)),
     }
 }
 

@@ -8,7 +8,7 @@ use clap::Subcommand;
 use serde_json::json;
 
 use super::error::Error;
-use super::group::{NewGroup, Part, Playground, Started};
+use super::group::{Gets, NewGroup, Part, Playground, Started};
 use super::manifest::NodeNumber;
 use super::process::{Signal, parse_signal};
 use super::status::{self, Status};
@@ -56,7 +56,13 @@ enum Command {
         at: Directory,
     },
     /// Makes one more node and has it join the group, which goes on meanwhile. Returns when it is online, and prints its URI.
-    AddNode(Directory),
+    AddNode {
+        #[command(flatten)]
+        at: Directory,
+        /// Gets a copy of another node's whole server instead of a server of its own and a copy of the database.
+        #[arg(long)]
+        physical: bool,
+    },
 }
 
 #[derive(Debug, clap::Args)]
@@ -99,7 +105,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         Command::Stop(at) => stop(&at.dir),
         Command::Kill { node, at, postgres, gcs, signal } => kill(&at.dir, NodeNumber(node), part(postgres, gcs), signal),
         Command::StartNode { node, at } => start_node(&at.dir, NodeNumber(node)),
-        Command::AddNode(at) => add_node(&at.dir),
+        Command::AddNode { at, physical } => add_node(&at.dir, if physical { Gets::Server } else { Gets::Database }),
     };
     Ok(done.map_or_else(complain, |()| ExitCode::SUCCESS))
 }
@@ -211,9 +217,9 @@ fn start_node(dir: &Path, number: NodeNumber) -> Result<(), Error> {
     Ok(())
 }
 
-fn add_node(dir: &Path) -> Result<(), Error> {
+fn add_node(dir: &Path, gets: Gets) -> Result<(), Error> {
     let mut playground = Playground::open(dir)?;
-    let number = playground.add_node()?;
+    let number = playground.add_node(gets)?;
     println!("{}", playground.uri(number));
     Ok(())
 }

@@ -58,6 +58,11 @@ impl Cluster {
             "--no-sync",
         ]);
         run(&mut initdb, "initdb")?;
+        self.configure(settings)
+    }
+
+    /// Settings that count, whatever the file has said so far.
+    pub fn configure(&self, settings: &str) -> Result<()> {
         let file = self.data().join("postgresql.conf");
         let mut conf = fs::OpenOptions::new().append(true).open(&file).map_err(Error::file("open", &file))?;
         let text = format!("{}{settings}", self.common_settings());
@@ -67,7 +72,7 @@ impl Cluster {
     fn common_settings(&self) -> String {
         format!(
             "\n# Written by gcs playground.\nlisten_addresses = '127.0.0.1'\nport = {}\nunix_socket_directories = '{}'\n\
-             max_connections = 200\nshared_buffers = '128MB'\nmax_wal_size = '1GB'\nwal_level = replica\nmax_wal_senders = 0\n\
+             max_connections = 200\nshared_buffers = '128MB'\nmax_wal_size = '1GB'\nwal_level = replica\nmax_wal_senders = 4\n\
              log_line_prefix = '%m [%p] %q%u@%d '\ntimezone = 'UTC'\nlog_timezone = 'UTC'\n",
             self.port,
             quote_setting(&self.home)

@@ -9,10 +9,11 @@ use std::time::{Duration, Instant};
 use gcs_writeset::link::GroupStatus;
 
 use crate::control::ControlError;
+use crate::copy::MARK;
 use crate::status;
 
 use super::account::Account;
-use super::cluster::last_complaint;
+use super::cluster::{Cluster, last_complaint};
 use super::manifest::NodeEntry;
 use super::process::{Process, Signal};
 use super::{Error, Result};
@@ -48,8 +49,8 @@ impl Daemon {
         self.home.join("gcs.pid")
     }
 
-    /// Writes the configuration of the node `me` among `nodes`.
-    pub fn configure(&self, group: &str, me: &NodeEntry, nodes: &[NodeEntry]) -> Result<()> {
+    /// Writes the configuration of the node `me` among `nodes`; `server` is to become a copy of another node's.
+    pub fn configure(&self, group: &str, me: &NodeEntry, nodes: &[NodeEntry], server: Option<&Cluster>) -> Result<()> {
         let mut text = format!(
             "# Written by gcs playground.\nname = {}\ngroup = {}\ndata_directory = {}\nlocal_socket = {}\npeer_address = {}\n",
             quote(&me.name),
@@ -67,9 +68,18 @@ impl Daemon {
         for peer in others.filter(|_| !me.joined) {
             text += &format!("\n[[peers]]\nname = {}\naddress = {}\n", quote(&peer.name), quote(&peer_address(peer)));
         }
+        if let Some(server) = server {
+            let [data, programs] = [server.data(), server.bin.clone()].map(|path| quote(&path.display().to_string()));
+            text += &format!("\n[postgresql]\ndata_directory = {data}\nprograms = {programs}\nstart = []\n");
+        }
         let file = self.config();
         fs::write(&file, text).map_err(Error::file("write", &file))?;
         self.account.give(&file)
+    }
+
+    /// Whether this is the data directory of a server, and not half a copy.
+    pub fn has_copied(&self, data: &Path) -> bool {
+        data.join("PG_VERSION").exists() && !self.home.join("gcs").join(MARK).exists()
     }
 
     pub fn process(&self) -> Option<Process> {
@@ -186,11 +196,11 @@ mod tests {
             joined: number > 3,
         };
         let daemon = Daemon { binary: "gcs".into(), account: Account::choose().unwrap(), home: home.path().to_owned() };
-        daemon.configure("postgresr", &node(2), &[node(1), node(2), node(3)]).unwrap();
+        daemon.configure("postgresr", &node(2), &[node(1), node(2), node(3)], None).unwrap();
         let config = Config::load(&daemon.config()).unwrap();
         assert_eq!((config.name.as_str(), config.members.len()), ("node2", 3));
         assert_eq!(config.local_socket, daemon.socket());
-        daemon.configure("postgresr", &node(4), &[node(1), node(2), node(3), node(4)]).unwrap();
+        daemon.configure("postgresr", &node(4), &[node(1), node(2), node(3), node(4)], None).unwrap();
         assert_eq!(Config::load(&daemon.config()).unwrap().join.len(), 3);
     }
 }

@@ -66,6 +66,13 @@ impl Part {
     }
 }
 
+/// What a node that is added gets from another one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Gets {
+    Database,
+    Server,
+}
+
 /// How far a started node came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Started {
@@ -133,12 +140,12 @@ impl Playground {
         let (cluster, daemon) = (self.cluster(number), self.daemon(number));
         fs::create_dir(&cluster.home).map_err(Error::file("create", &cluster.home))?;
         self.account.give(&cluster.home)?;
-        daemon.configure(&self.manifest.group, &self.manifest.nodes[number.index()], &self.manifest.nodes)?;
+        daemon.configure(&self.manifest.group, &self.manifest.nodes[number.index()], &self.manifest.nodes, None)?;
         cluster.init(&format!("{}{settings}", replication_settings(&daemon)))
     }
 
-    /// Makes one more node, which joins the group as it is and gets its database from another. Returns when it is online.
-    pub fn add_node(&mut self) -> Result<NodeNumber> {
+    /// Makes one more node, which joins the group as it is and gets its database, or its whole server, from another. Returns when it is online.
+    pub fn add_node(&mut self, gets: Gets) -> Result<NodeNumber> {
         let _lock = self.paths.lock()?;
         if !self.manifest.running {
             return Err(Error::usage(format!("the playground in {} is stopped", self.paths.dir.display()))
@@ -148,14 +155,48 @@ impl Playground {
         manifest.nodes.push(plan_next(&manifest)?);
         let number = NodeNumber(manifest.nodes.len());
         let grown = Playground { manifest, ..self.clone() };
-        grown.make_node(number, "")?;
+        match gets {
+            Gets::Database => grown.make_node(number, "")?,
+            Gets::Server => grown.make_home(number)?,
+        }
         grown.manifest.save(&grown.paths)?;
         *self = grown;
         self.daemon(number).start()?;
+        if gets == Gets::Server {
+            self.await_server(number)?;
+        }
         self.cluster(number).start()?;
-        self.make_database(number)?;
-        self.start_replication(number)?;
+        if gets == Gets::Database {
+            self.make_database(number)?;
+            self.start_replication(number)?;
+        }
         self.wait_online_for(&[number], COPIED_MAX).map(|_| number)
+    }
+
+    /// A node without a server, whose daemon is to get one.
+    fn make_home(&self, number: NodeNumber) -> Result<()> {
+        let (cluster, daemon) = (self.cluster(number), self.daemon(number));
+        fs::create_dir(&cluster.home).map_err(Error::file("create", &cluster.home))?;
+        self.account.give(&cluster.home)?;
+        daemon.configure(&self.manifest.group, &self.manifest.nodes[number.index()], &self.manifest.nodes, Some(&cluster))
+    }
+
+    /// Until the copy of another node's server is whole; then it gets its own port, and the rest of its own.
+    fn await_server(&self, number: NodeNumber) -> Result<()> {
+        let (cluster, daemon) = (self.cluster(number), self.daemon(number));
+        let deadline = Instant::now() + COPIED_MAX;
+        while !daemon.has_copied(&cluster.data()) {
+            let hint = format!("Its log is {}.", daemon.log().display());
+            if daemon.process().is_none() {
+                return Err(Error::failed(format!("the daemon of {} has ended", self.name(number))).hint(hint));
+            }
+            if Instant::now() > deadline {
+                let message = format!("{} has no server after {} s", self.name(number), COPIED_MAX.as_secs());
+                return Err(Error::failed(message).hint(hint));
+            }
+            thread::sleep(LOOK_EVERY);
+        }
+        cluster.configure("")
     }
 
     fn make_database(&self, number: NodeNumber) -> Result<()> {

@@ -94,8 +94,17 @@ impl Group {
 
     /// One more node, made by the command that people use, while everybody goes on.
     pub fn add_node(&self) -> Result<(), String> {
+        self.add(&[])
+    }
+
+    /// Likewise, with a copy of another's whole server.
+    pub fn add_node_with_server(&self) -> Result<(), String> {
+        self.add(&["--physical"])
+    }
+
+    fn add(&self, options: &[&str]) -> Result<(), String> {
         let mut command = Command::new(programs::gcs());
-        command.args(["playground", "add-node", "--dir"]).arg(&self.dir);
+        command.args(["playground", "add-node", "--dir"]).arg(&self.dir).args(options);
         let output = command.output().map_err(|error| error.to_string())?;
         if output.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&output.stderr).into_owned()) }
     }
