@@ -129,6 +129,19 @@ pub fn starting_up() -> Error {
         .hint("Try again in a moment; if it stays like this, see the server's log.")
 }
 
+const DRAINED_HINT: &str = "Connect to another node.";
+
+pub fn draining() -> Error {
+    Error::new(PgSqlErrorCode::ERRCODE_CANNOT_CONNECT_NOW, "this node is being drained, it is about to be shut down")
+        .hint(DRAINED_HINT)
+}
+
+/// What a session hears that there was before, between two transactions.
+pub fn sent_away() -> Error {
+    Error::new(PgSqlErrorCode::ERRCODE_ADMIN_SHUTDOWN, "terminating connection because this node is being drained")
+        .hint(DRAINED_HINT)
+}
+
 pub fn out_of_service(reason: &str) -> Error {
     Error::new(PgSqlErrorCode::ERRCODE_CANNOT_CONNECT_NOW, "the database is out of service on this node")
         .detail(reason.to_string())

@@ -9,7 +9,7 @@ use pgrx::Uuid;
 use pgrx::prelude::*;
 use postgres_r_protocol::platform::Exclusion;
 use postgres_r_protocol::progress::Line;
-use postgres_r_protocol::replica::{Member, Phase};
+use postgres_r_protocol::replica::{Copying, Member, Phase};
 use postgres_r_protocol::statement::Wanted;
 
 use crate::backend::{ask, session_token, token};
@@ -57,6 +57,10 @@ fn member_list() -> TableIterator<
         name!(committed_position, i64),
         name!(lag, i64),
         name!(is_self, bool),
+        name!(copies_from, Option<String>),
+        name!(copied_bytes, Option<i64>),
+        name!(total_bytes, Option<i64>),
+        name!(seconds_left, Option<i64>),
     ),
 > {
     let rows = match (node::get(), session::database()) {
@@ -66,7 +70,8 @@ fn member_list() -> TableIterator<
     TableIterator::new(rows)
 }
 
-type MemberRow = (String, String, String, String, bool, i64, i64, bool);
+type MemberRow =
+    (String, String, String, String, bool, i64, i64, bool, Option<String>, Option<i64>, Option<i64>, Option<i64>);
 
 fn members(area: &DatabaseArea) -> Vec<MemberRow> {
     let count = area.replica.member_count.load(Ordering::Relaxed) as usize;
@@ -94,7 +99,11 @@ fn row(area: &DatabaseArea, member: &Member, attached: bool) -> MemberRow {
     let leader = attached && node == area.replica.leader.load(Ordering::Relaxed);
     let lag = ordered.saturating_sub(committed) as i64;
     let (name, address, role) = (member.name.get(), member.address.get(), member.role.load().name().to_owned());
-    (name, address, role, state.to_string(), leader, committed as i64, lag, is_self)
+    let from = Some(member.copy.from.get()).filter(|from| !from.is_empty());
+    let of_copy = |value: u64| (from.is_some() && value != Copying::NOT_KNOWN).then_some(value as i64);
+    let [done, total, left] = [&member.copy.bytes_done, &member.copy.bytes_total, &member.copy.seconds_left]
+        .map(|value| of_copy(value.load(Ordering::Relaxed)));
+    (name, address, role, state.to_string(), leader, committed as i64, lag, is_self, from, done, total, left)
 }
 
 type FailureRow = (String, i64, String, String, String, Option<String>, Option<String>, Option<TimestampWithTimeZone>, i32);

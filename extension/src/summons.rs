@@ -4,6 +4,7 @@
 
 use postgres_r_protocol::id::RoleId;
 use postgres_r_protocol::precedence;
+use postgres_r_protocol::replica::Turnaway;
 use postgres_r_protocol::victim::Summons;
 
 use crate::node;
@@ -24,5 +25,16 @@ pub fn listen() {
 
 /// Asked by the signal handler: atomics only.
 fn meaning() -> Summons {
-    node::my_slot().map_or(Summons::Nothing, |slot| precedence::summons(slot, process::my_transaction()))
+    let transaction = process::my_transaction();
+    let summons = node::my_slot().map_or(Summons::Nothing, |slot| precedence::summons(slot, transaction));
+    if summons == Summons::Nothing && transaction.is_none() && is_drained() { Summons::Leave } else { summons }
+}
+
+/// Whether the node is to have no sessions of this process's database.
+fn is_drained() -> bool {
+    let database = process::my_database();
+    let is_mine = |area: &&node::DatabaseArea| area.oid() == database;
+    node::get()
+        .and_then(|node| node.databases.iter().find(is_mine))
+        .is_some_and(|area| area.replica.turnaway.load() != Turnaway::No)
 }

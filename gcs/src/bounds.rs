@@ -101,6 +101,15 @@ pub const COPY_RATE_MIN: u64 = 100_000;
 /// A database that starts is compared with another node's for so long.
 pub const COMPARE_MAX: Duration = Duration::from_secs(3);
 
+/// Sessions of a node that is drained have so long at the most before none of them begins another transaction.
+pub const DRAIN_GRACE_MAX: Duration = Duration::from_secs(86_400);
+
+/// Between two looks whether a node that is drained leads.
+pub const HAND_OVER_AGAIN: Duration = Duration::from_secs(2);
+
+/// Between two looks at how large a copy is.
+pub const COPY_LOOK_EVERY: Duration = Duration::from_secs(1);
+
 /// Between two lines of the log about a copy that goes on.
 pub const COPY_REPORT_EVERY: Duration = Duration::from_secs(10);
 /// The same complaint about the same address is repeated in the log at most so often.

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::{commands, daemon, equality, members, playground, status};
+use crate::{commands, daemon, draining, equality, members, playground, status};
 
 /// The group communication daemon of postgres_r.
 #[derive(Debug, Parser)]
@@ -41,6 +41,11 @@ enum Command {
     Replace(members::ReplaceArgs),
     /// Has a member lead the group.
     Lead(members::LeadArgs),
+    /// Sends clients elsewhere and leadership too, and waits until the node can be shut down without anybody's noticing.
+    ///
+    /// New sessions are refused (57P03), idle ones end, transactions end as they would. Ends with status 0 when nobody is left, and with 1 when
+    /// somebody is after --timeout. The node works again with --cancel, or when its PostgreSQL or its daemon has been started again.
+    Drain(draining::DrainArgs),
     /// Goes on with this node alone when a majority of the members is lost for good.
     ///
     /// For a node whose daemon is not running. Says what there is, and what may be lost; with --accept-loss it makes this node the only member of
@@ -86,6 +91,7 @@ pub fn main() -> ExitCode {
         Command::Leave(args) => Ok(members::leave(&args)),
         Command::Replace(args) => Ok(members::replace(args)),
         Command::Lead(args) => Ok(members::lead(args)),
+        Command::Drain(args) => Ok(draining::run(&args)),
         Command::Recover(args) => Ok(commands::recover(&args)),
         Command::Verify(args) => Ok(equality::verify(&args)),
         Command::Repair(args) => Ok(equality::repair(&args)),

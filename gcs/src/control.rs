@@ -1,9 +1,9 @@
 //! The local socket as people's commands use it: one question, one answer.
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use gcs_writeset::Incarnation;
 use gcs_writeset::link::{self, Failure, PROTOCOL, Reply, Request, Role};
@@ -25,24 +25,39 @@ pub enum ControlError {
     Refused(Failure),
     #[error("gcs closed the connection")]
     Closed,
+    #[error("not done in time")]
+    Late,
+}
+
+/// Never zero, which would mean for ever.
+fn left(deadline: Instant) -> Result<Duration, ControlError> {
+    Some(deadline.saturating_duration_since(Instant::now())).filter(|left| !left.is_zero()).ok_or(ControlError::Late)
 }
 
 fn in_words(failure: &Failure) -> String {
     if failure.hint.is_empty() { failure.message.clone() } else { format!("{}\nhint: {}", failure.message, failure.hint) }
 }
 
-/// Asks the daemon that listens on `socket`: the first reply that `is_answer` makes something of. Nobody waits for longer than `patience`
-/// for anything to come.
+/// Asks the daemon that listens on `socket`: the first reply that `is_answer` makes something of. Nobody waits for longer than `patience`.
 pub fn ask<T>(
     socket: &Path,
     request: &Request,
     patience: Duration,
     is_answer: impl Fn(Reply) -> Option<T>,
 ) -> Result<T, ControlError> {
+    ask_until(socket, request, Instant::now() + patience, is_answer)
+}
+
+/// Likewise, up to a moment.
+pub fn ask_until<T>(
+    socket: &Path,
+    request: &Request,
+    deadline: Instant,
+    is_answer: impl Fn(Reply) -> Option<T>,
+) -> Result<T, ControlError> {
     let path = || socket.display().to_string();
     let mut stream = UnixStream::connect(socket).map_err(|source| ControlError::Connect { path: path(), source })?;
-    stream.set_read_timeout(Some(patience))?;
-    stream.set_write_timeout(Some(patience))?;
+    stream.set_write_timeout(Some(left(deadline)?))?;
     let hello = Request::Hello {
         protocol: PROTOCOL,
         role: Role::Control,
@@ -67,9 +82,12 @@ pub fn ask<T>(
             buffer.drain(..length);
         }
         let mut piece = [0; 4096];
-        match stream.read(&mut piece)? {
-            0 => return Err(ControlError::Closed),
-            count => buffer.extend_from_slice(&piece[..count]),
+        stream.set_read_timeout(Some(left(deadline)?))?;
+        match stream.read(&mut piece) {
+            Ok(0) => return Err(ControlError::Closed),
+            Ok(count) => buffer.extend_from_slice(&piece[..count]),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error.into()),
         }
     }
 }

@@ -26,6 +26,7 @@ mod attempt;
 mod compared;
 mod directories;
 mod programs;
+mod progress;
 mod server;
 mod source;
 mod target;
@@ -216,6 +217,7 @@ mod tests {
             state: MemberState::Online,
             committed: Position(committed),
             ordered: Position(9),
+            copy: None,
         };
         let members = vec![member(1, 9), member(2, 9), member(3, 7), member(4, 8)];
         GroupStatus { quorum: true, leader: Some(NodeId(2)), term: 1, members }

@@ -20,6 +20,7 @@
 mod backlog;
 mod changes;
 mod databases;
+mod drain;
 mod error;
 mod feed;
 mod fetcher;
@@ -30,6 +31,7 @@ mod rehearsal;
 mod requests;
 mod seat;
 mod session;
+mod sessions;
 mod this_node;
 
 use std::rc::Rc;
@@ -57,11 +59,27 @@ pub fn start(
     listener: UnixListener,
 ) -> Rc<Hub> {
     let (roster, rehearsals, shown) = (peers.roster.clone(), peers.rehearsals.clone(), peers.shown.clone());
-    let (databases, readers, complaints) = Default::default();
-    let node = ThisNode { roster, uids, inbox, peers, rehearsals, shown, readers, copies, log, databases, complaints };
+    let (databases, sessions, readers, complaints) = Default::default();
+    let node =
+        ThisNode { roster, uids, inbox, peers, rehearsals, shown, readers, copies, log, databases, sessions, complaints };
     let hub = Rc::new(Hub::new(Rc::new(node)));
     tokio::task::spawn_local(accept(hub.clone(), listener));
+    tokio::task::spawn_local(follow(hub.clone()));
+    tokio::task::spawn_local({
+        let hub = hub.clone();
+        async move { drain::run(&hub).await }
+    });
     hub
+}
+
+/// What daemons say of themselves is shown with what the order says of them.
+async fn follow(hub: Rc<Hub>) {
+    loop {
+        // Made before looking, so that news in between are not missed.
+        let news = hub.node.peers.standings.news.notified();
+        hub.show_again();
+        news.await;
+    }
 }
 
 async fn accept(hub: Rc<Hub>, listener: UnixListener) {

@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use crate::config::Config;
 use crate::control::{self, ControlError};
-use crate::status::{self, role_name, state_name};
+use crate::status::{self, CopyJson, role_name, state_name};
 
 /// The daemon gives up after 10 s by itself.
 const CHANGE_PATIENCE: Duration = Duration::from_secs(30);
@@ -24,6 +24,12 @@ pub struct Daemon {
     /// The configuration file of the daemon.
     #[arg(long, value_name = "FILE")]
     config: PathBuf,
+}
+
+impl Daemon {
+    pub fn config(&self) -> &Path {
+        &self.config
+    }
 }
 
 #[derive(Debug, Args)]
@@ -119,7 +125,7 @@ fn socket(config_file: &Path) -> Result<PathBuf, ControlError> {
 }
 
 /// 2 for a bad configuration, 1 if the daemon cannot be asked or does not do it.
-fn failed(error: &ControlError) -> ExitCode {
+pub fn failed(error: &ControlError) -> ExitCode {
     eprintln!("gcs: error: {error}");
     if matches!(error, ControlError::Config(_)) { ExitCode::from(2) } else { ExitCode::FAILURE }
 }
@@ -133,6 +139,7 @@ struct MemberJson<'a> {
     leader: bool,
     ordinal: u16,
     id: String,
+    copy: Option<CopyJson<'a>>,
 }
 
 fn to_json(status: &GroupStatus) -> String {
@@ -146,6 +153,7 @@ fn to_json(status: &GroupStatus) -> String {
             leader: Some(node) == status.leader,
             ordinal,
             id: format!("{:016x}", node.0),
+            copy: member.copy.as_ref().map(CopyJson::of),
         })
     };
     let members: Result<Vec<_>, _> = status.members.iter().map(member).collect();
@@ -161,5 +169,5 @@ fn to_table(status: &GroupStatus) -> String {
         text += format!("{:<20} {:<24} {role:<8} {state:<14} {leads}", member.name, member.address).trim_end();
         text.push('\n');
     }
-    text
+    text + &status::copies(status)
 }

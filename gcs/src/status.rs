@@ -4,7 +4,10 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use gcs_writeset::link::{CertificateStatus, GroupStatus, MemberRole, MemberState, MemberStatus, Reply, Request};
+use bytesize::ByteSize;
+use gcs_writeset::link::{
+    CertificateStatus, CopyStatus, GroupStatus, MemberRole, MemberState, MemberStatus, Reply, Request,
+};
 use serde::Serialize;
 
 use crate::config::Config;
@@ -43,6 +46,32 @@ struct MemberJson<'a> {
     leader: bool,
     committed: u64,
     ordered: u64,
+    copy: Option<CopyJson<'a>>,
+}
+
+/// What is being copied to a member.
+#[derive(Debug, Serialize)]
+pub struct CopyJson<'a> {
+    /// None for a whole server.
+    database: Option<&'a str>,
+    from: &'a str,
+    bytes_done: u64,
+    bytes_total: u64,
+    seconds: u64,
+    seconds_left: Option<u64>,
+}
+
+impl CopyJson<'_> {
+    pub fn of(copy: &CopyStatus) -> CopyJson<'_> {
+        CopyJson {
+            database: Some(copy.database.as_str()).filter(|database| !database.is_empty()),
+            from: &copy.from,
+            bytes_done: copy.bytes_done,
+            bytes_total: copy.bytes_total,
+            seconds: copy.seconds,
+            seconds_left: copy.seconds_left(),
+        }
+    }
 }
 
 /// Prints the status; exit status 2 for a bad configuration, 1 if the daemon cannot be asked.
@@ -92,6 +121,8 @@ pub fn state_name(state: MemberState) -> &'static str {
         MemberState::Detached => "detached",
         MemberState::Unreachable => "unreachable",
         MemberState::OutOfService => "out of service",
+        MemberState::Draining => "draining",
+        MemberState::Copying => "copying",
     }
 }
 
@@ -108,6 +139,7 @@ fn to_json(status: &GroupStatus, certificates: &[CertificateStatus]) -> String {
         leader: Some(member.node) == status.leader,
         committed: member.committed.0,
         ordered: member.ordered.0,
+        copy: member.copy.as_ref().map(CopyJson::of),
     });
     let now = Moment::now();
     let json = StatusJson {
@@ -137,6 +169,23 @@ fn certificate_json(certificate: &CertificateStatus, now: Moment) -> Certificate
     }
 }
 
+/// A line for each copy that is under way.
+pub fn copies(status: &GroupStatus) -> String {
+    let mut text = String::new();
+    for (member, copy) in status.members.iter().filter_map(|member| member.copy.as_ref().map(|copy| (member, copy))) {
+        let what = if copy.database.is_empty() { "a server".to_owned() } else { format!("database {}", copy.database) };
+        text += &format!("{} copies {what} from {}: ", member.name, copy.from);
+        let (done, total) = (ByteSize(copy.bytes_done).display().si(), ByteSize(copy.bytes_total).display().si());
+        text += &match (copy.bytes_total, copy.seconds_left()) {
+            (0, _) => format!("{} s", copy.seconds),
+            (_, None) => format!("{done} of {total}"),
+            (_, Some(left)) => format!("{done} of {total}, about {left} s left"),
+        };
+        text.push('\n');
+    }
+    text
+}
+
 fn to_table(status: &GroupStatus, certificates: &[CertificateStatus]) -> String {
     let quorum = if status.quorum { "yes" } else { "no" };
     let leader_name = leader(status).map_or("none", |member| member.name.as_str());
@@ -148,6 +197,7 @@ fn to_table(status: &GroupStatus, certificates: &[CertificateStatus]) -> String 
         let (name, address, committed, ordered) = (&member.name, &member.address, member.committed.0, member.ordered.0);
         text += &format!("{name:<20} {address:<24} {role:<8} {state:<14} {committed:>12} {ordered:>12}\n");
     }
+    text += &copies(status);
     let now = Moment::now();
     if certificates.is_empty() {
         text += "link not encrypted\n";

@@ -103,6 +103,7 @@ impl<S: Spool> Dispatch<S> {
             }
             Reply::Detached => return Ok(Taken::Detached),
             Reply::Failed(failure) => return Ok(Taken::Failed(failure.clone())),
+            Reply::Drain(drain) => at.database.replica.turnaway.store((*drain).into()),
             Reply::Watch { position } => at.database.replica.asked.wait_for(*position),
             Reply::Rehearsing { .. }
             | Reply::Rehearsed { .. }
@@ -113,6 +114,7 @@ impl<S: Spool> Dispatch<S> {
             | Reply::Shown { .. }
             | Reply::Certificates(_)
             | Reply::Place(_)
+            | Reply::Draining { .. }
             | Reply::Done => {
                 return Err(Trouble::Protocol("a frame on the wrong connection".into()));
             }

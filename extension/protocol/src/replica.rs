@@ -4,7 +4,7 @@
 use std::sync::atomic::AtomicI64;
 
 use gcs_writeset::bounds::{GROUP_MEMBERS_MAX, NAME_BYTES_MAX};
-use gcs_writeset::link::{GroupStatus, MemberRole, MemberState};
+use gcs_writeset::link::{CopyStatus, Drain, GroupStatus, MemberRole, MemberState};
 use gcs_writeset::{DatabaseId, Incarnation, NodeId, Position};
 
 use crate::bounds::{NAME_BYTES, REASON_BYTES};
@@ -49,6 +49,8 @@ crate::numbered! {
         Detached = 1,
         Unreachable = 2,
         OutOfService = 3,
+        Draining = 4,
+        Copying = 5,
     }
 }
 
@@ -59,7 +61,14 @@ impl Presence {
             Presence::Detached => "detached",
             Presence::Unreachable => "unreachable",
             Presence::OutOfService => "out of service",
+            Presence::Draining => "draining",
+            Presence::Copying => "copying",
         }
+    }
+
+    /// It follows the group's order, whether clients are sent elsewhere or not.
+    pub fn is_online(self) -> bool {
+        matches!(self, Presence::Online | Presence::Draining)
     }
 }
 
@@ -70,6 +79,29 @@ impl From<MemberState> for Presence {
             MemberState::Detached => Presence::Detached,
             MemberState::Unreachable => Presence::Unreachable,
             MemberState::OutOfService => Presence::OutOfService,
+            MemberState::Draining => Presence::Draining,
+            MemberState::Copying => Presence::Copying,
+        }
+    }
+}
+
+crate::numbered! {
+    /// How clients are treated on this node, see [`Drain`].
+    #[derive(Default)]
+    pub enum Turnaway else No {
+        #[default]
+        No = 0,
+        Idle = 1,
+        All = 2,
+    }
+}
+
+impl From<Drain> for Turnaway {
+    fn from(drain: Drain) -> Turnaway {
+        match drain {
+            Drain::No => Turnaway::No,
+            Drain::Idle => Turnaway::Idle,
+            Drain::All => Turnaway::All,
         }
     }
 }
@@ -118,6 +150,33 @@ pub struct Member {
     pub ordered: AtomicU64,
     pub name: Text<NAME_BYTES_MAX>,
     pub address: Text<NAME_BYTES_MAX>,
+    pub copy: Copying,
+}
+
+/// What is being copied to a member; nothing is if nobody is named.
+#[derive(Default)]
+pub struct Copying {
+    pub from: Text<NAME_BYTES_MAX>,
+    pub bytes_done: AtomicU64,
+    pub bytes_total: AtomicU64,
+    /// How long it will take, if that is known.
+    pub seconds_left: AtomicU64,
+}
+
+impl Copying {
+    /// As [`Copying::seconds_left`] has it.
+    pub const NOT_KNOWN: u64 = u64::MAX;
+
+    fn set(&self, copy: Option<&CopyStatus>) {
+        let from = copy.map_or("", |copy| &copy.from);
+        if !self.from.is(from) {
+            self.from.set(from);
+        }
+        let Some(copy) = copy else { return };
+        self.bytes_done.store(copy.bytes_done, Ordering::SeqCst);
+        self.bytes_total.store(copy.bytes_total, Ordering::SeqCst);
+        self.seconds_left.store(copy.seconds_left().unwrap_or(Copying::NOT_KNOWN), Ordering::SeqCst);
+    }
 }
 
 #[derive(Default)]
@@ -141,6 +200,8 @@ pub struct Replica {
     pub founds: AtomicBool,
     /// gcs makes a copy of another node's database, which is to take the place of this one.
     pub copying: AtomicBool,
+    /// Clients are sent elsewhere.
+    pub turnaway: Atomic<Turnaway>,
 
     /// gcs answers.
     pub greeted: AtomicBool,
@@ -283,6 +344,7 @@ impl Replica {
             if !entry.address.is(&member.address) {
                 entry.address.set(&member.address);
             }
+            entry.copy.set(member.copy.as_ref());
         }
         let count = status.members.len().min(self.members.len());
         self.member_count.store(count as u32, Ordering::SeqCst);

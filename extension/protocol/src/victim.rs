@@ -123,4 +123,6 @@ pub enum Summons {
     Cancel,
     /// If it is idle, end the session; else cancel what it runs.
     End,
+    /// If it has been idle for a while, outside of a transaction, end the session; else leave it alone.
+    Leave,
 }

@@ -21,6 +21,7 @@ use std::time::{Duration, Instant};
 
 use gcs_writeset::Position;
 use gcs_writeset::link::RefusalReason;
+use postgres_r_protocol::replica::Turnaway;
 
 use super::reader::{self, Answer};
 use super::{session_token, writable};
@@ -53,6 +54,7 @@ pub fn reset() {
 /// A statement is about to look at data. Whether the snapshots that there are may be too old.
 pub fn before_data() -> bool {
     let level = guc::read_level();
+    send_away();
     let must_wait = level != ReadLevel::Eventual && session::is_captured() && !is_done(level);
     if must_wait && let Some(area) = session::database() {
         if snapshot::is_kept_for_transaction() && snapshot::is_taken() {
@@ -69,6 +71,14 @@ pub fn before_data() -> bool {
     // Not before: a wait that failed has let nothing be read.
     HAS_READ.set(true);
     must_wait
+}
+
+/// A transaction that has not begun to look at data can as well begin on another node, where this one is about to be shut down.
+fn send_away() {
+    let is_drained = |area: &DatabaseArea| area.replica.turnaway.load() == Turnaway::All;
+    if !HAS_READ.get() && session::is_captured() && session::database().is_some_and(is_drained) {
+        error::sent_away().raise_fatal();
+    }
 }
 
 fn is_done(level: ReadLevel) -> bool {

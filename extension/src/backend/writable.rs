@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use postgres_r_protocol::replica::Phase;
+use postgres_r_protocol::replica::{Phase, Turnaway};
 
 use super::capture::base;
 use super::read_only::{self, WRITABLE_GRACE};
@@ -82,6 +82,9 @@ pub fn admit(database: &str) {
     let open = || area.phase() != Phase::Active || area.replica.serving.load(Ordering::SeqCst);
     if !area.conditions.wait_for_serving(ADMIT_TIMEOUT, open) {
         session::catching_up(area).raise_fatal();
+    }
+    if area.replica.turnaway.load() != Turnaway::No {
+        error::draining().raise_fatal();
     }
     if let (Phase::Failed, Some(error)) = (area.phase(), session::phase_error(area)) {
         error.raise_fatal();

@@ -14,7 +14,7 @@ use gcs_writeset::link::{Failure, FailureKind, PROTOCOL, Request, Role, ServerPl
 use postgres_r_protocol::dispatch::{Me, Trouble};
 use postgres_r_protocol::manager::{self as protocol, Manager, Next};
 use postgres_r_protocol::platform::Exclusion;
-use postgres_r_protocol::replica::Phase;
+use postgres_r_protocol::replica::{Phase, Turnaway};
 use postgres_r_protocol::slot::Slot;
 
 use super::entry;
@@ -41,6 +41,9 @@ const OPEN_WITHOUT_GROUP_AFTER: Duration = Duration::from_secs(2);
 
 /// While a copy is being made, how often gcs is asked for it.
 const ASK_FOR_COPY_EVERY: Duration = Duration::from_secs(5);
+
+/// How often sessions are looked at while the node is drained: nobody says when a session has become idle.
+const SEND_AWAY_EVERY: Duration = Duration::from_millis(100);
 
 /// What is read before other duties get their turn.
 const READ_BYTES_A_ROUND: usize = 4 << 20;
@@ -143,6 +146,9 @@ pub(super) struct ManagerProcess {
     try_again_at: Option<Instant>,
     leaser_started: Option<Instant>,
     place: ServerPlace,
+    /// While the node is drained: when sessions are looked at next, and how many there were, as gcs was told.
+    send_away_at: Option<Instant>,
+    sessions_told: Option<u32>,
     /// Why the database was last out of service, as logged.
     last_reason: Option<String>,
 }
@@ -176,6 +182,8 @@ impl ManagerProcess {
             try_again_at: None,
             leaser_started: None,
             place: place(),
+            send_away_at: None,
+            sessions_told: None,
             last_reason: None,
         }
     }
@@ -226,8 +234,33 @@ impl ManagerProcess {
         if let Some(process) = self.protocol.who_never_comes(self.area.at(), clock::moment()) {
             process::terminate(process);
         }
+        if let Err(error) = self.send_away() {
+            self.link_lost(&error.to_string());
+        }
         let worker_missing = self.keep_leaser() | self.keep_workers();
         self.sleep(self.timeout(worker_missing));
+    }
+
+    /// While the node is drained, sessions that are idle are to go, and gcs is to know how many are left.
+    fn send_away(&mut self) -> Result<(), LinkError> {
+        let is_drained = self.area.replica.turnaway.load() != Turnaway::No && self.link() == protocol::Link::Up;
+        if !is_drained {
+            (self.send_away_at, self.sessions_told) = (None, None);
+            return Ok(());
+        }
+        let now = Instant::now();
+        if self.send_away_at.is_some_and(|at| now < at) {
+            return Ok(());
+        }
+        self.send_away_at = Some(now + SEND_AWAY_EVERY);
+        let count = process::summon_idle_sessions(self.area.oid());
+        if self.sessions_told != Some(count)
+            && let Some(link) = &mut self.stream.link
+        {
+            link.send(&Request::Sessions { count })?;
+            self.sessions_told = Some(count);
+        }
+        Ok(())
     }
 
     /// A server that was shut down in order has everything that it had ever shown. It shows it again, for reading, where the group cannot be found:
@@ -274,7 +307,8 @@ impl ManagerProcess {
         let report = self.protocol.report_in(self.area.at());
         let workers = worker_missing.then_some(START_WORKER_AGAIN);
         let open = self.may_open_without_group().then_some(OPEN_WITHOUT_GROUP_AFTER / 4);
-        [reconnect, fetch, report, workers, open].into_iter().flatten().min()
+        let send_away = self.send_away_at.map(until);
+        [reconnect, fetch, report, workers, open, send_away].into_iter().flatten().min()
     }
 
     pub(super) fn link(&self) -> protocol::Link {

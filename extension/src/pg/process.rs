@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
-pub use super::summons::{forget_summons, install_summons, was_ended, was_summoned};
+pub use super::summons::{forget_summons, install_summons, was_ended, was_sent_away, was_summoned};
 use postgres_r_protocol::id::{LocalXid, ProcNo};
 use postgres_r_protocol::victim;
 
@@ -133,15 +133,22 @@ pub fn dislodge(holder: &Holder) {
 
 /// Ends the process, as pg_terminate_backend does.
 pub fn terminate(process: ProcNo) {
-    // SAFETY: see `place`; the pid is read once, and 0 when the place is free.
+    // SAFETY: see `place`; the pid is read once.
     let pid = place(process).map_or(0, |process| unsafe { (*process).pid });
-    if pid != 0 {
+    if lives(pid, process) {
         // SAFETY: a plain system call.
         unsafe { libc::kill(pid, libc::SIGTERM) };
     }
 }
 
-/// Runs `visit` for every process of the database, under ProcArrayLock.
+/// Whether the process of this pid has this place. A place that is free keeps the pid of whoever had it, and that number may be anybody's.
+fn lives(pid: i32, process: ProcNo) -> bool {
+    // SAFETY: looks the pid up among the processes that there are; the caller holds no LWLock.
+    let found = unsafe { pg_sys::BackendPidGetProc(pid).as_ref() };
+    pid != 0 && found.is_some_and(|found| ProcNo(found.pgprocno as u32) == process)
+}
+
+/// Runs `visit` for every process of the database, and perhaps for some that have ended ([`lives`]), under ProcArrayLock.
 fn each_in(database: pg_sys::Oid, mut visit: impl FnMut(&pg_sys::PGPROC)) {
     // SAFETY: ProcArrayLock keeps entries in place while we look; callers hold no LWLocks.
     unsafe {
@@ -158,15 +165,33 @@ fn each_in(database: pg_sys::Oid, mut visit: impl FnMut(&pg_sys::PGPROC)) {
     }
 }
 
-/// Ends every session of the database; background workers stay.
-pub fn terminate_sessions(database: pg_sys::Oid) {
-    let mut pids = Vec::new();
+/// Has every session of the database that is in no transaction look whether it is to go ([`super::summons`]). How many sessions there are.
+pub fn summon_idle_sessions(database: pg_sys::Oid) -> u32 {
+    // A walsender takes the signal for its end.
+    let others = pg_sys::PROC_IS_AUTOVACUUM | pg_sys::PROC_IN_LOGICAL_DECODING;
+    let mut found = Vec::new();
     each_in(database, |process| {
-        if !process.isBackgroundWorker && process.pid != my_pid() {
-            pids.push(process.pid);
+        if !process.isBackgroundWorker && u32::from(process.statusFlags) & others == 0 {
+            found.push((process.pid, ProcNo(process.pgprocno as u32), process.lxid == 0));
         }
     });
-    for pid in pids {
+    found.retain(|&(pid, place, _)| lives(pid, place));
+    for (pid, ..) in found.iter().filter(|(.., is_idle)| *is_idle) {
+        // SAFETY: a plain system call; see `summon`.
+        unsafe { libc::kill(*pid, libc::SIGUSR2) };
+    }
+    found.len() as u32
+}
+
+/// Ends every session of the database; background workers stay.
+pub fn terminate_sessions(database: pg_sys::Oid) {
+    let mut found = Vec::new();
+    each_in(database, |process| {
+        if !process.isBackgroundWorker && process.pid != my_pid() {
+            found.push((process.pid, ProcNo(process.pgprocno as u32)));
+        }
+    });
+    for (pid, _) in found.into_iter().filter(|&(pid, place)| lives(pid, place)) {
         // SAFETY: a plain system call.
         unsafe { libc::kill(pid, libc::SIGTERM) };
     }

@@ -23,6 +23,7 @@ static HEARING: AtomicPtr<()> = AtomicPtr::new(std::ptr::null_mut());
 static SUMMONED: AtomicBool = AtomicBool::new(false);
 static PUT_OFF: AtomicBool = AtomicBool::new(false);
 static ENDED: AtomicBool = AtomicBool::new(false);
+static LEFT: AtomicBool = AtomicBool::new(false);
 
 /// The message whose statement may be cancelled: when it came, by `GetCurrentStatementStartTimestamp`, which PostgreSQL sets for
 /// each message that can hold or run a statement. 0 if none may.
@@ -40,9 +41,17 @@ unsafe extern "C-unwind" fn on_summons(_signal: i32) {
     let errno = unsafe { *libc::__errno_location() };
     match hear() {
         Summons::Nothing => {}
-        Summons::End if is_idle() => end_session(),
+        Summons::End if is_idle() => {
+            ENDED.store(true, Ordering::Release);
+            end_session();
+        }
         Summons::Cancel | Summons::End if may_cancel() => cancel(),
         Summons::Cancel | Summons::End => PUT_OFF.store(true, Ordering::Release),
+        Summons::Leave if has_waited_for_client() => {
+            LEFT.store(true, Ordering::Release);
+            end_session();
+        }
+        Summons::Leave => {}
     }
     // SAFETY: MyLatch is valid once signals are unblocked; SetLatch is async-signal-safe.
     unsafe { raw::SetLatch(pg_sys::MyLatch) };
@@ -61,7 +70,6 @@ fn hear() -> Summons {
 }
 
 fn end_session() {
-    ENDED.store(true, Ordering::Release);
     // SAFETY: what die() does.
     unsafe {
         pg_sys::InterruptPending = 1;
@@ -126,6 +134,11 @@ pub fn was_ended() -> bool {
     ENDED.load(Ordering::Acquire)
 }
 
+/// This session is being ended since the node is drained.
+pub fn was_sent_away() -> bool {
+    LEFT.load(Ordering::Acquire)
+}
+
 /// Forgets a summons that its transaction never noticed, so that the next transaction does not pay for it.
 pub fn forget_summons() {
     PUT_OFF.store(false, Ordering::Release);
@@ -145,6 +158,34 @@ fn is_idle() -> bool {
                 | pg_sys::BackendState::STATE_DISABLED
         )
     )
+}
+
+/// Whether this process has been waiting for its client for a while, outside of a transaction, and nothing has come: a client that is about to send
+/// something would take the session's end for an error of what it sent.
+fn has_waited_for_client() -> bool {
+    const EVENT: u32 = pg_sys::WaitEventClient::WAIT_EVENT_CLIENT_READ;
+    // SAFETY: null or this process's own entry, written by nobody else; so is the wait event.
+    let (entry, event) = unsafe { (pg_sys::MyBEEntry.as_ref(), *raw::my_wait_event_info) };
+    let is_old = |since: i64| {
+        // SAFETY: reads the clock.
+        unsafe { raw::GetCurrentTimestamp() }.saturating_sub(since) >= IDLE_FOR_MICROS
+    };
+    let is_idle = entry
+        .is_some_and(|entry| entry.st_state == pg_sys::BackendState::STATE_IDLE && is_old(entry.st_state_start_timestamp));
+    is_idle && event == EVENT && !has_input()
+}
+
+/// How long a session must have been idle before it is sent away.
+const IDLE_FOR_MICROS: i64 = 1_000_000;
+
+/// Whether the client has sent something that is not read yet.
+fn has_input() -> bool {
+    // SAFETY: null, or the connection, which begins with its socket; poll is async-signal-safe.
+    unsafe {
+        let Some(&socket) = raw::MyProcPort.as_ref() else { return true };
+        let mut wanted = libc::pollfd { fd: socket, events: libc::POLLIN, revents: 0 };
+        libc::poll(&raw mut wanted, 1, 0) != 0
+    }
 }
 
 /// What this process shows in pg_stat_activity; none before it has an entry there.
@@ -169,5 +210,9 @@ mod raw {
     unsafe extern "C" {
         pub fn SetLatch(latch: *mut pgrx::pg_sys::Latch);
         pub fn GetCurrentStatementStartTimestamp() -> i64;
+        pub fn GetCurrentTimestamp() -> i64;
+        pub static my_wait_event_info: *mut u32;
+        /// Port of libpq/libpq-be.h, which pgrx does not bind, by its first field: the socket.
+        pub static MyProcPort: *mut i32;
     }
 }

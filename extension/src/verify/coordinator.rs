@@ -127,14 +127,14 @@ impl Coordinator {
         let mine = nodes.iter().position(|node| *node == me).unwrap_or(0);
         let mut comparison = Comparison::new(nodes.len(), mine);
         for (index, member) in members.iter().enumerate() {
-            if member.presence != Presence::Online {
+            if !member.presence.is_online() {
                 comparison.lose(index, member.presence.name());
             }
         }
         let id = new_id(area);
         let position = Position::ZERO;
         let run = Coordinator { area, id, last_mark: id, me, deadline, nodes, comparison, position };
-        let is_online = |node: &str| members.iter().any(|member| member.name == node && member.presence == Presence::Online);
+        let is_online = |node: &str| members.iter().any(|member| member.name == node && member.presence.is_online());
         let until = Instant::now() + OTHER_ENDS_WITHIN.min(run.left());
         loop {
             let changes = area.verification.changes();
@@ -237,7 +237,7 @@ impl Coordinator {
             for node in missing {
                 let member = members.iter().find(|member| member.name == self.nodes[node]);
                 let presence = member.map_or(Presence::Unreachable, |member| member.presence);
-                if presence != Presence::Online {
+                if !presence.is_online() {
                     self.comparison.lose(node, presence.name());
                 } else if left.is_zero() {
                     self.comparison.lose(node, why);

@@ -20,6 +20,7 @@ pub fn status<L: Storage>(
         state.databases.iter().filter(|(id, _)| database.is_none_or(|wanted| wanted == **id)).map(|(_, db)| db).collect();
     let ordered = databases.iter().map(|db| db.head).max().unwrap_or_default();
     let members = state.membership.members.iter().map(|member| MemberStatus {
+        copy: None,
         node: member.node,
         name: member.name.clone(),
         address: member.address.clone(),

@@ -5,6 +5,7 @@
 //! crc32c   u32   of everything behind this field
 //! version  u8    1
 //! kind     u8    1 Hello, 2 Welcome, 3 Refused, 4 Ping, 5 Raft, 6 Forward, 7 Rehearse, 8 Rehearsed, 9 Show, 10 ShownHere,
+//!                11 Standing, 12 Drain,
 //!                32 Enrol, 33 Enrolled, 48 Join, 49 Joined, 50 Wish
 //! body           protobuf, empty for Ping
 //! ```
@@ -22,7 +23,8 @@ use thiserror::Error;
 
 use crate::enrolment::{Enrol, Enrolled};
 use crate::message::{
-    Forward, Hello, Join, Joined, Refused, Rehearse, Rehearsed, Show, ShownHere, Welcome, WishMessage, put_forward,
+    DrainOrder, Forward, Hello, Join, Joined, Refused, Rehearse, Rehearsed, Show, ShownHere, Standing, Welcome, WishMessage,
+    put_forward,
 };
 
 pub const VERSION: u8 = 1;
@@ -44,6 +46,8 @@ const KIND_REHEARSE: u8 = 7;
 const KIND_REHEARSED: u8 = 8;
 const KIND_SHOW: u8 = 9;
 const KIND_SHOWN: u8 = 10;
+const KIND_STANDING: u8 = 11;
+const KIND_DRAIN: u8 = 12;
 const KIND_ENROL: u8 = 32;
 const KIND_ENROLLED: u8 = 33;
 const KIND_JOIN: u8 = 48;
@@ -61,6 +65,8 @@ pub enum Frame {
     Rehearsed(Rehearsed),
     Show(Show),
     ShownHere(ShownHere),
+    Standing(Standing),
+    Drain(DrainOrder),
     Enrol(Enrol),
     Enrolled(Enrolled),
     Join(Join),
@@ -96,6 +102,8 @@ pub fn encode(frame: &Frame, out: &mut Vec<u8>) -> Result<(), FrameError> {
         Frame::Rehearsed(rehearsed) => put(out, KIND_REHEARSED, |out| rehearsed.encode(out).is_ok()),
         Frame::Show(show) => put(out, KIND_SHOW, |out| show.encode(out).is_ok()),
         Frame::ShownHere(shown) => put(out, KIND_SHOWN, |out| shown.encode(out).is_ok()),
+        Frame::Standing(standing) => put(out, KIND_STANDING, |out| standing.encode(out).is_ok()),
+        Frame::Drain(order) => put(out, KIND_DRAIN, |out| order.encode(out).is_ok()),
         Frame::Enrol(enrol) => put(out, KIND_ENROL, |out| enrol.encode(out).is_ok()),
         Frame::Enrolled(enrolled) => put(out, KIND_ENROLLED, |out| enrolled.encode(out).is_ok()),
         Frame::Join(join) => put(out, KIND_JOIN, |out| join.encode(out).is_ok()),
@@ -193,6 +201,8 @@ fn decode(mut frame: Bytes) -> Result<Frame, FrameError> {
         KIND_SHOWN => {
             ShownHere::decode(frame).map(Frame::ShownHere).map_err(|_| FrameError::Body { what: "answer about a position" })
         }
+        KIND_STANDING => Standing::decode(frame).map(Frame::Standing).map_err(|_| FrameError::Body { what: "standing" }),
+        KIND_DRAIN => DrainOrder::decode(frame).map(Frame::Drain).map_err(|_| FrameError::Body { what: "order to drain" }),
         KIND_ENROL => Enrol::decode(frame).map(Frame::Enrol).map_err(|_| FrameError::Body { what: "enrolment" }),
         KIND_ENROLLED => {
             Enrolled::decode(frame).map(Frame::Enrolled).map_err(|_| FrameError::Body { what: "answer to an enrolment" })
@@ -211,7 +221,7 @@ fn decode(mut frame: Bytes) -> Result<Frame, FrameError> {
 mod tests {
     use super::*;
     use crate::enrolment::EnrolledMember;
-    use crate::message::FoundingMember;
+    use crate::message::{CopyUnderWay, FoundingMember};
     use gcs_core::Wish;
     use gcs_core::command::Command;
     use gcs_writeset::{DatabaseId, Incarnation, NodeId, Sequence, SlotId, Tag};
@@ -245,6 +255,23 @@ mod tests {
         ];
         let wish = wish.prop_map(|wish| Frame::Message(PeerMessage::Wish(wish)));
         prop_oneof![join, joined, wish]
+    }
+
+    fn of_standing() -> impl Strategy<Value = Frame> {
+        let copy = (".*", ".*", any::<u64>(), any::<u64>(), any::<u64>()).prop_map(
+            |(database, from, bytes_done, bytes_total, seconds)| CopyUnderWay {
+                database,
+                from,
+                bytes_done,
+                bytes_total,
+                seconds,
+            },
+        );
+        let standing = (any::<bool>(), any::<bool>(), prop::option::of(any::<u32>()), prop::option::of(copy)).prop_map(
+            |(is_draining, leads, sessions, copy)| Frame::Standing(Standing { is_draining, leads, sessions, copy }),
+        );
+        let drain = prop::option::of(any::<u32>()).prop_map(|grace| Frame::Drain(DrainOrder { grace }));
+        prop_oneof![standing, drain]
     }
 
     fn frame() -> impl Strategy<Value = Frame> {
@@ -305,7 +332,7 @@ mod tests {
             },
         );
         let known = prop_oneof![hello, refused, raft, forward, welcome, Just(Frame::Ping), rehearse, rehearsed];
-        prop_oneof![known, prop_oneof![enrol, enrolled, show, shown], of_membership()]
+        prop_oneof![known, prop_oneof![enrol, enrolled, show, shown, of_standing()], of_membership()]
     }
 
     fn decode_all(bytes: &[u8], piece: usize) -> Result<Vec<Frame>, FrameError> {

@@ -19,5 +19,6 @@ pub mod message;
 pub use enrolment::{Enrol, Enrolled, EnrolledMember};
 pub use frame::{Decoder, FRAME_BYTES_MAX, Frame, FrameError, encode};
 pub use message::{
-    FoundingMember, HandshakeRefusal, Hello, Join, Joined, Refused, Rehearse, Rehearsed, Show, ShownHere, Welcome,
+    CopyUnderWay, DrainOrder, FoundingMember, HandshakeRefusal, Hello, Join, Joined, Refused, Rehearse, Rehearsed, Show,
+    ShownHere, Standing, Welcome,
 };

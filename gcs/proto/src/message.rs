@@ -7,7 +7,7 @@ use gcs_writeset::NodeId;
 use prost::encoding::{WireType, encode_key, encode_varint};
 
 /// Goes up when frames or messages change; daemons refuse another number by name.
-pub const PROTOCOL: u32 = 3;
+pub const PROTOCOL: u32 = 4;
 
 /// Who calls, and which group it believes to be in.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
@@ -56,6 +56,43 @@ pub struct Welcome {
     /// And where the programs of its version are, there.
     #[prost(string, tag = "3")]
     pub programs: String,
+}
+
+/// What a daemon tells the others of itself that is not in the order: whether its node is being drained, and what is copied to it.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct Standing {
+    #[prost(bool, tag = "1")]
+    pub is_draining: bool,
+    #[prost(bool, tag = "2")]
+    pub leads: bool,
+    /// Of clients, if they have been counted.
+    #[prost(uint32, optional, tag = "3")]
+    pub sessions: Option<u32>,
+    #[prost(message, optional, tag = "4")]
+    pub copy: Option<CopyUnderWay>,
+}
+
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct CopyUnderWay {
+    /// Empty for a whole server.
+    #[prost(string, tag = "1")]
+    pub database: String,
+    #[prost(string, tag = "2")]
+    pub from: String,
+    #[prost(uint64, tag = "3")]
+    pub bytes_done: u64,
+    #[prost(uint64, tag = "4")]
+    pub bytes_total: u64,
+    #[prost(uint64, tag = "5")]
+    pub seconds: u64,
+}
+
+/// The receiver's node is to be drained, or to work again.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct DrainOrder {
+    /// Seconds that sessions have to go by themselves; none if it is to work again.
+    #[prost(uint32, optional, tag = "1")]
+    pub grace: Option<u32>,
 }
 
 /// Why a connection was refused, in words for the log of the one that dialled.

@@ -10,6 +10,7 @@ use thiserror::Error;
 use super::aside::Aside;
 use super::directories::Directories;
 use super::programs::{self, ProgramError};
+use super::progress::Progress;
 use super::source::{Source, SourceError};
 use super::target::{Target, TargetError};
 use crate::peers::{DialError, Pace, Peers, To, Tunnel};
@@ -85,7 +86,9 @@ impl<'a> Attempt<'a> {
             snapshot: &snapshot,
             into: &files,
         };
-        dumped.run(bytes).await?;
+        let progress = Progress::begin(&self.peers, self.database, self.from, bytes);
+        dumped.run(&progress).await?;
+        progress.all_is_read();
         let restored = programs::Restore { place: self.place, database: &incoming, files: &files };
         restored.run().await?;
         let is_new = self.is_new;

@@ -8,9 +8,8 @@ use gcs_writeset::link::ServerPlace;
 use thiserror::Error;
 use tokio::io::AsyncReadExt;
 use tokio::process::Command;
-use tokio::time::interval;
 
-use crate::bounds::COPY_REPORT_EVERY;
+use super::progress::Progress;
 use crate::peers::Tunnel;
 
 /// Connections of each.
@@ -39,8 +38,7 @@ pub struct Dump<'a> {
 }
 
 impl Dump<'_> {
-    /// `bytes` is how large the database is.
-    pub async fn run(&self, bytes: u64) -> Result<(), ProgramError> {
+    pub async fn run(&self, progress: &Progress) -> Result<(), ProgramError> {
         let files = |source| ProgramError::Files { path: self.into.to_owned(), source };
         match std::fs::remove_dir_all(self.into) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(files(error)),
@@ -53,19 +51,7 @@ impl Dump<'_> {
         command.args(["--format=directory", "--no-sync", "--no-unlogged-table-data", "--jobs", JOBS, "--user", self.user]);
         command.arg("--host").arg(self.from).args(["--port", &Tunnel::PORT.to_string()]);
         command.args(["--snapshot", self.snapshot]).arg("--file").arg(self.into).args(["--dbname", self.database]);
-        let running = run(command, "pg_dump");
-        tokio::pin!(running);
-        let mut clock = interval(COPY_REPORT_EVERY);
-        clock.tick().await;
-        loop {
-            tokio::select! {
-                ended = &mut running => return ended,
-                _ = clock.tick() => {
-                    let written = size(self.into);
-                    tracing::info!(database = self.database, written, database_bytes = bytes, "the copy is being read");
-                }
-            }
-        }
+        progress.while_running(self.into, run(command, "pg_dump")).await
     }
 }
 
@@ -121,15 +107,4 @@ pub async fn run(mut command: Command, program: &'static str) -> Result<(), Prog
     let first = complaint.lines().find(|line| line.contains("error")).or(complaint.lines().next());
     let complaint = first.map_or_else(|| format!("ended with {status}"), str::to_owned);
     Err(ProgramError::Failed { program, complaint })
-}
-
-/// Bytes of the files below a directory, as far as they can be told.
-pub fn size(directory: &Path) -> u64 {
-    let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
-    let bytes = |entry: std::fs::DirEntry| match entry.metadata() {
-        Ok(found) if found.is_dir() => size(&entry.path()),
-        Ok(found) => found.len(),
-        Err(_) => 0,
-    };
-    entries.map(bytes).sum()
 }

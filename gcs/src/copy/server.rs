@@ -31,6 +31,7 @@ use tokio::time::sleep;
 
 use super::attempt::CopyError;
 use super::programs::ProgramError;
+use super::progress::Progress;
 use super::{Copies, attempt};
 use crate::bounds::{COPY_AGAIN_FIRST, COPY_AGAIN_LAST};
 use crate::config::Postgresql;
@@ -112,7 +113,9 @@ impl Copies {
         server.directory.begin()?;
         let label = format!("gcs: node {} from node {name}", server.name);
         let backup = Backup { programs: programs.as_deref(), tunnel: &tunnel, label: &label, into };
-        backup.run(bytes).await?;
+        let progress = Progress::begin(&self.peers, "", name, bytes);
+        backup.run(&progress).await?;
+        drop(progress);
         server.directory.finish(&server.local_socket)?;
         drop(tunnel);
         tracing::info!(from = name, directory = %into.display(), "the copy of a server is whole");

@@ -9,7 +9,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use gcs_core::{LocalReply, Ordered};
-use gcs_writeset::link::{Failure, FailureKind, GroupStatus, MemberState, Reply};
+use gcs_writeset::link::{Drain, Failure, FailureKind, GroupStatus, MemberState, Reply};
 use gcs_writeset::{DatabaseId, Incarnation, Tag};
 use tokio::time::timeout;
 
@@ -19,12 +19,15 @@ use super::this_node::ThisNode;
 pub struct Hub {
     pub node: Rc<ThisNode>,
     feeds: RefCell<BTreeMap<String, Rc<Feed>>>,
+    /// As the core has it.
     status: RefCell<GroupStatus>,
+    /// Likewise, as each database sees it.
+    status_of: RefCell<BTreeMap<DatabaseId, GroupStatus>>,
 }
 
 impl Hub {
     pub fn new(node: Rc<ThisNode>) -> Hub {
-        Hub { node, feeds: RefCell::default(), status: RefCell::default() }
+        Hub { node, feeds: RefCell::default(), status: RefCell::default(), status_of: RefCell::default() }
     }
 
     /// Hands on what a step ordered, in order. [`Hub::flush`] writes it.
@@ -96,26 +99,71 @@ impl Hub {
     /// that of all.
     pub fn publish_status(&self, status_of: impl Fn(Option<DatabaseId>) -> GroupStatus) {
         let overall = status_of(None);
+        for (name, database) in self.node.databases.all() {
+            let status = status_of(Some(database));
+            self.node.copies.status_of(&name, &status);
+            self.status_of.borrow_mut().insert(database, status);
+        }
+        tell(&self.status.replace(overall.clone()), &overall);
+        self.show_standing();
+        self.show();
+    }
+
+    /// The same as it was last published, with what the daemons say of themselves now.
+    pub fn show_again(&self) {
+        self.show();
+        self.flush();
+    }
+
+    fn show(&self) {
+        let amended = |status: &GroupStatus| {
+            let mut status = status.clone();
+            self.node.peers.standings.amend(self.node.id(), &mut status);
+            status
+        };
+        let (overall, of) = (amended(&self.status.borrow()), self.status_of.borrow());
         for feed in self.feeds.borrow().values() {
-            match feed.database_id() {
+            match feed.database_id().and_then(|database| of.get(&database)) {
                 None => feed.status(overall.clone()),
-                database => feed.status(status_of(database)),
+                Some(status) => feed.status(amended(status)),
             }
         }
-        for (name, database) in self.node.databases.all() {
-            self.node.copies.status_of(&name, &status_of(Some(database)));
-        }
         self.node.copies.status(&overall);
-        tell(&self.status.replace(overall.clone()), &overall);
+    }
+
+    /// Tells the other daemons what is to be known of this one.
+    pub fn show_standing(&self) {
+        let sessions = &self.node.sessions;
+        let (is_draining, leads) = (sessions.stage() != Drain::No, self.status.borrow().leader == Some(self.node.id()));
+        let total = is_draining.then(|| sessions.total()).flatten();
+        self.node.peers.change_standing(|own| {
+            (own.is_draining, own.leads, own.sessions) = (is_draining, is_draining && leads, total);
+        });
+    }
+
+    /// All managers that are connected hear this.
+    pub fn tell_managers(&self, reply: &Reply) {
+        for feed in self.feeds.borrow().values() {
+            feed.send(reply, &[]);
+            feed.flush();
+        }
+    }
+
+    /// The databases whose managers are connected, and in which life of their server.
+    pub fn lives(&self) -> Vec<(String, Incarnation)> {
+        self.feeds.borrow().values().map(|feed| (feed.database.clone(), feed.incarnation)).collect()
     }
 
     /// The group's state as it was last published, for all databases together. The group counts this node's PostgreSQL as attached also while
     /// its managers look for a daemon that has just started.
     pub fn status(&self) -> GroupStatus {
         let mut status = self.status.borrow().clone();
+        self.node.peers.standings.amend(self.node.id(), &mut status);
         let is_attached = self.feeds.borrow().values().any(|feed| feed.was_attached());
         let own = status.members.iter_mut().filter(|member| member.node == self.node.id());
-        for member in own.filter(|member| member.state == MemberState::Online && !is_attached) {
+        for member in
+            own.filter(|member| matches!(member.state, MemberState::Online | MemberState::Draining) && !is_attached)
+        {
             member.state = MemberState::Detached;
         }
         status
@@ -163,6 +211,8 @@ impl Hub {
             self.node.peers.send_shown(self.node.shown.leave(database));
         }
         self.feeds.borrow_mut().retain(|_, other| !Rc::ptr_eq(other, feed));
+        self.node.sessions.gone(&feed.database);
+        self.show_standing();
     }
 
     fn attached_feed(&self, database: DatabaseId) -> Option<Rc<Feed>> {

@@ -11,6 +11,7 @@ use tokio::net::UnixStream;
 use tokio::time::timeout;
 
 use super::changes;
+use super::drain;
 use super::error::SessionError;
 use super::feed::Feed;
 use super::fetcher;
@@ -171,6 +172,10 @@ fn welcome(hub: &Hub, outbox: &Outbox) -> Result<(), SessionError> {
 
 async fn serve_manager(hub: &Hub, feed: &Feed, requests: &mut Requests) -> Result<(), SessionError> {
     feed.status(hub.status());
+    if hub.node.sessions.is_another_life(&feed.database, feed.incarnation) {
+        drain::over(hub);
+    }
+    feed.send(&Reply::Drain(hub.node.sessions.stage()), &[]);
     feed.flush();
     tokio::select! {
         result = hear_manager(hub, feed, requests) => result,
@@ -215,6 +220,10 @@ async fn hear_manager(hub: &Hub, feed: &Feed, requests: &mut Requests) -> Result
                 }
             }
             Request::Rebuild { position } => feed.rebuild(position),
+            Request::Sessions { count } => {
+                node.sessions.count(&feed.database, feed.incarnation, count);
+                hub.show_standing();
+            }
             Request::Status => {
                 feed.status(hub.status());
                 feed.flush();
@@ -292,6 +301,19 @@ async fn serve_control(hub: &Hub, outbox: &Outbox, requests: &mut Requests) -> R
                     return Err(SessionError::refused(FailureKind::NotAttached, message, "It must be replicated, and run."));
                 }
             },
+            Request::Drain { node, grace } => {
+                let tell = |reply: &Reply| {
+                    let put = outbox.put(|out| link::put_frame(out, reply, &[]));
+                    outbox.flush();
+                    put.is_ok()
+                };
+                // Whoever has asked may go meanwhile.
+                tokio::select! {
+                    result = drain::carry_out(hub, &node, grace, tell) => result.map_err(SessionError::Refused)?,
+                    next = requests.next() => return next.map(drop),
+                }
+                Reply::Done
+            }
             Request::Change(change) => match changes::carry_out(&hub.node, change).await {
                 Ok(()) => Reply::Done,
                 Err(failure) => return Err(SessionError::Refused(failure)),

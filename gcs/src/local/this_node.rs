@@ -8,6 +8,7 @@ use gcs_writeset::link::{CertificateStatus, Failure, FailureKind, PROTOCOL, Repl
 
 use super::databases::Databases;
 use super::readers::Readers;
+use super::sessions::Sessions;
 use crate::complaints::Complaints;
 use crate::copy::Copies;
 use crate::inbox::Inbox;
@@ -33,6 +34,7 @@ pub struct ThisNode {
     pub readers: Readers,
     pub log: LogReader,
     pub databases: Databases,
+    pub sessions: Sessions,
     pub complaints: Complaints,
 }
 

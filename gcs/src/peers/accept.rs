@@ -163,6 +163,8 @@ async fn read(peers: &Peers, peer: &Peer, connection: u64, stream: &Stream, mut 
                         peers.send_shown(vec![(from, asked.number)]);
                     }
                 }
+                Ok(Some(Frame::Standing(standing))) => peers.standings.heard(peer.node, standing),
+                Ok(Some(Frame::Drain(order))) => peers.standings.order(order),
                 Ok(Some(Frame::ShownHere(answer))) => peers.shown.answered(peer.node, &answer),
                 Ok(Some(Frame::Rehearsed(answer))) => peers.rehearsals.answered(peer.node, &answer),
                 Ok(Some(_)) => return ReceiveError::Unexpected,

@@ -10,7 +10,7 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use gcs_core::{Input, PeerMessage};
-use gcs_proto::{Frame, ShownHere};
+use gcs_proto::{Frame, ShownHere, Standing};
 use gcs_writeset::NodeId;
 use tokio::sync::Notify;
 
@@ -22,6 +22,7 @@ use crate::outbox::{Outbox, Stream};
 use crate::rehearsals::Rehearsals;
 use crate::roster::Roster;
 use crate::shown::{self, Shown};
+use crate::standings::Standings;
 use crate::tls::Security;
 use crate::tls::credentials::{PeerProblem, Side};
 use crate::wishes::Pending;
@@ -33,6 +34,7 @@ pub struct Peers {
     pub rehearsals: Rc<Rehearsals>,
     pub shown: Rc<Shown>,
     pub places: Rc<Places>,
+    pub standings: Rc<Standings>,
     pub security: Rc<Security>,
     /// Where a node gets its certificate, if this one signs.
     pub desk: Desk,
@@ -78,8 +80,20 @@ pub struct Connections {
 
 impl Peers {
     pub fn new(roster: Rc<Roster>, security: Rc<Security>, desk: Desk, inbox: Rc<Inbox>) -> Peers {
-        let (rehearsals, shown, places, wishes, by_node) = Default::default();
-        Peers { roster, inbox, rehearsals, shown, places, security, desk, wishes, by_node, accepted: Cell::new(0) }
+        let (rehearsals, shown, places, standings, wishes, by_node) = Default::default();
+        Peers {
+            roster,
+            inbox,
+            rehearsals,
+            shown,
+            places,
+            standings,
+            security,
+            desk,
+            wishes,
+            by_node,
+            accepted: Cell::new(0),
+        }
     }
 
     pub fn get(&self, node: NodeId) -> Option<Rc<Peer>> {
@@ -194,6 +208,14 @@ impl Peers {
         self.flush();
     }
 
+    /// Changes what is to be known of this daemon, and tells the others.
+    pub fn change_standing(&self, change: impl FnOnce(&mut Standing)) {
+        if self.standings.change(change) {
+            self.send_to_all(&Frame::Standing(self.standings.own()));
+            self.flush();
+        }
+    }
+
     pub fn flush(&self) {
         for peer in self.by_node.borrow().values() {
             if let Some(outbox) = &peer.connections.borrow().outbox {
@@ -238,9 +260,12 @@ impl Peers {
         if is_up {
             tracing::info!(peer = %name, %address, "peer is up");
             self.inbox.push(Input::PeerUp(node));
+            drop(connections);
+            peer.send(&Frame::Standing(self.standings.own()));
         } else {
             tracing::warn!(peer = %name, %address, "peer is down");
             self.inbox.push(Input::PeerDown(node));
+            self.standings.lost(node);
         }
     }
 }

@@ -46,7 +46,7 @@ use crate::token::{Token, TokenOutcome};
 
 /// Goes up when a frame or a message changes; both sides refuse another number with a clear error. So that they can, two things
 /// keep their form in every protocol: the beginning of a [`Request::Hello`] up to this number, and a [`Reply::Failed`].
-pub const PROTOCOL: u32 = 4;
+pub const PROTOCOL: u32 = 5;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
@@ -149,6 +149,16 @@ pub enum Request {
     /// Where the PostgreSQL of this node is that has the database: answered `Place`, or `Failed`.
     AskPlace {
         database: String,
+    },
+    /// While the node is drained: how many sessions of clients the database has here.
+    Sessions {
+        count: u32,
+    },
+    /// Drains this member, or puts it back to work. Answered by `Draining` as long as it is not drained, then by `Done`.
+    Drain {
+        node: String,
+        /// Seconds that sessions have to go by themselves; none if it is to work again.
+        grace: Option<u32>,
     },
 }
 
@@ -268,6 +278,24 @@ pub enum Reply {
     Watch {
         position: Position,
     },
+    /// To a manager: how clients are to be treated from now on.
+    Drain(Drain),
+    /// How far a member is that is being drained: sessions, if they have been counted.
+    Draining {
+        leads: bool,
+        sessions: Option<u32>,
+    },
+}
+
+/// Whether clients are sent elsewhere, since the node is about to be shut down.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Drain {
+    #[default]
+    No,
+    /// Nobody is let in; sessions end that have been idle, between transactions, for a while.
+    Idle,
+    /// No session begins another transaction either.
+    All,
 }
 
 /// A pure function of the ordered history.
@@ -355,6 +383,33 @@ pub struct MemberStatus {
     pub committed: Position,
     /// The last position ordered in that database, as known here.
     pub ordered: Position,
+    /// What is being copied to it.
+    pub copy: Option<CopyStatus>,
+}
+
+/// A copy that is under way.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CopyStatus {
+    /// Empty for a whole server.
+    pub database: String,
+    /// The member that is copied from.
+    pub from: String,
+    pub bytes_done: u64,
+    /// As large as the original is, which the copy need not be.
+    pub bytes_total: u64,
+    /// For how long.
+    pub seconds: u64,
+}
+
+impl CopyStatus {
+    /// How long it will take if it goes on like that; not known at first.
+    pub fn seconds_left(&self) -> Option<u64> {
+        let left = self.bytes_total.saturating_sub(self.bytes_done);
+        (self.bytes_done > 0 && self.seconds > 0).then(|| {
+            let left = u128::from(left) * u128::from(self.seconds) / u128::from(self.bytes_done);
+            u64::try_from(left).unwrap_or(u64::MAX)
+        })
+    }
 }
 
 /// A certificate that a daemon uses.
@@ -392,6 +447,10 @@ pub enum MemberState {
     Unreachable,
     /// Its daemon is connected; its PostgreSQL can't apply what the group ordered.
     OutOfService,
+    /// Online, and clients are sent elsewhere: it is about to be shut down.
+    Draining,
+    /// It gets a copy of a database or of a whole server.
+    Copying,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -23,8 +23,8 @@
 use crate::bounds::{CERTIFICATES_MAX, GROUP_MEMBERS_MAX, NAME_BYTES_MAX, TEXT_BYTES_MAX};
 use crate::id::{DatabaseId, Incarnation, NodeId, Position, Sequence, SlotId, Tag};
 use crate::link::{
-    AbortCause, CertificateStatus, Change, Failure, FailureKind, GroupStatus, MemberRole, MemberState, MemberStatus,
-    PROTOCOL, RefusalReason, Rehearsal, RehearsalFailure, Reply, Request, Role, ServerPlace, Verdict,
+    AbortCause, CertificateStatus, Change, CopyStatus, Drain, Failure, FailureKind, GroupStatus, MemberRole, MemberState,
+    MemberStatus, PROTOCOL, RefusalReason, Rehearsal, RehearsalFailure, Reply, Request, Role, ServerPlace, Verdict,
 };
 use crate::token::{Token, TokenOutcome};
 use crate::wire::{Put, Reader, WireError};
@@ -119,6 +119,8 @@ variants! { Request "link request" {
     32 Change(change),
     40 Certificates,
     41 AskPlace { database },
+    42 Sessions { count },
+    43 Drain { node, grace },
 } }
 
 const HELLO: u8 = 0;
@@ -145,11 +147,14 @@ variants! { Reply "link reply" {
     32 Done,
     40 Certificates(certificates),
     41 Place(place),
+    42 Drain(drain),
+    43 Draining { leads, sessions },
 } }
 
 variants! { Role "role" { 0 Manager, 1 Backend, 2 Control, 3 Fetcher, 4 Rehearsing, 5 Rehearser, 6 Reader, } }
 variants! { RefusalReason "refusal" { 0 NoQuorum, 1 Overloaded, 2 NotAttached, 3 HasContents, } }
-variants! { MemberState "member state" { 0 Online, 1 Detached, 2 Unreachable, 3 OutOfService, } }
+variants! { MemberState "member state" { 0 Online, 1 Detached, 2 Unreachable, 3 OutOfService, 4 Draining, 5 Copying, } }
+variants! { Drain "drain" { 0 No, 1 Idle, 2 All, } }
 variants! { FailureKind "failure" {
     0 Protocol,
     1 WrongGroup,
@@ -178,7 +183,8 @@ variants! { Rehearsal "rehearsal" { 0 Passed, 1 Partly, 2 Absent, 3 Failed(failu
 
 fields! { GroupStatus { quorum, leader, term, members } }
 fields! { CertificateStatus { name, is_authority, serial, not_after } }
-fields! { MemberStatus { node, name, address, ordinal, role, state, committed, ordered } }
+fields! { MemberStatus { node, name, address, ordinal, role, state, committed, ordered, copy } }
+fields! { CopyStatus { database, from, bytes_done, bytes_total, seconds } }
 
 newtypes! { Position NodeId Incarnation DatabaseId SlotId Sequence }
 

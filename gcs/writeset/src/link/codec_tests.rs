@@ -69,6 +69,10 @@ fn request() -> impl Strategy<Value = Request> {
         Just(Request::Certificates),
         name().prop_map(|database| Request::AskPlace { database }),
         position().prop_map(|position| Request::Rebuild { position }),
+        any::<u32>().prop_map(|count| Request::Sessions { count }),
+        (name(), prop::option::of(any::<u32>())).prop_map(|(node, grace)| Request::Drain { node, grace }),
+        any::<u64>().prop_map(|number| Request::ReadFrom { number }),
+        (any::<u64>(), position()).prop_map(|(number, position)| Request::AskShown { number, position }),
     ]
 }
 
@@ -143,12 +147,23 @@ fn reason() -> impl Strategy<Value = RefusalReason> {
 }
 
 fn member() -> impl Strategy<Value = MemberStatus> {
-    let states = [MemberState::Online, MemberState::Detached, MemberState::Unreachable, MemberState::OutOfService];
+    let states = [
+        MemberState::Online,
+        MemberState::Detached,
+        MemberState::Unreachable,
+        MemberState::OutOfService,
+        MemberState::Draining,
+        MemberState::Copying,
+    ];
     let state = prop::sample::select(states.to_vec());
     let roles = [MemberRole::Voter, MemberRole::Learner, MemberRole::Joining, MemberRole::Leaving];
     let role = prop::sample::select(roles.to_vec());
-    (number(NodeId), name(), name(), any::<u16>(), role, state, position(), position()).prop_map(
-        |(node, name, address, ordinal, role, state, committed, ordered)| MemberStatus {
+    let copy = (name(), name(), any::<u64>(), any::<u64>(), any::<u64>()).prop_map(
+        |(database, from, bytes_done, bytes_total, seconds)| CopyStatus { database, from, bytes_done, bytes_total, seconds },
+    );
+    let copy = prop::option::of(copy);
+    (number(NodeId), name(), name(), any::<u16>(), role, state, position(), position(), copy).prop_map(
+        |(node, name, address, ordinal, role, state, committed, ordered, copy)| MemberStatus {
             node,
             name,
             address,
@@ -157,6 +172,7 @@ fn member() -> impl Strategy<Value = MemberStatus> {
             state,
             committed,
             ordered,
+            copy,
         },
     )
 }
@@ -215,6 +231,8 @@ fn reply() -> impl Strategy<Value = Reply> {
         failure().prop_map(Reply::Failed),
         prop::collection::vec(certificate(), 0..4).prop_map(Reply::Certificates),
         place().prop_map(Reply::Place),
+        prop::sample::select(vec![Drain::No, Drain::Idle, Drain::All]).prop_map(Reply::Drain),
+        (any::<bool>(), prop::option::of(any::<u32>())).prop_map(|(leads, sessions)| Reply::Draining { leads, sessions }),
         any::<u32>().prop_map(|nodes| Reply::Rehearsing { nodes }),
         (name(), rehearsal()).prop_map(|(node, outcome)| Reply::Rehearsed { node, outcome }),
         (any::<u64>(), position()).prop_map(|(number, after)| Reply::Rehearse { number, after }),
@@ -241,7 +259,7 @@ fn stranger(protocol: u32) -> Request {
 fn the_bytes_are_those_that_are_written_down() {
     let submit = Request::Submit { slot: SlotId(300), sequence: Sequence(9) };
     assert_eq!(encode(&submit), [2, 0xac, 2, 9, 0, 0, 0, 0, 0, 0, 0]);
-    assert_eq!(encode(&hello(PROTOCOL, "shop")), *b"\0\x04\x01\x04shop\x01\x01g\x01\0\0\0\0\0\0\0");
+    assert_eq!(encode(&hello(PROTOCOL, "shop")), *b"\0\x05\x01\x04shop\x01\x01g\x01\0\0\0\0\0\0\0");
     let failure = Failure { kind: FailureKind::AlreadyAttached, message: "no".to_owned(), hint: String::new() };
     assert_eq!(encode(&Reply::Failed(failure)), *b"\x09\x03\x02no\0");
     let verdict = Verdict::Aborted(AbortCause::Conflict { winner: Position(300), winner_node: NodeId(1), key_index: 7 });
@@ -276,6 +294,7 @@ fn nobody_writes_what_nobody_would_read() {
         state: MemberState::Online,
         committed: Position::ZERO,
         ordered: Position::ZERO,
+        copy: None,
     };
     let status = GroupStatus { members: vec![member; GROUP_MEMBERS_MAX + 1], ..GroupStatus::default() };
     let refused = Message::put(&Reply::Group(status), &mut Vec::new());
@@ -286,7 +305,7 @@ fn nobody_writes_what_nobody_would_read() {
 fn an_unknown_tag_is_refused() {
     assert_eq!(Request::decode(&[16]), Err(WireError::Unknown { what: "link request", value: 16 }));
     assert_eq!(Reply::decode(&[18]), Err(WireError::Unknown { what: "link reply", value: 18 }));
-    assert_eq!(Request::decode(b"\0\x04\x07"), Err(WireError::Unknown { what: "role", value: 7 }));
+    assert_eq!(Request::decode(b"\0\x05\x07"), Err(WireError::Unknown { what: "role", value: 7 }));
     assert_eq!(Reply::decode(b"\x06\0\0\0\0\0\0\0\0\0\x04"), Err(WireError::Unknown { what: "refusal", value: 4 }));
     assert_eq!(Reply::decode(b"\x05\0\0\0\0\0\0\0\0\0\x04"), Err(WireError::Unknown { what: "token outcome", value: 4 }));
     assert_eq!(Reply::decode(b"\x03\0\0\0\0\0\0\0\0\x02"), Err(WireError::Unknown { what: "flag", value: 2 }));
@@ -326,7 +345,7 @@ proptest! {
     }
 
     #[test]
-    fn garbage_behind_a_right_tag_never_panics(tag in 0u8..42, bytes in prop::collection::vec(any::<u8>(), 0..128)) {
+    fn garbage_behind_a_right_tag_never_panics(tag in 0u8..44, bytes in prop::collection::vec(any::<u8>(), 0..128)) {
         let bytes = [&[tag][..], &bytes].concat();
         let _ = Request::decode(&bytes);
         let _ = Reply::decode(&bytes);

@@ -152,7 +152,7 @@ impl Client {
             // A process without the handler ignores the signal.
             Signal::Summon if !ctx.ground.memory.slot(ctx.me).victim.hears() => {}
             Signal::Summon => match summons(ctx.ground.memory.slot(ctx.me), ctx.xid()) {
-                Summons::Nothing => {}
+                Summons::Nothing | Summons::Leave => {}
                 Summons::Cancel if is_idle => {}
                 Summons::End if is_idle => (interrupts.die, interrupts.summoned) = (true, true),
                 Summons::Cancel | Summons::End => (interrupts.cancel, interrupts.summoned) = (true, true),
