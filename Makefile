@@ -70,6 +70,7 @@ isolation-postgres: install
 
 campaign: install
 	WORKLOAD_SECONDS=60 LARGE=full GENERATOR_SEEDS=20 GENERATOR_STATEMENTS=500 $(MAKE) e2e
+	cargo test $(PROFILE) --locked -p postgres_r_tests --test 'campaign_*' -- --test-threads=1 --nocapture
 
 bench: install
 	cargo bench --locked -p postgres_r_benches

@@ -3,14 +3,14 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panic, its helpers too")]
 
 use std::fs;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use gcs::playground::group::{Started, describe};
 use gcs::playground::process::Signal;
 use gcs::playground::{NodeNumber, Part};
 use postgres_r_tests::harness::database::Database;
+use postgres_r_tests::harness::writers::{TABLES, assert_all_there, while_three_write};
 use postgres_r_tests::harness::{Group, assert_equal, node, wait};
 
 const COPIED_WITHIN: Duration = Duration::from_secs(120);
@@ -22,48 +22,7 @@ const DIGEST: &str = "concat_ws('|',
 
 const SETUP: &str = "
     CREATE TABLE item (id int PRIMARY KEY, body text);
-    INSERT INTO item SELECT n, repeat(md5(n::text), 30) FROM generate_series(1, 40000) n;
-    CREATE TABLE written (node int, n int, PRIMARY KEY (node, n));
-    CREATE TABLE numbered (id serial PRIMARY KEY, node int)";
-
-struct Stop<'a>(&'a AtomicBool);
-
-impl Drop for Stop<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::SeqCst);
-    }
-}
-
-/// What a session that writes until it is told to stop was told. A node that dies, and comes back, may have taken what it did not acknowledge.
-#[derive(Default)]
-struct Ledger {
-    acknowledged: Vec<i32>,
-    longest_pause: Duration,
-}
-
-fn write(database: &Database<'_>, number: NodeNumber, stop: &AtomicBool) -> Ledger {
-    let mut ledger = Ledger::default();
-    let mut client = database.connect(number);
-    let row = client.query_one("SELECT coalesce(max(n), 0) FROM written WHERE node = $1", &[&(number.0 as i32)]).unwrap();
-    let (first, mut last): (i32, _) = (row.get(0), Instant::now());
-    for n in first + 1.. {
-        if stop.load(Ordering::SeqCst) {
-            break;
-        }
-        let statement = "WITH row AS (INSERT INTO numbered (node) VALUES ($1)) INSERT INTO written VALUES ($1, $2)";
-        if client.execute(statement, &[&(number.0 as i32), &n]).is_ok() {
-            ledger.longest_pause = ledger.longest_pause.max(last.elapsed());
-            last = Instant::now();
-            ledger.acknowledged.push(n);
-        } else if client.is_closed() {
-            (client, _) = wait::until("the node takes clients again", COPIED_WITHIN, || {
-                database.try_connect(number).map_err(|error| describe(&error))
-            });
-            last = Instant::now();
-        }
-    }
-    ledger
-}
+    INSERT INTO item SELECT n, repeat(md5(n::text), 30) FROM generate_series(1, 40000) n";
 
 fn await_copy(database: &Database<'_>, number: NodeNumber) {
     wait::until(&format!("the copy on node {}", number.0), COPIED_WITHIN, || {
@@ -89,37 +48,6 @@ fn source(group: &Group) -> NodeNumber {
     number
 }
 
-/// What each of the nodes was told while `job` ran and clients wrote to the first three.
-fn while_three_write(database: &Database<'_>, job: impl FnOnce()) -> Vec<(Ledger, NodeNumber)> {
-    let stop = AtomicBool::new(false);
-    thread::scope(|scope| {
-        let start = |number| {
-            scope.spawn({
-                let stop = &stop;
-                move || (write(database, number, stop), number)
-            })
-        };
-        let writers = [1, 2, 3].map(|number| start(node(number)));
-        // Also where the job fails.
-        let _stop = Stop(&stop);
-        job();
-        stop.store(true, Ordering::SeqCst);
-        writers.into_iter().map(|writer| writer.join().unwrap()).collect()
-    })
-}
-
-fn assert_all_there(database: &Database<'_>, ledgers: &[(Ledger, NodeNumber)]) {
-    let digest = database.value(node(1), DIGEST);
-    for number in database.group.numbers() {
-        database.arrives(number, DIGEST, &digest);
-        for (ledger, writer) in ledgers {
-            let acknowledged = format!("{:?}", ledger.acknowledged).replace('[', "{").replace(']', "}");
-            let rows = format!("SELECT count(*) FROM written WHERE node = {} AND n = ANY ('{acknowledged}')", writer.0);
-            assert_eq!(database.value(number, &rows), ledger.acknowledged.len().to_string(), "nothing acknowledged is lost");
-        }
-    }
-}
-
 #[test]
 fn a_fourth_node_joins_while_three_write_though_the_one_it_copies_from_is_killed() {
     let mut group = Group::start();
@@ -128,6 +56,7 @@ fn a_fourth_node_joins_while_three_write_though_the_one_it_copies_from_is_killed
         database.make(number);
         if number == node(1) {
             database.execute(number, SETUP);
+            database.execute(number, TABLES);
         }
         database.start(number).unwrap();
         await_copy(&database, number);
@@ -156,8 +85,8 @@ fn a_fourth_node_joins_while_three_write_though_the_one_it_copies_from_is_killed
     }
     let offset = while_joining.iter().map(|(ledger, number)| (number.0, ledger.acknowledged.len())).collect::<Vec<_>>();
     println!("written while it joined: {offset:?}");
-    assert_all_there(&database, &while_joining);
-    assert_all_there(&database, &while_copying);
+    assert_all_there(&database, DIGEST, &while_joining);
+    assert_all_there(&database, DIGEST, &while_copying);
     // It writes like the others, what it gives out is nobody else's, and the group does without one node of four.
     database.execute(node(4), "INSERT INTO numbered (node) SELECT 4 FROM generate_series(1, 100)");
     database.execute(node(4), "CREATE TABLE made_there (id int PRIMARY KEY); INSERT INTO made_there VALUES (1)");
@@ -168,7 +97,7 @@ fn a_fourth_node_joins_while_three_write_though_the_one_it_copies_from_is_killed
         client.batch_execute("INSERT INTO numbered (node) VALUES (4)").map_err(|error| describe(&error))
     });
     assert_eq!(group.start_node(node(1)), Started::Online);
-    assert_all_there(&database, &[]);
+    assert_all_there(&database, DIGEST, &[]);
     assert_equal(&group);
 }
 
@@ -224,6 +153,7 @@ fn server_source(group: &Group) -> NodeNumber {
 fn a_fourth_node_gets_a_whole_server_while_three_write_though_the_one_it_copies_from_is_killed() {
     let mut group = Group::start();
     group.execute(node(1), SETUP);
+    group.execute(node(1), TABLES);
     // So much that a copy is caught in the middle.
     group.execute(node(1), "INSERT INTO item SELECT n, repeat(md5(n::text), 30) FROM generate_series(40001, 200000) n");
     let database = Database { group: &group, name: "shop" };
@@ -251,7 +181,7 @@ fn a_fourth_node_gets_a_whole_server_while_three_write_though_the_one_it_copies_
     for (ledger, number) in &ledgers {
         println!("longest pause of a writer on node {}: {:?}", number.0, ledger.longest_pause);
     }
-    assert_all_there(&database, &ledgers);
+    assert_all_there(&database, DIGEST, &ledgers);
     assert_eq!(database.value(node(4), "SELECT count(*) FROM pg_roles WHERE rolname = 'clerk'"), "1");
     wait::until("the new node votes", COPIED_WITHIN, || {
         let role = role(&group, node(4));
@@ -264,6 +194,6 @@ fn a_fourth_node_gets_a_whole_server_while_three_write_though_the_one_it_copies_
     group.kill(node(4), Part::Both);
     database.execute(node(1), "INSERT INTO numbered (node) VALUES (1)");
     assert_eq!(group.start_node(node(4)), Started::Online);
-    assert_all_there(&database, &ledgers);
+    assert_all_there(&database, DIGEST, &ledgers);
     assert_equal(&group);
 }

@@ -2,7 +2,6 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panic, its helpers too")]
 
-use std::process::Output;
 use std::time::Duration;
 
 use gcs::playground::group::describe;
@@ -14,39 +13,6 @@ const PATIENCE: Duration = Duration::from_secs(120);
 const CONTENTS: &str = "
     CREATE TABLE item (id serial PRIMARY KEY, body text);
     INSERT INTO item (body) SELECT md5(n::text) FROM generate_series(1, 5000) n";
-
-/// The first machine: its server is in use before there is a group.
-fn first(machines: &Machines) {
-    let cluster = machines.cluster(1);
-    let socket = machines.home(1).join("gcs.sock");
-    cluster
-        .init(&format!("shared_preload_libraries = 'postgres_r'\npostgres_r.gcs_socket = '{}'\n", socket.display()))
-        .unwrap();
-    machines.done(1, &["init", "--group", "postgresr", "--name", "node1", "--address", &machines.address(1)]);
-    machines.start_daemon(1);
-    cluster.start().unwrap();
-    machines.execute(1, "postgres", "CREATE ROLE clerk LOGIN");
-    machines.execute(1, "postgres", "CREATE DATABASE shop OWNER clerk");
-    machines.execute(1, "shop", CONTENTS);
-    machines.execute(1, "shop", "CREATE EXTENSION postgres_r");
-    machines.execute(1, "shop", "ALTER DATABASE shop START REPLICATION IN GROUP postgresr");
-}
-
-/// What is typed on another machine, where nothing is but programs.
-fn join(machines: &Machines, number: usize) -> Output {
-    let token = machines.done(1, &["token"]);
-    let (home, port) = (machines.home(number), machines.port(number));
-    let data = home.join("data");
-    let start = format!(
-        "{} -D {data} -l {home}/postgres.log -o '-c port={port} -c unix_socket_directories={home}' -w start",
-        machines.cluster(number).bin.join("pg_ctl").display(),
-        data = data.display(),
-        home = home.display(),
-    );
-    let (name, address, data) = (format!("node{number}"), machines.address(number), data.display().to_string());
-    let arguments = ["join", &machines.address(1), "--token", token.trim(), "--name", &name, "--address", &address];
-    machines.run(number, &[&arguments[..], &["--pgdata", &data, "--start", &start]].concat())
-}
 
 fn members(machines: &Machines, number: usize) -> serde_json::Value {
     serde_json::from_str(&machines.done(number, &["members", "--json"])).unwrap()
@@ -76,9 +42,13 @@ fn await_items(machines: &Machines, number: usize, wanted: i64) {
 #[test]
 fn machines_with_nothing_on_them_join_by_a_token_get_a_copy_of_the_server_and_vote() {
     let machines = Machines::new(3);
-    first(&machines);
+    machines.found();
+    machines.execute(1, "postgres", "CREATE ROLE clerk LOGIN");
+    machines.execute(1, "postgres", "ALTER DATABASE shop OWNER TO clerk");
+    machines.execute(1, "shop", CONTENTS);
+    machines.replicate(1);
     for number in [2, 3] {
-        let joined = join(&machines, number);
+        let joined = machines.join(number);
         assert!(joined.status.success(), "{}", String::from_utf8_lossy(&joined.stderr));
         let said = String::from_utf8_lossy(&joined.stdout).into_owned();
         assert!(said.contains("it copies another member's server into"), "{said}");
@@ -107,11 +77,11 @@ fn machines_with_nothing_on_them_join_by_a_token_get_a_copy_of_the_server_and_vo
     machines.cluster(2).stop().unwrap();
     std::fs::remove_dir_all(machines.home(2).join("lib")).unwrap();
     std::fs::remove_file(machines.config(2)).unwrap();
-    let refused = join(&machines, 2);
+    let refused = machines.join(2);
     let text = String::from_utf8_lossy(&refused.stderr).into_owned();
     assert!(!refused.status.success() && text.contains("is not empty"), "{text}");
     std::fs::remove_dir_all(machines.home(2).join("data")).unwrap();
-    assert!(join(&machines, 2).status.success());
+    assert!(machines.join(2).status.success());
     machines.start_daemon(2);
     await_voters(&machines, 1, &["node1", "node2", "node3"]);
     await_items(&machines, 2, 5006);

@@ -6,7 +6,7 @@
 use std::fs::{self, File};
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output};
 use std::sync::Mutex;
 use std::time::Duration;
@@ -52,6 +52,10 @@ impl Machines {
         machines
     }
 
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
     pub fn home(&self, number: usize) -> PathBuf {
         self.directory.path().join(format!("machine{number}"))
     }
@@ -93,6 +97,51 @@ impl Machines {
         String::from_utf8(output.stdout).unwrap()
     }
 
+    /// The first machine: its server has a database before there is a group.
+    pub fn found(&self) {
+        let (cluster, socket) = (self.cluster(1), self.home(1).join("gcs.sock"));
+        cluster.init(&settings(&socket)).unwrap();
+        self.done(1, &["init", "--group", "postgresr", "--name", "node1", "--address", &self.address(1)]);
+        self.start_daemon(1);
+        cluster.start().unwrap();
+        self.execute(1, "postgres", "CREATE DATABASE shop");
+    }
+
+    /// What makes the database of a server that runs the group's, or a copy of the group's.
+    pub fn replicate(&self, number: usize) {
+        self.execute(number, "shop", "CREATE EXTENSION postgres_r");
+        self.execute(number, "shop", "ALTER DATABASE shop START REPLICATION IN GROUP postgresr");
+    }
+
+    /// What is typed on another machine, where nothing is but programs.
+    pub fn join(&self, number: usize) -> Output {
+        let (home, port) = (self.home(number), self.port(number));
+        let data = home.join("data").display().to_string();
+        let start = format!(
+            "{} -D {data} -l {home}/postgres.log -o '-c port={port} -c unix_socket_directories={home}' -w start",
+            self.cluster(number).bin.join("pg_ctl").display(),
+            home = home.display(),
+        );
+        self.join_with(number, &["--pgdata", &data, "--start", &start])
+    }
+
+    /// Likewise, where there is a server already, which is made here.
+    pub fn join_with_server(&self, number: usize) {
+        let (cluster, socket) = (self.cluster(number), self.home(number).join("gcs.sock"));
+        cluster.init(&settings(&socket)).unwrap();
+        let joined = self.join_with(number, &[]);
+        assert!(joined.status.success(), "{}", String::from_utf8_lossy(&joined.stderr));
+        self.start_daemon(number);
+        cluster.start().unwrap();
+        self.execute(number, "postgres", "CREATE DATABASE shop");
+    }
+
+    fn join_with(&self, number: usize, options: &[&str]) -> Output {
+        let (token, name, address) = (self.done(1, &["token"]), format!("node{number}"), self.address(number));
+        let arguments = ["join", &self.address(1), "--token", token.trim(), "--name", &name, "--address", &address];
+        self.run(number, &[&arguments[..], options].concat())
+    }
+
     /// `gcs run`, until it answers.
     pub fn start_daemon(&self, number: usize) {
         let log = self.home(number).join("gcs.log");
@@ -128,6 +177,10 @@ impl Machines {
         let done = self.try_connect(number, database).and_then(|mut client| client.batch_execute(sql));
         done.unwrap_or_else(|error| panic!("machine {number}: {sql}: {}", describe(&error)));
     }
+}
+
+fn settings(socket: &Path) -> String {
+    format!("shared_preload_libraries = 'postgres_r'\npostgres_r.gcs_socket = '{}'\n", socket.display())
 }
 
 impl Drop for Machines {

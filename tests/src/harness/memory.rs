@@ -23,8 +23,13 @@ pub struct Watch {
 
 impl Watch {
     pub fn start(group: &Group) -> Watch {
+        Watch::below(group.dir())
+    }
+
+    /// Of the processes that work somewhere below.
+    pub fn below(directory: &Path) -> Watch {
         let stop = Arc::new(AtomicBool::new(false));
-        let (stopped, dir) = (stop.clone(), group.dir().to_owned());
+        let (stopped, dir) = (stop.clone(), directory.to_owned());
         let thread = thread::spawn(move || {
             let mut peaks = Peaks::new();
             while !stopped.load(Ordering::SeqCst) {

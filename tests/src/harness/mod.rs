@@ -20,6 +20,7 @@ pub mod race;
 pub mod schema;
 pub mod stopped;
 pub mod wait;
+pub mod writers;
 
 pub use fingerprint::assert_equal;
 pub use group::{Group, Shared, node, shared};
