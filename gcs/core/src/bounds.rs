@@ -126,8 +126,9 @@ pub const PROGRESS_TICKS: u64 = 10;
 /// Ticks between two status reports that differ only in positions.
 pub const STATUS_TICKS: u64 = 10;
 
-/// Ticks a snapshot may be on its way to a follower before it counts as lost.
+/// Ticks a snapshot may be on its way to a follower before it counts as lost, and one more for so many bytes of it: 2.5 MB a second.
 pub const SNAPSHOT_TICKS_MAX: u64 = 100;
+pub const SNAPSHOT_BYTES_A_TICK: u64 = 250_000;
 
 /// Terms and indexes that a peer may name; beyond it the message is dropped (arithmetic on them must not overflow).
 pub const RAFT_NUMBER_MAX: u64 = 1 << 56;

@@ -38,7 +38,7 @@ pub struct Order<L: Storage> {
     known: BTreeSet<NodeId>,
     origin: Origin,
     elections: Elections,
-    /// Followers to whom a snapshot is on its way, since when.
+    /// Followers to whom a snapshot is on its way, and until when it may be.
     snapshots: BTreeMap<NodeId, Tick>,
 }
 
@@ -196,7 +196,9 @@ impl<L: Storage> Order<L> {
     /// Notes snapshots that leave, to know when they are lost.
     pub fn sending(&mut self, messages: &[eraftpb::Message], now: Tick) {
         for message in messages.iter().filter(|m| m.get_msg_type() == eraftpb::MessageType::MsgSnapshot) {
-            self.snapshots.insert(NodeId(message.to), now);
+            let bytes = message.get_snapshot().get_data().len() as u64;
+            let patience = SNAPSHOT_TICKS_MAX + bytes / SNAPSHOT_BYTES_A_TICK;
+            self.snapshots.insert(NodeId(message.to), Tick(now.0.saturating_add(patience)));
         }
     }
 
@@ -221,10 +223,10 @@ impl<L: Storage> Order<L> {
             return;
         }
         let raft = &mut self.raft;
-        self.snapshots.retain(|node, since| {
+        self.snapshots.retain(|node, until| {
             let waiting = raft.raft.state == StateRole::Leader
                 && raft.raft.prs().get(node.0).is_some_and(|progress| progress.state == ProgressState::Snapshot);
-            let lost = waiting && now.0.saturating_sub(since.0) >= SNAPSHOT_TICKS_MAX;
+            let lost = waiting && now >= *until;
             if lost {
                 raft.report_snapshot(node.0, SnapshotStatus::Failure);
             }

@@ -5,7 +5,7 @@
 //! crc32c   u32   of everything behind this field
 //! version  u8    1
 //! kind     u8    1 Hello, 2 Welcome, 3 Refused, 4 Ping, 5 Raft, 6 Forward, 7 Rehearse, 8 Rehearsed, 9 Show, 10 ShownHere,
-//!                11 Standing, 12 Drain,
+//!                11 Standing, 12 Drain, 13 Piece,
 //!                32 Enrol, 33 Enrolled, 48 Join, 49 Joined, 50 Wish
 //! body           protobuf, empty for Ping
 //! ```
@@ -26,6 +26,7 @@ use crate::message::{
     DrainOrder, Forward, Hello, Join, Joined, Refused, Rehearse, Rehearsed, Show, ShownHere, Standing, Welcome, WishMessage,
     put_forward,
 };
+use crate::pieces::{self, PIECE_BYTES, PIECED_BYTES_MAX, Pieces};
 
 pub const VERSION: u8 = 1;
 
@@ -48,6 +49,7 @@ const KIND_SHOW: u8 = 9;
 const KIND_SHOWN: u8 = 10;
 const KIND_STANDING: u8 = 11;
 const KIND_DRAIN: u8 = 12;
+const KIND_PIECE: u8 = 13;
 const KIND_ENROL: u8 = 32;
 const KIND_ENROLLED: u8 = 33;
 const KIND_JOIN: u8 = 48;
@@ -87,13 +89,36 @@ pub enum FrameError {
     Body { what: &'static str },
 }
 
-/// Appends one frame to `out`, or nothing if it would be too long.
+/// Appends one frame to `out`, or several for a message of Raft that is too long for one; nothing if it would be too long.
 pub fn encode(frame: &Frame, out: &mut Vec<u8>) -> Result<(), FrameError> {
-    let start = out.len();
-    out.extend_from_slice(&[0; 8]);
-    out.push(VERSION);
+    if let Frame::Message(PeerMessage::Raft(message)) = frame
+        && message.encoded_len() > FRAME_BYTES_MAX - HEADER_BYTES
+    {
+        return encode_in_pieces(&message.encode_to_vec(), PIECE_BYTES, out);
+    }
+    frame_around(out, |out| put_body(frame, out))
+}
+
+fn encode_in_pieces(message: &[u8], piece_bytes: usize, out: &mut Vec<u8>) -> Result<(), FrameError> {
+    if message.len() > PIECED_BYTES_MAX {
+        return Err(FrameError::Length { length: message.len() });
+    }
+    for (is_last, piece) in pieces::cut(message, piece_bytes) {
+        frame_around(out, |out| {
+            put(out, KIND_PIECE, |out| {
+                out.push(u8::from(is_last));
+                out.extend_from_slice(piece);
+                true
+            })
+        })?;
+    }
+    Ok(())
+}
+
+/// Kind and body.
+fn put_body(frame: &Frame, out: &mut Vec<u8>) -> bool {
     // Writing to a vector cannot fail: it grows.
-    let encoded = match frame {
+    match frame {
         Frame::Hello(hello) => put(out, KIND_HELLO, |out| hello.encode(out).is_ok()),
         Frame::Welcome(welcome) => put(out, KIND_WELCOME, |out| welcome.encode(out).is_ok()),
         Frame::Refused(refused) => put(out, KIND_REFUSED, |out| refused.encode(out).is_ok()),
@@ -114,7 +139,14 @@ pub fn encode(frame: &Frame, out: &mut Vec<u8>) -> Result<(), FrameError> {
             put_forward(commands, out);
             true
         }),
-    };
+    }
+}
+
+fn frame_around(out: &mut Vec<u8>, content: impl FnOnce(&mut Vec<u8>) -> bool) -> Result<(), FrameError> {
+    let start = out.len();
+    out.extend_from_slice(&[0; 8]);
+    out.push(VERSION);
+    let encoded = content(out);
     let length = out.len() - start - 4;
     if !encoded || length > FRAME_BYTES_MAX {
         out.truncate(start);
@@ -136,12 +168,18 @@ fn put(out: &mut Vec<u8>, kind: u8, body: impl FnOnce(&mut Vec<u8>) -> bool) -> 
 pub struct Decoder {
     pub buffer: BytesMut,
     limit: usize,
+    /// Of a message that comes in pieces.
+    pieces: Pieces,
 }
 
 impl Decoder {
     /// Nobody may send more than `limit` bytes in one frame; before the handshake that is little.
     pub fn new(limit: usize) -> Decoder {
-        Decoder { buffer: BytesMut::with_capacity(limit.min(64 << 10)), limit: limit.min(FRAME_BYTES_MAX) }
+        Decoder {
+            buffer: BytesMut::with_capacity(limit.min(64 << 10)),
+            limit: limit.min(FRAME_BYTES_MAX),
+            pieces: Pieces::default(),
+        }
     }
 
     pub fn set_limit(&mut self, limit: usize) {
@@ -150,6 +188,24 @@ impl Decoder {
 
     /// The next frame, or `None` until more bytes have come.
     pub fn next_frame(&mut self) -> Result<Option<Frame>, FrameError> {
+        while let Some(frame) = self.cut_frame()? {
+            match decode(frame)? {
+                Decoded::Frame(frame) if self.pieces.is_empty() => return Ok(Some(frame)),
+                Decoded::Frame(_) => return Err(FrameError::Body { what: "message in pieces" }),
+                // Before the handshake nobody has anything long to say.
+                Decoded::Piece(_) if self.limit < FRAME_BYTES_MAX => return Err(FrameError::Kind(KIND_PIECE)),
+                Decoded::Piece(body) => {
+                    if let Some(message) = self.pieces.add(body)? {
+                        return raft_message(message).map(Some);
+                    }
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// The bytes of the next frame, length field excluded.
+    fn cut_frame(&mut self) -> Result<Option<Bytes>, FrameError> {
         let Some(head) = self.buffer.first_chunk::<4>() else { return Ok(None) };
         let length = u32::from_le_bytes(*head) as usize;
         if length < HEADER_BYTES || length > self.limit {
@@ -161,12 +217,17 @@ impl Decoder {
             return Ok(None);
         }
         self.buffer.advance(4);
-        decode(self.buffer.split_to(length).freeze()).map(Some)
+        Ok(Some(self.buffer.split_to(length).freeze()))
     }
 }
 
+enum Decoded {
+    Frame(Frame),
+    Piece(Bytes),
+}
+
 /// Decodes one frame, length field excluded.
-fn decode(mut frame: Bytes) -> Result<Frame, FrameError> {
+fn decode(mut frame: Bytes) -> Result<Decoded, FrameError> {
     if frame.len() < HEADER_BYTES {
         return Err(FrameError::Length { length: frame.len() });
     }
@@ -180,14 +241,25 @@ fn decode(mut frame: Bytes) -> Result<Frame, FrameError> {
         return Err(FrameError::Version(version));
     }
     match frame.get_u8() {
+        KIND_PIECE => Ok(Decoded::Piece(frame)),
+        kind => of_kind(kind, frame).map(Decoded::Frame),
+    }
+}
+
+fn raft_message(bytes: Bytes) -> Result<Frame, FrameError> {
+    eraftpb::Message::decode(bytes)
+        .map(|message| Frame::Message(PeerMessage::Raft(Box::new(message))))
+        .map_err(|_| FrameError::Body { what: "raft message" })
+}
+
+fn of_kind(kind: u8, frame: Bytes) -> Result<Frame, FrameError> {
+    match kind {
         KIND_HELLO => Hello::decode(frame).map(Frame::Hello).map_err(|_| FrameError::Body { what: "hello" }),
         KIND_WELCOME => Welcome::decode(frame).map(Frame::Welcome).map_err(|_| FrameError::Body { what: "welcome" }),
         KIND_REFUSED => Refused::decode(frame).map(Frame::Refused).map_err(|_| FrameError::Body { what: "refusal" }),
         KIND_PING if frame.is_empty() => Ok(Frame::Ping),
         KIND_PING => Err(FrameError::Body { what: "ping" }),
-        KIND_RAFT => eraftpb::Message::decode(frame)
-            .map(|message| Frame::Message(PeerMessage::Raft(Box::new(message))))
-            .map_err(|_| FrameError::Body { what: "raft message" }),
+        KIND_RAFT => raft_message(frame),
         KIND_FORWARD => Forward::decode(frame)
             .map(|forward| Frame::Message(PeerMessage::Forward(forward.commands.into_iter().map(Encoded::whole).collect())))
             .map_err(|_| FrameError::Body { what: "forwarded batch" }),
@@ -357,6 +429,35 @@ mod tests {
         let mut bytes = Vec::new();
         encode(&frame, &mut bytes).unwrap();
         assert_eq!(decode_all(&bytes, bytes.len()).unwrap(), [frame]);
+    }
+
+    fn raft_of(bytes: usize) -> Frame {
+        let snapshot = eraftpb::Snapshot { data: vec![7; bytes].into(), ..Default::default() };
+        let message = eraftpb::Message { msg_type: 7, from: 1, snapshot: Some(snapshot), ..Default::default() };
+        Frame::Message(PeerMessage::Raft(Box::new(message)))
+    }
+
+    #[test]
+    fn a_snapshot_that_is_too_long_for_a_frame_comes_in_pieces_and_other_frames_behind_it() {
+        let snapshot = raft_of(FRAME_BYTES_MAX);
+        let mut bytes = Vec::new();
+        encode(&snapshot, &mut bytes).unwrap();
+        encode(&Frame::Ping, &mut bytes).unwrap();
+        assert_eq!(decode_all(&bytes, 1 << 20).unwrap(), [snapshot, Frame::Ping]);
+    }
+
+    #[test]
+    fn nothing_comes_between_two_pieces_and_none_before_the_handshake() {
+        let Frame::Message(PeerMessage::Raft(message)) = raft_of(100) else { return };
+        let mut bytes = Vec::new();
+        encode_in_pieces(&message.encode_to_vec(), 64, &mut bytes).unwrap();
+        let mut early = Decoder::new(1000);
+        early.buffer.extend_from_slice(&bytes);
+        assert_eq!(early.next_frame(), Err(FrameError::Kind(KIND_PIECE)));
+        let first = 4 + u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]) as usize;
+        bytes.truncate(first);
+        encode(&Frame::Ping, &mut bytes).unwrap();
+        assert_eq!(decode_all(&bytes, 50), Err(FrameError::Body { what: "message in pieces" }));
     }
 
     #[test]

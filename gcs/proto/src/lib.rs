@@ -15,6 +15,7 @@
 pub mod enrolment;
 pub mod frame;
 pub mod message;
+pub mod pieces;
 
 pub use enrolment::{Enrol, Enrolled, EnrolledMember};
 pub use frame::{Decoder, FRAME_BYTES_MAX, Frame, FrameError, encode};
