@@ -74,9 +74,10 @@ impl Standings {
             if standing.is_draining && member.state == MemberState::Online {
                 member.state = MemberState::Draining;
             }
-            if let Some(copy) = &standing.copy {
+            member.copy = standing.copy.as_ref().map(in_words);
+            // Other databases of it may be in service.
+            if member.copy.is_some() && matches!(member.state, MemberState::Detached | MemberState::OutOfService) {
                 member.state = MemberState::Copying;
-                member.copy = Some(in_words(copy));
             }
         }
     }
@@ -137,6 +138,7 @@ mod tests {
         standings.amend(ME, &mut status);
         assert_eq!(status.members[0].state, MemberState::Copying);
         let mut shown = status.members[0].copy.clone().unwrap();
+        assert_eq!(states(&standings, MemberState::Online)[0], MemberState::Online, "another database is in service");
         assert_eq!(shown.seconds_left(), None);
         shown.bytes_done = 100;
         assert_eq!(shown.seconds_left(), Some(10));

@@ -27,7 +27,7 @@ use crate::dispatch::{self, Dispatch, Me, Taken, Trouble};
 use crate::fetcher::Fetcher;
 use crate::id::{Lsn, Moment, ProcNo};
 use crate::platform::{Platform, Wake};
-use crate::replica::At;
+use crate::replica::{At, Phase};
 use crate::report::Report;
 use crate::slot::Resolved;
 use crate::sync::Ordering;
@@ -107,8 +107,12 @@ impl<S: Spool> Manager<S> {
             Taken::Done => {}
             Taken::Stalled => return Ok(Next::Keep),
             Taken::Welcome if self.link == Link::Greeting => {
-                let founds = at.database.replica.founds.load(Ordering::SeqCst);
-                out.push(Request::Attach { resume_after: at.database.gate.known(), founds });
+                let replica = &at.database.replica;
+                let founds = replica.founds.load(Ordering::SeqCst);
+                // What it lacks is not to be brought to it any more.
+                let is_behind = replica.copying.load(Ordering::SeqCst) || replica.failure.is_set();
+                let leaves = is_behind && replica.phase.load() == Phase::Stopping;
+                out.push(Request::Attach { resume_after: at.database.gate.known(), founds, leaves });
                 self.link = Link::Attaching;
             }
             Taken::Welcome => return Err(Trouble::Protocol("a welcome out of place".into())),

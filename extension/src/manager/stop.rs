@@ -3,7 +3,8 @@
 //!
 //! By FORCE the group is told only if it can be: without a majority, or without gcs, the database leaves all the same. The group goes on counting
 //! on this node then, and keeps its log for it, until replication of a database of this name is started here anew; that begins from nothing, as
-//! any START does. A database that is out of service is not in the group's order any more, and leaves as by force.
+//! any START does. A database that is out of service, or that is being copied, attaches in order to leave: it needs nothing of the order any more. If that
+//! cannot be had, it leaves as by force.
 //!
 //! A capture trigger of a table that somebody keeps locked stays: without replication it does nothing. Nothing waits for such a lock for long.
 
@@ -35,10 +36,10 @@ impl ManagerProcess {
     pub(super) fn stop(&mut self) {
         let name = self.area.replica.name.get();
         let has_failed = self.area.entry.had_failed.load(Ordering::SeqCst);
-        let is_forced = has_failed || self.area.entry.by_force.load(Ordering::SeqCst);
+        let is_forced = self.area.entry.by_force.load(Ordering::SeqCst);
         let was_told = match self.leave_group(is_forced) {
             Ok(()) => true,
-            Err(_) if is_forced => {
+            Err(_) if is_forced || has_failed => {
                 log::warn(format!("database \"{name}\" leaves its group without telling it"), None, None);
                 self.drop_link();
                 false

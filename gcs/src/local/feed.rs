@@ -30,6 +30,8 @@ pub struct Feed {
     phase: Cell<Phase>,
     /// Where the database stood when it attached.
     resume_after: Cell<Position>,
+    /// What it attaches for is to be detached: the log need not reach back to where it stands.
+    leaves: Cell<bool>,
     detach: Cell<Detach>,
     /// Between the database and other nodes'.
     difference: RefCell<String>,
@@ -51,6 +53,8 @@ enum Phase {
         founds: bool,
         refused: bool,
     },
+    /// Attached in order to be detached.
+    Leaving,
     CatchingUp {
         next: Position,
     },
@@ -79,6 +83,7 @@ impl Feed {
             database_id: Cell::new(None),
             phase: Cell::new(Phase::Greeted),
             resume_after: Cell::new(Position::ZERO),
+            leaves: Cell::new(false),
             detach: Cell::new(Detach::No),
             difference: RefCell::default(),
             work: Notify::new(),
@@ -96,11 +101,12 @@ impl Feed {
     }
 
     /// False if it has attached before.
-    pub fn attach(&self, resume_after: Position, founds: bool) -> bool {
+    pub fn attach(&self, resume_after: Position, founds: bool, leaves: bool) -> bool {
         let first = self.phase.get() == Phase::Greeted;
         if first {
             self.resume_after.set(resume_after);
-            if resume_after == Position::ZERO {
+            self.leaves.set(leaves);
+            if resume_after == Position::ZERO && !leaves {
                 self.phase.set(Phase::Comparing { founds });
                 self.work.notify_one();
             } else {
@@ -125,6 +131,9 @@ impl Feed {
         tracing::info!(database = %self.database, %resume_after, %serve_from, "a database has attached");
         self.database_id.set(Some(database));
         self.send(&Reply::Attached { database, serve_from }, &[]);
+        if self.leaves.get() {
+            return self.phase.set(Phase::Leaving);
+        }
         let next = resume_after.next();
         let is_at_the_end = resume_after == self.node.databases.head(database);
         self.phase.set(if is_at_the_end { Phase::Live { next } } else { Phase::CatchingUp { next } });

@@ -203,8 +203,8 @@ async fn hear_manager(hub: &Hub, feed: &Feed, requests: &mut Requests) -> Result
     while let Some((request, payload)) = requests.next().await? {
         match request {
             Request::Server(place) => node.peers.places.set(&feed.database, place),
-            Request::Attach { resume_after, founds } => {
-                if !feed.attach(resume_after, founds) {
+            Request::Attach { resume_after, founds, leaves } => {
+                if !feed.attach(resume_after, founds, leaves) {
                     return Err(SessionError::Misuse("a second attach"));
                 }
             }

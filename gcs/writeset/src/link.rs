@@ -73,10 +73,11 @@ pub enum Request {
     /// How the server is reached by programs that run on its machine. Sent before the attach.
     Server(ServerPlace),
     /// Joins the group's order for the Hello's database, which the group numbers on first sight. With `founds`, the database brings contents
-    /// that the group has not got: they are position 1.
+    /// that the group has not got: they are position 1. One that `leaves` attaches to be detached, and is sent nothing of the order.
     Attach {
         resume_after: Position,
         founds: bool,
+        leaves: bool,
     },
     /// Payload: an encoded writeset. The tag is completed from the Hello.
     Submit {

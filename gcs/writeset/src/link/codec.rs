@@ -101,7 +101,7 @@ macro_rules! newtypes {
 
 variants! { Request "link request" {
     0 Hello { protocol, role, database, group, incarnation },
-    1 Attach { resume_after, founds },
+    1 Attach { resume_after, founds, leaves },
     2 Submit { slot, sequence },
     3 Chunk { slot, sequence, index },
     4 Abandon { slot, sequence },

@@ -53,7 +53,11 @@ fn request() -> impl Strategy<Value = Request> {
     );
     prop_oneof![
         hello,
-        (position(), any::<bool>()).prop_map(|(resume_after, founds)| Request::Attach { resume_after, founds }),
+        (position(), any::<bool>(), any::<bool>()).prop_map(|(resume_after, founds, leaves)| Request::Attach {
+            resume_after,
+            founds,
+            leaves
+        }),
         place().prop_map(Request::Server),
         submission().prop_map(|(slot, sequence)| Request::Submit { slot, sequence }),
         (submission(), any::<u32>()).prop_map(|((slot, sequence), index)| Request::Chunk { slot, sequence, index }),
