@@ -23,7 +23,7 @@ use crate::driver::{self, Driver, DriverError};
 use crate::enrolment::desk::Desk;
 use crate::inbox::Inbox;
 use crate::local;
-use crate::log::{DirectoryLock, Identity, Log, LogError, removal};
+use crate::log::{DirectoryLock, Identity, Log, LogError, Usage, removal};
 use crate::peers::JoinError;
 use crate::roster::Roster;
 use crate::tls::{Security, TlsError};
@@ -105,7 +105,9 @@ fn start(config_file: &Path) -> Result<(), StartError> {
         if let Some(server) = Server::of(&config) {
             tokio::task::spawn_local(copies.clone().fill_server(server));
         }
-        let hub = local::start(copies, inbox.clone(), peers.clone(), reader, uids, local_listener);
+        let usage = Rc::new(Usage::new(reader.clone(), config.log_retention));
+        let hub = local::start(copies, inbox.clone(), peers.clone(), reader, usage.clone(), uids, local_listener);
+        tokio::task::spawn_local(async move { usage.watch().await });
         tokio::task::spawn_local(driver::tick(inbox.clone()));
         tokio::task::spawn_local(security.watch());
         let members = roster.membership().members.iter().map(|m| m.name.as_str()).collect::<Vec<_>>().join(" ");

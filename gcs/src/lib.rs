@@ -30,6 +30,7 @@ pub mod equality;
 pub mod inbox;
 pub mod local;
 pub mod log;
+pub mod log_status;
 pub mod logging;
 pub mod members;
 pub mod outbox;

@@ -43,7 +43,7 @@ use tokio::time::sleep;
 use crate::bounds::LOCAL_SESSIONS_MAX;
 use crate::copy::Copies;
 use crate::inbox::Inbox;
-use crate::log::LogReader;
+use crate::log::{LogReader, Usage};
 use crate::peers::Peers;
 use this_node::ThisNode;
 
@@ -55,13 +55,27 @@ pub fn start(
     inbox: Rc<Inbox>,
     peers: Rc<Peers>,
     log: LogReader,
+    usage: Rc<Usage>,
     uids: Vec<u32>,
     listener: UnixListener,
 ) -> Rc<Hub> {
     let (roster, rehearsals, shown) = (peers.roster.clone(), peers.rehearsals.clone(), peers.shown.clone());
     let (databases, sessions, readers, complaints) = Default::default();
-    let node =
-        ThisNode { roster, uids, inbox, peers, rehearsals, shown, readers, copies, log, databases, sessions, complaints };
+    let node = ThisNode {
+        roster,
+        uids,
+        inbox,
+        peers,
+        rehearsals,
+        shown,
+        readers,
+        copies,
+        log,
+        usage,
+        databases,
+        sessions,
+        complaints,
+    };
     let hub = Rc::new(Hub::new(Rc::new(node)));
     tokio::task::spawn_local(accept(hub.clone(), listener));
     tokio::task::spawn_local(follow(hub.clone()));

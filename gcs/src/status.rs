@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use bytesize::ByteSize;
 use gcs_writeset::link::{
-    CertificateStatus, CopyStatus, GroupStatus, MemberRole, MemberState, MemberStatus, Reply, Request,
+    CertificateStatus, CopyStatus, GroupStatus, LogStatus, MemberRole, MemberState, MemberStatus, Reply, Request,
 };
 use serde::Serialize;
 
 use crate::config::Config;
 use crate::control::{self, ControlError};
+use crate::log_status::{self, LogJson};
 use crate::tls::Moment;
 
 /// A daemon that does not answer within this time is as good as down.
@@ -23,6 +24,7 @@ struct StatusJson<'a> {
     term: u64,
     leader: Option<&'a str>,
     members: Vec<MemberJson<'a>>,
+    log: LogJson,
     /// Whether the connections to the other daemons are encrypted.
     encrypted: bool,
     certificates: Vec<CertificateJson<'a>>,
@@ -78,8 +80,8 @@ impl CopyJson<'_> {
 pub fn run(config_file: &Path, json: bool) -> ExitCode {
     let result = Config::load(config_file).map_err(ControlError::from).and_then(|config| ask_all(&config.local_socket));
     match result {
-        Ok((status, certificates)) => {
-            let text = if json { to_json(&status, &certificates) } else { to_table(&status, &certificates) };
+        Ok((status, certificates, log)) => {
+            let text = if json { to_json(&status, &certificates, &log) } else { to_table(&status, &certificates, &log) };
             print!("{text}");
             ExitCode::SUCCESS
         }
@@ -98,12 +100,16 @@ pub fn ask(socket: &Path) -> Result<GroupStatus, ControlError> {
     })
 }
 
-fn ask_all(socket: &Path) -> Result<(GroupStatus, Vec<CertificateStatus>), ControlError> {
+fn ask_all(socket: &Path) -> Result<(GroupStatus, Vec<CertificateStatus>, LogStatus), ControlError> {
     let certificates = control::ask(socket, &Request::Certificates, ANSWER_TIMEOUT, |reply| match reply {
         Reply::Certificates(certificates) => Some(certificates),
         _ => None,
     })?;
-    Ok((ask(socket)?, certificates))
+    let log = control::ask(socket, &Request::AskLog, ANSWER_TIMEOUT, |reply| match reply {
+        Reply::Log(log) => Some(log),
+        _ => None,
+    })?;
+    Ok((ask(socket)?, certificates, log))
 }
 
 pub fn role_name(role: MemberRole) -> &'static str {
@@ -130,7 +136,7 @@ fn leader(status: &GroupStatus) -> Option<&MemberStatus> {
     status.members.iter().find(|member| Some(member.node) == status.leader)
 }
 
-fn to_json(status: &GroupStatus, certificates: &[CertificateStatus]) -> String {
+fn to_json(status: &GroupStatus, certificates: &[CertificateStatus], log: &LogStatus) -> String {
     let members = status.members.iter().map(|member| MemberJson {
         name: &member.name,
         address: &member.address,
@@ -147,6 +153,7 @@ fn to_json(status: &GroupStatus, certificates: &[CertificateStatus]) -> String {
         term: status.term,
         leader: leader(status).map(|member| member.name.as_str()),
         members: members.collect(),
+        log: LogJson::of(log),
         encrypted: !certificates.is_empty(),
         certificates: certificates.iter().map(|certificate| certificate_json(certificate, now)).collect(),
     };
@@ -186,7 +193,7 @@ pub fn copies(status: &GroupStatus) -> String {
     text
 }
 
-fn to_table(status: &GroupStatus, certificates: &[CertificateStatus]) -> String {
+fn to_table(status: &GroupStatus, certificates: &[CertificateStatus], log: &LogStatus) -> String {
     let quorum = if status.quorum { "yes" } else { "no" };
     let leader_name = leader(status).map_or("none", |member| member.name.as_str());
     let mut text = format!("quorum {quorum}, leader {leader_name}, term {}\n", status.term);
@@ -198,6 +205,7 @@ fn to_table(status: &GroupStatus, certificates: &[CertificateStatus]) -> String 
         text += &format!("{name:<20} {address:<24} {role:<8} {state:<14} {committed:>12} {ordered:>12}\n");
     }
     text += &copies(status);
+    text += &log_status::line(log);
     let now = Moment::now();
     if certificates.is_empty() {
         text += "link not encrypted\n";

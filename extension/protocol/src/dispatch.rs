@@ -114,6 +114,7 @@ impl<S: Spool> Dispatch<S> {
             | Reply::Shown { .. }
             | Reply::Certificates(_)
             | Reply::Place(_)
+            | Reply::Log(_)
             | Reply::Draining { .. }
             | Reply::Done => {
                 return Err(Trouble::Protocol("a frame on the wrong connection".into()));

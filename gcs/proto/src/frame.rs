@@ -26,7 +26,7 @@ use crate::message::{
     DrainOrder, Forward, Hello, Join, Joined, Refused, Rehearse, Rehearsed, Show, ShownHere, Standing, Welcome, WishMessage,
     put_forward,
 };
-use crate::pieces::{self, PIECE_BYTES, PIECED_BYTES_MAX, Pieces};
+use crate::pieces::{self, PIECE_BYTES, PIECED_BYTES_MAX, PieceError, Pieces};
 
 pub const VERSION: u8 = 1;
 
@@ -85,6 +85,8 @@ pub enum FrameError {
     Version(u8),
     #[error("frame kind {0} is unknown")]
     Kind(u8),
+    #[error("{0}")]
+    Piece(#[from] PieceError),
     #[error("a {what} that cannot be decoded")]
     Body { what: &'static str },
 }
@@ -101,7 +103,7 @@ pub fn encode(frame: &Frame, out: &mut Vec<u8>) -> Result<(), FrameError> {
 
 fn encode_in_pieces(message: &[u8], piece_bytes: usize, out: &mut Vec<u8>) -> Result<(), FrameError> {
     if message.len() > PIECED_BYTES_MAX {
-        return Err(FrameError::Length { length: message.len() });
+        return Err(PieceError::TooLong { length: message.len() }.into());
     }
     for (is_last, piece) in pieces::cut(message, piece_bytes) {
         frame_around(out, |out| {
@@ -432,7 +434,7 @@ mod tests {
     }
 
     fn raft_of(bytes: usize) -> Frame {
-        let snapshot = eraftpb::Snapshot { data: vec![7; bytes].into(), ..Default::default() };
+        let snapshot = eraftpb::Snapshot { data: vec![7; bytes], ..Default::default() };
         let message = eraftpb::Message { msg_type: 7, from: 1, snapshot: Some(snapshot), ..Default::default() };
         Frame::Message(PeerMessage::Raft(Box::new(message)))
     }

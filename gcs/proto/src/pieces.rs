@@ -2,8 +2,7 @@
 //! its own, with nothing in between; a byte in front of each says whether it is the last. The receiver puts them together and decodes the whole.
 
 use bytes::{Buf, Bytes, BytesMut};
-
-use crate::frame::FrameError;
+use thiserror::Error;
 
 /// Bytes of a message in one piece.
 pub const PIECE_BYTES: usize = 16 << 20;
@@ -17,22 +16,30 @@ pub fn cut(message: &[u8], piece_bytes: usize) -> impl Iterator<Item = (bool, &[
     message.chunks(piece_bytes).enumerate().map(move |(number, piece)| (number == last, piece))
 }
 
+#[derive(Debug, Error, PartialEq, Eq)]
+pub enum PieceError {
+    #[error("a piece that cannot be one")]
+    Malformed,
+    #[error("pieces of {length} bytes together (limit {PIECED_BYTES_MAX})")]
+    TooLong { length: usize },
+}
+
 /// What has come of a message so far.
 #[derive(Debug, Default)]
 pub struct Pieces(BytesMut);
 
 impl Pieces {
     /// The message, with its last piece.
-    pub fn add(&mut self, mut body: Bytes) -> Result<Option<Bytes>, FrameError> {
+    pub fn add(&mut self, mut body: Bytes) -> Result<Option<Bytes>, PieceError> {
         let is_last = match body.first() {
             Some(0) => false,
             Some(1) => true,
-            _ => return Err(FrameError::Body { what: "piece" }),
+            _ => return Err(PieceError::Malformed),
         };
         body.advance(1);
         let length = self.0.len() + body.len();
         if length > PIECED_BYTES_MAX {
-            return Err(FrameError::Length { length });
+            return Err(PieceError::TooLong { length });
         }
         self.0.extend_from_slice(&body);
         Ok(is_last.then(|| std::mem::take(&mut self.0).freeze()))

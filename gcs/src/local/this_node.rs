@@ -12,7 +12,7 @@ use super::sessions::Sessions;
 use crate::complaints::Complaints;
 use crate::copy::Copies;
 use crate::inbox::Inbox;
-use crate::log::LogReader;
+use crate::log::{LogReader, Usage};
 use crate::peers::Peers;
 use crate::rehearsals::Rehearsals;
 use crate::roster::Roster;
@@ -33,6 +33,7 @@ pub struct ThisNode {
     pub shown: Rc<Shown>,
     pub readers: Readers,
     pub log: LogReader,
+    pub usage: Rc<Usage>,
     pub databases: Databases,
     pub sessions: Sessions,
     pub complaints: Complaints,

@@ -33,6 +33,7 @@ mod record;
 pub mod removal;
 mod segment;
 mod store;
+mod usage;
 
 use std::path::{Path, PathBuf};
 
@@ -42,6 +43,7 @@ use thiserror::Error;
 pub use identity::{DirectoryLock, Identity};
 pub use reader::LogReader;
 pub use store::Log;
+pub use usage::Usage;
 
 #[derive(Debug, Error)]
 pub enum LogError {

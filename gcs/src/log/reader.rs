@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use gcs_core::{EntryOutcome, LogIndex};
@@ -13,7 +14,7 @@ use raft::{GetEntriesContext, RaftState, Storage, StorageError};
 
 use super::index::{Place, Places, Terms};
 use super::record::{Base, RecordItem, read_entry, read_entry_data, read_outcome};
-use super::segment::Segment;
+use super::segment::{SEGMENT_BYTES, Segment};
 use super::{LogError, checkpoint};
 
 /// Entries kept in memory: raft reads every entry once more when it is committed, just after it was written.
@@ -26,6 +27,8 @@ const ENTRY_OVERHEAD_BYTES: usize = 32;
 pub struct Shared {
     pub state: RwLock<LogState>,
     pub checkpoints: PathBuf,
+    /// Bytes, since the log was opened.
+    pub written: AtomicU64,
 }
 
 /// What the records, taken in order, add up to.
@@ -162,6 +165,16 @@ pub struct LogReader {
 }
 
 impl LogReader {
+    /// Bytes that have been written since the log was opened.
+    pub fn written(&self) -> u64 {
+        self.shared.written.load(Ordering::Relaxed)
+    }
+
+    /// Bytes of the files that are kept.
+    pub fn kept(&self) -> u64 {
+        self.shared.state.read().segments.len() as u64 * SEGMENT_BYTES
+    }
+
     /// The Raft indexes whose outcomes are kept.
     pub fn outcomes(&self) -> Range<LogIndex> {
         let range = self.shared.state.read().outcomes.range();

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 
 use gcs_core::{Checkpoint, DurableWrite, Recovered};
@@ -52,7 +53,7 @@ impl Log {
         checkpoint::delete_others(&checkpoints, state.checkpoint)?;
         let hard_state = Some(state.hard_state.clone()).filter(|state| *state != HardState::default());
 
-        let mut shared = Shared { state: RwLock::new(state), checkpoints };
+        let mut shared = Shared { state: RwLock::new(state), checkpoints, written: AtomicU64::new(0) };
         let (current, tail) = match end.current {
             Some(current) => (current, end.tail),
             None => {
@@ -225,6 +226,7 @@ impl Log {
         let sequence = self.next_sequence;
         let (bytes, items) = self.record.finish(u64::from(self.current.number), sequence, self.synced);
         self.current.write(self.tail, bytes)?;
+        self.shared.written.fetch_add(bytes.len() as u64, Ordering::Relaxed);
         let mut state = self.shared.state.write();
         state.apply(self.current.number, self.tail as u32, items);
         state.remember(entries);

@@ -151,6 +151,8 @@ pub enum Request {
     AskPlace {
         database: String,
     },
+    /// How much of the log is kept on this node: answered `Log`.
+    AskLog,
     /// While the node is drained: how many sessions of clients the database has here.
     Sessions {
         count: u32,
@@ -257,6 +259,7 @@ pub enum Reply {
     /// Those in force; none if the daemon runs without TLS.
     Certificates(Vec<CertificateStatus>),
     Place(ServerPlace),
+    Log(LogStatus),
     ReadFrom {
         number: u64,
         position: Position,
@@ -411,6 +414,16 @@ impl CopyStatus {
             u64::try_from(left).unwrap_or(u64::MAX)
         })
     }
+}
+
+/// How much of the log is kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LogStatus {
+    pub bytes_kept: u64,
+    /// Beyond this the oldest end goes.
+    pub bytes_max: u64,
+    /// How fast it has grown in the last minutes.
+    pub bytes_a_second: u64,
 }
 
 /// A certificate that a daemon uses.

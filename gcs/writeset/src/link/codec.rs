@@ -23,8 +23,9 @@
 use crate::bounds::{CERTIFICATES_MAX, GROUP_MEMBERS_MAX, NAME_BYTES_MAX, TEXT_BYTES_MAX};
 use crate::id::{DatabaseId, Incarnation, NodeId, Position, Sequence, SlotId, Tag};
 use crate::link::{
-    AbortCause, CertificateStatus, Change, CopyStatus, Drain, Failure, FailureKind, GroupStatus, MemberRole, MemberState,
-    MemberStatus, PROTOCOL, RefusalReason, Rehearsal, RehearsalFailure, Reply, Request, Role, ServerPlace, Verdict,
+    AbortCause, CertificateStatus, Change, CopyStatus, Drain, Failure, FailureKind, GroupStatus, LogStatus, MemberRole,
+    MemberState, MemberStatus, PROTOCOL, RefusalReason, Rehearsal, RehearsalFailure, Reply, Request, Role, ServerPlace,
+    Verdict,
 };
 use crate::token::{Token, TokenOutcome};
 use crate::wire::{Put, Reader, WireError};
@@ -121,6 +122,7 @@ variants! { Request "link request" {
     41 AskPlace { database },
     42 Sessions { count },
     43 Drain { node, grace },
+    44 AskLog,
 } }
 
 const HELLO: u8 = 0;
@@ -149,6 +151,7 @@ variants! { Reply "link reply" {
     41 Place(place),
     42 Drain(drain),
     43 Draining { leads, sessions },
+    44 Log(log),
 } }
 
 variants! { Role "role" { 0 Manager, 1 Backend, 2 Control, 3 Fetcher, 4 Rehearsing, 5 Rehearser, 6 Reader, } }
@@ -184,6 +187,7 @@ variants! { Rehearsal "rehearsal" { 0 Passed, 1 Partly, 2 Absent, 3 Failed(failu
 fields! { GroupStatus { quorum, leader, term, members } }
 fields! { CertificateStatus { name, is_authority, serial, not_after } }
 fields! { MemberStatus { node, name, address, ordinal, role, state, committed, ordered, copy } }
+fields! { LogStatus { bytes_kept, bytes_max, bytes_a_second } }
 fields! { CopyStatus { database, from, bytes_done, bytes_total, seconds } }
 
 newtypes! { Position NodeId Incarnation DatabaseId SlotId Sequence }

@@ -75,6 +75,7 @@ fn request() -> impl Strategy<Value = Request> {
         position().prop_map(|position| Request::Rebuild { position }),
         any::<u32>().prop_map(|count| Request::Sessions { count }),
         (name(), prop::option::of(any::<u32>())).prop_map(|(node, grace)| Request::Drain { node, grace }),
+        Just(Request::AskLog),
         any::<u64>().prop_map(|number| Request::ReadFrom { number }),
         (any::<u64>(), position()).prop_map(|(number, position)| Request::AskShown { number, position }),
     ]
@@ -235,6 +236,9 @@ fn reply() -> impl Strategy<Value = Reply> {
         failure().prop_map(Reply::Failed),
         prop::collection::vec(certificate(), 0..4).prop_map(Reply::Certificates),
         place().prop_map(Reply::Place),
+        (any::<u64>(), any::<u64>(), any::<u64>()).prop_map(|(bytes_kept, bytes_max, bytes_a_second)| {
+            Reply::Log(LogStatus { bytes_kept, bytes_max, bytes_a_second })
+        }),
         prop::sample::select(vec![Drain::No, Drain::Idle, Drain::All]).prop_map(Reply::Drain),
         (any::<bool>(), prop::option::of(any::<u32>())).prop_map(|(leads, sessions)| Reply::Draining { leads, sessions }),
         any::<u32>().prop_map(|nodes| Reply::Rehearsing { nodes }),
@@ -349,7 +353,7 @@ proptest! {
     }
 
     #[test]
-    fn garbage_behind_a_right_tag_never_panics(tag in 0u8..44, bytes in prop::collection::vec(any::<u8>(), 0..128)) {
+    fn garbage_behind_a_right_tag_never_panics(tag in 0u8..46, bytes in prop::collection::vec(any::<u8>(), 0..128)) {
         let bytes = [&[tag][..], &bytes].concat();
         let _ = Request::decode(&bytes);
         let _ = Reply::decode(&bytes);
