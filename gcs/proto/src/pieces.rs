@@ -16,7 +16,7 @@ pub fn cut(message: &[u8], piece_bytes: usize) -> impl Iterator<Item = (bool, &[
     message.chunks(piece_bytes).enumerate().map(move |(number, piece)| (number == last, piece))
 }
 
-#[derive(Debug, Error, PartialEq, Eq)]
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum PieceError {
     #[error("a piece that cannot be one")]
     Malformed,
