@@ -3,10 +3,11 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panic, its helpers too")]
 
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
+use std::time::Duration;
 
 use gcs::playground::process::Process;
-use postgres_r_tests::harness;
+use postgres_r_tests::harness::{self, wait};
 
 fn gcs(arguments: &[&str], dir: &Path) -> Output {
     Command::new(harness::gcs()).arg("playground").args(arguments).arg("--dir").arg(dir).output().unwrap()
@@ -101,6 +102,21 @@ fn a_group_in_the_foreground_ends_with_its_caller() {
     drop(group);
     assert_eq!(processes(&dir, 1), 0);
     assert!(!dir.exists());
+}
+
+#[test]
+fn a_group_that_cannot_be_started_does_not_wait_for_the_end_of_its_input() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("precious"), "").unwrap();
+    let mut start = Command::new(harness::gcs());
+    start.args(["playground", "start", "--until-eof", "--dir"]).arg(dir.path());
+    let mut child = start.stdin(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let input = child.stdin.take().unwrap();
+    let (status, _) = wait::until("its end", Duration::from_secs(20), || {
+        child.try_wait().map_err(|error| error.to_string())?.ok_or_else(|| "it runs".to_owned())
+    });
+    assert!(!status.success());
+    drop(input);
 }
 
 #[test]

@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::error::Error;
 use super::group::{NewGroup, Part, Playground, Started};
-use super::manifest::NodeNumber;
+use super::manifest::{NodeNumber, Place};
 use super::process::{Signal, parse_signal};
 use super::status::{self, Status};
 use super::watch;
@@ -90,6 +90,13 @@ struct StartArgs {
     /// Ends all it started when standard input ends too; for programs that embed the group.
     #[arg(long, conflicts_with = "detach")]
     until_eof: bool,
+    /// Where the daemons run, as JSON, one a node in their order; for tests that put each into a network of its own.
+    #[arg(long, value_name = "JSON", value_parser = place, hide = true)]
+    place: Vec<Place>,
+}
+
+fn place(text: &str) -> Result<Place, String> {
+    serde_json::from_str(text).map_err(|error| error.to_string())
 }
 
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
@@ -142,6 +149,7 @@ fn begin(args: &StartArgs) -> Result<Playground, Error> {
         group,
         gcs,
         settings,
+        places: args.place.clone(),
     })
 }
 

@@ -37,4 +37,4 @@ mod watch;
 pub use args::{Args, run};
 pub use error::{Error, Result};
 pub use group::{NewGroup, Part, Playground};
-pub use manifest::NodeNumber;
+pub use manifest::{NodeNumber, Place};

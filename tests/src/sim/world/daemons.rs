@@ -88,7 +88,8 @@ impl World {
         let since = self.last_tick(n);
         let node_of = |id: &NodeId| self.nodes.iter().find(|node| node.id == *id).map(|node| node.n);
         let touched = |m: N, half: &Vec<NodeId>| {
-            half.iter().filter(|id| node_of(id).is_some_and(|other| self.touches_since(since, m, other))).count() > half.len() / 2
+            half.iter().filter(|id| node_of(id).is_some_and(|other| self.touches_since(since, m, other))).count()
+                > half.len() / 2
         };
         // By the votes as they are now, or as the node knows them.
         let known = self.nodes[n.0].daemon.as_ref().map(|daemon| daemon.core.state().membership.voters().into());
