@@ -312,8 +312,10 @@ fn describe(text: &str, error: &toml::de::Error) -> String {
 }
 
 fn nearest(key: &str) -> Option<&'static str> {
+    let known = || KEYS.into_iter().chain(tls::KEYS).chain(detector::KEYS);
     let distance = |known: &str| strsim::damerau_levenshtein(key, known);
-    let best = KEYS.into_iter().chain(tls::KEYS).chain(detector::KEYS).min_by_key(|known| distance(known))?;
+    // Whoever shortens a word leaves more out than separates it from some other word.
+    let best = known().find(|known| known.starts_with(key)).or_else(|| known().min_by_key(|known| distance(known)))?;
     (distance(best) <= key.len().max(best.len()) / 2).then_some(best)
 }
 
