@@ -57,6 +57,27 @@ enum Command {
     },
     /// Makes one more node and has it join the group, which goes on meanwhile. Returns when it is online, and prints its URI.
     AddNode(Directory),
+    /// Makes a node fail otherwise than by its end.
+    #[command(subcommand)]
+    Fault(Fault),
+}
+
+#[derive(Debug, Subcommand)]
+enum Fault {
+    /// Stops every process of a node (SIGSTOP), as when its machine hangs: connections stay open and nobody is told.
+    Pause {
+        /// Counts from 1.
+        node: usize,
+        #[command(flatten)]
+        at: Directory,
+    },
+    /// Lets it go on.
+    Resume {
+        /// Counts from 1.
+        node: usize,
+        #[command(flatten)]
+        at: Directory,
+    },
 }
 
 #[derive(Debug, clap::Args)]
@@ -107,6 +128,8 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         Command::Kill { node, at, postgres, gcs, signal } => kill(&at.dir, NodeNumber(node), part(postgres, gcs), signal),
         Command::StartNode { node, at } => start_node(&at.dir, NodeNumber(node)),
         Command::AddNode(at) => add_node(&at.dir),
+        Command::Fault(Fault::Pause { node, at }) => Playground::open(&at.dir).and_then(|it| it.pause(NodeNumber(node))),
+        Command::Fault(Fault::Resume { node, at }) => Playground::open(&at.dir).and_then(|it| it.resume(NodeNumber(node))),
     };
     Ok(done.map_or_else(complain, |()| ExitCode::SUCCESS))
 }

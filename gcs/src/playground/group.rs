@@ -213,6 +213,10 @@ impl Playground {
     fn stop_processes(&self) -> Vec<String> {
         let stop_one = |number: NodeNumber| {
             let mut forced = Vec::new();
+            // Who is paused hears no signal to end.
+            if self.is_paused(number) {
+                self.go_on(number);
+            }
             match self.cluster(number).stop() {
                 Ok(true) => {}
                 Ok(false) => forced.push(format!("PostgreSQL of {} had to be forced to stop", self.name(number))),
@@ -356,7 +360,7 @@ impl Playground {
         Daemon { binary: self.manifest.gcs.clone(), account: self.account.clone(), home, launcher }
     }
 
-    fn check(&self, number: NodeNumber) -> Result<()> {
+    pub(super) fn check(&self, number: NodeNumber) -> Result<()> {
         if (1..=self.manifest.nodes.len()).contains(&number.0) {
             return Ok(());
         }
