@@ -17,7 +17,7 @@ CRATES = --workspace --exclude postgres_r
 # One profile for programs and tests, so that no dependency is compiled twice.
 PROFILE = --release
 
-.PHONY: help setup build install demo test unit loom django e2e isolation-postgres campaign bench sim lint deny clean
+.PHONY: help setup build install demo test unit loom django e2e isolation-postgres test-faults campaign bench sim lint deny clean
 
 help:
 	@echo 'make setup      installs what is missing: Debian packages, cargo-pgrx'
@@ -25,6 +25,7 @@ help:
 	@echo 'make install    build, and the extension into the PostgreSQL of PG_CONFIG'
 	@echo 'make demo       three nodes under load, one killed and back, then compared'
 	@echo 'make test       everything that CI runs: lint, unit, simulator, end to end'
+	@echo 'make test-faults   every fault of networks, processes and clocks 20 times (FAULTS_ROUNDS), as root; a table of times'
 	@echo 'make campaign   the end-to-end workloads at full length'
 	@echo 'make bench      one plain server against a group; ratio, and target/bench/*.json'
 	@echo 'make isolation-postgres   PostgreSQL'"'"'s own isolation suite, on one server and on a node of a group'
@@ -67,6 +68,10 @@ e2e: django
 # POSTGRES_SOURCE is PostgreSQL's source; without it Debian's source package is fetched.
 isolation-postgres: install
 	@tools/isolation-postgres.sh
+
+# In network namespaces of its own: needs root. FAULTS=leader-killed,all-apart picks some.
+test-faults: install
+	$(RELEASE)/faults
 
 campaign: install
 	WORKLOAD_SECONDS=60 LARGE=full GENERATOR_SEEDS=20 GENERATOR_STATEMENTS=500 $(MAKE) e2e

@@ -65,8 +65,9 @@ pub const GUESTS_MAX: usize = 8;
 /// A sender that has nothing to say says that much.
 pub const PING_EVERY: Duration = Duration::from_millis(400);
 
-/// A peer that is silent for longer is down: its connections are closed and made anew.
-pub const PEER_SILENCE_MAX: Duration = Duration::from_millis(1_500);
+/// In the time after which a silent peer is down (`[detector]`): what must have come of a frame that is not complete. A length that was changed on the
+/// way would else make the connection swallow whatever comes, for as long as it comes slowly.
+pub const PEER_PROGRESS_BYTES_MIN: u64 = 16 << 10;
 
 /// Pauses between attempts to reach a peer; doubled from the first to the last.
 pub const REDIAL_FIRST: Duration = Duration::from_millis(50);

@@ -3,13 +3,14 @@
 //! TOML; every key is documented in docs/operations.md. An unknown key is refused with the nearest known one, because a
 //! misspelt setting that is silently ignored is found on the worst day.
 
+mod detector;
 mod tls;
 mod written;
 
 use std::path::{Path, PathBuf};
 
 use bytesize::ByteSize;
-use gcs_core::Founder;
+use gcs_core::{Detector, Founder};
 use gcs_writeset::NodeId;
 use gcs_writeset::bounds::{GROUP_MEMBERS_MAX, NAME_BYTES_MAX};
 use serde::Deserialize;
@@ -17,6 +18,7 @@ use thiserror::Error;
 
 use crate::bounds::{COPY_RATE_MIN, LOG_RETENTION, LOG_RETENTION_MIN};
 
+pub use detector::peer_silence_max;
 pub use tls::Tls;
 pub use written::Written;
 
@@ -51,6 +53,8 @@ struct File {
     #[serde(default)]
     copy: Copies,
     postgresql: Option<Postgresql>,
+    #[serde(default)]
+    detector: detector::Table,
     tls: Option<tls::Table>,
     #[serde(default)]
     allow_plaintext: bool,
@@ -135,6 +139,8 @@ pub struct Config {
     /// Bytes a second that copies may read, all together.
     pub copy_rate: Option<u64>,
     pub postgresql: Option<Postgresql>,
+    /// How soon a silent member is suspected.
+    pub detector: Detector,
     pub log_level: Level,
     pub log_format: Format,
     /// Without it, connections between daemons are neither encrypted nor authenticated.
@@ -143,7 +149,7 @@ pub struct Config {
     pub allow_plaintext: bool,
 }
 
-/// Every key of the file but those of `[tls]`, for the hint about an unknown one.
+/// Every key of the file but those of `[tls]` and `[detector]`, for the hint about an unknown one.
 const KEYS: [&str; 21] = [
     "name",
     "group",
@@ -222,6 +228,7 @@ fn check(file: File, base: &Path) -> Result<Config, String> {
         join: file.join,
         log_level: file.log.level,
         log_format: file.log.format,
+        detector: file.detector.resolve()?,
         tls: file.tls.map(|table| table.resolve(base)),
         allow_plaintext: file.allow_plaintext,
     })
@@ -327,8 +334,10 @@ fn describe(text: &str, error: &toml::de::Error) -> String {
 }
 
 fn nearest(key: &str) -> Option<&'static str> {
+    let known = || KEYS.into_iter().chain(tls::KEYS).chain(detector::KEYS);
     let distance = |known: &str| strsim::damerau_levenshtein(key, known);
-    let best = KEYS.into_iter().chain(tls::KEYS).min_by_key(|known| distance(known))?;
+    // Whoever shortens a word leaves more out than separates it from some other word.
+    let best = known().find(|known| known.starts_with(key)).or_else(|| known().min_by_key(|known| distance(known)))?;
     (distance(best) <= key.len().max(best.len()) / 2).then_some(best)
 }
 

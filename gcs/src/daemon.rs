@@ -228,6 +228,7 @@ pub fn core_config(config: &Config, identity: &Identity) -> CoreConfig {
         directory: identity.directory,
         founders: identity.founders.clone(),
         seed: draw(),
+        detector: config.detector,
     }
 }
 

@@ -5,8 +5,8 @@
 //! reads. A peer is *up* while both are there; the core hears of every change at once, and only hears messages of peers that
 //! are up.
 //!
-//! Whoever sends has something to say at least every [`PING_EVERY`]; a reader that hears nothing for [`PEER_SILENCE_MAX`] takes
-//! the peer for dead and drops both connections. Whoever dials tries again for ever, with growing pauses, and at once when
+//! Whoever sends has something to say at least every [`PING_EVERY`]; a reader that hears nothing for as long as
+//! `[detector]` says takes the peer for dead and drops both connections. At half of that time it warns, once ([`silence`]). Whoever dials tries again for ever, with growing pauses, and at once when
 //! the peer itself connects.
 //!
 //! (docs/adr/0013-peer-connections.md argues for this.)
@@ -19,7 +19,6 @@
 //! Nothing here is reliable or needs to be: raft sends again whatever is lost, and messages beyond a bound are dropped.
 //!
 //! [`PING_EVERY`]: crate::bounds::PING_EVERY
-//! [`PEER_SILENCE_MAX`]: crate::bounds::PEER_SILENCE_MAX
 
 mod accept;
 mod admission;
@@ -29,6 +28,7 @@ mod join;
 mod pace;
 mod places;
 mod secure;
+mod silence;
 mod table;
 mod tunnel;
 mod waiting;

@@ -8,13 +8,14 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use gcs_core::{Member, Membership};
 use gcs_proto::message::members_hash;
 use gcs_writeset::NodeId;
 use tokio::sync::Notify;
 
-use crate::config::Config;
+use crate::config::{Config, peer_silence_max};
 use crate::log::{Identity, removal};
 
 #[derive(Debug)]
@@ -32,6 +33,8 @@ pub struct Roster {
     joined: bool,
     /// Of this process.
     pub life: u64,
+    /// A peer that is silent for longer is down.
+    pub silence_max: Duration,
     /// Of the founders: with other ones the log would mean something else.
     pub founders_hash: u64,
     data_directory: PathBuf,
@@ -54,6 +57,7 @@ impl Roster {
             listed: config.members.iter().map(|member| (member.name.clone(), member.address.clone())).collect(),
             joined: !config.join.is_empty(),
             life,
+            silence_max: peer_silence_max(config.detector),
             founders_hash: members_hash(founders.iter().map(|f| (f.name.as_str(), f.address.as_str()))),
             data_directory: config.data_directory.clone(),
             membership: RefCell::new(Membership::new(founders)),

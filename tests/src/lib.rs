@@ -2,6 +2,7 @@
 //!
 //! - [`sim`]: whole groups in one thread, from a seed.
 //! - [`harness`]: real groups on this machine.
+//! - [`faults`]: what networks, processes and clocks do to them.
 //! - [`generator`]: random definitions and rows, from a seed, compared on all nodes.
 //! - [`isolation`]: specs of interleaved steps in sessions on different nodes.
 //! - [`workload`]: what clients do in them.
@@ -14,6 +15,7 @@
 //! A failing assertion is how a test speaks, so the harness panics where a program would return an error.
 
 pub mod append;
+pub mod faults;
 pub mod generator;
 pub mod harness;
 pub mod isolation;

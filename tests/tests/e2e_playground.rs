@@ -3,10 +3,11 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panic, its helpers too")]
 
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
+use std::time::Duration;
 
 use gcs::playground::process::Process;
-use postgres_r_tests::harness;
+use postgres_r_tests::harness::{self, node, wait};
 
 fn gcs(arguments: &[&str], dir: &Path) -> Output {
     Command::new(harness::gcs()).arg("playground").args(arguments).arg("--dir").arg(dir).output().unwrap()
@@ -94,6 +95,30 @@ fn a_detached_group_can_be_looked_at_broken_mended_stopped_and_started_again() {
 }
 
 #[test]
+fn a_node_that_is_paused_is_missed_and_comes_back_by_itself() {
+    let group = harness::Group::start_nodes(3);
+    let dir = group.dir().canonicalize().unwrap();
+    group.execute(node(1), "CREATE TABLE paused (n int PRIMARY KEY)");
+    group.settle();
+    let fault = |what: &str, number: &str| gcs(&["fault", what, number], &dir);
+    assert_refused(&fault("resume", "2"), "node2 is not paused");
+    assert_done(&fault("pause", "2"));
+    assert_eq!(states(&dir)[1], "paused");
+    // Whoever led: the other two are a majority, before long.
+    wait::until("a write on node 1", Duration::from_secs(30), || {
+        let mut client = group.try_connect(node(1)).map_err(|error| error.to_string())?;
+        client.batch_execute("INSERT INTO paused VALUES (1) ON CONFLICT DO NOTHING").map_err(|error| error.to_string())
+    });
+    assert_done(&fault("resume", "2"));
+    harness::assert_equal(&group);
+    assert_eq!(group.value(node(2), "SELECT count(*) FROM paused"), "1");
+    // One that is paused ends with the group all the same.
+    assert_done(&fault("pause", "3"));
+    drop(group);
+    assert_eq!(processes(&dir, 3), 0);
+}
+
+#[test]
 fn a_group_in_the_foreground_ends_with_its_caller() {
     let group = harness::Group::start_nodes(1);
     let dir = group.dir().canonicalize().unwrap();
@@ -101,6 +126,21 @@ fn a_group_in_the_foreground_ends_with_its_caller() {
     drop(group);
     assert_eq!(processes(&dir, 1), 0);
     assert!(!dir.exists());
+}
+
+#[test]
+fn a_group_that_cannot_be_started_does_not_wait_for_the_end_of_its_input() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("precious"), "").unwrap();
+    let mut start = Command::new(harness::gcs());
+    start.args(["playground", "start", "--until-eof", "--dir"]).arg(dir.path());
+    let mut child = start.stdin(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let input = child.stdin.take().unwrap();
+    let (status, _) = wait::until("its end", Duration::from_secs(20), || {
+        child.try_wait().map_err(|error| error.to_string())?.ok_or_else(|| "it runs".to_owned())
+    });
+    assert!(!status.success());
+    drop(input);
 }
 
 #[test]

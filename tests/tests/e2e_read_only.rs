@@ -4,32 +4,17 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::process::Command;
 use std::time::Duration;
 
 use gcs::playground::process::Signal;
 use gcs::playground::{NodeNumber, Part};
 use postgres::Client;
 use postgres_r_tests::harness::database::value;
+use postgres_r_tests::harness::libpq::led_to;
 use postgres_r_tests::harness::{self, Group, node, wait};
 
 const SAID_WITHIN: Duration = Duration::from_secs(20);
 const BOTH: &str = "current_setting('transaction_read_only') || ' ' || current_setting('default_transaction_read_only')";
-
-/// What libpq makes of these nodes: the port it was led to, or its complaint.
-fn led_to(group: &Group, nodes: &[usize], attributes: &str) -> Result<String, String> {
-    let ports: Vec<String> = nodes.iter().map(|&number| group.playground.cluster(node(number)).port.to_string()).collect();
-    let hosts = vec!["127.0.0.1"; nodes.len()].join(",");
-    let target =
-        format!("host={hosts} port={} user=postgres dbname=shop target_session_attrs={attributes}", ports.join(","));
-    let output = Command::new("psql").args(["-XAtc", "SHOW port", &target]).env("PGOPTIONS", "").output().unwrap();
-    if !output.status.success() {
-        return Err(String::from_utf8_lossy(&output.stderr).into_owned());
-    }
-    let port = String::from_utf8_lossy(&output.stdout).trim().to_owned();
-    let found = ports.iter().position(|other| *other == port).unwrap_or_else(|| panic!("port {port}"));
-    Ok(format!("node{}", nodes[found]))
-}
 
 fn says(client: &mut Client, wanted: &str) {
     let (_, took) = wait::until(&format!("\"{wanted}\""), SAID_WITHIN, || match value(client, BOTH) {

@@ -27,6 +27,7 @@ use gcs_writeset::{DatabaseId, Incarnation, NodeId, Position, Sequence, SlotId, 
 use raft::eraftpb;
 
 use crate::command::Encoded;
+use crate::detector::Detector;
 use crate::membership::wish::{Founder, Wish};
 pub use crate::membership::{Member, Membership, Objection};
 
@@ -58,6 +59,7 @@ pub struct CoreConfig {
     pub founders: Vec<Founder>,
     /// Seeds election timeouts.
     pub seed: u64,
+    pub detector: Detector,
 }
 
 /// What the log store found when it was opened. All empty on the first start.

@@ -96,15 +96,6 @@ pub const CHECKPOINT_BYTES_MAX: u64 = 64 << 20;
 /// The state in one checkpoint; a longer one from a peer is dropped.
 pub const CHECKPOINT_STATE_BYTES_MAX: usize = 1 << 30;
 
-/// Ticks between a leader's heartbeats.
-pub const HEARTBEAT_TICKS: usize = 1;
-
-/// Ticks without a leader before a node stands for election: drawn from this and twice this.
-pub const ELECTION_TICKS: usize = 8;
-
-/// Ticks without word from a leader (or, leading, from a majority) after which the node says that it has no quorum.
-pub const QUORUM_TICKS_MAX: u64 = 15;
-
 /// Ticks after which a command that was sent to the leader and has not been ordered is sent again.
 pub const RESEND_TICKS: u64 = 20;
 

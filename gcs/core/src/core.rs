@@ -143,7 +143,7 @@ impl<L: Storage, R: Rules + Default> Core<L, R> {
         let order = Order::new(&config, &state, log, hard_state.clone())?;
         Ok(Core {
             flow: Flow::new(config.node),
-            quorum: Quorum::new(config.node),
+            quorum: Quorum::new(config.node, config.detector.quorum_ticks_max()),
             reads: Reads::new(config.node, config.seed),
             wishes: Wishes::new(config.node, config.address.clone(), config.directory),
             config,

@@ -20,6 +20,7 @@
 //! | [`member`], [`retention`] | who takes part in a database, how far each is, what of the log is still needed |
 //! | [`checkpoint`] | the ordered state as bytes |
 //! | [`quorum`], [`status`] | what to tell clients meanwhile |
+//! | [`detector`] | how soon who is silent is suspected |
 //! | [`reads`] | up to where a reader must wait |
 //! | [`recovery`] | what a core begins with |
 //! | [`remains`] | what is left when a majority is lost for good |
@@ -35,6 +36,7 @@ pub mod checkpoint;
 pub mod command;
 pub mod core;
 pub mod deliver;
+pub mod detector;
 pub mod error;
 pub mod flow;
 pub mod member;
@@ -52,5 +54,6 @@ pub mod wishes;
 
 pub use crate::core::{Core, Limits};
 pub use api::*;
+pub use detector::Detector;
 pub use error::CoreError;
 pub use membership::wish::{Founder, Wish};

@@ -6,6 +6,8 @@
 //! - its defaults are unsafe: pre-vote, check-quorum, bounds and safe reads are set here;
 //! - it draws election timeouts from the thread's random generator; [`Elections`] draws them from the seed instead;
 //! - it trusts messages; [`check`] looks at each before it gets in, so that no peer can make this process panic;
+//! - it hears of no connections: a follower whose connection to the leader is lost waits no longer than it takes to make another
+//!   ([`Order::peer_down`]);
 //! - it waits for ever for a snapshot whose message was lost; here it counts as lost after a while;
 //! - it asks the log for who votes; [`MemberLog`] answers that from the ordered state, so that the driver's log only keeps
 //!   entries, a hard state and checkpoints;
@@ -25,6 +27,7 @@ use raft::{ProgressState, RawNode, ReadOnlyOption, Ready, SnapshotStatus, StateR
 use crate::api::{CoreConfig, LogIndex, Tick};
 use crate::bounds::*;
 use crate::checkpoint::{Origin, same_votes};
+use crate::detector::{Detector, ticks_after_loss};
 use crate::error::CoreError;
 use crate::membership::{Change, Step};
 use crate::state::State;
@@ -47,8 +50,8 @@ impl<L: Storage> Order<L> {
     pub fn new(config: &CoreConfig, state: &State, log: L, hard_state: HardState) -> Result<Order<L>, CoreError> {
         let (me, applied) = (config.node, state.applied);
         let log = MemberLog::new(log, hard_state, state.membership.votes(), applied)?;
-        let mut raft = RawNode::new(&raft_config(me, applied), log, &slog::Logger::root(slog::Discard, slog::o!()))?;
-        let elections = Elections::new(me, config.seed, &mut raft.raft);
+        let mut raft = RawNode::new(&raft_config(config, applied), log, &slog::Logger::root(slog::Discard, slog::o!()))?;
+        let elections = Elections::new(config, &mut raft.raft);
         let origin = Origin { group: state.group.clone(), founders: state.membership.founders.clone() };
         Ok(Order { raft, me, known: BTreeSet::new(), origin, elections, snapshots: BTreeMap::new() })
     }
@@ -173,6 +176,25 @@ impl<L: Storage> Order<L> {
             self.raft.report_snapshot(node.0, SnapshotStatus::Failure);
         }
         self.raft.report_unreachable(node.0);
+        if self.leader() == Some(node) && self.raft.raft.state == StateRole::Follower {
+            self.forget_leader();
+        }
+    }
+
+    /// The connection to the leader is lost: most often its process has ended. As if it had not been heard for long, this node follows nobody in
+    /// this term, so that it may vote for another at once, and stands for election itself before long; each voter a little after
+    /// the one before it, by their ids. If the leader is there after all, its next heartbeat makes this node follow it again, and those that
+    /// have not lost it refuse their votes. Term and vote stay: nothing that Raft rests on is forgotten. (etcd's raft has the same, MsgForgetLeader.)
+    fn forget_leader(&mut self) {
+        let raft = &mut self.raft.raft;
+        let gone = raft.leader_id;
+        raft.become_follower(raft.term, raft::INVALID_ID);
+        self.elections.settle(raft);
+        let mut voters: Vec<u64> = raft.prs().conf().voters().ids().iter().filter(|id| *id != gone).collect();
+        voters.sort_unstable();
+        if let Some(rank) = voters.iter().position(|id| *id == self.me.0) {
+            self.elections.hasten(raft, ticks_after_loss(rank));
+        }
     }
 
     pub fn has_ready(&self) -> bool {
@@ -235,13 +257,14 @@ impl<L: Storage> Order<L> {
     }
 }
 
-fn raft_config(me: NodeId, applied: LogIndex) -> raft::Config {
+fn raft_config(config: &CoreConfig, applied: LogIndex) -> raft::Config {
+    let Detector { heartbeat_ticks, election_ticks } = config.detector;
     raft::Config {
-        id: me.0,
-        election_tick: ELECTION_TICKS,
-        min_election_tick: ELECTION_TICKS,
-        max_election_tick: 2 * ELECTION_TICKS,
-        heartbeat_tick: HEARTBEAT_TICKS,
+        id: config.node.0,
+        election_tick: election_ticks as usize,
+        min_election_tick: election_ticks as usize,
+        max_election_tick: 2 * election_ticks as usize,
+        heartbeat_tick: heartbeat_ticks as usize,
         applied: applied.0,
         max_size_per_msg: APPEND_BYTES_MAX,
         max_inflight_msgs: APPENDS_IN_FLIGHT_MAX,

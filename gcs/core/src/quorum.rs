@@ -16,11 +16,12 @@ use gcs_writeset::NodeId;
 use raft::eraftpb::{Message, MessageType};
 
 use crate::api::Tick;
-use crate::bounds::QUORUM_TICKS_MAX;
 
 #[derive(Debug)]
 pub struct Quorum {
     me: NodeId,
+    /// So long after the last word there still is a quorum.
+    ticks_max: u64,
     /// Those of whom a majority is needed: the voters, and while two change also those that were.
     halves: Vec<Vec<NodeId>>,
     up: BTreeSet<NodeId>,
@@ -30,8 +31,8 @@ pub struct Quorum {
 }
 
 impl Quorum {
-    pub fn new(me: NodeId) -> Quorum {
-        Quorum { me, halves: Vec::new(), up: BTreeSet::new(), heard: BTreeMap::new(), good_at: None }
+    pub fn new(me: NodeId, ticks_max: u64) -> Quorum {
+        Quorum { me, ticks_max, halves: Vec::new(), up: BTreeSet::new(), heard: BTreeMap::new(), good_at: None }
     }
 
     /// From now on these vote; `outgoing` is empty unless two are changing.
@@ -72,7 +73,7 @@ impl Quorum {
         let majority_up = |half: &Vec<NodeId>| half.iter().filter(|node| is_up(node)).count() > half.len() / 2;
         !self.halves.is_empty()
             && self.halves.iter().all(majority_up)
-            && self.good_at.is_some_and(|good_at| now.0.saturating_sub(good_at.0) < QUORUM_TICKS_MAX)
+            && self.good_at.is_some_and(|good_at| now.0.saturating_sub(good_at.0) < self.ticks_max)
     }
 
     /// Leading: writes into a heartbeat, behind what Raft has it carry, how long ago both a majority and the one it goes to were heard.
@@ -112,8 +113,10 @@ impl Quorum {
 mod tests {
     use super::*;
 
+    const QUORUM_TICKS_MAX: u64 = 15;
+
     fn of<const N: usize>(voters: [u64; N]) -> Quorum {
-        let mut quorum = Quorum::new(NodeId(1));
+        let mut quorum = Quorum::new(NodeId(1), QUORUM_TICKS_MAX);
         quorum.set_voters((voters.map(NodeId).to_vec(), Vec::new()));
         quorum
     }

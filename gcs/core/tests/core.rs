@@ -83,6 +83,41 @@ fn a_command_sent_to_a_leader_that_dies_is_ordered_once_by_the_next() {
 }
 
 #[test]
+fn whoever_loses_the_connection_to_the_leader_does_not_wait_for_its_silence() {
+    for size in [3, 5] {
+        let mut cluster = Cluster::new(size);
+        let leader = cluster.elect();
+        // Nobody's patience has begun to run out.
+        cluster.ticks(1);
+        cluster.stop(leader);
+        cluster.ticks(3);
+        let next = cluster.leader();
+        assert!(next.is_some_and(|next| next != leader), "of {size}: {next:?} after 3 ticks");
+    }
+}
+
+#[test]
+fn a_leader_that_only_one_has_lost_goes_on() {
+    let mut cluster = Cluster::new(3);
+    let leader = cluster.elect();
+    attach_all(&mut cluster, 3);
+    let term = cluster.nodes[&leader].core.status(None).term;
+    let lost = *["a", "b", "c"].map(node).iter().find(|id| **id != leader).unwrap();
+    for (from, to) in [(leader, lost), (lost, leader)] {
+        cluster.cut.insert((from, to));
+        cluster.give(from, Input::PeerDown(to));
+    }
+    cluster.ticks(30);
+    assert!(!cluster.nodes[&lost].core.status(None).quorum, "it is not led");
+    cluster.cut.clear();
+    cluster.give(lost, Input::PeerUp(leader));
+    cluster.give(leader, Input::PeerUp(lost));
+    cluster.ticks(10);
+    assert_eq!(cluster.leader(), Some(leader));
+    assert_eq!(cluster.nodes[&leader].core.status(None).term, term, "and nobody was disturbed");
+}
+
+#[test]
 fn a_restarted_node_orders_again_from_its_log_what_it_had_applied() {
     let mut cluster = Cluster::new(3);
     cluster.elect();

@@ -320,7 +320,7 @@ fn a_new_voter_stands_for_election_as_soon_as_it_knows_that_it_votes() {
             continue;
         }
         stood += 1;
-        for _ in 0..4 * bounds::ELECTION_TICKS {
+        for _ in 0..4 * Detector::LAN.election_ticks {
             cluster.now.0 += 1;
             cluster.give(d, Input::Tick);
             cluster.settle();

@@ -1,6 +1,5 @@
 //! Receiving connections: who calls is checked ([`super::greet`]), then everything that comes goes to the core.
 
-use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -13,10 +12,11 @@ use tokio::time::{sleep, timeout};
 
 use super::greet::{self, GreetError, Greeted};
 use super::join;
+use super::silence::{Silence, SilenceError};
 use super::table::{Peer, Peers};
 use super::tunnel;
 use super::waiting::Waiting;
-use crate::bounds::{HANDSHAKE_FRAME_BYTES_MAX, HANDSHAKE_TIMEOUT, PEER_SILENCE_MAX};
+use crate::bounds::{HANDSHAKE_FRAME_BYTES_MAX, HANDSHAKE_TIMEOUT};
 use crate::complaints::Complaints;
 use crate::outbox::Stream;
 use crate::tls::credentials::{PeerProblem, Side};
@@ -24,11 +24,7 @@ use crate::tls::credentials::{PeerProblem, Side};
 #[derive(Debug, Error)]
 enum ReceiveError {
     #[error("{0}")]
-    Io(#[from] io::Error),
-    #[error("connection closed")]
-    Closed,
-    #[error("nothing heard for {} ms", PEER_SILENCE_MAX.as_millis())]
-    Silent,
+    Ended(#[from] SilenceError),
     #[error("replaced by a newer connection")]
     Replaced,
     #[error("garbage received: {0}")]
@@ -126,59 +122,61 @@ async fn receive(peers: &Peers, peer: &Peer, life: u64, stream: &Stream, decoder
         problem = peers.unwelcome(peer, stream, Side::Caller) => ReceiveError::Unwelcome(problem),
     };
     match &error {
-        ReceiveError::Frame(_) | ReceiveError::Unexpected | ReceiveError::Unwelcome(_) => {
+        ReceiveError::Frame(_)
+        | ReceiveError::Unexpected
+        | ReceiveError::Unwelcome(_)
+        | ReceiveError::Ended(SilenceError::Stuck { .. }) => {
             tracing::warn!(peer = %peer.name, "connection dropped: {error}");
         }
         _ => tracing::debug!(peer = %peer.name, "connection ended: {error}"),
     }
     if peer.connections.borrow().incoming == Some(connection) {
         peers.update(peer, |connections| connections.incoming = None);
-        if matches!(error, ReceiveError::Silent) {
+        if matches!(error, ReceiveError::Ended(SilenceError::Silent(_))) {
             peer.silent.notify_waiters();
         }
     }
 }
 
 async fn read(peers: &Peers, peer: &Peer, connection: u64, stream: &Stream, mut decoder: Decoder) -> ReceiveError {
+    let mut silence = Silence::of(&peer.name, peers.roster.silence_max);
     loop {
-        loop {
-            match decoder.next_frame() {
-                Ok(Some(Frame::Message(message))) => {
+        while let Some(next) = decoder.next_frame().transpose() {
+            silence.complete();
+            match next {
+                Ok(Frame::Message(message)) => {
                     let from = peer.node;
                     if peer.connections.borrow().is_up {
                         peers.inbox.push(Input::Peer { from, message });
                     }
                 }
-                Ok(Some(Frame::Ping)) => {}
-                Ok(Some(Frame::Rehearse(asked))) => {
+                Ok(Frame::Ping) => {}
+                Ok(Frame::Rehearse(asked)) => {
                     let from = peer.node;
                     if let Some(answer) = peers.rehearsals.came(from, asked) {
                         peers.send_frame(from, &Frame::Rehearsed(answer));
                         peers.flush();
                     }
                 }
-                Ok(Some(Frame::Show(asked))) => {
+                Ok(Frame::Show(asked)) => {
                     let from = peer.node;
                     if peers.shown.came(from, &asked) {
                         peers.send_shown(vec![(from, asked.number)]);
                     }
                 }
-                Ok(Some(Frame::Standing(standing))) => peers.standings.heard(peer.node, standing),
-                Ok(Some(Frame::Drain(order))) => peers.standings.order(order),
-                Ok(Some(Frame::ShownHere(answer))) => peers.shown.answered(peer.node, &answer),
-                Ok(Some(Frame::Rehearsed(answer))) => peers.rehearsals.answered(peer.node, &answer),
-                Ok(Some(_)) => return ReceiveError::Unexpected,
-                Ok(None) => break,
+                Ok(Frame::Standing(standing)) => peers.standings.heard(peer.node, standing),
+                Ok(Frame::Drain(order)) => peers.standings.order(order),
+                Ok(Frame::ShownHere(answer)) => peers.shown.answered(peer.node, &answer),
+                Ok(Frame::Rehearsed(answer)) => peers.rehearsals.answered(peer.node, &answer),
+                Ok(_) => return ReceiveError::Unexpected,
                 Err(error) => return error.into(),
             }
         }
         peers.inbox.room().await;
-        match timeout(PEER_SILENCE_MAX, stream.read(&mut decoder.buffer)).await {
-            Ok(Ok(0)) => return ReceiveError::Closed,
-            Ok(Ok(_)) => peer.connections.borrow_mut().heard = Some(Instant::now()),
-            Ok(Err(error)) => return error.into(),
-            Err(_) => return ReceiveError::Silent,
+        if let Err(error) = silence.read(stream, &mut decoder.buffer).await {
+            return error.into();
         }
+        peer.connections.borrow_mut().heard = Some(Instant::now());
         if peer.connections.borrow().incoming != Some(connection) {
             return ReceiveError::Replaced;
         }

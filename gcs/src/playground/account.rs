@@ -42,11 +42,17 @@ impl Account {
     /// A command that will run as this user, in a process group of its own (a Ctrl-C at the terminal is ours to handle),
     /// with nothing on its standard input, and without the caller's PostgreSQL settings.
     pub fn command(&self, program: &Path, directory: &Path) -> Command {
-        let mut command = Command::new(program);
-        command.current_dir(directory).stdin(Stdio::null()).process_group(0);
+        let mut command = Account::own_command(program, directory);
         if let Some((uid, gid)) = self.ids {
             command.uid(uid.as_raw()).gid(gid.as_raw());
         }
+        command
+    }
+
+    /// The same, but as whoever we are.
+    pub fn own_command(program: &Path, directory: &Path) -> Command {
+        let mut command = Command::new(program);
+        command.current_dir(directory).stdin(Stdio::null()).process_group(0);
         for variable in ["PGHOST", "PGPORT", "PGUSER", "PGDATABASE", "PGDATA", "PGOPTIONS", "PGPASSFILE", "PGSERVICE"] {
             command.env_remove(variable);
         }

@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::error::Error;
 use super::group::{Gets, NewGroup, Part, Playground, Started};
-use super::manifest::NodeNumber;
+use super::manifest::{NodeNumber, Place};
 use super::process::{Signal, parse_signal};
 use super::status::{self, Status};
 use super::watch;
@@ -63,6 +63,27 @@ enum Command {
         #[arg(long)]
         physical: bool,
     },
+    /// Makes a node fail otherwise than by its end.
+    #[command(subcommand)]
+    Fault(Fault),
+}
+
+#[derive(Debug, Subcommand)]
+enum Fault {
+    /// Stops every process of a node (SIGSTOP), as when its machine hangs: connections stay open and nobody is told.
+    Pause {
+        /// Counts from 1.
+        node: usize,
+        #[command(flatten)]
+        at: Directory,
+    },
+    /// Lets it go on.
+    Resume {
+        /// Counts from 1.
+        node: usize,
+        #[command(flatten)]
+        at: Directory,
+    },
 }
 
 #[derive(Debug, clap::Args)]
@@ -96,6 +117,13 @@ struct StartArgs {
     /// Ends all it started when standard input ends too; for programs that embed the group.
     #[arg(long, conflicts_with = "detach")]
     until_eof: bool,
+    /// Where the daemons run, as JSON, one a node in their order; for tests that put each into a network of its own.
+    #[arg(long, value_name = "JSON", value_parser = place, hide = true)]
+    place: Vec<Place>,
+}
+
+fn place(text: &str) -> Result<Place, String> {
+    serde_json::from_str(text).map_err(|error| error.to_string())
 }
 
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
@@ -106,6 +134,8 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         Command::Kill { node, at, postgres, gcs, signal } => kill(&at.dir, NodeNumber(node), part(postgres, gcs), signal),
         Command::StartNode { node, at } => start_node(&at.dir, NodeNumber(node)),
         Command::AddNode { at, physical } => add_node(&at.dir, if physical { Gets::Server } else { Gets::Database }),
+        Command::Fault(Fault::Pause { node, at }) => Playground::open(&at.dir).and_then(|it| it.pause(NodeNumber(node))),
+        Command::Fault(Fault::Resume { node, at }) => Playground::open(&at.dir).and_then(|it| it.resume(NodeNumber(node))),
     };
     Ok(done.map_or_else(complain, |()| ExitCode::SUCCESS))
 }
@@ -148,6 +178,7 @@ fn begin(args: &StartArgs) -> Result<Playground, Error> {
         group,
         gcs,
         settings,
+        places: args.place.clone(),
     })
 }
 

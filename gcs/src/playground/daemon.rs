@@ -30,6 +30,8 @@ pub struct Daemon {
     pub account: Account,
     /// Holds the configuration, log, socket and data. Must exist and belong to the account.
     pub home: PathBuf,
+    /// Words before the program, see [`super::manifest::Place`].
+    pub launcher: Vec<String>,
 }
 
 impl Daemon {
@@ -57,15 +59,20 @@ impl Daemon {
             quote(group),
             quote(&self.home.join("gcs").display().to_string()),
             quote(&self.socket().display().to_string()),
-            quote(&peer_address(me)),
+            quote(&listen_address(me)),
         );
+        if nodes.iter().any(|node| node.place.is_some()) {
+            // Networks inside of one machine.
+            text += "allow_plaintext = true\n";
+        }
         let others = nodes.iter().filter(|node| node.name != me.name);
         if me.joined {
             let addresses: Vec<String> = others.clone().map(|node| quote(&peer_address(node))).collect();
             text += &format!("join = [{}]\n", addresses.join(", "));
         }
-        // Those that the group began with.
-        for peer in others.filter(|_| !me.joined) {
+        // Those that the group began with; itself if the others find it elsewhere than where it listens.
+        let itself = Some(me).filter(|me| listen_address(me) != peer_address(me));
+        for peer in others.chain(itself).filter(|_| !me.joined) {
             text += &format!("\n[[peers]]\nname = {}\naddress = {}\n", quote(&peer.name), quote(&peer_address(peer)));
         }
         if let Some(server) = server {
@@ -95,7 +102,14 @@ impl Daemon {
         let log = self.open_log()?;
         let log_before = log.metadata().map_or(0, |meta| meta.len());
         let (stdout, stderr) = (log.try_clone().map_err(Error::file("open", &self.log()))?, log);
-        let mut command = self.account.command(&self.binary, &self.home);
+        let mut command = match self.launcher.split_first() {
+            None => self.account.command(&self.binary, &self.home),
+            Some((first, others)) => {
+                let mut command = Account::own_command(Path::new(first), &self.home);
+                command.args(others).arg(&self.binary);
+                command
+            }
+        };
         command.arg("run").arg("--config").arg(self.config()).stdout(stdout).stderr(stderr);
         let child =
             command.spawn().map_err(|error| Error::failed(format!("could not run {}: {error}", self.binary.display())))?;
@@ -172,8 +186,13 @@ fn reap(mut child: Child) {
     std::thread::spawn(move || drop(child.wait()));
 }
 
+fn listen_address(node: &NodeEntry) -> String {
+    node.place.as_ref().map_or_else(|| format!("127.0.0.1:{}", node.peer_port), |place| place.listen.clone())
+}
+
+/// Where the others find it.
 fn peer_address(node: &NodeEntry) -> String {
-    format!("127.0.0.1:{}", node.peer_port)
+    node.place.as_ref().map_or_else(|| listen_address(node), |place| place.address.clone())
 }
 
 /// A TOML basic string.
@@ -183,6 +202,7 @@ fn quote(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::manifest::Place;
     use super::*;
     use crate::config::Config;
 
@@ -194,13 +214,20 @@ mod tests {
             port: 6000 + number,
             peer_port: 6100 + number,
             joined: number > 3,
+            place: None,
         };
-        let daemon = Daemon { binary: "gcs".into(), account: Account::choose().unwrap(), home: home.path().to_owned() };
+        let (account, home) = (Account::choose().unwrap(), home.path().to_owned());
+        let daemon = Daemon { binary: "gcs".into(), account, home, launcher: Vec::new() };
         daemon.configure("postgresr", &node(2), &[node(1), node(2), node(3)], None).unwrap();
         let config = Config::load(&daemon.config()).unwrap();
         assert_eq!((config.name.as_str(), config.members.len()), ("node2", 3));
         assert_eq!(config.local_socket, daemon.socket());
         daemon.configure("postgresr", &node(4), &[node(1), node(2), node(3), node(4)], None).unwrap();
         assert_eq!(Config::load(&daemon.config()).unwrap().join.len(), 3);
+        let (listen, address) = ("10.0.0.2:7000".to_owned(), "10.0.0.9:7002".to_owned());
+        let elsewhere = NodeEntry { place: Some(Place { launcher: Vec::new(), listen, address }), ..node(2) };
+        daemon.configure("postgresr", &elsewhere, &[node(1), elsewhere.clone()], None).unwrap();
+        let config = Config::load(&daemon.config()).unwrap();
+        assert_eq!((config.peer_address.as_str(), config.address.as_str()), ("10.0.0.2:7000", "10.0.0.9:7002"));
     }
 }

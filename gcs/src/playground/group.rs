@@ -17,7 +17,7 @@ use postgres::{Client, NoTls};
 use super::account::Account;
 use super::cluster::{self, Cluster, SUPERUSER};
 use super::daemon::{self, Daemon};
-use super::manifest::{Manifest, NodeEntry, NodeNumber, Paths};
+use super::manifest::{Manifest, NodeEntry, NodeNumber, Paths, Place};
 use super::process::{Signal, is_fatal};
 use super::{Error, Result};
 
@@ -46,6 +46,8 @@ pub struct NewGroup {
     pub gcs: PathBuf,
     /// Lines for every node's postgresql.conf.
     pub settings: String,
+    /// Where the daemons run, one a node in their order; none: here, on loopback.
+    pub places: Vec<Place>,
 }
 
 /// What of a node a command is about.
@@ -252,6 +254,10 @@ impl Playground {
     fn stop_processes(&self) -> Vec<String> {
         let stop_one = |number: NodeNumber| {
             let mut forced = Vec::new();
+            // Who is paused hears no signal to end.
+            if self.is_paused(number) {
+                self.go_on(number);
+            }
             match self.cluster(number).stop() {
                 Ok(true) => {}
                 Ok(false) => forced.push(format!("PostgreSQL of {} had to be forced to stop", self.name(number))),
@@ -390,10 +396,12 @@ impl Playground {
 
     pub fn daemon(&self, number: NodeNumber) -> Daemon {
         let home = self.paths.node(self.name(number));
-        Daemon { binary: self.manifest.gcs.clone(), account: self.account.clone(), home }
+        let place = self.manifest.nodes[number.index()].place.as_ref();
+        let launcher = place.map(|place| place.launcher.clone()).unwrap_or_default();
+        Daemon { binary: self.manifest.gcs.clone(), account: self.account.clone(), home, launcher }
     }
 
-    fn check(&self, number: NodeNumber) -> Result<()> {
+    pub(super) fn check(&self, number: NodeNumber) -> Result<()> {
         if (1..=self.manifest.nodes.len()).contains(&number.0) {
             return Ok(());
         }
@@ -423,13 +431,17 @@ fn plan_nodes(new: &NewGroup) -> Result<Vec<NodeEntry>> {
     if !(1..=GROUP_MEMBERS_MAX).contains(&new.nodes) {
         return Err(Error::usage(format!("a group has 1 to {GROUP_MEMBERS_MAX} nodes, not {}", new.nodes)));
     }
+    if !new.places.is_empty() && new.places.len() != new.nodes {
+        return Err(Error::usage(format!("{} places for {} nodes", new.places.len(), new.nodes)));
+    }
     let highest = usize::from(new.base_port) + usize::from(PEER_PORT_OFFSET) + new.nodes;
     if new.base_port == 0 || highest > usize::from(u16::MAX) {
         return Err(Error::usage(format!("base port {} leaves no room for the ports above it", new.base_port)));
     }
     let node = |index: u16| {
         let (port, peer_port) = (new.base_port + index, new.base_port + PEER_PORT_OFFSET + index);
-        NodeEntry { name: format!("node{}", index + 1), port, peer_port, joined: false }
+        let place = new.places.get(usize::from(index)).cloned();
+        NodeEntry { name: format!("node{}", index + 1), port, peer_port, joined: false, place }
     };
     let nodes: Vec<NodeEntry> = (0..new.nodes as u16).map(node).collect();
     nodes.iter().try_for_each(|node| check_ports(node, "Give another --base-port."))?;
@@ -449,7 +461,7 @@ fn plan_next(manifest: &Manifest) -> Result<NodeEntry> {
         base.checked_add(next).ok_or_else(|| Error::failed(format!("there is no port above {base} for another node")))
     };
     let name = format!("node{}", count + 1);
-    let node = NodeEntry { name, port: port(first.port)?, peer_port: port(first.peer_port)?, joined: true };
+    let node = NodeEntry { name, port: port(first.port)?, peer_port: port(first.peer_port)?, joined: true, place: None };
     check_ports(&node, "End what uses it.")?;
     Ok(node)
 }
@@ -512,7 +524,7 @@ mod tests {
     fn new_group(base_port: u16, nodes: usize) -> NewGroup {
         let (database, group) = ("shop".to_owned(), "postgresr".to_owned());
         let (dir, gcs) = (PathBuf::from("/nowhere"), PathBuf::from("gcs"));
-        NewGroup { dir, nodes, base_port, database, group, gcs, settings: String::new() }
+        NewGroup { dir, nodes, base_port, database, group, gcs, settings: String::new(), places: Vec::new() }
     }
 
     #[test]

@@ -44,6 +44,20 @@ pub struct NodeEntry {
     /// It came when the group was there already.
     #[serde(default)]
     pub joined: bool,
+    /// Where its daemon runs, if not simply here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub place: Option<Place>,
+}
+
+/// Where a daemon runs and is found: for programs that put each into a network of its own.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Place {
+    /// Words before the daemon's program, run as the caller: they enter the place, and become the unprivileged user.
+    pub launcher: Vec<String>,
+    /// Where it listens, and where the others find it.
+    pub listen: String,
+    pub address: String,
 }
 
 impl Manifest {
@@ -123,7 +137,7 @@ mod tests {
     fn what_is_saved_is_loaded() {
         let dir = tempfile::tempdir().unwrap();
         let paths = Paths::of(dir.path()).unwrap();
-        let node = NodeEntry { name: "node1".into(), port: 6001, peer_port: 6101, joined: false };
+        let node = NodeEntry { name: "node1".into(), port: 6001, peer_port: 6101, joined: false, place: None };
         let manifest = Manifest::new("postgresr", "shop", vec![node], "/bin".into(), "/bin/gcs".into());
         manifest.save(&paths).unwrap();
         assert_eq!(Manifest::load(&paths).unwrap(), manifest);

@@ -21,6 +21,7 @@
 //! - [`account`]: the user that servers run as.  - [`process`]: finding, signalling and awaiting processes.
 //! - [`cluster`]: one PostgreSQL cluster.        - [`daemon`]: one daemon.
 //! - [`manifest`]: playground.json and paths.    - [`group`]: the commands themselves.
+//! - [`fault`]: a node that hangs.
 //! - [`status`]: what `status` and the live table show.  - [`args`], [`watch`]: the command line.
 
 pub mod account;
@@ -28,6 +29,7 @@ pub mod args;
 pub mod cluster;
 pub mod daemon;
 pub mod error;
+pub mod fault;
 pub mod group;
 pub mod manifest;
 pub mod process;
@@ -37,4 +39,4 @@ mod watch;
 pub use args::{Args, run};
 pub use error::{Error, Result};
 pub use group::{NewGroup, Part, Playground};
-pub use manifest::NodeNumber;
+pub use manifest::{NodeNumber, Place};

@@ -40,6 +40,13 @@ impl Process {
         pidfd_send_signal(&self.handle, signal).is_ok()
     }
 
+    /// Whether it was stopped by a signal.
+    pub fn is_stopped(&self) -> bool {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid)).unwrap_or_default();
+        // The state stands behind the name, which stands in parentheses and may have some in it.
+        stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T'))
+    }
+
     /// True once the process has ended; false when `deadline` came first.
     pub fn wait_until(&self, deadline: Instant) -> bool {
         loop {
@@ -108,6 +115,12 @@ mod tests {
         let found = Process::find(pid, &ours).unwrap();
         assert_eq!(Process::all_in(&ours).len(), 1);
         assert!(!found.wait_until(Instant::now()));
+        assert!(!found.is_stopped());
+        assert!(found.signal(Signal::STOP));
+        // waitpid says so when it is.
+        let wait = nix::sys::wait::waitpid(nix::unistd::Pid::from_raw(pid), Some(nix::sys::wait::WaitPidFlag::WUNTRACED));
+        assert!(matches!(wait, Ok(nix::sys::wait::WaitStatus::Stopped(..))), "{wait:?}");
+        assert!(found.is_stopped());
         assert!(found.signal(Signal::KILL));
         assert!(found.wait_until(Instant::now() + Duration::from_secs(10)));
         // Dead, though not yet reaped.

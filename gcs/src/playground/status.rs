@@ -45,6 +45,8 @@ pub enum NodeCondition {
     PostgresDown,
     GcsDown,
     Down,
+    /// Its processes are stopped (`gcs playground fault pause`).
+    Paused,
 }
 
 impl NodeCondition {
@@ -57,6 +59,7 @@ impl NodeCondition {
             NodeCondition::PostgresDown => "postgres down",
             NodeCondition::GcsDown => "gcs down",
             NodeCondition::Down => "down",
+            NodeCondition::Paused => "paused",
         }
     }
 }
@@ -73,6 +76,7 @@ struct Answers {
     daemon: Option<GroupStatus>,
     postgres_runs: bool,
     gcs_runs: bool,
+    is_paused: bool,
     sql: Option<SqlAnswers>,
 }
 
@@ -96,7 +100,12 @@ pub fn collect(playground: &Playground) -> Status {
 fn ask(playground: &Playground, number: NodeNumber) -> Answers {
     let (cluster, daemon) = (playground.cluster(number), playground.daemon(number));
     let postgres_runs = cluster.process().is_some();
+    // It would not answer.
+    if playground.is_paused(number) {
+        return Answers { is_paused: true, ..Answers::none() };
+    }
     Answers {
+        is_paused: false,
         daemon: daemon.status().ok(),
         gcs_runs: daemon.process().is_some(),
         sql: if postgres_runs { ask_sql(playground, number) } else { None },
@@ -121,7 +130,7 @@ fn ask_sql(playground: &Playground, number: NodeNumber) -> Option<SqlAnswers> {
 
 impl Answers {
     fn none() -> Answers {
-        Answers { daemon: None, postgres_runs: false, gcs_runs: false, sql: None }
+        Answers { daemon: None, postgres_runs: false, gcs_runs: false, is_paused: false, sql: None }
     }
 
     fn end_of_order(&self) -> Option<u64> {
@@ -136,6 +145,7 @@ fn describe(playground: &Playground, number: NodeNumber, answers: &Answers, end:
     let online = me.is_some_and(|me| me.state == MemberState::Online);
     let quorum = answers.daemon.as_ref().is_some_and(|status| status.quorum);
     let state = match (answers.postgres_runs, answers.gcs_runs) {
+        _ if answers.is_paused => NodeCondition::Paused,
         (false, false) => NodeCondition::Down,
         (false, true) => NodeCondition::PostgresDown,
         (true, false) => NodeCondition::GcsDown,

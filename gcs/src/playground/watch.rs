@@ -69,7 +69,8 @@ impl Leave {
         let eof = Arc::new(Notify::new());
         if until_eof {
             let eof = eof.clone();
-            spawn_blocking(move || {
+            // A thread that nobody waits for: the runtime would not end before the read does, and nor would a playground that could not be started.
+            std::thread::spawn(move || {
                 let mut buffer = [0; 64];
                 while std::io::stdin().read(&mut buffer).is_ok_and(|bytes| bytes > 0) {}
                 eof.notify_one();

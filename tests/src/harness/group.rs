@@ -4,6 +4,7 @@ use std::io::Read;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard};
 use std::thread;
 use std::time::Duration;
@@ -11,7 +12,7 @@ use std::time::Duration;
 use gcs::playground::group::Started;
 use gcs::playground::process::Signal;
 use gcs::playground::status::{self, Status};
-use gcs::playground::{NodeNumber, Part, Playground};
+use gcs::playground::{NodeNumber, Part, Place, Playground};
 use postgres::Client;
 
 use super::{programs, wait};
@@ -19,6 +20,8 @@ use super::{programs, wait};
 /// Below Linux's ephemeral ports, above everything registered that we know of.
 const BASE_PORTS: std::ops::Range<u16> = 10_000..30_000;
 const PORT_TRIES: u16 = 50;
+/// Groups of one process that begin to look for ports at different ones.
+const GROUPS_SPREAD: u32 = 64;
 const STOP_MAX: Duration = Duration::from_secs(90);
 /// From an acknowledged commit to its presence on all nodes.
 const SETTLE_MAX: Duration = Duration::from_secs(120);
@@ -46,9 +49,20 @@ impl Group {
 
     /// On the first free ports.
     pub fn try_start(nodes: usize) -> Result<Group, String> {
+        Group::try_start_with(nodes, &[])
+    }
+
+    /// The same, with a daemon in each of these places.
+    pub fn try_start_at(places: &[Place]) -> Result<Group, String> {
+        Group::try_start_with(places.len(), places)
+    }
+
+    fn try_start_with(nodes: usize, places: &[Place]) -> Result<Group, String> {
+        static GROUPS: AtomicU32 = AtomicU32::new(0);
+        let number = GROUPS.fetch_add(1, Ordering::Relaxed) % GROUPS_SPREAD;
         let mut last = String::new();
         for attempt in 0..PORT_TRIES {
-            match Group::start_on(nodes, base_port(attempt)) {
+            match Group::start_on(nodes, base_port(number, attempt), places) {
                 Err(error) if error.contains("cannot be used") => last = error,
                 other => return other,
             }
@@ -56,7 +70,9 @@ impl Group {
         Err(last)
     }
 
-    fn start_on(nodes: usize, base_port: u16) -> Result<Group, String> {
+    fn start_on(nodes: usize, base_port: u16, places: &[Place]) -> Result<Group, String> {
+        let places = places.iter().map(|place| serde_json::to_string(place).map(|text| ["--place".to_owned(), text]));
+        let places: Vec<[String; 2]> = places.collect::<Result<_, _>>().map_err(|error| error.to_string())?;
         let dir = tempfile::Builder::new().prefix("postgres_r.").tempdir().map_err(|error| error.to_string())?.keep();
         // The shell outlives gcs, so that the files go away too, also when this process is killed; unless a test failed.
         let script = r#""$0" "$@"; status=$?; [ -e "$DIR/keep" ] || rm -rf "$DIR"; exit $status"#;
@@ -66,6 +82,7 @@ impl Group {
             .args(["playground", "start", "--until-eof", "--nodes", &nodes.to_string()])
             .args(["--base-port", &base_port.to_string(), "--dir"])
             .arg(&dir)
+            .args(places.iter().flatten())
             .env("DIR", &dir)
             // A Ctrl-C is for us; the child ends when we do.
             .process_group(0)
@@ -248,10 +265,10 @@ fn wait_for_uris(child: &mut Child, nodes: usize) -> Result<(), ()> {
     if lines == nodes { Ok(()) } else { Err(()) }
 }
 
-/// Different for each process and attempt; whether it is free is found out by trying.
-fn base_port(attempt: u16) -> u16 {
+/// Different for each process, group of it and attempt; whether it is free is found out by trying.
+fn base_port(group: u32, attempt: u16) -> u16 {
     let span = u32::from(BASE_PORTS.end - BASE_PORTS.start - 200);
-    let spread = std::process::id().wrapping_mul(211).wrapping_add(u32::from(attempt) * 1009);
+    let spread = std::process::id().wrapping_mul(211).wrapping_add(group * 307 + u32::from(attempt) * 1009);
     BASE_PORTS.start + (spread % span) as u16
 }
 

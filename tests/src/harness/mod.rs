@@ -13,6 +13,7 @@ pub mod database;
 pub mod early;
 pub mod fingerprint;
 mod group;
+pub mod libpq;
 pub mod machines;
 pub mod memory;
 mod programs;

@@ -101,8 +101,8 @@ pub enum Fact {
     Corner { node: N, what: &'static str },
     /// How far a server is. `undisturbed`: for how long it has been up, attached and writable with nothing stopped on it.
     Gate { node: N, committed: Position, known: Position, undisturbed: Span },
-    /// A daemon's clock ticked: what it thinks of the group, and whether it can exchange messages with a majority.
-    Ticked { node: N, quorum: bool, in_touch: bool },
+    /// A daemon's clock ticked: what it thinks of the group, whether it can exchange messages with a majority, and with whom it can at all.
+    Ticked { node: N, quorum: bool, in_touch: bool, touched: Vec<N> },
     /// The end of a run: what every row is on this node.
     Final { node: N, committed: Position, rows: Vec<(Row, Value)> },
 }

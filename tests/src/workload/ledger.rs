@@ -73,6 +73,14 @@ impl Ledger {
         later.map(|done| done.answered - since).min()
     }
 
+    /// How long after `since` this node acknowledged an insert that was asked for later than `since`.
+    pub fn first_on(&self, since: Instant, number: NodeNumber) -> Option<Duration> {
+        let book = self.book.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        // Its times are in the order of the answers, nearly; what is looked for is near the end.
+        let recent = book.times.iter().rev().take_while(|done| done.answered > since);
+        recent.filter(|done| done.asked > since && done.node == number).map(|done| done.answered - since).min()
+    }
+
     /// Lets every client finish what it is at.
     pub fn finish(self) -> Book {
         self.stop.store(true, Ordering::Relaxed);

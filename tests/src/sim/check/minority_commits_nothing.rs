@@ -12,7 +12,8 @@ const KNOWN_WITHIN: Span = ms(2_400);
 
 #[derive(Default)]
 pub struct MinorityCommitsNothing {
-    /// Since when a node has been out of touch with any majority.
+    /// Since when a node has been out of touch with any majority, and with everybody who was in touch until later: a leader that has just lost
+    /// its majority says to whoever comes to it now how long ago that was, and both find out together.
     alone_since: BTreeMap<N, Time>,
 }
 
@@ -31,8 +32,11 @@ impl Invariant for MinorityCommitsNothing {
                 self.alone_since.remove(node);
                 Ok(())
             }
-            Fact::Ticked { node, quorum, .. } => {
-                let since = *self.alone_since.entry(*node).or_insert(view.now);
+            Fact::Ticked { node, quorum, touched, .. } => {
+                let of_others = touched.iter().map(|other| self.alone_since.get(other).copied().unwrap_or(view.now)).max();
+                let since = self.alone_since.entry(*node).or_insert(view.now);
+                *since = of_others.map_or(*since, |of_others| of_others.max(*since));
+                let since = *since;
                 if *quorum && view.now.since(since) > KNOWN_WITHIN {
                     return Err(format!("node {} has been alone since {since} and takes writes", node.0));
                 }

@@ -1,6 +1,6 @@
 //! Daemons: their lives, their clocks, their writes, the messages between them.
 
-use gcs_core::{Core, CoreConfig, Effects, Founder, Input, PeerMessage};
+use gcs_core::{Core, CoreConfig, Detector, Effects, Founder, Input, PeerMessage};
 use gcs_writeset::NodeId;
 
 use super::{Event, World};
@@ -47,6 +47,7 @@ impl World {
             directory: node.directory,
             founders: founders.collect(),
             seed: self.plan.seed ^ node.daemon_life,
+            detector: Detector::LAN,
         }
     }
 
@@ -60,29 +61,41 @@ impl World {
         self.give(n, Input::Tick);
         self.ask_where_to_read(n);
         let in_touch = self.in_touch(n);
-        self.facts.push_back(Fact::Ticked { node: n, quorum, in_touch });
+        let touched = (0..self.plan.nodes).map(N).filter(|other| *other != n && self.touches(n, *other)).collect();
+        self.facts.push_back(Fact::Ticked { node: n, quorum, in_touch, touched });
         if !self.nodes[n.0].is_witness() {
             let gate = self.nodes[n.0].server.gate(self.now);
             self.facts.push_back(gate);
         }
     }
 
+    /// Whether two nodes, or a node and itself, could exchange messages since the last tick of the first.
+    fn touches(&self, a: N, b: N) -> bool {
+        self.touches_since(self.last_tick(a), a, b)
+    }
+
+    fn touches_since(&self, since: Time, a: N, b: N) -> bool {
+        let passed = |from, to| self.net.passed(from, to, since, self.now);
+        self.nodes[b.0].daemon.is_some() && (a == b || passed(a, b) && passed(b, a))
+    }
+
+    fn last_tick(&self, n: N) -> Time {
+        Time(self.now.0.saturating_sub(self.nodes[n.0].tick_span.0))
+    }
+
     /// Whether a node could, since its last tick, exchange messages with one (maybe itself) that can do so with enough others to make a majority.
     pub(super) fn in_touch(&self, n: N) -> bool {
-        let since = Time(self.now.0.saturating_sub(self.nodes[n.0].tick_span.0));
-        let touches = |a: N, b: N| {
-            self.nodes[b.0].daemon.is_some()
-                && (a == b || self.net.passed(a, b, since, self.now) && self.net.passed(b, a, since, self.now))
-        };
+        let since = self.last_tick(n);
         let node_of = |id: &NodeId| self.nodes.iter().find(|node| node.id == *id).map(|node| node.n);
         let touched = |m: N, half: &Vec<NodeId>| {
-            half.iter().filter(|id| node_of(id).is_some_and(|other| touches(m, other))).count() > half.len() / 2
+            half.iter().filter(|id| node_of(id).is_some_and(|other| self.touches_since(since, m, other))).count()
+                > half.len() / 2
         };
         // By the votes as they are now, or as the node knows them.
         let known = self.nodes[n.0].daemon.as_ref().map(|daemon| daemon.core.state().membership.voters().into());
         let newest = self.votes.last_key_value().map(|(_, votes)| votes.clone());
         known.into_iter().chain(newest).any(|votes: [Vec<NodeId>; 2]| {
-            let mut leaders = (0..self.plan.nodes).map(N).filter(|m| touches(n, *m));
+            let mut leaders = (0..self.plan.nodes).map(N).filter(|m| self.touches(n, *m));
             leaders.any(|m| votes.iter().filter(|half| !half.is_empty()).all(|half| touched(m, half)))
         })
     }
