@@ -36,8 +36,9 @@ impl Default for Detector {
 
 /// Ticks until a node stands for election that has lost its connection to the leader, as the `rank`th of those that may.
 ///
-/// A connection that broke only for a moment is there again before the first of them. Two ticks apart, they do not ask for votes at
-/// the same time.
+/// A connection that broke only for a moment is there again, and the leader heard, before the first of them: whoever asks for votes in that very
+/// moment may get a first answer and no second one, and the group has no leader for an election timeout. Two ticks apart, they do not ask
+/// at the same time.
 pub fn ticks_after_loss(rank: usize) -> u64 {
-    2 + 2 * rank as u64
+    3 + 2 * rank as u64
 }

@@ -90,9 +90,9 @@ fn whoever_loses_the_connection_to_the_leader_does_not_wait_for_its_silence() {
         // Nobody's patience has begun to run out.
         cluster.ticks(1);
         cluster.stop(leader);
-        cluster.ticks(3);
+        cluster.ticks(4);
         let next = cluster.leader();
-        assert!(next.is_some_and(|next| next != leader), "of {size}: {next:?} after 3 ticks");
+        assert!(next.is_some_and(|next| next != leader), "of {size}: {next:?} after 4 ticks");
     }
 }
 

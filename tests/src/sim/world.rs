@@ -151,6 +151,8 @@ pub struct World {
     votes: BTreeMap<u64, [Vec<NodeId>; 2]>,
     /// Entries, by their checksums, that a majority had flushed at some time.
     flushed: RefCell<BTreeMap<LogIndex, u32>>,
+    /// What the disks of lost machines had flushed, by checksum.
+    flushed_and_lost: BTreeMap<(NodeId, LogIndex), u32>,
     /// Nodes that acknowledged a write since trouble ended.
     wrote_since: Vec<bool>,
 }
@@ -179,6 +181,7 @@ impl World {
             wishes: 0,
             votes: BTreeMap::new(),
             flushed: RefCell::default(),
+            flushed_and_lost: BTreeMap::new(),
             wrote_since: vec![false; plan.nodes],
             rng,
             plan,
@@ -320,6 +323,7 @@ impl World {
         let holds = |id: &NodeId| {
             let node = self.nodes.iter().find(|node| node.id == *id);
             node.is_some_and(|node| node.disk.0.borrow().flushed().holds(index, &data))
+                || self.flushed_and_lost.get(&(*id, index)) == Some(&checksum)
         };
         let majority = |half: &Vec<NodeId>| half.iter().filter(|id| holds(id)).count() > half.len() / 2;
         let is_flushed = self.votes.values().rev().any(|halves| halves.iter().filter(|half| !half.is_empty()).all(majority));
@@ -330,11 +334,17 @@ impl World {
     }
 
     /// What is flushed at a majority with the help of this node's disk, which is about to be lost.
-    fn remember_flushed(&self, n: N) {
+    fn remember_flushed(&mut self, n: N) {
         let ends = (self.nodes[n.0].disk.first_index(), self.nodes[n.0].disk.last_index());
         let (Ok(first), Ok(last)) = ends else { return };
-        for index in first..=last {
-            self.flushed_by_majority(LogIndex(index), n);
+        for index in (first..=last).map(LogIndex) {
+            self.flushed_by_majority(index, n);
+            let node = &self.nodes[n.0];
+            let disk = node.disk.0.borrow();
+            // It may have told the leader so, and be what makes the majority.
+            if let Some(data) = disk.data(index).filter(|data| disk.flushed().holds(index, data)) {
+                self.flushed_and_lost.insert((node.id, index), crc32c::crc32c(&data));
+            }
         }
     }
 
