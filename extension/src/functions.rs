@@ -9,7 +9,7 @@ use pgrx::Uuid;
 use pgrx::prelude::*;
 use postgres_r_protocol::platform::Exclusion;
 use postgres_r_protocol::progress::Line;
-use postgres_r_protocol::replica::{Member, Phase};
+use postgres_r_protocol::replica::{Member, Phase, Presence};
 use postgres_r_protocol::statement::Wanted;
 
 use crate::backend::{ask, session_token, token};
@@ -54,8 +54,8 @@ fn member_list() -> TableIterator<
         name!(role, String),
         name!(state, String),
         name!(leader, bool),
-        name!(committed_position, i64),
-        name!(lag, i64),
+        name!(committed_position, Option<i64>),
+        name!(lag, Option<i64>),
         name!(is_self, bool),
     ),
 > {
@@ -66,7 +66,7 @@ fn member_list() -> TableIterator<
     TableIterator::new(rows)
 }
 
-type MemberRow = (String, String, String, String, bool, i64, i64, bool);
+type MemberRow = (String, String, String, String, bool, Option<i64>, Option<i64>, bool);
 
 fn members(area: &DatabaseArea) -> Vec<MemberRow> {
     let count = area.replica.member_count.load(Ordering::Relaxed) as usize;
@@ -77,6 +77,7 @@ fn members(area: &DatabaseArea) -> Vec<MemberRow> {
 fn row(area: &DatabaseArea, member: &Member, attached: bool) -> MemberRow {
     let node = member.node.load(Ordering::Relaxed);
     let is_self = node == area.replica.node().0;
+    let has_databases = member.kind().has_databases();
     let mut committed = member.committed.load(Ordering::Relaxed);
     let mut ordered = member.ordered.load(Ordering::Relaxed);
     let state = match (is_self, area.phase(), attached) {
@@ -85,6 +86,8 @@ fn row(area: &DatabaseArea, member: &Member, attached: bool) -> MemberRow {
         (true, _, true) if area.replica.failure.is_set() => "out of service",
         (true, _, true) if !area.replica.serving.load(Ordering::SeqCst) => "catching up",
         (false, _, false) => "unknown",
+        // It is all there when its daemon is.
+        _ if !has_databases && member.presence.load() == Presence::Detached => Presence::Online.name(),
         _ => member.presence.load().name(),
     };
     if is_self {
@@ -92,9 +95,10 @@ fn row(area: &DatabaseArea, member: &Member, attached: bool) -> MemberRow {
         ordered = ordered.max(area.gate.known().0);
     }
     let leader = attached && node == area.replica.leader.load(Ordering::Relaxed);
-    let lag = ordered.saturating_sub(committed) as i64;
-    let (name, address, role) = (member.name.get(), member.address.get(), member.role.load().name().to_owned());
-    (name, address, role, state.to_string(), leader, committed as i64, lag, is_self)
+    let lag = has_databases.then(|| ordered.saturating_sub(committed) as i64);
+    let committed = has_databases.then_some(committed as i64);
+    let (name, address, role) = (member.name.get(), member.address.get(), member.role_name().to_owned());
+    (name, address, role, state.to_string(), leader, committed, lag, is_self)
 }
 
 type FailureRow = (String, i64, String, String, String, Option<String>, Option<String>, Option<TimestampWithTimeZone>, i32);

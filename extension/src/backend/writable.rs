@@ -19,10 +19,10 @@ const LAG_WAIT_MAX: Duration = Duration::from_secs(1);
 /// How long a client waits to be let in.
 const ADMIT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Raises 25006 when the group cannot take a write, 57P03 while the node catches up.
+/// Raises 25006 when the group cannot take a write, or this node none, 57P03 while the node catches up.
 pub fn ensure() {
     let Some(area) = session::database() else { return };
-    let error = session::phase_error(area).or_else(|| group_error(area));
+    let error = session::phase_error(area).or_else(|| session::role_error(area)).or_else(|| group_error(area));
     let error = error.or_else(|| (!session::is_open_to_writers(area)).then(|| session::catching_up(area)));
     if let Some(error) = error {
         read_only::note();

@@ -3,6 +3,7 @@
 use clap::Args;
 use gcs_proto::message::PROTOCOL;
 use gcs_proto::{Enrol, Enrolled};
+use gcs_writeset::NodeKind;
 
 use super::error::CommandError;
 use super::files::{FOR_ALL, FOR_THE_OWNER, NewFiles};
@@ -27,8 +28,15 @@ pub struct JoinArgs {
     /// Where this daemon listens, and the others find it.
     #[arg(long, value_name = "HOST:PORT")]
     address: String,
+    /// What the node is for: full, query-only (applies, takes no writes, has no vote) or witness (votes, has no PostgreSQL).
+    #[arg(long, value_name = "ROLE", default_value = "full", value_parser = parse_role)]
+    role: NodeKind,
     #[command(flatten)]
     layout: LayoutArgs,
+}
+
+fn parse_role(text: &str) -> Result<NodeKind, String> {
+    NodeKind::named(text).ok_or_else(|| "must be full, query-only or witness".to_owned())
 }
 
 pub fn run(args: &JoinArgs) -> Result<(), CommandError> {
@@ -77,6 +85,7 @@ fn write(new: &mut NewFiles, layout: &Layout, args: &JoinArgs, enrolled: &Enroll
         data_directory: &layout.data_directory(),
         local_socket: &layout.socket,
         peer_address: &args.address,
+        kind: args.role,
         join: &join,
         ca_file: &layout.ca_file(),
         certificate_file: &layout.certificate_file(),

@@ -169,11 +169,9 @@ impl Peers {
         }
     }
 
-    /// Queues a frame for every peer that is up. Their number.
-    pub fn send_to_all(&self, frame: &Frame) -> u32 {
-        let peers = self.by_node.borrow();
-        let up = peers.values().filter(|peer| peer.connections.borrow().is_up);
-        up.map(|peer| peer.send(frame)).count() as u32
+    /// Queues a frame for each of these.
+    pub fn send_to_each<'a>(&self, nodes: impl IntoIterator<Item = &'a NodeId>, frame: &Frame) {
+        nodes.into_iter().for_each(|node| self.send_frame(*node, frame));
     }
 
     /// Peers that can be reached.

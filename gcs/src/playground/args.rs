@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Subcommand;
+use gcs_writeset::NodeKind;
 use serde_json::json;
 
 use super::error::Error;
@@ -56,7 +57,13 @@ enum Command {
         at: Directory,
     },
     /// Makes one more node and has it join the group, which goes on meanwhile. Returns when it is online, and prints its URI.
-    AddNode(Directory),
+    AddNode {
+        #[command(flatten)]
+        at: Directory,
+        /// query-only: it applies what the others write, and takes no writes itself.
+        #[arg(long, value_name = "ROLE", default_value = "full", value_parser = parse_role)]
+        role: NodeKind,
+    },
 }
 
 #[derive(Debug, clap::Args)]
@@ -99,7 +106,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         Command::Stop(at) => stop(&at.dir),
         Command::Kill { node, at, postgres, gcs, signal } => kill(&at.dir, NodeNumber(node), part(postgres, gcs), signal),
         Command::StartNode { node, at } => start_node(&at.dir, NodeNumber(node)),
-        Command::AddNode(at) => add_node(&at.dir),
+        Command::AddNode { at, role } => add_node(&at.dir, role),
     };
     Ok(done.map_or_else(complain, |()| ExitCode::SUCCESS))
 }
@@ -211,9 +218,15 @@ fn start_node(dir: &Path, number: NodeNumber) -> Result<(), Error> {
     Ok(())
 }
 
-fn add_node(dir: &Path) -> Result<(), Error> {
+/// Every node here has a PostgreSQL.
+fn parse_role(text: &str) -> Result<NodeKind, String> {
+    let kind = NodeKind::named(text).filter(|kind| kind.has_databases());
+    kind.ok_or_else(|| "must be full or query-only".to_owned())
+}
+
+fn add_node(dir: &Path, kind: NodeKind) -> Result<(), Error> {
     let mut playground = Playground::open(dir)?;
-    let number = playground.add_node()?;
+    let number = playground.add_node(kind)?;
     println!("{}", playground.uri(number));
     Ok(())
 }

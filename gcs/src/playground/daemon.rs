@@ -58,6 +58,9 @@ impl Daemon {
             quote(&self.socket().display().to_string()),
             quote(&peer_address(me)),
         );
+        if let Some(role) = &me.role {
+            text += &format!("role = {}\n", quote(role));
+        }
         let others = nodes.iter().filter(|node| node.name != me.name);
         if me.joined {
             let addresses: Vec<String> = others.clone().map(|node| quote(&peer_address(node))).collect();
@@ -184,6 +187,7 @@ mod tests {
             port: 6000 + number,
             peer_port: 6100 + number,
             joined: number > 3,
+            role: None,
         };
         let daemon = Daemon { binary: "gcs".into(), account: Account::choose().unwrap(), home: home.path().to_owned() };
         daemon.configure("postgresr", &node(2), &[node(1), node(2), node(3)]).unwrap();

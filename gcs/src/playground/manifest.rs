@@ -44,6 +44,9 @@ pub struct NodeEntry {
     /// It came when the group was there already.
     #[serde(default)]
     pub joined: bool,
+    /// Not full, but this.
+    #[serde(default)]
+    pub role: Option<String>,
 }
 
 impl Manifest {
@@ -123,7 +126,7 @@ mod tests {
     fn what_is_saved_is_loaded() {
         let dir = tempfile::tempdir().unwrap();
         let paths = Paths::of(dir.path()).unwrap();
-        let node = NodeEntry { name: "node1".into(), port: 6001, peer_port: 6101, joined: false };
+        let node = NodeEntry { name: "node1".into(), port: 6001, peer_port: 6101, joined: false, role: None };
         let manifest = Manifest::new("postgresr", "shop", vec![node], "/bin".into(), "/bin/gcs".into());
         manifest.save(&paths).unwrap();
         assert_eq!(Manifest::load(&paths).unwrap(), manifest);

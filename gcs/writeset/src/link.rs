@@ -42,11 +42,12 @@ pub use codec::Message;
 pub use frame::{decode_frame, frame_len, put_frame, put_frame_with};
 
 use crate::id::{DatabaseId, Incarnation, NodeId, Position, Sequence, SlotId, Tag};
+use crate::kind::NodeKind;
 use crate::token::{Token, TokenOutcome};
 
 /// Goes up when a frame or a message changes; both sides refuse another number with a clear error. So that they can, two things
 /// keep their form in every protocol: the beginning of a [`Request::Hello`] up to this number, and a [`Reply::Failed`].
-pub const PROTOCOL: u32 = 4;
+pub const PROTOCOL: u32 = 5;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
@@ -355,6 +356,7 @@ pub struct MemberStatus {
     pub committed: Position,
     /// The last position ordered in that database, as known here.
     pub ordered: Position,
+    pub kind: NodeKind,
 }
 
 /// A certificate that a daemon uses.
@@ -381,6 +383,23 @@ pub enum MemberRole {
     Joining,
     /// Gives its place up: votes with the old voters, in a change that is under way.
     Leaving,
+}
+
+impl MemberRole {
+    /// What a member of this kind is to the group, in one word or two: whether it votes yet is said of those that ever do.
+    pub fn name(self, kind: NodeKind) -> &'static str {
+        match (kind, self) {
+            (NodeKind::Full, MemberRole::Voter) => "voter",
+            (NodeKind::Full, MemberRole::Learner) => "learner",
+            (NodeKind::Full, MemberRole::Joining) => "joining",
+            (NodeKind::Full, MemberRole::Leaving) => "leaving",
+            (NodeKind::QueryOnly, _) => "query-only",
+            (NodeKind::Witness, MemberRole::Voter) => "witness",
+            (NodeKind::Witness, MemberRole::Learner) => "witness learner",
+            (NodeKind::Witness, MemberRole::Joining) => "witness joining",
+            (NodeKind::Witness, MemberRole::Leaving) => "witness leaving",
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -425,4 +444,8 @@ pub enum FailureKind {
     Removed,
     /// What was asked of the membership cannot be done, or not now.
     Membership,
+    /// This node has no databases.
+    Witness,
+    /// A query-only node cannot bring the group its contents.
+    QueryOnly,
 }

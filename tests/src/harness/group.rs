@@ -94,8 +94,13 @@ impl Group {
 
     /// One more node, made by the command that people use, while everybody goes on.
     pub fn add_node(&self) -> Result<(), String> {
+        self.add_node_as("full")
+    }
+
+    /// The same, with this role.
+    pub fn add_node_as(&self, role: &str) -> Result<(), String> {
         let mut command = Command::new(programs::gcs());
-        command.args(["playground", "add-node", "--dir"]).arg(&self.dir);
+        command.args(["playground", "add-node", "--role", role, "--dir"]).arg(&self.dir);
         let output = command.output().map_err(|error| error.to_string())?;
         if output.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&output.stderr).into_owned()) }
     }

@@ -22,6 +22,7 @@
 
 use crate::bounds::{CERTIFICATES_MAX, GROUP_MEMBERS_MAX, NAME_BYTES_MAX, TEXT_BYTES_MAX};
 use crate::id::{DatabaseId, Incarnation, NodeId, Position, Sequence, SlotId, Tag};
+use crate::kind::NodeKind;
 use crate::link::{
     AbortCause, CertificateStatus, Change, Failure, FailureKind, GroupStatus, MemberRole, MemberState, MemberStatus,
     PROTOCOL, RefusalReason, Rehearsal, RehearsalFailure, Reply, Request, Role, ServerPlace, Verdict,
@@ -164,7 +165,10 @@ variants! { FailureKind "failure" {
     10 Differs,
     16 Removed,
     17 Membership,
+    18 Witness,
+    19 QueryOnly,
 } }
+variants! { NodeKind "kind of a node" { 0 Full, 1 QueryOnly, 2 Witness, } }
 variants! { MemberRole "member role" { 0 Voter, 1 Learner, 2 Joining, 3 Leaving, } }
 variants! { Change "change of the membership" {
     0 Evict { name, force },
@@ -178,7 +182,7 @@ variants! { Rehearsal "rehearsal" { 0 Passed, 1 Partly, 2 Absent, 3 Failed(failu
 
 fields! { GroupStatus { quorum, leader, term, members } }
 fields! { CertificateStatus { name, is_authority, serial, not_after } }
-fields! { MemberStatus { node, name, address, ordinal, role, state, committed, ordered } }
+fields! { MemberStatus { node, name, address, ordinal, role, state, committed, ordered, kind } }
 
 newtypes! { Position NodeId Incarnation DatabaseId SlotId Sequence }
 

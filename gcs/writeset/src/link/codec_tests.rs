@@ -147,8 +147,9 @@ fn member() -> impl Strategy<Value = MemberStatus> {
     let state = prop::sample::select(states.to_vec());
     let roles = [MemberRole::Voter, MemberRole::Learner, MemberRole::Joining, MemberRole::Leaving];
     let role = prop::sample::select(roles.to_vec());
-    (number(NodeId), name(), name(), any::<u16>(), role, state, position(), position()).prop_map(
-        |(node, name, address, ordinal, role, state, committed, ordered)| MemberStatus {
+    let kind = prop::sample::select(NodeKind::ALL.to_vec());
+    (number(NodeId), name(), name(), any::<u16>(), role, state, position(), position(), kind).prop_map(
+        |(node, name, address, ordinal, role, state, committed, ordered, kind)| MemberStatus {
             node,
             name,
             address,
@@ -157,6 +158,7 @@ fn member() -> impl Strategy<Value = MemberStatus> {
             state,
             committed,
             ordered,
+            kind,
         },
     )
 }
@@ -182,6 +184,8 @@ fn failure() -> impl Strategy<Value = Failure> {
         FailureKind::Differs,
         FailureKind::Removed,
         FailureKind::Membership,
+        FailureKind::Witness,
+        FailureKind::QueryOnly,
     ];
     (prop::sample::select(kinds.to_vec()), "[a-zé ]{0,400}", "[a-zé ]{0,40}").prop_map(|(kind, message, hint)| Failure {
         kind,
@@ -241,7 +245,7 @@ fn stranger(protocol: u32) -> Request {
 fn the_bytes_are_those_that_are_written_down() {
     let submit = Request::Submit { slot: SlotId(300), sequence: Sequence(9) };
     assert_eq!(encode(&submit), [2, 0xac, 2, 9, 0, 0, 0, 0, 0, 0, 0]);
-    assert_eq!(encode(&hello(PROTOCOL, "shop")), *b"\0\x04\x01\x04shop\x01\x01g\x01\0\0\0\0\0\0\0");
+    assert_eq!(encode(&hello(PROTOCOL, "shop")), *b"\0\x05\x01\x04shop\x01\x01g\x01\0\0\0\0\0\0\0");
     let failure = Failure { kind: FailureKind::AlreadyAttached, message: "no".to_owned(), hint: String::new() };
     assert_eq!(encode(&Reply::Failed(failure)), *b"\x09\x03\x02no\0");
     let verdict = Verdict::Aborted(AbortCause::Conflict { winner: Position(300), winner_node: NodeId(1), key_index: 7 });
@@ -276,6 +280,7 @@ fn nobody_writes_what_nobody_would_read() {
         state: MemberState::Online,
         committed: Position::ZERO,
         ordered: Position::ZERO,
+        kind: NodeKind::Full,
     };
     let status = GroupStatus { members: vec![member; GROUP_MEMBERS_MAX + 1], ..GroupStatus::default() };
     let refused = Message::put(&Reply::Group(status), &mut Vec::new());
@@ -286,7 +291,7 @@ fn nobody_writes_what_nobody_would_read() {
 fn an_unknown_tag_is_refused() {
     assert_eq!(Request::decode(&[16]), Err(WireError::Unknown { what: "link request", value: 16 }));
     assert_eq!(Reply::decode(&[18]), Err(WireError::Unknown { what: "link reply", value: 18 }));
-    assert_eq!(Request::decode(b"\0\x04\x07"), Err(WireError::Unknown { what: "role", value: 7 }));
+    assert_eq!(Request::decode(b"\0\x05\x07"), Err(WireError::Unknown { what: "role", value: 7 }));
     assert_eq!(Reply::decode(b"\x06\0\0\0\0\0\0\0\0\0\x04"), Err(WireError::Unknown { what: "refusal", value: 4 }));
     assert_eq!(Reply::decode(b"\x05\0\0\0\0\0\0\0\0\0\x04"), Err(WireError::Unknown { what: "token outcome", value: 4 }));
     assert_eq!(Reply::decode(b"\x03\0\0\0\0\0\0\0\0\x02"), Err(WireError::Unknown { what: "flag", value: 2 }));
