@@ -16,7 +16,7 @@ use gcs_writeset::{NodeId, NodeKind};
 use serde::Deserialize;
 use thiserror::Error;
 
-use crate::bounds::{COPY_RATE_MIN, LOG_RETENTION, LOG_RETENTION_MIN};
+use crate::bounds::{COPY_RATE_MIN, LOG_RESERVE, LOG_RETENTION, LOG_RETENTION_MIN};
 
 pub use tls::Tls;
 pub use written::Written;
@@ -51,6 +51,7 @@ struct File {
     #[serde(default)]
     log: Log,
     log_retention: Option<ByteSize>,
+    log_reserve: Option<ByteSize>,
     #[serde(default)]
     copy: Copies,
     tls: Option<tls::Table>,
@@ -124,6 +125,8 @@ pub struct Config {
     pub join: Vec<String>,
     /// Bytes of the log, below which nothing is given up that somebody may need.
     pub log_retention: u64,
+    /// Bytes of the file that can be given up when the disk is full; 0 for none.
+    pub log_reserve: u64,
     /// Members to be copied from before others, in this order.
     pub copy_from: Vec<String>,
     /// Bytes a second that copies may read, all together.
@@ -137,7 +140,7 @@ pub struct Config {
 }
 
 /// Every key of the file but those of `[tls]`, for the hint about an unknown one.
-const KEYS: [&str; 20] = [
+const KEYS: [&str; 21] = [
     "name",
     "group",
     "data_directory",
@@ -150,6 +153,7 @@ const KEYS: [&str; 20] = [
     "join",
     "log",
     "log_retention",
+    "log_reserve",
     "copy",
     "from",
     "rate",
@@ -200,6 +204,7 @@ fn check(file: File, base: &Path) -> Result<Config, String> {
     }
     Ok(Config {
         log_retention,
+        log_reserve: file.log_reserve.map_or(LOG_RESERVE, |size| size.as_u64()),
         copy_from: file.copy.from,
         copy_rate,
         data_directory: base.join(&file.data_directory),
