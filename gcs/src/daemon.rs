@@ -152,7 +152,11 @@ fn start(config_file: &Path) -> Result<(), StartError> {
 fn keep_reserve(config: &Config) -> Result<(), LogError> {
     if let Reserve::NoRoom { free } = reserve::make(&config.data_directory, config.log_reserve)? {
         let (wanted_mb, free_mb) = (config.log_reserve / 1_000_000, free / 1_000_000);
-        tracing::warn!(wanted_mb, free_mb, "the disk of the log is too full for its reserve (log_reserve): make room before it is full");
+        tracing::warn!(
+            wanted_mb,
+            free_mb,
+            "the disk of the log is too full for its reserve (log_reserve): make room before it is full"
+        );
     }
     Ok(())
 }

@@ -74,6 +74,7 @@ fn a_witness_takes_no_postgresql_and_says_so() {
         let mut link = Link::hello(&group.daemons[2].socket, role, Incarnation(1), Some("g"));
         assert_eq!(link.failure(), FailureKind::Witness, "{role:?}");
     }
+    group.daemons[0].wait_until("it runs", |daemon| leader(daemon).is_some());
     let (code, said) = group.daemons[0].gcs(&["lead", "n3"]);
     assert_eq!(code, Some(1), "{said}");
     assert!(said.contains("it is a witness"), "{said}");

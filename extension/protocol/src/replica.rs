@@ -209,6 +209,8 @@ pub struct Replica {
     pub leader: AtomicU64,
     pub term: AtomicU64,
     pub member_count: AtomicU32,
+    /// By how many positions the slowest member in service is behind.
+    slowest_lag: AtomicU64,
     pub members: [Member; GROUP_MEMBERS_MAX],
 
     /// Sessions that wait for a position to be visible here.
@@ -254,6 +256,11 @@ impl Replica {
     pub fn unlinked(&self, at: i64) {
         self.greeted.store(false, Ordering::SeqCst);
         self.set_writable(false, false, at);
+    }
+
+    /// By how many positions the slowest member in service is behind, as last reported.
+    pub fn slowest_lag(&self) -> u64 {
+        self.slowest_lag.load(Ordering::SeqCst)
     }
 
     /// This node is one for queries alone.
@@ -339,6 +346,10 @@ impl Replica {
                 entry.address.set(&member.address);
             }
         }
+        let in_service =
+            status.members.iter().filter(|member| member.state == MemberState::Online && member.kind.has_databases());
+        let slowest = in_service.map(|member| member.ordered.0.saturating_sub(member.committed.0)).max();
+        self.slowest_lag.store(slowest.unwrap_or_default(), Ordering::SeqCst);
         let count = status.members.len().min(self.members.len());
         self.member_count.store(count as u32, Ordering::SeqCst);
     }
@@ -424,6 +435,7 @@ impl<P: Platform> Database<P> {
         replica.serve_from.store(UNKNOWN, Ordering::SeqCst);
         replica.last_statement.store(0, Ordering::SeqCst);
         replica.member_count.store(0, Ordering::SeqCst);
+        replica.slowest_lag.store(0, Ordering::SeqCst);
         replica.reason.set("");
         replica.failure.forget();
         replica.readers.clear();

@@ -64,12 +64,17 @@ pub enum LogError {
 impl LogError {
     /// Whether it is for want of room.
     pub fn is_full(&self) -> bool {
-        matches!(self, LogError::Io { source, .. } if reserve::is_full(source))
+        matches!(self, LogError::Io { source, .. } if is_full(source))
     }
 
     pub(crate) fn io<'a>(action: &'static str, path: &'a Path) -> impl FnOnce(std::io::Error) -> LogError + 'a {
         move |source| LogError::Io { action, path: path.to_owned(), source }
     }
+}
+
+/// Whether an error says that there is no room.
+fn is_full(error: &std::io::Error) -> bool {
+    matches!(error.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded)
 }
 
 /// Makes a rename or a new file in `directory` durable.

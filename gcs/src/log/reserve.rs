@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use nix::fcntl::posix_fallocate;
 use nix::sys::statvfs::statvfs;
 
-use super::LogError;
+use super::{LogError, is_full};
 
 fn path(data_directory: &Path) -> PathBuf {
     data_directory.join("reserve")
@@ -64,11 +64,6 @@ pub fn release(data_directory: &Path) -> Result<Option<u64>, LogError> {
     let Some(bytes) = size(&path)? else { return Ok(None) };
     fs::remove_file(&path).map_err(LogError::io("delete", &path))?;
     Ok(Some(bytes))
-}
-
-/// Whether an error says that there is no room.
-pub fn is_full(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 fn size(path: &Path) -> Result<Option<u64>, LogError> {
