@@ -76,7 +76,7 @@ fn size(path: &Path) -> Result<Option<u64>, LogError> {
 
 fn free(directory: &Path) -> Result<u64, LogError> {
     let found = statvfs(directory).map_err(io::Error::from).map_err(LogError::io("look at the disk of", directory))?;
-    Ok(u64::from(found.blocks_available()).saturating_mul(u64::from(found.fragment_size())))
+    Ok(found.blocks_available().saturating_mul(found.fragment_size()))
 }
 
 /// A file that is only as long would take up no room.
