@@ -102,6 +102,8 @@ CREATE VIEW pg_catalog.pg_stat_postgres_r AS
         pg_catalog.max(value) FILTER (WHERE name = 'gate_wait_us') / 1000.0 AS gate_wait_ms,
         pg_catalog.max(value) FILTER (WHERE name = 'lag_waits') AS lag_waits,
         pg_catalog.max(value) FILTER (WHERE name = 'lag_wait_us') / 1000.0 AS lag_wait_ms,
+        pg_catalog.max(value) FILTER (WHERE name = 'throttle_waits') AS throttle_waits,
+        pg_catalog.max(value) FILTER (WHERE name = 'throttle_wait_us') / 1000.0 AS throttle_wait_ms,
         pg_catalog.max(value) FILTER (WHERE name = 'read_waits') AS read_waits,
         pg_catalog.max(value) FILTER (WHERE name = 'read_wait_us') / 1000.0 AS read_wait_ms,
         pg_catalog.max(value) FILTER (WHERE name = 'after_waits') AS after_waits,

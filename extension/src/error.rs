@@ -95,6 +95,13 @@ pub fn no_quorum(reached: (usize, usize), since: Duration) -> Error {
         .hint("Reading is possible. Write on a node that is with the majority, or wait until members return.")
 }
 
+/// This node takes no writes, whatever becomes of its group.
+pub fn query_only() -> Error {
+    Error::new(PgSqlErrorCode::ERRCODE_READ_ONLY_SQL_TRANSACTION, "cannot change data on a query-only node")
+        .detail("The role of this node in its group is query-only: it applies what other nodes write.")
+        .hint("Write on a node whose role in postgres_r.members is voter; target_session_attrs=read-write finds one.")
+}
+
 pub fn unreachable_gcs(socket: &str, why: &str, since: Duration) -> String {
     let why = if why.is_empty() { "no answer yet" } else { why };
     format!("This node's gcs has not been reached for {}; socket \"{socket}\": {why}.", seconds(since))
@@ -104,7 +111,10 @@ pub fn no_majority((reached, members): (usize, usize), since: Duration) -> Strin
     match members {
         0 => format!("Nothing has been heard of the group for {}.", seconds(since)),
         _ if reached > members / 2 => format!("The group has elected no leader for {}.", seconds(since)),
-        _ => format!("This node has reached only {reached} of {members} members, itself included, for {}.", seconds(since)),
+        _ => format!(
+            "This node has reached only {reached} of {members} members that vote, itself included, for {}.",
+            seconds(since)
+        ),
     }
 }
 

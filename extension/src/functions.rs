@@ -9,7 +9,7 @@ use pgrx::Uuid;
 use pgrx::prelude::*;
 use postgres_r_protocol::platform::Exclusion;
 use postgres_r_protocol::progress::Line;
-use postgres_r_protocol::replica::{Copying, Member, Phase};
+use postgres_r_protocol::replica::{Copying, Member, Phase, Presence};
 use postgres_r_protocol::statement::Wanted;
 
 use crate::backend::{ask, session_token, token};
@@ -54,8 +54,8 @@ fn member_list() -> TableIterator<
         name!(role, String),
         name!(state, String),
         name!(leader, bool),
-        name!(committed_position, i64),
-        name!(lag, i64),
+        name!(committed_position, Option<i64>),
+        name!(lag, Option<i64>),
         name!(is_self, bool),
         name!(copies_from, Option<String>),
         name!(copied_bytes, Option<i64>),
@@ -70,8 +70,20 @@ fn member_list() -> TableIterator<
     TableIterator::new(rows)
 }
 
-type MemberRow =
-    (String, String, String, String, bool, i64, i64, bool, Option<String>, Option<i64>, Option<i64>, Option<i64>);
+type MemberRow = (
+    String,
+    String,
+    String,
+    String,
+    bool,
+    Option<i64>,
+    Option<i64>,
+    bool,
+    Option<String>,
+    Option<i64>,
+    Option<i64>,
+    Option<i64>,
+);
 
 fn members(area: &DatabaseArea) -> Vec<MemberRow> {
     let count = area.replica.member_count.load(Ordering::Relaxed) as usize;
@@ -82,6 +94,7 @@ fn members(area: &DatabaseArea) -> Vec<MemberRow> {
 fn row(area: &DatabaseArea, member: &Member, attached: bool) -> MemberRow {
     let node = member.node.load(Ordering::Relaxed);
     let is_self = node == area.replica.node().0;
+    let has_databases = member.kind().has_databases();
     let mut committed = member.committed.load(Ordering::Relaxed);
     let mut ordered = member.ordered.load(Ordering::Relaxed);
     let state = match (is_self, area.phase(), attached) {
@@ -90,6 +103,8 @@ fn row(area: &DatabaseArea, member: &Member, attached: bool) -> MemberRow {
         (true, _, true) if area.replica.failure.is_set() => "out of service",
         (true, _, true) if !area.replica.serving.load(Ordering::SeqCst) => "catching up",
         (false, _, false) => "unknown",
+        // It is all there when its daemon is.
+        _ if !has_databases && member.presence.load() == Presence::Detached => Presence::Online.name(),
         _ => member.presence.load().name(),
     };
     if is_self {
@@ -97,13 +112,14 @@ fn row(area: &DatabaseArea, member: &Member, attached: bool) -> MemberRow {
         ordered = ordered.max(area.gate.known().0);
     }
     let leader = attached && node == area.replica.leader.load(Ordering::Relaxed);
-    let lag = ordered.saturating_sub(committed) as i64;
-    let (name, address, role) = (member.name.get(), member.address.get(), member.role.load().name().to_owned());
+    let lag = has_databases.then(|| ordered.saturating_sub(committed) as i64);
+    let committed = has_databases.then_some(committed as i64);
+    let (name, address, role) = (member.name.get(), member.address.get(), member.role_name().to_owned());
     let from = Some(member.copy.from.get()).filter(|from| !from.is_empty());
     let of_copy = |value: u64| (from.is_some() && value != Copying::NOT_KNOWN).then_some(value as i64);
     let [done, total, left] = [&member.copy.bytes_done, &member.copy.bytes_total, &member.copy.seconds_left]
         .map(|value| of_copy(value.load(Ordering::Relaxed)));
-    (name, address, role, state.to_string(), leader, committed as i64, lag, is_self, from, done, total, left)
+    (name, address, role, state.to_string(), leader, committed, lag, is_self, from, done, total, left)
 }
 
 type FailureRow = (String, i64, String, String, String, Option<String>, Option<String>, Option<TimestampWithTimeZone>, i32);

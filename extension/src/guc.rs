@@ -42,6 +42,15 @@ pub enum CommitLevel {
     After,
 }
 
+/// What is done for a member that is further behind than `max_apply_lag`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PostgresGucEnum)]
+pub enum LagPolicy {
+    #[name = c"fall_behind"]
+    FallBehind,
+    #[name = c"throttle"]
+    Throttle,
+}
+
 static AFTER_TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(10_000);
 static APPLY_LAG_TARGET: GucSetting<i32> = GucSetting::<i32>::new(8);
 static APPLY_QUEUE_SIZE: GucSetting<i32> = GucSetting::<i32>::new(16 * 1024);
@@ -51,6 +60,8 @@ static COMMIT_LEVEL: GucSetting<CommitLevel> = GucSetting::<CommitLevel>::new(Co
 static COMMIT_TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(10_000);
 static GCS_SOCKET: GucSetting<Option<std::ffi::CString>> =
     GucSetting::<Option<std::ffi::CString>>::new(Some(DEFAULT_SOCKET));
+static MAX_APPLY_LAG: GucSetting<i32> = GucSetting::<i32>::new(100_000);
+static MAX_APPLY_LAG_POLICY: GucSetting<LagPolicy> = GucSetting::<LagPolicy>::new(LagPolicy::FallBehind);
 static MAX_DATABASES: GucSetting<i32> = GucSetting::<i32>::new(4);
 static MAX_STALENESS: GucSetting<i32> = GucSetting::<i32>::new(5_000);
 static MAX_WRITESET_SIZE: GucSetting<i32> = GucSetting::<i32>::new(4 * 1024 * 1024);
@@ -71,7 +82,29 @@ const DEFAULT_SOCKET: &CStr = c"/run/gcs/gcs.sock";
 pub fn define() {
     define_a_to_c();
     define_g_to_r();
+    define_lag();
     define_levels();
+}
+
+fn define_lag() {
+    GucRegistry::define_int_guc(
+        c"postgres_r.max_apply_lag",
+        c"How many positions a node in service may be behind before postgres_r.max_apply_lag_policy counts.",
+        c"Nodes say once a second how far they are: give it the transactions of some seconds.",
+        &MAX_APPLY_LAG,
+        1,
+        i32::MAX,
+        GucContext::Sighup,
+        GucFlags::default(),
+    );
+    GucRegistry::define_enum_guc(
+        c"postgres_r.max_apply_lag_policy",
+        c"Whether statements that write on this node wait for a node that is further behind (throttle) or let it fall behind (fall_behind).",
+        c"With throttle each transaction waits until it is not, before it writes, for a second at most.",
+        &MAX_APPLY_LAG_POLICY,
+        GucContext::Sighup,
+        GucFlags::default(),
+    );
 }
 
 fn define_a_to_c() {
@@ -254,6 +287,11 @@ fn define_levels() {
 
 pub fn after_timeout() -> Duration {
     Duration::from_millis(AFTER_TIMEOUT.get() as u64)
+}
+
+/// By how much a node may be behind before those who write here wait for it; none if they never do.
+pub fn throttled_above() -> Option<u64> {
+    (MAX_APPLY_LAG_POLICY.get() == LagPolicy::Throttle).then(|| MAX_APPLY_LAG.get() as u64)
 }
 
 pub fn apply_lag_target() -> u64 {

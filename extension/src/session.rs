@@ -21,6 +21,8 @@ enum Part {
     Remote,
     /// A remote backend whose transactions never commit.
     Rehearser,
+    /// A verifier or a coordinator: what it writes is captured, and is a matter of query-only nodes too.
+    Verification,
     /// The launcher, a scout or a manager: what it writes concerns this node alone.
     Housekeeping,
 }
@@ -38,6 +40,10 @@ pub fn become_remote_backend() {
 
 pub fn become_rehearser() {
     PART.set(Part::Rehearser);
+}
+
+pub fn become_verification() {
+    PART.set(Part::Verification);
 }
 
 pub fn become_housekeeping() {
@@ -108,6 +114,11 @@ pub fn phase_error(area: &DatabaseArea) -> Option<Error> {
         Phase::Stopping => Some(error::stopping()),
         Phase::Failed => Some(error::out_of_service(&area.replica.reason.get())),
     }
+}
+
+/// Why this node's role does not let this process write, if so.
+pub fn role_error(area: &DatabaseArea) -> Option<Error> {
+    (area.replica.is_query_only() && PART.get() != Part::Verification).then(error::query_only)
 }
 
 /// For how long the database could not be written to.

@@ -89,6 +89,9 @@ pub const SHUTDOWN_WAIT: Duration = Duration::from_secs(1);
 pub const LOG_RETENTION: u64 = 16_000_000_000;
 pub const LOG_RETENTION_MIN: u64 = 64_000_000;
 
+/// Bytes that are kept free for the day on which the disk is full, unless the configuration says otherwise: two segments.
+pub const LOG_RESERVE: u64 = 64_000_000;
+
 /// Bytes of one direction of a tunnel that wait to be written.
 pub const TUNNEL_QUEUE_BYTES_MAX: usize = 256 << 10;
 

@@ -57,6 +57,8 @@ enum Command {
     Verify(equality::VerifyArgs),
     /// Gives a member the rows of this node in a table that it holds otherwise. Ends with status 0 if the table is equal then, 3 if not.
     Repair(equality::RepairArgs),
+    /// Gives up the room that is kept for the day on which the disk of the log is full.
+    Reserve(commands::ReserveArgs),
     /// Makes and drives a group of PostgreSQL servers and daemons on this machine.
     Playground(playground::Args),
 }
@@ -95,6 +97,7 @@ pub fn main() -> ExitCode {
         Command::Recover(args) => Ok(commands::recover(&args)),
         Command::Verify(args) => Ok(equality::verify(&args)),
         Command::Repair(args) => Ok(equality::repair(&args)),
+        Command::Reserve(args) => Ok(commands::reserve(&args)),
         Command::Playground(args) => playground::run(args),
     };
     result.unwrap_or_else(|error| {

@@ -1,5 +1,5 @@
 //! What an operator types to make a group and to let nodes in, and to go on with what is left of one: `gcs init`, `gcs token`, `gcs join`,
-//! `gcs renew`, `gcs recover`.
+//! `gcs renew`, `gcs recover`; and to get out of a full disk: `gcs reserve`.
 //!
 //! None of them leaves anything half done: what cannot be written is found before a token is used up, no file is ever
 //! overwritten, and what was written goes again if something later fails.
@@ -12,6 +12,7 @@ mod layout;
 mod recover;
 mod renew;
 mod report;
+mod reserve;
 mod token;
 
 use std::process::ExitCode;
@@ -21,6 +22,7 @@ pub use init::InitArgs;
 pub use join::JoinArgs;
 pub use recover::RecoverArgs;
 pub use renew::RenewArgs;
+pub use reserve::ReserveArgs;
 pub use token::TokenArgs;
 
 pub fn init(args: &InitArgs) -> ExitCode {
@@ -33,6 +35,10 @@ pub fn token(args: &TokenArgs) -> ExitCode {
 
 pub fn join(args: &JoinArgs) -> ExitCode {
     end(join::run(args))
+}
+
+pub fn reserve(args: &ReserveArgs) -> ExitCode {
+    end(reserve::run(args))
 }
 
 pub fn renew(args: &RenewArgs) -> ExitCode {

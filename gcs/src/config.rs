@@ -4,6 +4,7 @@
 //! misspelt setting that is silently ignored is found on the worst day.
 
 mod detector;
+mod role;
 mod tls;
 mod written;
 
@@ -11,12 +12,12 @@ use std::path::{Path, PathBuf};
 
 use bytesize::ByteSize;
 use gcs_core::{Detector, Founder};
-use gcs_writeset::NodeId;
 use gcs_writeset::bounds::{GROUP_MEMBERS_MAX, NAME_BYTES_MAX};
+use gcs_writeset::{NodeId, NodeKind};
 use serde::Deserialize;
 use thiserror::Error;
 
-use crate::bounds::{COPY_RATE_MIN, LOG_RETENTION, LOG_RETENTION_MIN};
+use crate::bounds::{COPY_RATE_MIN, LOG_RESERVE, LOG_RETENTION, LOG_RETENTION_MIN};
 
 pub use detector::peer_silence_max;
 pub use tls::Tls;
@@ -43,6 +44,8 @@ struct File {
     #[serde(default)]
     local_users: Vec<String>,
     peer_address: String,
+    role: Option<role::Role>,
+    witness: Option<bool>,
     #[serde(default)]
     peers: Vec<Peer>,
     #[serde(default)]
@@ -50,6 +53,7 @@ struct File {
     #[serde(default)]
     log: Log,
     log_retention: Option<ByteSize>,
+    log_reserve: Option<ByteSize>,
     #[serde(default)]
     copy: Copies,
     postgresql: Option<Postgresql>,
@@ -65,6 +69,8 @@ struct File {
 struct Peer {
     name: String,
     address: String,
+    role: Option<role::Role>,
+    witness: Option<bool>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -130,10 +136,14 @@ pub struct Config {
     pub address: String,
     /// The first members of the group, this one included, sorted by name. Who the members are later, the group knows.
     pub members: Vec<Founder>,
+    /// What this node is for.
+    pub kind: NodeKind,
     /// Members to be asked by a node without data: it becomes one by their leave, and not by the list above.
     pub join: Vec<String>,
     /// Bytes of the log, below which nothing is given up that somebody may need.
     pub log_retention: u64,
+    /// Bytes of the file that can be given up when the disk is full; 0 for none.
+    pub log_reserve: u64,
     /// Members to be copied from before others, in this order.
     pub copy_from: Vec<String>,
     /// Bytes a second that copies may read, all together.
@@ -150,17 +160,20 @@ pub struct Config {
 }
 
 /// Every key of the file but those of `[tls]` and `[detector]`, for the hint about an unknown one.
-const KEYS: [&str; 21] = [
+const KEYS: [&str; 24] = [
     "name",
     "group",
     "data_directory",
     "local_socket",
     "local_users",
     "peer_address",
+    "role",
+    "witness",
     "peers",
     "join",
     "log",
     "log_retention",
+    "log_reserve",
     "copy",
     "from",
     "rate",
@@ -197,9 +210,16 @@ fn check(file: File, base: &Path) -> Result<Config, String> {
         return Err(format!("local_socket is longer than {SOCKET_PATH_BYTES_MAX} bytes, which the system does not allow"));
     }
     let members = members(&file)?;
-    let own = members.iter().find(|member| member.name == file.name).map(|member| member.address.clone());
-    let address = own.unwrap_or_else(|| file.peer_address.clone());
+    let own = members.iter().find(|member| member.name == file.name);
+    let address = own.map_or_else(|| file.peer_address.clone(), |member| member.address.clone());
+    let kind = own.map(|member| member.kind).unwrap_or_default();
     check_join(&file, &address)?;
+    if file.postgresql.is_some() && !kind.has_databases() {
+        return Err("a witness has no PostgreSQL: [postgresql] is not for it".to_owned());
+    }
+    if file.join.is_empty() && members.iter().all(|member| member.kind != NodeKind::Full) {
+        return Err("none of the members is a full node: a group begins with one at least".to_owned());
+    }
     let log_retention = file.log_retention.map_or(LOG_RETENTION, |size| size.as_u64());
     if log_retention < LOG_RETENTION_MIN {
         return Err(format!("log_retention must be at least {} MB", LOG_RETENTION_MIN / 1_000_000));
@@ -210,6 +230,7 @@ fn check(file: File, base: &Path) -> Result<Config, String> {
     }
     Ok(Config {
         log_retention,
+        log_reserve: file.log_reserve.map_or(LOG_RESERVE, |size| size.as_u64()),
         copy_from: file.copy.from,
         copy_rate,
         postgresql: file.postgresql.map(|postgresql| Postgresql {
@@ -225,6 +246,7 @@ fn check(file: File, base: &Path) -> Result<Config, String> {
         peer_address: file.peer_address,
         address,
         members,
+        kind,
         join: file.join,
         log_level: file.log.level,
         log_format: file.log.format,
@@ -256,14 +278,17 @@ const SOCKET_PATH_BYTES_MAX: usize = 107;
 
 fn members(file: &File) -> Result<Vec<Founder>, String> {
     let mut members: Vec<Founder> = Vec::new();
+    let own = role::kind("this node", file.role, file.witness)?;
     for peer in &file.peers {
         check_name("the name of a peer", &peer.name)?;
         check_address(&format!("the address of peer \"{}\"", peer.name), &peer.address)?;
-        members.push(member(&peer.name, &peer.address));
+        let kind = role::kind(&format!("peer \"{}\"", peer.name), peer.role, peer.witness)?;
+        let kind = if peer.name == file.name { role::own(own, kind)? } else { kind.unwrap_or_default() };
+        members.push(member(&peer.name, &peer.address, kind));
     }
     // A node need not list itself.
     if !members.iter().any(|member| member.name == file.name) {
-        members.push(member(&file.name, &file.peer_address));
+        members.push(member(&file.name, &file.peer_address, own.unwrap_or_default()));
     }
     members.sort_by(|a, b| a.name.cmp(&b.name));
     for pair in members.windows(2) {
@@ -290,8 +315,8 @@ fn members(file: &File) -> Result<Vec<Founder>, String> {
     Ok(members)
 }
 
-fn member(name: &str, address: &str) -> Founder {
-    Founder { node: NodeId::of_name(name), name: name.to_owned(), address: address.to_owned() }
+fn member(name: &str, address: &str, kind: NodeKind) -> Founder {
+    Founder { node: NodeId::of_name(name), name: name.to_owned(), address: address.to_owned(), kind }
 }
 
 /// Whether a node or a group can have this name.
@@ -393,6 +418,25 @@ mod tests {
         assert_eq!(parse(&named).unwrap().address, "10.0.0.2:7002");
         assert!(parse(&joins.replace("7001", "7002")).unwrap_err().contains("own address"));
         assert!(parse(&joins.replace(":7001", "")).unwrap_err().contains("must be host:port"));
+    }
+
+    #[test]
+    fn what_a_node_is_for_is_said_in_either_of_two_ways_and_not_in_two_that_disagree() {
+        let own = |lines: &str| parse(&format!("{lines}\n{GOOD}"));
+        assert_eq!(own("").unwrap().kind, NodeKind::Full);
+        assert_eq!(own("witness = true").unwrap().kind, NodeKind::Witness);
+        assert_eq!(own("role = \"query-only\"").unwrap().kind, NodeKind::QueryOnly);
+        assert_eq!(own("role = \"witness\"\nwitness = true").unwrap().kind, NodeKind::Witness);
+        assert!(own("role = \"full\"\nwitness = true").unwrap_err().contains("disagree"));
+        assert!(own("role = \"spare\"").unwrap_err().contains("spare"));
+        let listed = |own: &str, entry: &str| {
+            parse(&format!("{own}\n{GOOD}\n[[peers]]\nname = \"n2\"\naddress = \"127.0.0.1:7002\"\n{entry}"))
+        };
+        assert_eq!(listed("", "witness = true").unwrap().kind, NodeKind::Witness);
+        assert!(listed("role = \"full\"", "witness = true").unwrap_err().contains("by itself"));
+        let other = parse(&format!("{GOOD}\nrole = \"witness\"")).unwrap();
+        assert_eq!(other.members.iter().map(|member| member.kind).collect::<Vec<_>>(), [NodeKind::Witness, NodeKind::Full]);
+        assert!(parse(&format!("witness = true\n{GOOD}\nrole = \"witness\"")).unwrap_err().contains("full node"));
     }
 
     #[test]

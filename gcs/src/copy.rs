@@ -62,7 +62,7 @@ pub struct Copies {
     status: RefCell<GroupStatus>,
 }
 
-/// The other members that serve a database, by how far they have come.
+/// The other members that serve a database, by how far they have come; and how many members have databases at all.
 #[derive(Debug)]
 struct Served {
     committed: Vec<Position>,
@@ -72,7 +72,9 @@ struct Served {
 impl Served {
     fn of(status: &GroupStatus, me: NodeId) -> Served {
         let others = status.members.iter().filter(|member| member.node != me && member.state == MemberState::Online);
-        Served { committed: others.map(|member| member.committed).collect(), members: status.members.len() }
+        // A witness holds nothing that could be compared.
+        let members = status.members.iter().filter(|member| member.kind.has_databases());
+        Served { committed: others.map(|member| member.committed).collect(), members: members.count() }
     }
 
     fn is_majority_at(&self, position: Position) -> bool {
@@ -107,7 +109,8 @@ impl Copies {
     }
 
     /// Whether a position that this node cannot apply to the database, and others can, shows that it is this node that differs. It might as well be
-    /// the one that the position is of; what more than half of the members serve, with that position applied, is the group's.
+    /// the one that the position is of; what more than half of the members that have databases serve, with that position applied, is
+    /// the group's.
     pub fn is_proven_wrong(&self, database: &str, position: Position) -> bool {
         let is_proven = self.served.borrow().get(database).is_some_and(|served| served.is_majority_at(position));
         if !is_proven && self.awaiting.borrow_mut().insert(database.to_owned(), position) != Some(position) {
@@ -205,6 +208,7 @@ fn sources(status: &GroupStatus, me: NodeId, preferred: &[String], failed: &[Nod
 #[cfg(test)]
 mod tests {
     use super::*;
+    use gcs_writeset::NodeKind;
     use gcs_writeset::link::{MemberRole, MemberStatus};
 
     fn group() -> GroupStatus {
@@ -218,6 +222,7 @@ mod tests {
             committed: Position(committed),
             ordered: Position(9),
             copy: None,
+            kind: NodeKind::Full,
         };
         let members = vec![member(1, 9), member(2, 9), member(3, 7), member(4, 8)];
         GroupStatus { quorum: true, leader: Some(NodeId(2)), term: 1, members }
@@ -241,5 +246,14 @@ mod tests {
         let served = Served::of(&group(), NodeId(1));
         assert!(served.is_majority_at(Position(7)));
         assert!(!served.is_majority_at(Position(8)), "two of four are none");
+    }
+
+    #[test]
+    fn a_witness_is_none_of_those_whose_majority_it_takes() {
+        let mut group = group();
+        (group.members[2].kind, group.members[2].state) = (NodeKind::Witness, MemberState::Detached);
+        assert!(Served::of(&group, NodeId(1)).is_majority_at(Position(8)), "two of three");
+        group.members.remove(3);
+        assert!(!Served::of(&group, NodeId(1)).is_majority_at(Position(1)), "one of two is none");
     }
 }

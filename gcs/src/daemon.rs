@@ -23,6 +23,7 @@ use crate::driver::{self, Driver, DriverError};
 use crate::enrolment::desk::Desk;
 use crate::inbox::Inbox;
 use crate::local;
+use crate::log::reserve::{self, Reserve};
 use crate::log::{DirectoryLock, Identity, Log, LogError, Usage, removal};
 use crate::peers::JoinError;
 use crate::roster::Roster;
@@ -61,12 +62,27 @@ pub enum StartError {
     Runtime(std::io::Error),
 }
 
+impl StartError {
+    /// Whether it is for want of room for the log. Then starting again helps, once there is some.
+    fn is_full(&self) -> bool {
+        match self {
+            StartError::Log(error) | StartError::Driver(DriverError::Log(error)) => error.is_full(),
+            _ => false,
+        }
+    }
+}
+
 /// Runs until SIGTERM or SIGINT.
 pub fn run(config_file: &Path) -> ExitCode {
     match start(config_file) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("gcs: error: {error}");
+            if error.is_full() {
+                let config = config_file.display();
+                eprintln!("gcs: hint: make room there, or give up the reserve: gcs reserve release --config {config}");
+                return ExitCode::FAILURE;
+            }
             match error {
                 // While running. When starting, nothing but what was given can be at fault.
                 StartError::Driver(_) | StartError::Runtime(_) => ExitCode::FAILURE,
@@ -88,6 +104,7 @@ fn start(config_file: &Path) -> Result<(), StartError> {
     let identity = tasks.block_on(&runtime, identify(&config, &security))?;
     let (mut log, recovered) = Log::open(&config.data_directory)?;
     log.keep_at_most(config.log_retention);
+    keep_reserve(&config)?;
     tasks.block_on(&runtime, async {
         let peer_listener = listen_for_peers(&config).await?;
         let local_listener = listen_locally(&config)?;
@@ -135,6 +152,18 @@ fn start(config_file: &Path) -> Result<(), StartError> {
         tracing::info!("gcs has stopped");
         Ok(())
     })
+}
+
+fn keep_reserve(config: &Config) -> Result<(), LogError> {
+    if let Reserve::NoRoom { free } = reserve::make(&config.data_directory, config.log_reserve)? {
+        let (wanted_mb, free_mb) = (config.log_reserve / 1_000_000, free / 1_000_000);
+        tracing::warn!(
+            wanted_mb,
+            free_mb,
+            "the disk of the log is too full for its reserve (log_reserve): make room before it is full"
+        );
+    }
+    Ok(())
 }
 
 async fn stop_signal() -> std::io::Result<()> {

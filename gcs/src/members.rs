@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use crate::config::Config;
 use crate::control::{self, ControlError};
-use crate::status::{self, CopyJson, role_name, state_name};
+use crate::status::{self, CopyJson, state_name};
 
 /// The daemon gives up after 10 s by itself.
 const CHANGE_PATIENCE: Duration = Duration::from_secs(30);
@@ -148,8 +148,8 @@ fn to_json(status: &GroupStatus) -> String {
         serde_json::to_value(MemberJson {
             name: &member.name,
             address: &member.address,
-            role: role_name(member.role),
-            state: state_name(member.state),
+            role: member.role.name(member.kind),
+            state: state_name(member),
             leader: Some(node) == status.leader,
             ordinal,
             id: format!("{:016x}", node.0),
@@ -162,11 +162,11 @@ fn to_json(status: &GroupStatus) -> String {
 }
 
 fn to_table(status: &GroupStatus) -> String {
-    let mut text = format!("{:<20} {:<24} {:<8} {:<14} {}\n", "member", "address", "role", "state", "leads");
+    let mut text = format!("{:<20} {:<24} {:<16} {:<14} {}\n", "member", "address", "role", "state", "leads");
     for member in &status.members {
         let leads = if Some(member.node) == status.leader { "yes" } else { "" };
-        let (role, state) = (role_name(member.role), state_name(member.state));
-        text += format!("{:<20} {:<24} {role:<8} {state:<14} {leads}", member.name, member.address).trim_end();
+        let (role, state) = (member.role.name(member.kind), state_name(member));
+        text += format!("{:<20} {:<24} {role:<16} {state:<14} {leads}", member.name, member.address).trim_end();
         text.push('\n');
     }
     text + &status::copies(status)

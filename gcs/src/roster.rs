@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use gcs_core::{Member, Membership};
 use gcs_proto::message::members_hash;
-use gcs_writeset::NodeId;
+use gcs_writeset::{NodeId, NodeKind};
 use tokio::sync::Notify;
 
 use crate::config::{Config, peer_silence_max};
@@ -29,6 +29,8 @@ pub struct Roster {
     pub address: String,
     /// Where the configuration says that members are, by name: tried too where nobody answers, as when all have moved at once.
     pub listed: BTreeMap<String, String>,
+    /// As the configuration has it.
+    configured_kind: NodeKind,
     /// Whether the configuration has somebody to ask instead.
     joined: bool,
     /// Of this process.
@@ -55,10 +57,11 @@ impl Roster {
             directory: identity.directory,
             address: config.address.clone(),
             listed: config.members.iter().map(|member| (member.name.clone(), member.address.clone())).collect(),
+            configured_kind: config.kind,
             joined: !config.join.is_empty(),
             life,
             silence_max: peer_silence_max(config.detector),
-            founders_hash: members_hash(founders.iter().map(|f| (f.name.as_str(), f.address.as_str()))),
+            founders_hash: members_hash(founders.iter().map(|f| (f.name.as_str(), f.address.as_str(), f.kind))),
             data_directory: config.data_directory.clone(),
             membership: RefCell::new(Membership::new(founders)),
             removed: RefCell::default(),
@@ -110,6 +113,15 @@ impl Roster {
         self.member(self.node).map_or(0, |member| member.ordinal)
     }
 
+    /// What this node is for: as the group knows it, or as it has yet to hear.
+    pub fn kind(&self) -> NodeKind {
+        self.kind_of(self.node).unwrap_or(self.configured_kind)
+    }
+
+    pub fn kind_of(&self, node: NodeId) -> Option<NodeKind> {
+        self.membership.borrow().member(node).map(|member| member.kind)
+    }
+
     /// This node is no member any more, and will not be again with this data directory.
     pub fn set_removed(&self, why: String) {
         if self.removed.borrow().is_none() {
@@ -138,6 +150,10 @@ impl Roster {
                 }
                 Some(_) => {}
             }
+        }
+        if let Some(member) = membership.member(self.node).filter(|member| member.kind != self.configured_kind) {
+            let (known, configured) = (member.kind.name(), self.configured_kind.name());
+            differences.push(format!("this node is {known}, not {configured}, until it leaves and joins again"));
         }
         // A node that joined need not list anybody.
         let missing = membership.members.iter().filter(|member| !self.joined && !self.listed.contains_key(&member.name));

@@ -91,8 +91,8 @@ fn in_words(copy: &CopyUnderWay) -> CopyStatus {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use gcs_writeset::Position;
     use gcs_writeset::link::{MemberRole, MemberStatus};
+    use gcs_writeset::{NodeKind, Position};
 
     const ME: NodeId = NodeId(1);
     const PEER: NodeId = NodeId(2);
@@ -108,6 +108,7 @@ mod tests {
             committed: Position::ZERO,
             ordered: Position::ZERO,
             copy: None,
+            kind: NodeKind::Full,
         };
         GroupStatus { quorum: true, leader: None, term: 1, members: vec![member(ME), member(PEER)] }
     }

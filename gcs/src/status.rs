@@ -5,9 +5,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use bytesize::ByteSize;
-use gcs_writeset::link::{
-    CertificateStatus, CopyStatus, GroupStatus, LogStatus, MemberRole, MemberState, MemberStatus, Reply, Request,
-};
+use gcs_writeset::link::{CertificateStatus, CopyStatus, GroupStatus, LogStatus, MemberState, MemberStatus, Reply, Request};
 use serde::Serialize;
 
 use crate::config::Config;
@@ -112,17 +110,10 @@ fn ask_all(socket: &Path) -> Result<(GroupStatus, Vec<CertificateStatus>, LogSta
     Ok((ask(socket)?, certificates, log))
 }
 
-pub fn role_name(role: MemberRole) -> &'static str {
-    match role {
-        MemberRole::Voter => "voter",
-        MemberRole::Learner => "learner",
-        MemberRole::Joining => "joining",
-        MemberRole::Leaving => "leaving",
-    }
-}
-
-pub fn state_name(state: MemberState) -> &'static str {
-    match state {
+/// A witness is all there when its daemon is.
+pub fn state_name(member: &MemberStatus) -> &'static str {
+    match member.state {
+        MemberState::Detached if !member.kind.has_databases() => "online",
         MemberState::Online => "online",
         MemberState::Detached => "detached",
         MemberState::Unreachable => "unreachable",
@@ -140,8 +131,8 @@ fn to_json(status: &GroupStatus, certificates: &[CertificateStatus], log: &LogSt
     let members = status.members.iter().map(|member| MemberJson {
         name: &member.name,
         address: &member.address,
-        role: role_name(member.role),
-        state: state_name(member.state),
+        role: member.role.name(member.kind),
+        state: state_name(member),
         leader: Some(member.node) == status.leader,
         committed: member.committed.0,
         ordered: member.ordered.0,
@@ -197,12 +188,14 @@ fn to_table(status: &GroupStatus, certificates: &[CertificateStatus], log: &LogS
     let quorum = if status.quorum { "yes" } else { "no" };
     let leader_name = leader(status).map_or("none", |member| member.name.as_str());
     let mut text = format!("quorum {quorum}, leader {leader_name}, term {}\n", status.term);
-    text +=
-        &format!("{:<20} {:<24} {:<8} {:<14} {:>12} {:>12}\n", "member", "address", "role", "state", "committed", "ordered");
+    text += &format!(
+        "{:<20} {:<24} {:<16} {:<14} {:>12} {:>12}\n",
+        "member", "address", "role", "state", "committed", "ordered"
+    );
     for member in &status.members {
-        let (role, state) = (role_name(member.role), state_name(member.state));
+        let (role, state) = (member.role.name(member.kind), state_name(member));
         let (name, address, committed, ordered) = (&member.name, &member.address, member.committed.0, member.ordered.0);
-        text += &format!("{name:<20} {address:<24} {role:<8} {state:<14} {committed:>12} {ordered:>12}\n");
+        text += &format!("{name:<20} {address:<24} {role:<16} {state:<14} {committed:>12} {ordered:>12}\n");
     }
     text += &copies(status);
     text += &log_status::line(log);

@@ -89,6 +89,9 @@ counters! {
     /// How often a statement that writes let what is already ordered go first.
     lag_waits,
     lag_wait_us,
+    /// How often a transaction waited for a member that is far behind.
+    throttle_waits,
+    throttle_wait_us,
     /// Transactions that had to see what `postgres_r.read_level` promises.
     read_waits,
     read_wait_us,

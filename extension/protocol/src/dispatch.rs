@@ -13,7 +13,7 @@ use gcs_writeset::{NodeId, Position, Sequence, SlotId, Tag};
 use crate::assembly::{Assembly, Spool};
 use crate::gate::Job;
 use crate::id::ProcNo;
-use crate::platform::{Exclusion, Platform};
+use crate::platform::{Exclusion, Platform, Wake};
 use crate::progress::{Progress, Stage, Whose};
 use crate::replica::At;
 use crate::slot::{Slot, State, Told};
@@ -276,6 +276,7 @@ fn is_ours<P: Platform>(at: At<'_, P>, tag: &Tag) -> bool {
 
 fn group<P: Platform>(at: At<'_, P>, members: &P::Lock, status: &GroupStatus) -> Taken {
     members.exclusive(|| at.database.replica.set_group(status));
+    at.server.waker.members_moved(at.database.index);
     Taken::Quorum(status.quorum)
 }
 

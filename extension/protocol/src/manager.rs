@@ -250,6 +250,6 @@ pub fn resolve<P: Platform>(at: At<'_, P>) {
 
 /// Failures that trying again does not mend.
 pub fn is_final(kind: FailureKind) -> bool {
-    use FailureKind::{AheadOfGroup, Copying, Differs, HasContents, LogTruncated, Removed};
-    matches!(kind, LogTruncated | AheadOfGroup | HasContents | Copying | Differs | Removed)
+    use FailureKind::{AheadOfGroup, Copying, Differs, HasContents, LogTruncated, QueryOnly, Removed};
+    matches!(kind, LogTruncated | AheadOfGroup | HasContents | Copying | Differs | QueryOnly | Removed)
 }

@@ -40,6 +40,9 @@ pub trait Wake {
 
     /// The node can write to this database again: processes may be waiting for that.
     fn writable(&self, database: usize);
+
+    /// Members have said how far they are: processes may be waiting for the slowest ([`crate::replica::Replica::slowest_lag`]).
+    fn members_moved(&self, _database: usize) {}
 }
 
 /// Bytes in shared memory that one process writes and others read later, told by the gate that they may.

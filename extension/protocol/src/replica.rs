@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicI64;
 
 use gcs_writeset::bounds::{GROUP_MEMBERS_MAX, NAME_BYTES_MAX};
 use gcs_writeset::link::{CopyStatus, Drain, GroupStatus, MemberRole, MemberState};
-use gcs_writeset::{DatabaseId, Incarnation, NodeId, Position};
+use gcs_writeset::{DatabaseId, Incarnation, NodeId, NodeKind, Position};
 
 use crate::bounds::{NAME_BYTES, REASON_BYTES};
 use crate::conflicts::{Conflict, Conflicts, Kind};
@@ -118,13 +118,13 @@ crate::numbered! {
     }
 }
 
-impl Role {
-    pub fn name(self) -> &'static str {
-        match self {
-            Role::Voter => "voter",
-            Role::Learner => "learner",
-            Role::Joining => "joining",
-            Role::Leaving => "leaving",
+impl From<Role> for MemberRole {
+    fn from(role: Role) -> MemberRole {
+        match role {
+            Role::Voter => MemberRole::Voter,
+            Role::Learner => MemberRole::Learner,
+            Role::Joining => MemberRole::Joining,
+            Role::Leaving => MemberRole::Leaving,
         }
     }
 }
@@ -140,11 +140,54 @@ impl From<MemberRole> for Role {
     }
 }
 
+crate::numbered! {
+    /// What a member is for.
+    #[derive(Default)]
+    pub enum MemberKind else Full {
+        #[default]
+        Full = 0,
+        QueryOnly = 1,
+        Witness = 2,
+    }
+}
+
+impl From<NodeKind> for MemberKind {
+    fn from(kind: NodeKind) -> MemberKind {
+        match kind {
+            NodeKind::Full => MemberKind::Full,
+            NodeKind::QueryOnly => MemberKind::QueryOnly,
+            NodeKind::Witness => MemberKind::Witness,
+        }
+    }
+}
+
+impl From<MemberKind> for NodeKind {
+    fn from(kind: MemberKind) -> NodeKind {
+        match kind {
+            MemberKind::Full => NodeKind::Full,
+            MemberKind::QueryOnly => NodeKind::QueryOnly,
+            MemberKind::Witness => NodeKind::Witness,
+        }
+    }
+}
+
+impl Member {
+    pub fn kind(&self) -> NodeKind {
+        self.kind.load().into()
+    }
+
+    /// What people call it.
+    pub fn role_name(&self) -> &'static str {
+        MemberRole::from(self.role.load()).name(self.kind())
+    }
+}
+
 #[derive(Default)]
 pub struct Member {
     pub node: AtomicU64,
     pub presence: Atomic<Presence>,
     pub role: Atomic<Role>,
+    pub kind: Atomic<MemberKind>,
     pub ordinal: AtomicU32,
     pub committed: AtomicU64,
     pub ordered: AtomicU64,
@@ -218,6 +261,8 @@ pub struct Replica {
     node: AtomicU64,
     /// This node's place in the group, from 0; fixed while it is a member.
     pub ordinal: AtomicU32,
+    /// This node applies what others write, and takes no writes itself; fixed while it is a member.
+    is_query_only: AtomicBool,
     /// Clients may come in once this is committed here; `u64::MAX` until an attach said so.
     serve_from: AtomicU64,
     pub serving: AtomicBool,
@@ -225,6 +270,8 @@ pub struct Replica {
     pub leader: AtomicU64,
     pub term: AtomicU64,
     pub member_count: AtomicU32,
+    /// By how many positions the slowest member in service is behind.
+    slowest_lag: AtomicU64,
     pub members: [Member; GROUP_MEMBERS_MAX],
 
     /// Sessions that wait for a position to be visible here.
@@ -272,11 +319,22 @@ impl Replica {
         self.set_writable(false, false, at);
     }
 
-    /// How many members this node reaches, itself among them, and how many there are. The caller holds the lock that guards the members.
+    /// By how many positions the slowest member in service is behind, as last reported.
+    pub fn slowest_lag(&self) -> u64 {
+        self.slowest_lag.load(Ordering::SeqCst)
+    }
+
+    /// This node is one for queries alone.
+    pub fn is_query_only(&self) -> bool {
+        self.is_query_only.load(Ordering::SeqCst)
+    }
+
+    /// How many members that vote this node reaches, itself among them if it does, and how many there are. The caller holds the lock that guards the
+    /// members.
     pub fn reached(&self) -> (usize, usize) {
         let count = self.member_count.load(Ordering::SeqCst) as usize;
-        let members = self.members.iter().take(count);
-        (members.filter(|member| member.presence.load() != Presence::Unreachable).count(), count)
+        let voters = || self.members.iter().take(count).filter(|member| member.role.load() != Role::Learner);
+        (voters().filter(|member| member.presence.load() != Presence::Unreachable).count(), voters().count())
     }
 
     /// The manager's: what became of the link and the majority, `at` that time. True if the node can write now and could not before.
@@ -335,6 +393,10 @@ impl Replica {
             entry.node.store(member.node.0, Ordering::SeqCst);
             entry.presence.store(member.state.into());
             entry.role.store(member.role.into());
+            entry.kind.store(member.kind.into());
+            if member.node == self.node() {
+                self.is_query_only.store(member.kind == NodeKind::QueryOnly, Ordering::SeqCst);
+            }
             entry.ordinal.store(u32::from(member.ordinal), Ordering::SeqCst);
             entry.committed.store(member.committed.0, Ordering::SeqCst);
             entry.ordered.store(member.ordered.0, Ordering::SeqCst);
@@ -346,6 +408,10 @@ impl Replica {
             }
             entry.copy.set(member.copy.as_ref());
         }
+        let in_service =
+            status.members.iter().filter(|member| member.state == MemberState::Online && member.kind.has_databases());
+        let slowest = in_service.map(|member| member.ordered.0.saturating_sub(member.committed.0)).max();
+        self.slowest_lag.store(slowest.unwrap_or_default(), Ordering::SeqCst);
         let count = status.members.len().min(self.members.len());
         self.member_count.store(count as u32, Ordering::SeqCst);
     }
@@ -431,6 +497,7 @@ impl<P: Platform> Database<P> {
         replica.serve_from.store(UNKNOWN, Ordering::SeqCst);
         replica.last_statement.store(0, Ordering::SeqCst);
         replica.member_count.store(0, Ordering::SeqCst);
+        replica.slowest_lag.store(0, Ordering::SeqCst);
         replica.reason.set("");
         replica.failure.forget();
         replica.readers.clear();

@@ -57,6 +57,11 @@ pub fn is_passing(code: PgSqlErrorCode) -> bool {
     )
 }
 
+/// Whether a passing error passes only when a person does something: the database is out of service until then, so that it is seen.
+pub fn lasts(code: PgSqlErrorCode) -> bool {
+    code == PgSqlErrorCode::ERRCODE_DISK_FULL
+}
+
 /// Whether an error that comes again in a position's turn proves that this node holds something else than the group, which another node's
 /// contents would mend: what is there, or missing, is the database's. (A role, a setting or a right that is missing is the server's, and somebody
 /// has to bring it.)

@@ -16,7 +16,7 @@ use postgres_r_protocol::replica::Phase;
 use postgres_r_protocol::slot::Slot;
 use postgres_r_protocol::worker::{Doing, Worker};
 
-use crate::apply::divergence::{is_passing, proves_difference};
+use crate::apply::divergence::{is_passing, lasts, proves_difference};
 use crate::apply::queued::Queued;
 use crate::apply::rows::What;
 use crate::apply::{precedence, rows};
@@ -221,7 +221,12 @@ fn apply_until_done(me: &Me, job: &Job, writeset: &Queued) -> bool {
         let is_ahead = !area.gate.is_turn(job.position);
         match apply(me, job, writeset) {
             Ok(()) => break,
-            Err(error) if is_passing(error.code) => {}
+            Err(error) if is_passing(error.code) && !(lasts(error.code) && attempt >= ATTEMPTS_REPORTED) => {
+                if attempt == ATTEMPTS_REPORTED {
+                    let message = format!("position {} could not be applied in {attempt} attempts", job.position);
+                    log::warn(message, Some(error.message), None);
+                }
+            }
             // It may have needed what precedes it, though no key says so: only in its turn does a failure prove that the node differs.
             Err(error) if is_ahead => {
                 say_ahead(job, rows::failed_at(writeset), &error);
@@ -232,9 +237,6 @@ fn apply_until_done(me: &Me, job: &Job, writeset: &Queued) -> bool {
             Err(error) => diverged(area, job, rows::failed_at(writeset), error.into()),
         }
         area.replica.counters.apply_retries.one();
-        if attempt == ATTEMPTS_REPORTED {
-            log::warn(format!("position {} could not be applied in {attempt} attempts", job.position), None, None);
-        }
         if !protocol::is_wanted(area.at()) || area.gate.queued() > 0 && !area.gate.is_turn(job.position) {
             // Somebody else may be of more use, or nobody is needed any more.
             return false;

@@ -35,7 +35,7 @@ fn is_read_only() -> bool {
         let since = replica.unwritable_since.load(Ordering::SeqCst);
         !replica.is_writable() && clock::since(since) >= WRITABLE_GRACE
     };
-    area.phase() != Phase::Active || !session::is_open_to_writers(area) || is_without_group()
+    area.phase() != Phase::Active || replica.is_query_only() || !session::is_open_to_writers(area) || is_without_group()
 }
 
 /// At the beginning of a statement, and when a write is refused: the client hears of a change when the statement ends.

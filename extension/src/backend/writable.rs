@@ -1,5 +1,6 @@
 //! Whether this session may write now: asked at a transaction's first write, and again before it is submitted.
 
+use std::cell::Cell;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -10,19 +11,24 @@ use super::read_only::{self, WRITABLE_GRACE};
 use crate::error::{self, Error};
 use crate::guc;
 use crate::node::{self, DatabaseArea};
-use crate::pg::{clock, process};
+use crate::pg::{clock, process, xact};
 use crate::session;
 
 /// How long a statement that writes lets what is already ordered go first.
 const LAG_WAIT_MAX: Duration = Duration::from_secs(1);
 
+thread_local! {
+    /// The transaction, by when it began, that last waited for a slow member.
+    static WAITED_IN: Cell<i64> = const { Cell::new(i64::MIN) };
+}
+
 /// How long a client waits to be let in.
 const ADMIT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Raises 25006 when the group cannot take a write, 57P03 while the node catches up.
+/// Raises 25006 when the group cannot take a write, or this node none, 57P03 while the node catches up.
 pub fn ensure() {
     let Some(area) = session::database() else { return };
-    let error = session::phase_error(area).or_else(|| group_error(area));
+    let error = session::phase_error(area).or_else(|| session::role_error(area)).or_else(|| group_error(area));
     let error = error.or_else(|| (!session::is_open_to_writers(area)).then(|| session::catching_up(area)));
     if let Some(error) = error {
         read_only::note();
@@ -56,8 +62,12 @@ fn becomes_writable(area: &DatabaseArea) -> bool {
 /// down. Called before a statement that writes; interrupts are served. The wait is bounded, since nothing is wrong with trying.
 pub fn let_ordered_go_first() {
     let Some(area) = session::database() else { return };
+    if session::is_remote_backend() {
+        return;
+    }
+    wait_for_the_slowest(area);
     let target = guc::apply_lag_target();
-    if session::is_remote_backend() || area.gate.ahead() <= target {
+    if area.gate.ahead() <= target {
         return;
     }
     let counters = &area.replica.counters;
@@ -65,6 +75,22 @@ pub fn let_ordered_go_first() {
     area.conditions.wait_for_lag(LAG_WAIT_MAX, || area.gate.ahead() <= target);
     counters.lag_waits.one();
     counters.lag_wait_us.time(started.elapsed());
+}
+
+/// Where the policy is to throttle: a member that is far behind gets time. Each transaction waits once, before it has written, and a second at the
+/// most, so that a member that does not move at all makes writing slow, and does not stop it.
+fn wait_for_the_slowest(area: &DatabaseArea) {
+    let Some(most) = guc::throttled_above() else { return };
+    let is_near = || area.replica.slowest_lag() <= most;
+    let (transaction, _) = xact::times();
+    if is_near() || xact::has_id() || WAITED_IN.replace(transaction) == transaction {
+        return;
+    }
+    let counters = &area.replica.counters;
+    let started = Instant::now();
+    area.conditions.wait_for_members(LAG_WAIT_MAX, is_near);
+    counters.throttle_waits.one();
+    counters.throttle_wait_us.time(started.elapsed());
 }
 
 /// Whether a client may come in; waits a bounded time while the node catches up. Called before the session has a database.

@@ -26,6 +26,7 @@ pub struct Conditions {
     /// Clients may come in, or must not any more.
     serving_changed: Condition,
     writable_changed: Condition,
+    members_moved: Condition,
     /// No more positions wait to be applied than may.
     lag_fell: Condition,
     /// A position is committed that sessions wait for.
@@ -54,6 +55,10 @@ impl Conditions {
 
     pub fn wait_for_committed(&self, timeout: Duration, holds: impl Fn() -> bool) -> bool {
         self.committed_moved.wait_until(timeout, holds)
+    }
+
+    pub fn wait_for_members(&self, timeout: Duration, holds: impl Fn() -> bool) -> bool {
+        self.members_moved.wait_until(timeout, holds)
     }
 
     pub fn wait_for_lag(&self, timeout: Duration, holds: impl Fn() -> bool) -> bool {
@@ -85,6 +90,10 @@ impl Wake for Waker {
 
     fn committed(&self, database: usize) {
         self.conditions[database].committed_moved.broadcast();
+    }
+
+    fn members_moved(&self, database: usize) {
+        self.conditions[database].members_moved.broadcast();
     }
 
     fn writable(&self, database: usize) {

@@ -73,7 +73,7 @@ fn skip_to(of: Sequence, first: i64) {
 
 /// Waits for more values; interrupts are served. Raises an error if there are none.
 pub fn lease(area: &DatabaseArea, of: Sequence, reach: Option<i64>, at_least: u32) {
-    if let Some(error) = session::phase_error(area) {
+    if let Some(error) = session::phase_error(area).or_else(|| session::role_error(area)) {
         error.raise();
     }
     let started = Instant::now();

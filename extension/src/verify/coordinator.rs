@@ -102,7 +102,8 @@ fn members(area: &DatabaseArea) -> Vec<Member> {
     let Some(node) = node::get() else { return Vec::new() };
     node.table.shared(|| {
         let count = area.replica.member_count.load(std::sync::atomic::Ordering::SeqCst) as usize;
-        let members = area.replica.members.iter().take(count);
+        // A witness has nothing that could be compared.
+        let members = area.replica.members.iter().take(count).filter(|member| member.kind().has_databases());
         members.map(|member| Member { name: member.name.get(), presence: member.presence.load() }).collect()
     })
 }

@@ -15,6 +15,7 @@ use super::store;
 use crate::node::{self, DatabaseArea};
 use crate::pg::snapshot::Kept;
 use crate::pg::{interrupt, latch, log, process, worker, xact};
+use crate::session;
 use crate::summons;
 
 /// How long it stays without a verification.
@@ -54,6 +55,7 @@ pub fn main(number: u64) {
 
 /// The settings that verifiers and coordinators need, whatever the database or the superuser's role have been given.
 pub(super) fn configure(name: &str, isolation: &str) {
+    session::become_verification();
     for (name, value) in [
         ("default_transaction_isolation", isolation),
         ("default_transaction_read_only", "off"),

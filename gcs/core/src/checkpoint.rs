@@ -1,10 +1,10 @@
 //! Checkpoints: the whole ordered state as bytes, for recovery and for followers that are too far behind.
 //!
 //! ```text
-//! checkpoint  := version u8 = 2, index u64, term u64, group str, membership,
+//! checkpoint  := version u8 = 3, index u64, term u64, group str, membership,
 //!                databases ever u32, databases varint × database, crc32c u32 of all before
-//! membership  := version u64, founders varint × (node u64, name str, address str),
-//!                members varint × (node u64, name str, address str, ordinal u16, role u8, generation u32, directory u64),
+//! membership  := version u64, founders varint × (node u64, name str, address str, kind u8),
+//!                members varint × (node u64, name str, address str, ordinal u16, role u8, generation u32, directory u64, kind u8),
 //!                gone varint × (name str, next generation u32)
 //! database    := id u32, name str, head u64,
 //!                attachments varint × (node u64, generation u64, attached u8, incarnation u64,
@@ -17,7 +17,8 @@
 //! mark        := index u64, head u64
 //! ```
 //!
-//! Version 1, from before the membership could change, has the founders in place of the membership.
+//! Version 2 knows full members only, and has no kinds. Version 1, from before the membership could change, has the founders of version 2 in place
+//! of the membership.
 //!
 //! Everything is listed in order, so equal states give equal bytes. The window is listed above the horizon only: what lies
 //! below cannot show any more.
@@ -26,7 +27,7 @@ use bytes::Bytes;
 use gcs_writeset::bounds::{GROUP_MEMBERS_MAX, KEYS_MAX, NAME_BYTES_MAX};
 use gcs_writeset::link::MemberRole;
 use gcs_writeset::wire::{Put, Reader, WireError};
-use gcs_writeset::{DatabaseId, Incarnation, Key, NodeId, Position, Sequence, SlotId, Token};
+use gcs_writeset::{DatabaseId, Incarnation, Key, NodeId, NodeKind, Position, Sequence, SlotId, Token};
 use raft::eraftpb::ConfState;
 
 use crate::api::{Checkpoint, LogIndex, LogRef};
@@ -41,7 +42,8 @@ use crate::retention::{Mark, Retention};
 use crate::state::State;
 use crate::tokens::{Fate, Tokens, Use};
 
-const VERSION: u8 = 2;
+const VERSION: u8 = 3;
+const VERSION_WITHOUT_KINDS: u8 = 2;
 const VERSION_OF_FOUNDERS: u8 = 1;
 
 pub fn encode(state: &State) -> Checkpoint {
@@ -96,9 +98,9 @@ fn sorted(mut votes: ConfState) -> ConfState {
     votes
 }
 
-/// What Raft counts votes by as of the end of a checkpoint.
-pub fn votes(bytes: &[u8]) -> Result<ConfState, WireError> {
-    Ok(read_head(&mut Reader::new(bytes))?.membership.votes())
+/// Who the members are as of the end of a checkpoint.
+pub fn membership(bytes: &[u8]) -> Result<Membership, WireError> {
+    Ok(read_head(&mut Reader::new(bytes))?.membership)
 }
 
 /// What a checkpoint begins with.
@@ -115,8 +117,9 @@ fn read_head(reader: &mut Reader<'_>) -> Result<Head, WireError> {
     let applied_term = reader.u64()?;
     let group = reader.str("group name", NAME_BYTES_MAX)?.to_owned();
     let membership = match version {
-        VERSION => read_membership(reader)?,
-        VERSION_OF_FOUNDERS => Membership::new(read_founders(reader)?),
+        VERSION => read_membership(reader, NodeKind::read)?,
+        VERSION_WITHOUT_KINDS => read_membership(reader, all_full)?,
+        VERSION_OF_FOUNDERS => Membership::new(read_founders(reader, all_full)?),
         version => return Err(WireError::Unknown { what: "checkpoint version", value: u64::from(version) }),
     };
     if !membership.is_sound() {
@@ -132,6 +135,7 @@ fn put_membership(out: &mut Vec<u8>, membership: &Membership) {
         out.put_u64(founder.node.0);
         out.put_str(&founder.name);
         out.put_str(&founder.address);
+        out.put_u8(founder.kind.number());
     }
     out.put_varint(membership.members.len() as u64);
     for member in &membership.members {
@@ -147,6 +151,7 @@ fn put_membership(out: &mut Vec<u8>, membership: &Membership) {
         });
         out.put_u32(member.generation);
         out.put_u64(member.directory);
+        out.put_u8(member.kind.number());
     }
     out.put_varint(membership.gone.len() as u64);
     for (name, generation) in &membership.gone {
@@ -155,9 +160,16 @@ fn put_membership(out: &mut Vec<u8>, membership: &Membership) {
     }
 }
 
-fn read_membership(reader: &mut Reader<'_>) -> Result<Membership, WireError> {
+/// How the kind of a member is found, in this version of the format.
+type ReadKind = fn(&mut Reader<'_>) -> Result<NodeKind, WireError>;
+
+fn all_full(_: &mut Reader<'_>) -> Result<NodeKind, WireError> {
+    Ok(NodeKind::Full)
+}
+
+fn read_membership(reader: &mut Reader<'_>, read_kind: ReadKind) -> Result<Membership, WireError> {
     let version = reader.u64()?;
-    let founders = read_founders(reader)?;
+    let founders = read_founders(reader, read_kind)?;
     let members = list(reader, "members", GROUP_MEMBERS_MAX as u64, |reader| {
         Ok(Member {
             node: NodeId(reader.u64()?),
@@ -167,6 +179,7 @@ fn read_membership(reader: &mut Reader<'_>) -> Result<Membership, WireError> {
             role: read_role(reader)?,
             generation: reader.u32()?,
             directory: reader.u64()?,
+            kind: read_kind(reader)?,
         })
     })?;
     let gone = list(reader, "names", NAMES_EVER_MAX as u64, |reader| {
@@ -175,12 +188,13 @@ fn read_membership(reader: &mut Reader<'_>) -> Result<Membership, WireError> {
     Ok(Membership { founders, version, members, gone: gone.into_iter().collect() })
 }
 
-fn read_founders(reader: &mut Reader<'_>) -> Result<Vec<Founder>, WireError> {
+fn read_founders(reader: &mut Reader<'_>, read_kind: ReadKind) -> Result<Vec<Founder>, WireError> {
     list(reader, "founders", GROUP_MEMBERS_MAX as u64, |reader| {
         Ok(Founder {
             node: NodeId(reader.u64()?),
             name: reader.str("member name", NAME_BYTES_MAX)?.to_owned(),
             address: reader.str("member address", NAME_BYTES_MAX)?.to_owned(),
+            kind: read_kind(reader)?,
         })
     })
 }

@@ -102,6 +102,8 @@ pub struct Core<L: Storage, R: Rules = Exact> {
     told_version: Option<u64>,
     /// Leading: the membership and the term for which a change was last proposed.
     proposed_for: Option<(u64, u64)>,
+    /// Leading as a witness: when it last began to hand over.
+    handed_over_at: Option<Tick>,
     /// Inputs that came while a write was outstanding.
     waiting: VecDeque<Input>,
 }
@@ -163,6 +165,7 @@ impl<L: Storage, R: Rules + Default> Core<L, R> {
             led_by: (None, 0),
             told_version: None,
             proposed_for: None,
+            handed_over_at: None,
             waiting: VecDeque::new(),
         })
     }

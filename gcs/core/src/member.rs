@@ -107,10 +107,11 @@ impl Attachments {
         attached.map(|attachment| attachment.report.oldest_base).min().unwrap_or(head).min(head)
     }
 
-    /// What every member has flushed. One that never attached has flushed nothing; a detached one needs nothing (`None` if all
+    /// What every member that has databases has flushed. One that never attached has flushed nothing; a detached one needs nothing (`None` if all
     /// are).
     pub fn flushed_by_all(&self, members: &[Member]) -> Option<Position> {
-        let needs = members.iter().filter_map(|member| match self.by_node.get(&member.node) {
+        let members = members.iter().filter(|member| member.kind.has_databases());
+        let needs = members.filter_map(|member| match self.by_node.get(&member.node) {
             None => Some(Position::ZERO),
             Some(Attachment { incarnation: None, .. }) => None,
             Some(attachment) => Some(attachment.report.flushed),

@@ -17,6 +17,9 @@
 //!   epochs, so that whatever an earlier one came to without that member is the older membership; and so does the upper half of generations, so
 //!   that no Raft id is given again that an earlier epoch may have given without that member's knowledge.
 //!
+//! - **A member's kind** (full, query-only, witness) comes with it and stays ([`gcs_writeset::kind`]). A query-only one learns for ever. There is
+//!   always a full one among the voters: what a witness has of the group is its log, and not for long.
+//!
 //! A member's *directory* is a random number that its data directory was made with. A node that comes back with another one has lost what it
 //! had promised, and is not let in.
 
@@ -25,9 +28,9 @@ pub mod wish;
 
 use std::collections::BTreeMap;
 
-use gcs_writeset::NodeId;
 use gcs_writeset::bounds::{GROUP_MEMBERS_MAX, NAME_BYTES_MAX};
 use gcs_writeset::link::MemberRole;
+use gcs_writeset::{NodeId, NodeKind};
 use raft::eraftpb::ConfState;
 
 use crate::bounds::NAMES_EVER_MAX;
@@ -48,6 +51,7 @@ pub struct Member {
     pub address: String,
     pub ordinal: u16,
     pub role: MemberRole,
+    pub kind: NodeKind,
     pub generation: u32,
     /// 0 until the node has said it.
     pub directory: u64,
@@ -85,7 +89,8 @@ impl Membership {
             name: founder.name.clone(),
             address: founder.address.clone(),
             ordinal: ordinal as u16,
-            role: MemberRole::Voter,
+            role: if founder.kind.may_vote() { MemberRole::Voter } else { MemberRole::Learner },
+            kind: founder.kind,
             generation: 0,
             directory: 0,
         });
@@ -159,7 +164,9 @@ impl Membership {
     /// The step towards what somebody wishes.
     pub fn step(&self, wish: &Wish) -> Result<Step, Objection> {
         let step = match wish.clone() {
-            Wish::Add { name, generation, address, directory } => Step::Add { name, generation, address, directory },
+            Wish::Add { name, generation, address, directory, kind } => {
+                Step::Add { name, generation, address, directory, kind }
+            }
             Wish::Remove { node } => Step::Remove { node },
             // It has caught up, and got its vote, before anybody asked.
             Wish::Replace { old, new }
@@ -206,8 +213,8 @@ impl Membership {
             _ => self.version + 1,
         };
         match &change.step {
-            Step::Add { name, generation, address, directory } => {
-                self.add(name.clone(), *generation, address.clone(), *directory);
+            Step::Add { name, generation, address, directory, kind } => {
+                self.add(name.clone(), *generation, address.clone(), *directory, *kind);
             }
             Step::Promote { node } => self.set_role(*node, MemberRole::Voter),
             Step::Remove { node } => return Some(self.remove(|member| member.node == *node)),
@@ -221,7 +228,7 @@ impl Membership {
             }
             Step::Claim { node, directory } => self.with(*node, |member| member.directory = *directory),
             Step::Recover { node } => {
-                self.set_role(*node, MemberRole::Voter);
+                self.with(*node, |member| (member.role, member.kind) = (MemberRole::Voter, NodeKind::Full));
                 return Some(self.remove(|member| member.node != *node));
             }
         }
@@ -247,7 +254,8 @@ impl Membership {
         let ids: std::collections::BTreeSet<NodeId> = self.members.iter().map(|member| member.node).collect();
         let ordinals: std::collections::BTreeSet<u16> = self.members.iter().map(|member| member.ordinal).collect();
         let (voters, outgoing) = self.voters();
-        !voters.is_empty()
+        self.has_full_voter(&voters)
+            && self.members.iter().all(|member| member.kind.may_vote() || member.role == MemberRole::Learner)
             && (!self.is_joint() || !outgoing.is_empty())
             && !ids.contains(&NodeId(0))
             && ids.len() == self.members.len()
@@ -266,11 +274,14 @@ impl Membership {
         }
         match step {
             Step::Add { name, generation, address, .. } => self.check_new(name, *generation, address),
-            Step::Promote { node } => learner(known(*node)?),
+            Step::Promote { node } => candidate(known(*node)?),
             Step::Remove { node } => self.check_removal(known(*node)?),
             Step::Replace { old, new } => {
-                learner(known(*new)?)?;
-                if known(*old)?.role == MemberRole::Voter { Ok(()) } else { Err(Objection::NotAVoter) }
+                candidate(known(*new)?)?;
+                if known(*old)?.role != MemberRole::Voter {
+                    return Err(Objection::NotAVoter);
+                }
+                self.check_full_voter_without(*old, Some(*new))
             }
             Step::Address { node, address } => {
                 known(*node)?;
@@ -310,20 +321,40 @@ impl Membership {
     }
 
     fn check_removal(&self, member: &Member) -> Result<(), Objection> {
-        let last = member.role == MemberRole::Voter && self.voters().0.len() == 1;
-        if last { Err(Objection::LastVoter) } else { Ok(()) }
+        if member.role != MemberRole::Voter {
+            return Ok(());
+        }
+        if self.voters().0.len() == 1 {
+            return Err(Objection::LastVoter);
+        }
+        self.check_full_voter_without(member.node, None)
     }
 
-    /// Who is a majority by itself has lost nothing. A learner may: it has what it was sent, as everybody has.
+    fn has_full_voter(&self, voters: &[NodeId]) -> bool {
+        voters.iter().any(|node| self.member(*node).is_some_and(|member| member.kind == NodeKind::Full))
+    }
+
+    /// A group of witnesses could order, but nobody would have what was ordered.
+    fn check_full_voter_without(&self, old: NodeId, new: Option<NodeId>) -> Result<(), Objection> {
+        let (voters, _) = self.voters();
+        let left: Vec<NodeId> = voters.into_iter().filter(|node| *node != old).chain(new).collect();
+        if self.has_full_voter(&left) { Ok(()) } else { Err(Objection::LastFullVoter) }
+    }
+
+    /// Who is a majority by itself has lost nothing. A learner may: it has what it was sent, as everybody has. A witness has no database that the
+    /// group could go on with.
     fn check_recovery(&self, member: &Member) -> Result<(), Objection> {
+        if member.kind == NodeKind::Witness {
+            return Err(Objection::Witness);
+        }
         let (voters, outgoing) = self.voters();
         if voters == [member.node] && outgoing.is_empty() { Err(Objection::LastVoter) } else { Ok(()) }
     }
 
-    fn add(&mut self, name: String, generation: u32, address: String, directory: u64) {
+    fn add(&mut self, name: String, generation: u32, address: String, directory: u64, kind: NodeKind) {
         let Some(ordinal) = self.free_ordinal() else { return };
         let (node, role) = (NodeId::of_member(&name, generation), MemberRole::Learner);
-        self.members.push(Member { node, name, address, ordinal, role, generation, directory });
+        self.members.push(Member { node, name, address, ordinal, role, kind, generation, directory });
         self.members.sort_by(|a, b| a.name.cmp(&b.name));
     }
 
@@ -346,8 +377,13 @@ impl Membership {
     }
 }
 
-fn learner(member: &Member) -> Result<(), Objection> {
-    if member.role == MemberRole::Learner { Ok(()) } else { Err(Objection::NotALearner) }
+/// A learner that may have a vote.
+fn candidate(member: &Member) -> Result<(), Objection> {
+    match (member.kind.may_vote(), member.role) {
+        (false, _) => Err(Objection::QueryOnly),
+        (true, MemberRole::Learner) => Ok(()),
+        (true, _) => Err(Objection::NotALearner),
+    }
 }
 
 #[cfg(test)]
@@ -355,7 +391,8 @@ mod tests {
     use super::*;
 
     fn founder(name: &str) -> Founder {
-        Founder { node: NodeId::of_name(name), name: name.to_owned(), address: format!("{name}:1") }
+        let kind = NodeKind::Full;
+        Founder { node: NodeId::of_name(name), name: name.to_owned(), address: format!("{name}:1"), kind }
     }
 
     fn three() -> Membership {
@@ -368,8 +405,12 @@ mod tests {
     }
 
     fn add(membership: &mut Membership, name: &str) -> NodeId {
+        add_as(membership, name, NodeKind::Full)
+    }
+
+    fn add_as(membership: &mut Membership, name: &str, kind: NodeKind) -> NodeId {
         let generation = membership.next_generation(name);
-        let wish = Wish::Add { name: name.to_owned(), generation, address: format!("{name}:1"), directory: 7 };
+        let wish = Wish::Add { name: name.to_owned(), generation, address: format!("{name}:1"), directory: 7, kind };
         let step = membership.step(&wish).unwrap();
         assert!(take(membership, step).is_some());
         assert!(membership.fulfils(&wish) && membership.is_sound());
@@ -394,7 +435,8 @@ mod tests {
     #[test]
     fn a_late_copy_of_a_wish_brings_nobody_back() {
         let mut membership = three();
-        let wish = Wish::Add { name: "d".into(), generation: 0, address: "d:1".into(), directory: 7 };
+        let kind = NodeKind::Full;
+        let wish = Wish::Add { name: "d".into(), generation: 0, address: "d:1".into(), directory: 7, kind };
         let step = membership.step(&wish).unwrap();
         take(&mut membership, step);
         let node = membership.named("d").unwrap().node;
@@ -469,7 +511,7 @@ mod tests {
         let mut membership = three();
         let new = |name: &str, address: &str| {
             let (name, address) = (name.to_owned(), address.to_owned());
-            Wish::Add { name, generation: 0, address, directory: 1 }
+            Wish::Add { name, generation: 0, address, directory: 1, kind: NodeKind::Full }
         };
         assert_eq!(membership.step(&new("a", "x:1")), Err(Objection::NameTaken));
         assert_eq!(membership.step(&new("x", "a:1")), Err(Objection::AddressTaken));
@@ -483,5 +525,32 @@ mod tests {
             add(&mut membership, name);
         }
         assert_eq!(membership.step(&new("x", "x:1")), Err(Objection::GroupFull));
+    }
+
+    #[test]
+    fn a_witness_votes_and_leads_no_group_of_its_own_and_a_query_only_node_learns_for_ever() {
+        let founders = [("a", NodeKind::Full), ("b", NodeKind::Full), ("w", NodeKind::Witness), ("q", NodeKind::QueryOnly)];
+        let mut founders = founders.map(|(name, kind)| Founder { kind, ..founder(name) }).to_vec();
+        founders.sort_by(|one, other| one.name.cmp(&other.name));
+        let mut membership = Membership::new(founders);
+        let [a, b, w, q] = ["a", "b", "w", "q"].map(NodeId::of_name);
+        assert!(membership.is_sound());
+        assert_eq!((membership.voters().0, membership.votes().learners), (vec![a, b, w], vec![q.0]));
+        assert_eq!(membership.check(&Step::Promote { node: q }), Err(Objection::QueryOnly));
+        assert_eq!(membership.step(&Wish::Replace { old: a, new: q }), Err(Objection::QueryOnly));
+        assert_eq!(membership.check(&Step::Recover { node: w }), Err(Objection::Witness));
+        let second = add_as(&mut membership, "x", NodeKind::Witness);
+        assert!(take(&mut membership, Step::Remove { node: a }).is_some());
+        assert_eq!(membership.step(&Wish::Remove { node: b }), Err(Objection::LastFullVoter));
+        assert_eq!(membership.step(&Wish::Replace { old: b, new: second }), Err(Objection::LastFullVoter));
+        assert!(take(&mut membership, Step::Replace { old: w, new: second }).is_some());
+        assert!(membership.leave_joint().is_some() && membership.is_sound());
+        // What it has is all that is left: it takes writes from now on.
+        assert!(take(&mut membership, Step::Recover { node: q }).is_some());
+        let only = &membership.members[..];
+        assert_eq!(
+            only.iter().map(|member| (member.node, member.kind, member.role)).collect::<Vec<_>>(),
+            [(q, NodeKind::Full, MemberRole::Voter)]
+        );
     }
 }

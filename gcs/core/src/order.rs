@@ -49,7 +49,7 @@ impl<L: Storage> Order<L> {
     /// `state` is what the recovered checkpoint covers.
     pub fn new(config: &CoreConfig, state: &State, log: L, hard_state: HardState) -> Result<Order<L>, CoreError> {
         let (me, applied) = (config.node, state.applied);
-        let log = MemberLog::new(log, hard_state, state.membership.votes(), applied)?;
+        let log = MemberLog::new(log, me, hard_state, state.membership.votes(), applied)?;
         let mut raft = RawNode::new(&raft_config(config, applied), log, &slog::Logger::root(slog::Discard, slog::o!()))?;
         let elections = Elections::new(config, &mut raft.raft);
         let origin = Origin { group: state.group.clone(), founders: state.membership.founders.clone() };

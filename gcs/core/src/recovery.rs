@@ -1,7 +1,7 @@
 //! Recovery: from a configuration and what a log store found to the state that a core begins with.
 
-use gcs_writeset::NodeId;
 use gcs_writeset::bounds::{GROUP_MEMBERS_MAX, NAME_BYTES_MAX};
+use gcs_writeset::{NodeId, NodeKind};
 
 use crate::api::{Checkpoint, CoreConfig};
 use crate::certify::WindowBounds;
@@ -37,6 +37,9 @@ pub fn of_checkpoint(config: &CoreConfig, checkpoint: &Checkpoint, bounds: Windo
 fn check_config(config: &CoreConfig) -> Result<(), CoreError> {
     let founders = &config.founders;
     let fail = |what: &str| Err(CoreError::Config(what.to_owned()));
+    if !founders.iter().any(|founder| founder.kind == NodeKind::Full) && !founders.is_empty() {
+        return fail("a group begins with a full node at least");
+    }
     if founders.is_empty() || founders.len() > GROUP_MEMBERS_MAX {
         return fail("a group has at least one member and not more than its bound");
     }

@@ -215,6 +215,14 @@ impl State {
         if !self.membership.contains(node) {
             return Event::AttachStale { node, name };
         }
+        let kind = self.membership.member(node).map(|member| member.kind).unwrap_or_default();
+        // Its daemon takes none.
+        if !kind.has_databases() {
+            return Event::AttachImpossible { node, name, incarnation, reason: RefusalReason::NotAttached };
+        }
+        if founds && !kind.takes_writes() {
+            return Event::AttachImpossible { node, name, incarnation, reason: RefusalReason::HasContents };
+        }
         if known.is_none() && self.databases.len() >= DATABASES_MAX {
             return Event::AttachImpossible { node, name, incarnation, reason: RefusalReason::Overloaded };
         }

@@ -29,6 +29,7 @@ pub fn status<L: Storage>(
         state: member_state(member.node == order.me() || quorum.is_up(member.node), member.node, &databases),
         committed: committed(member.node, &databases),
         ordered,
+        kind: member.kind,
     });
     GroupStatus { quorum: has_quorum, leader: order.leader(), term: order.term(), members: members.collect() }
 }
@@ -39,7 +40,7 @@ pub fn differs_beyond_positions(a: &GroupStatus, b: &GroupStatus) -> bool {
         && a.members
             .iter()
             .zip(&b.members)
-            .all(|(a, b)| (a.node, a.role, a.state, &a.address) == (b.node, b.role, b.state, &b.address));
+            .all(|(a, b)| (a.node, a.role, a.kind, a.state, &a.address) == (b.node, b.role, b.kind, b.state, &b.address));
     (a.quorum, a.leader, a.term) != (b.quorum, b.leader, b.term) || !same_members
 }
 

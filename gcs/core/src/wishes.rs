@@ -8,8 +8,8 @@
 
 use std::collections::BTreeMap;
 
-use gcs_writeset::NodeId;
 use gcs_writeset::link::MemberRole;
+use gcs_writeset::{NodeId, NodeKind};
 
 use crate::api::{LocalReply, Tick};
 use crate::bounds::{REPLACE_TICKS_MAX, RESEND_TICKS, WISH_TICKS_MAX, WISHES_MAX};
@@ -113,6 +113,8 @@ fn outcome(wished: &Wished, now: Tick, membership: &Membership, leader: Option<N
         Wish::Lead { node } => match membership.member(*node) {
             None => Err(Objection::NoSuchMember),
             Some(member) if member.role != MemberRole::Voter => Err(Objection::NotAVoter),
+            // It would hand over again.
+            Some(member) if member.kind == NodeKind::Witness => Err(Objection::Witness),
             Some(_) => Ok(()),
         },
         wish if membership.fulfils(wish) => return Some(Ok(())),
@@ -133,7 +135,12 @@ mod tests {
     const B: NodeId = NodeId(2);
 
     fn membership() -> Membership {
-        let founder = |(node, name): (NodeId, &str)| Founder { node, name: name.into(), address: format!("{name}:1") };
+        let founder = |(node, name): (NodeId, &str)| Founder {
+            node,
+            name: name.into(),
+            address: format!("{name}:1"),
+            kind: NodeKind::Full,
+        };
         Membership::new([(A, "a"), (B, "b")].map(founder).to_vec())
     }
 

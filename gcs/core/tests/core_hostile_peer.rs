@@ -7,7 +7,7 @@ use gcs_core::command::Encoded;
 use gcs_core::membership::{Change, Step};
 use gcs_core::state::State;
 use gcs_core::*;
-use gcs_writeset::{DatabaseId, Incarnation, NodeId};
+use gcs_writeset::{DatabaseId, Incarnation, NodeId, NodeKind};
 use proptest::prelude::*;
 use raft::eraftpb::{ConfState, Entry, Message, Snapshot, SnapshotMetadata};
 use raft_prost::Message as _;
@@ -37,7 +37,13 @@ fn entry() -> impl Strategy<Value = Entry> {
 fn change() -> impl Strategy<Value = Vec<u8>> {
     let node = || (1..5u64).prop_map(NodeId);
     let step = prop_oneof![
-        ("[ad]", 0..2u32).prop_map(|(name, generation)| Step::Add { name, generation, address: "x:1".into(), directory: 1 }),
+        ("[ad]", 0..2u32, prop::sample::select(NodeKind::ALL.to_vec())).prop_map(|(name, generation, kind)| Step::Add {
+            name,
+            generation,
+            address: "x:1".into(),
+            directory: 1,
+            kind
+        }),
         node().prop_map(|node| Step::Promote { node }),
         node().prop_map(|node| Step::Remove { node }),
         (node(), node()).prop_map(|(old, new)| Step::Replace { old, new }),

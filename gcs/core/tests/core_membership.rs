@@ -4,7 +4,7 @@ mod support;
 
 use gcs_core::*;
 use gcs_writeset::link::MemberRole;
-use gcs_writeset::{Incarnation, NodeId, Position};
+use gcs_writeset::{Incarnation, NodeId, NodeKind, Position};
 use support::*;
 
 const SHOP: &str = "shop";
@@ -28,14 +28,18 @@ fn outcome(cluster: &mut Cluster, at: NodeId, number: u64, ticks: u64) -> Option
     None
 }
 
-fn add_wish(name: &str, generation: u32) -> Wish {
-    Wish::Add { name: name.into(), generation, address: format!("{name}:1"), directory: 9 }
+fn add_wish_as(name: &str, generation: u32, kind: NodeKind) -> Wish {
+    Wish::Add { name: name.into(), generation, address: format!("{name}:1"), directory: 9, kind }
 }
 
 /// Adds a member and starts it with an empty log.
 fn add(cluster: &mut Cluster, at: NodeId, name: &str, number: u64) -> NodeId {
+    add_as(cluster, at, name, number, NodeKind::Full)
+}
+
+fn add_as(cluster: &mut Cluster, at: NodeId, name: &str, number: u64, kind: NodeKind) -> NodeId {
     let generation = cluster.nodes[&at].core.state().membership.next_generation(name);
-    wish(cluster, at, number, add_wish(name, generation));
+    wish(cluster, at, number, add_wish_as(name, generation, kind));
     assert_eq!(outcome(cluster, at, number, 30), Some(Ok(())));
     let member = cluster.nodes[&at].core.state().membership.named(name).expect("a member").clone();
     let config = CoreConfig { address: member.address, directory: 9, ..cluster.config(member.node) };
@@ -359,4 +363,22 @@ fn a_directory_is_claimed_once() {
     cluster.ticks(30);
     let directory = cluster.nodes[&NodeId(3)].core.state().membership.member(a).unwrap().directory;
     assert_eq!(directory, 77);
+}
+
+#[test]
+fn a_witness_gets_its_vote_by_its_log_alone_though_the_group_has_a_database() {
+    let mut cluster = Cluster::new(2);
+    let leader = cluster.elect();
+    for node in cluster.nodes.keys().copied().collect::<Vec<_>>() {
+        attach(&mut cluster, node);
+    }
+    order(&mut cluster, leader, 1);
+    let w = add_as(&mut cluster, leader, "w", 1, NodeKind::Witness);
+    let q = add_as(&mut cluster, leader, "q", 2, NodeKind::QueryOnly);
+    cluster.ticks(20);
+    assert_eq!(role(&cluster, leader, w), Some(MemberRole::Voter));
+    attach(&mut cluster, q);
+    progress(&mut cluster, q, 1);
+    cluster.ticks(30);
+    assert_eq!(role(&cluster, leader, q), Some(MemberRole::Learner));
 }

@@ -6,7 +6,7 @@ use gcs_core::remains::{Remainder, Remains, replay};
 use gcs_core::*;
 use gcs_writeset::link::MemberRole;
 use gcs_writeset::writeset::Envelope;
-use gcs_writeset::{Incarnation, NodeId, Position, Tag};
+use gcs_writeset::{Incarnation, NodeId, NodeKind, Position, Tag};
 use raft::Storage;
 use support::*;
 
@@ -64,7 +64,12 @@ fn wish(cluster: &mut Cluster, at: NodeId, number: u64, wish: Wish) {
 fn add(cluster: &mut Cluster, at: NodeId, name: &str) -> NodeId {
     let generation = state(cluster, at).membership.next_generation(name);
     let (address, directory) = (format!("{name}:1"), 9);
-    wish(cluster, at, 1, Wish::Add { name: name.into(), generation, address: address.clone(), directory });
+    wish(
+        cluster,
+        at,
+        1,
+        Wish::Add { name: name.into(), generation, address: address.clone(), directory, kind: NodeKind::Full },
+    );
     cluster.ticks(10);
     let node = state(cluster, at).membership.named(name).expect("a member").node;
     cluster.start_as(CoreConfig { address, directory, ..cluster.config(node) }, MemLog::default());
@@ -146,7 +151,7 @@ fn what_only_the_survivor_has_counts_and_changes_of_votes_that_nobody_agreed_to_
         cluster.settle();
         let address = "d:1".to_owned();
         let wanted = match adds {
-            true => Wish::Add { name: "d".into(), generation: 0, address, directory: 9 },
+            true => Wish::Add { name: "d".into(), generation: 0, address, directory: 9, kind: NodeKind::Full },
             false => Wish::Remove { node: others[0] },
         };
         wish(&mut cluster, leader, 2, wanted);

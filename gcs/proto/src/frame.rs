@@ -298,7 +298,7 @@ mod tests {
     use crate::message::{CopyUnderWay, FoundingMember};
     use gcs_core::Wish;
     use gcs_core::command::Command;
-    use gcs_writeset::{DatabaseId, Incarnation, NodeId, Sequence, SlotId, Tag};
+    use gcs_writeset::{DatabaseId, Incarnation, NodeId, NodeKind, Sequence, SlotId, Tag};
     use proptest::prelude::*;
 
     fn entry() -> impl Strategy<Value = eraftpb::Entry> {
@@ -307,20 +307,19 @@ mod tests {
     }
 
     fn of_membership() -> impl Strategy<Value = Frame> {
-        let join = (any::<u32>(), ".*", ".*", ".*", any::<u64>()).prop_map(|(protocol, group, name, address, directory)| {
-            Frame::Join(Join { protocol, group, name, address, directory })
-        });
-        let founder = (".*", ".*").prop_map(|(name, address)| FoundingMember { name, address });
+        let join = (any::<u32>(), ".*", ".*", ".*", any::<u64>(), any::<u32>()).prop_map(
+            |(protocol, group, name, address, directory, kind)| {
+                Frame::Join(Join { protocol, group, name, address, directory, kind })
+            },
+        );
+        let founder = (".*", ".*", any::<u32>()).prop_map(|(name, address, kind)| FoundingMember { name, address, kind });
         let joined = (any::<u32>(), prop::collection::vec(founder, 0..4))
             .prop_map(|(generation, founders)| Frame::Joined(Joined { generation, founders }));
         let node = || any::<u64>().prop_map(NodeId);
         let wish = prop_oneof![
-            (".*", any::<u32>(), ".*", any::<u64>()).prop_map(|(name, generation, address, directory)| Wish::Add {
-                name,
-                generation,
-                address,
-                directory,
-            }),
+            (".*", any::<u32>(), ".*", any::<u64>(), prop::sample::select(NodeKind::ALL.to_vec())).prop_map(
+                |(name, generation, address, directory, kind)| Wish::Add { name, generation, address, directory, kind }
+            ),
             node().prop_map(|node| Wish::Remove { node }),
             (node(), node()).prop_map(|(old, new)| Wish::Replace { old, new }),
             (node(), ".*").prop_map(|(node, address)| Wish::Address { node, address }),

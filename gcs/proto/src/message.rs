@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use gcs_core::Wish;
 use gcs_core::command::Encoded;
-use gcs_writeset::NodeId;
+use gcs_writeset::{NodeId, NodeKind};
 use prost::encoding::{WireType, encode_key, encode_varint};
 
 /// Goes up when frames or messages change; daemons refuse another number by name.
@@ -157,6 +157,9 @@ pub struct Join {
     pub address: String,
     #[prost(fixed64, tag = "5")]
     pub directory: u64,
+    /// [`NodeKind::number`].
+    #[prost(uint32, tag = "6")]
+    pub kind: u32,
 }
 
 /// It is one: what it must know before it has anything of the group's log.
@@ -174,6 +177,9 @@ pub struct FoundingMember {
     pub name: String,
     #[prost(string, tag = "2")]
     pub address: String,
+    /// [`NodeKind::number`].
+    #[prost(uint32, tag = "3")]
+    pub kind: u32,
 }
 
 /// Something for the leader to bring about: [`gcs_core::Wish`].
@@ -193,6 +199,9 @@ pub struct WishMessage {
     pub directory: u64,
     #[prost(uint32, tag = "7")]
     pub generation: u32,
+    /// [`NodeKind::number`], of who is to be added.
+    #[prost(uint32, tag = "8")]
+    pub node_kind: u32,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, prost::Enumeration)]
@@ -212,8 +221,9 @@ impl WishMessage {
         let empty = WishMessage::default();
         let kind = |kind: WishKind| kind as i32;
         match wish.clone() {
-            Wish::Add { name, generation, address, directory } => {
-                WishMessage { kind: kind(WishKind::Add), name, generation, address, directory, ..empty }
+            Wish::Add { name, generation, address, directory, kind: of } => {
+                let node_kind = of.number().into();
+                WishMessage { kind: kind(WishKind::Add), name, generation, address, directory, node_kind, ..empty }
             }
             Wish::Remove { node } => WishMessage { kind: kind(WishKind::Remove), node: node.0, ..empty },
             Wish::Replace { old, new } => WishMessage { kind: kind(WishKind::Replace), node: old.0, other: new.0, ..empty },
@@ -223,14 +233,15 @@ impl WishMessage {
         }
     }
 
-    /// `None`: a wish that this version does not know.
+    /// `None`: a wish, or a kind of node, that this version does not know.
     pub fn wish(self) -> Option<Wish> {
         let node = NodeId(self.node);
         Some(match self.kind() {
             WishKind::Unspecified => return None,
             WishKind::Add => {
+                let kind = kind_of(self.node_kind)?;
                 let WishMessage { name, generation, address, directory, .. } = self;
-                Wish::Add { name, generation, address, directory }
+                Wish::Add { name, generation, address, directory, kind }
             }
             WishKind::Remove => Wish::Remove { node },
             WishKind::Replace => Wish::Replace { old: node, new: NodeId(self.other) },
@@ -301,10 +312,17 @@ pub fn put_forward(commands: &[Encoded], out: &mut Vec<u8>) {
     }
 }
 
-/// FNV-1a over the sorted members, a zero byte behind each name and address.
-pub fn members_hash<'a>(members: impl Iterator<Item = (&'a str, &'a str)>) -> u64 {
-    let text: Vec<u8> =
-        members.flat_map(|(name, address)| [name.as_bytes(), b"\0", address.as_bytes(), b"\0"].concat()).collect();
+/// The kind of a node by its number, in a message.
+pub fn kind_of(number: u32) -> Option<NodeKind> {
+    u8::try_from(number).ok().and_then(NodeKind::numbered)
+}
+
+/// FNV-1a over the sorted members: each one's name, a zero byte, its address, and a byte that is the number of its kind.
+pub fn members_hash<'a>(members: impl Iterator<Item = (&'a str, &'a str, NodeKind)>) -> u64 {
+    let member = |(name, address, kind): (&str, &str, NodeKind)| {
+        [name.as_bytes(), b"\0", address.as_bytes(), &[kind.number()]].concat()
+    };
+    let text: Vec<u8> = members.flat_map(member).collect();
     // The hash that node ids are made with serves here as well.
     NodeId::of_name(&String::from_utf8_lossy(&text)).0
 }

@@ -1,6 +1,7 @@
-//! `gcs init`: the first node of a group, and its authority.
+//! `gcs init`: the first node of a group, which is a full one, and its authority.
 
 use clap::Args;
+use gcs_writeset::NodeKind;
 
 use super::error::CommandError;
 use super::files::{FOR_ALL, FOR_THE_OWNER, NewFiles};
@@ -61,6 +62,7 @@ fn write(new: &mut NewFiles, layout: &Layout, name: &NodeName, address: &str) ->
         data_directory: &layout.data_directory(),
         local_socket: &layout.socket,
         peer_address: address,
+        kind: NodeKind::Full,
         join: &[],
         postgresql: None,
         ca_file: &ca_file,

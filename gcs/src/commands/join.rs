@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use gcs_proto::message::PROTOCOL;
 use gcs_proto::{Enrol, Enrolled};
+use gcs_writeset::NodeKind;
 
 use super::error::CommandError;
 use super::files::{FOR_ALL, FOR_THE_OWNER, NewFiles, failed};
@@ -35,8 +36,15 @@ pub struct JoinArgs {
     /// The command that starts it there, in words as a shell has them: by default pg_ctl, if the server has its settings in DIR.
     #[arg(long, value_name = "COMMAND", requires = "pgdata")]
     start: Option<String>,
+    /// What the node is for: full, query-only (applies, takes no writes, has no vote) or witness (votes, has no PostgreSQL).
+    #[arg(long, value_name = "ROLE", default_value = "full", value_parser = parse_role)]
+    role: NodeKind,
     #[command(flatten)]
     layout: LayoutArgs,
+}
+
+fn parse_role(text: &str) -> Result<NodeKind, String> {
+    NodeKind::named(text).ok_or_else(|| "must be full, query-only or witness".to_owned())
 }
 
 pub fn run(args: &JoinArgs) -> Result<(), CommandError> {
@@ -113,6 +121,7 @@ fn write(
         data_directory: &layout.data_directory(),
         local_socket: &layout.socket,
         peer_address: &args.address,
+        kind: args.role,
         join: &join,
         postgresql,
         ca_file: &layout.ca_file(),

@@ -7,7 +7,7 @@ use gcs_core::remains::{Remainder, Remains};
 use gcs_writeset::link::MemberRole;
 
 use crate::config::Config;
-use crate::status::role_name;
+
 use crate::tls::Moment;
 
 pub struct Report<'a> {
@@ -53,7 +53,7 @@ impl fmt::Display for Report<'_> {
             found.membership.members.iter().partition(|member| member.node == found.node);
         writeln!(f, "members that go:")?;
         for member in go {
-            writeln!(f, "  {:<20} {:<24} {}", member.name, member.address, role_name(member.role))?;
+            writeln!(f, "  {:<20} {:<24} {}", member.name, member.address, member.role.name(member.kind))?;
         }
         if stays.iter().any(|member| member.role == MemberRole::Learner) {
             writeln!(

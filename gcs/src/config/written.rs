@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use gcs_writeset::NodeKind;
+
 /// What a new node's file says.
 #[derive(Clone, Debug)]
 pub struct Written<'a> {
@@ -12,6 +14,7 @@ pub struct Written<'a> {
     pub data_directory: &'a Path,
     pub local_socket: &'a Path,
     pub peer_address: &'a str,
+    pub kind: NodeKind,
     /// Where to ask to be added to a group that is there; empty for the first node.
     pub join: &'a [String],
     pub ca_file: &'a Path,
@@ -32,6 +35,9 @@ impl Written<'_> {
         line("data_directory", &self.data_directory.display().to_string());
         line("local_socket", &self.local_socket.display().to_string());
         line("peer_address", self.peer_address);
+        if self.kind != NodeKind::Full {
+            line("role", self.kind.name());
+        }
         if !self.join.is_empty() {
             let addresses: Vec<String> = self.join.iter().map(|address| quote(address)).collect();
             text += &format!("join = [{}]\n", addresses.join(", "));

@@ -62,8 +62,10 @@ fn unknown(node: &ThisNode, name: &str) -> Failure {
 
 fn failure(what: &str, objection: Objection) -> Failure {
     let hint = match objection {
+        Objection::LastFullVoter => "Let another full member get its vote first.",
+        Objection::Witness => "Name a full member.",
         Objection::LastVoter => "Let another member get its vote first; to end the group, stop its last node.",
-        Objection::NotALearner | Objection::NotAVoter => "See gcs members.",
+        Objection::NotALearner | Objection::NotAVoter | Objection::QueryOnly => "See gcs members.",
         Objection::ChangeUnderWay => "Try again.",
         Objection::TooLate => "A majority of the voters must be reached, and the member that is to lead. See gcs members.",
         _ => "",

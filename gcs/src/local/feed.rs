@@ -103,6 +103,10 @@ impl Feed {
     /// False if it has attached before.
     pub fn attach(&self, resume_after: Position, founds: bool, leaves: bool) -> bool {
         let first = self.phase.get() == Phase::Greeted;
+        if first && founds && !self.node.roster.kind().takes_writes() {
+            self.fail_later(FailureKind::QueryOnly);
+            return true;
+        }
         if first {
             self.resume_after.set(resume_after);
             self.leaves.set(leaves);
@@ -325,6 +329,14 @@ impl Feed {
                 format!("group \"{}\" has contents for database \"{}\" already", self.node.group(), self.database),
                 "Start replication of an empty database: the group fills it.",
             ),
+            FailureKind::QueryOnly => (
+                format!(
+                    "node \"{}\" is query-only: it cannot bring the contents of database \"{}\"",
+                    self.node.name(),
+                    self.database
+                ),
+                "Start replication on a full node first, and of an empty database on this one.",
+            ),
             FailureKind::Copying => (
                 format!("database \"{}\" is being copied from another node", self.database),
                 "It opens by itself. The log of gcs says how far it is.",
@@ -340,7 +352,7 @@ impl Feed {
             _ => ("internal error of gcs".to_owned(), ""),
         };
         match kind {
-            FailureKind::Copying | FailureKind::HasContents | FailureKind::Differs => {
+            FailureKind::Copying | FailureKind::HasContents | FailureKind::QueryOnly | FailureKind::Differs => {
                 tracing::info!(database = %self.database, "{message}")
             }
             _ => tracing::error!(database = %self.database, "{message}"),

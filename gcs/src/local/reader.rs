@@ -73,13 +73,14 @@ fn ask_shown(
     position: Position,
 ) -> Result<Option<Asked>, SessionError> {
     let database = node.databases.id(database);
-    let missing: BTreeSet<NodeId> = if database.is_some() { node.peers.up().into_iter().collect() } else { BTreeSet::new() };
+    let missing: BTreeSet<NodeId> =
+        if database.is_some() { node.up_with_databases().into_iter().collect() } else { BTreeSet::new() };
     let nodes = missing.iter().map(|peer| node.name_of(*peer)).collect();
     put(outbox, &Reply::Showing { number, nodes })?;
     let Some(database) = database else { return Ok(None) };
     let question = node.shown.ask();
     let frame = Frame::Show(Show { number: question.number, database: database.0, position: position.0 });
-    node.peers.send_to_all(&frame);
+    node.peers.send_to_each(&missing, &frame);
     node.peers.flush();
     Ok(Some(Asked { number, question, missing }))
 }

@@ -59,7 +59,9 @@ fn ask(
     let question = node.rehearsals.ask();
     let number = question.number;
     let frame = Frame::Rehearse(Rehearse { number, database: database.to_owned(), after: after.0, patience_ms, writeset });
-    let nodes = node.peers.send_to_all(&frame);
+    let asked = node.up_with_databases();
+    node.peers.send_to_each(&asked, &frame);
+    let nodes = asked.len() as u32;
     node.peers.flush();
     put(outbox, &Reply::Rehearsing { nodes }, &[])?;
     Ok(question)

@@ -158,6 +158,9 @@ fn greet(node: &ThisNode, hello: Request) -> Result<Caller, SessionError> {
     {
         return Err(SessionError::Refused(node.removal(why)));
     }
+    if role != Role::Control && !node.roster.kind().has_databases() {
+        return Err(SessionError::Refused(node.witness()));
+    }
     if database.is_empty() && role != Role::Control {
         return Err(SessionError::Misuse("a greeting without a database"));
     }

@@ -2,9 +2,9 @@
 
 use std::rc::Rc;
 
-use gcs_writeset::NodeId;
 use gcs_writeset::bounds::CERTIFICATES_MAX;
 use gcs_writeset::link::{CertificateStatus, Failure, FailureKind, PROTOCOL, Reply};
+use gcs_writeset::{NodeId, NodeKind};
 
 use super::databases::Databases;
 use super::readers::Readers;
@@ -76,6 +76,20 @@ impl ThisNode {
         let ordinal = self.roster.ordinal();
         let (group, name) = (self.group().to_owned(), self.name().to_owned());
         Reply::Welcome { protocol: PROTOCOL, group, node: self.id(), name, ordinal }
+    }
+
+    /// What a witness says to a PostgreSQL.
+    pub fn witness(&self) -> Failure {
+        let message = format!("node \"{}\" of group \"{}\" is a witness: it has no databases", self.name(), self.group());
+        let hint = "Name the gcs of a node that is full or query-only in postgres_r.gcs_socket.";
+        Failure { kind: FailureKind::Witness, message, hint: hint.to_owned() }
+    }
+
+    /// Peers that can be reached and have databases.
+    pub fn up_with_databases(&self) -> Vec<NodeId> {
+        let mut up = self.peers.up();
+        up.retain(|peer| self.roster.kind_of(*peer).is_none_or(NodeKind::has_databases));
+        up
     }
 
     /// What a node says that is no member any more.

@@ -6,7 +6,7 @@
 //! group <name>
 //! directory <16 hex digits>       drawn when the directory was made: no two are the same
 //! generation <n>                  for the how manieth time the node's name is in the group
-//! founder <name> <address>        what the group's log began with, one line each; none before the node has joined
+//! founder <name> <address> [<role>]  what the group's log began with, one line each; none before the node has joined. The role of one that is not full
 //! ```
 //!
 //! Format 1 held the founders' names only; the addresses are then the configuration's.
@@ -15,7 +15,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use gcs_core::Founder;
-use gcs_writeset::NodeId;
+use gcs_writeset::{NodeId, NodeKind};
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 
@@ -85,8 +85,7 @@ impl Identity {
 
     pub fn write(&self, directory: &Path) -> Result<(), LogError> {
         let Identity { node, group, directory: number, generation, founders } = self;
-        let founders: String =
-            founders.iter().map(|founder| format!("founder {} {}\n", founder.name, founder.address)).collect();
+        let founders: String = founders.iter().map(founder_line).collect();
         let text =
             format!("{FORMAT}\nnode {node}\ngroup {group}\ndirectory {number:016x}\ngeneration {generation}\n{founders}");
         write_atomically(&directory.join("identity"), text.as_bytes())
@@ -140,8 +139,19 @@ fn parse(text: &str) -> Option<Found> {
 }
 
 fn founder(line: &str) -> Option<Founder> {
-    let (name, address) = line.strip_prefix("founder ")?.split_once(' ')?;
-    Some(Founder { node: NodeId::of_name(name), name: name.to_owned(), address: address.to_owned() })
+    let (name, rest) = line.strip_prefix("founder ")?.split_once(' ')?;
+    let (address, kind) = match rest.split_once(' ') {
+        Some((address, kind)) => (address, NodeKind::named(kind)?),
+        None => (rest, NodeKind::Full),
+    };
+    Some(Founder { node: NodeId::of_name(name), name: name.to_owned(), address: address.to_owned(), kind })
+}
+
+fn founder_line(Founder { name, address, kind, .. }: &Founder) -> String {
+    match kind {
+        NodeKind::Full => format!("founder {name} {address}\n"),
+        kind => format!("founder {name} {address} {}\n", kind.name()),
+    }
 }
 
 fn not_ours(path: &Path, message: String) -> LogError {
@@ -174,7 +184,8 @@ mod tests {
     use super::*;
 
     fn identity(node: &str) -> Identity {
-        let founders = ["n1", "n2"].map(|name| founder(&format!("founder {name} h:{name}")).unwrap()).to_vec();
+        let mut founders = ["n1", "n2"].map(|name| founder(&format!("founder {name} h:{name}")).unwrap()).to_vec();
+        founders.push(founder("founder n3 h:n3 witness").unwrap());
         Identity { node: node.to_owned(), group: "g".to_owned(), directory: 0xfeed, generation: 2, founders }
     }
 
@@ -193,13 +204,13 @@ mod tests {
     fn a_directory_from_before_the_membership_could_change_is_taken_over() {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("identity");
-        std::fs::write(&file, "gcs data directory, format 1\nnode n1\ngroup g\nmembers n1 n2\n").unwrap();
+        std::fs::write(&file, "gcs data directory, format 1\nnode n1\ngroup g\nmembers n1 n2 n3\n").unwrap();
         let taken = identity("n1").claim(directory.path()).unwrap();
         assert_eq!(taken, identity("n1"));
         assert!(std::fs::read_to_string(&file).unwrap().starts_with(FORMAT));
-        std::fs::write(&file, "gcs data directory, format 1\nnode n1\ngroup g\nmembers n1 n3\n").unwrap();
+        std::fs::write(&file, "gcs data directory, format 1\nnode n1\ngroup g\nmembers n1 n4\n").unwrap();
         let error = identity("n1").claim(directory.path()).unwrap_err().to_string();
-        assert!(error.contains("n1 n3") && error.contains("n1 n2"), "{error}");
+        assert!(error.contains("n1 n4") && error.contains("n1 n2"), "{error}");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! ```text
 //! <data_directory>/identity            whose directory this is
 //! <data_directory>/lock                held by the running daemon
+//! <data_directory>/reserve             room, and nothing else ([`reserve`])
 //! <data_directory>/removed             there if the node was told that it is no member any more
 //! <data_directory>/log/<number>.log    segments: entries, hard states, outcomes, in the order they were written
 //! <data_directory>/log/spare           the next segment, already filled with zeros
@@ -31,6 +32,7 @@ mod keeper;
 mod reader;
 mod record;
 pub mod removal;
+pub mod reserve;
 mod segment;
 mod store;
 mod usage;
@@ -62,9 +64,19 @@ pub enum LogError {
 }
 
 impl LogError {
+    /// Whether it is for want of room.
+    pub fn is_full(&self) -> bool {
+        matches!(self, LogError::Io { source, .. } if is_full(source))
+    }
+
     pub(crate) fn io<'a>(action: &'static str, path: &'a Path) -> impl FnOnce(std::io::Error) -> LogError + 'a {
         move |source| LogError::Io { action, path: path.to_owned(), source }
     }
+}
+
+/// Whether an error says that there is no room.
+fn is_full(error: &std::io::Error) -> bool {
+    matches!(error.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded)
 }
 
 /// Makes a rename or a new file in `directory` durable.

@@ -8,7 +8,7 @@ use std::io;
 use std::rc::Rc;
 
 use gcs_core::{Founder, Objection, Wish};
-use gcs_proto::message::PROTOCOL;
+use gcs_proto::message::{PROTOCOL, kind_of};
 use gcs_proto::{Decoder, FoundingMember, Frame, HandshakeRefusal, Join, Joined, Refused};
 use gcs_writeset::NodeId;
 use thiserror::Error;
@@ -29,6 +29,8 @@ pub enum JoinError {
     /// By all that were asked; asking again would not change it.
     #[error("group \"{group}\" does not take this node in: {message}")]
     Refused { group: String, message: String },
+    #[error("the group that {0} is in has a member of a role that this version does not know")]
+    Strange(String),
 }
 
 #[derive(Debug, Error)]
@@ -54,13 +56,9 @@ pub async fn join(config: &Config, security: &Security, mut identity: Identity) 
         for address in &config.join {
             match ask(config, security, address, identity.directory).await {
                 Ok(joined) => {
-                    let founder = |member: FoundingMember| Founder {
-                        node: NodeId::of_name(&member.name),
-                        name: member.name,
-                        address: member.address,
-                    };
+                    let founders: Option<Vec<Founder>> = joined.founders.into_iter().map(founder).collect();
                     identity.generation = joined.generation;
-                    identity.founders = joined.founders.into_iter().map(founder).collect();
+                    identity.founders = founders.ok_or_else(|| JoinError::Strange(address.clone()))?;
                     return Ok(identity);
                 }
                 Err(AskError::Refused(refused)) if is_final(&refused) => {
@@ -79,6 +77,11 @@ pub async fn join(config: &Config, security: &Security, mut identity: Identity) 
     }
 }
 
+fn founder(member: FoundingMember) -> Option<Founder> {
+    let (node, kind) = (NodeId::of_name(&member.name), kind_of(member.kind)?);
+    Some(Founder { node, name: member.name, address: member.address, kind })
+}
+
 /// A group without a majority may have one later.
 fn is_final(refused: &Refused) -> bool {
     refused.reason() != HandshakeRefusal::Unspecified
@@ -94,7 +97,8 @@ async fn ask(config: &Config, security: &Security, address: &str, directory: u64
     }
     let stream = Rc::new(stream);
     let (group, name, address) = (config.group.clone(), config.name.clone(), config.address.clone());
-    let question = Frame::Join(Join { protocol: PROTOCOL, group, name, address, directory });
+    let kind = config.kind.number().into();
+    let question = Frame::Join(Join { protocol: PROTOCOL, group, name, address, directory, kind });
     let outbox = Outbox::new(stream.clone(), HANDSHAKE_FRAME_BYTES_MAX);
     outbox.put(|out| gcs_proto::encode(&question, out)).map_err(|error| AskError::Garbage(error.to_string()))?;
     outbox.flush();
@@ -132,13 +136,14 @@ pub async fn answer(peers: &Peers, join: Join) -> Frame {
 }
 
 async fn let_in(peers: &Peers, join: Join) -> Result<Joined, Refused> {
-    let Join { protocol, group, name, address, directory } = join;
+    let Join { protocol, group, name, address, directory, kind } = join;
     let roster = &peers.roster;
     check_origin(peers, protocol, &group)?;
     let cannot = |message: String| refuse(HandshakeRefusal::CannotJoin, message);
     if let Err(message) = check_name("the name", &name).and_then(|()| check_address("the address", &address)) {
         return cannot(message);
     }
+    let Some(kind) = kind_of(kind) else { return cannot(format!("it has role {kind}, which is not known here")) };
     if directory == 0 {
         return cannot("its data directory has no number".to_owned());
     }
@@ -156,8 +161,15 @@ async fn let_in(peers: &Peers, join: Join) -> Result<Joined, Refused> {
             }
         });
     }
+    if let Some(member) = roster.named(&name).filter(|member| member.kind != kind) {
+        return cannot(format!(
+            "\"{name}\" is a member already, as {}, not as {}: remove it first (gcs evict {name})",
+            member.kind.name(),
+            kind.name()
+        ));
+    }
     let generation = roster.membership().next_generation(&name);
-    let wish = Wish::Add { name: name.clone(), generation, address: address.clone(), directory };
+    let wish = Wish::Add { name: name.clone(), generation, address: address.clone(), directory, kind };
     match peers.wishes.wish(&peers.inbox, wish).await {
         Ok(()) => {}
         // Of the name's generation this node may know less than the leader.
@@ -166,7 +178,11 @@ async fn let_in(peers: &Peers, join: Join) -> Result<Joined, Refused> {
         }
         Err(objection) => return cannot(format!("\"{name}\" at {address}: {objection}")),
     }
-    let founder = |founder: Founder| FoundingMember { name: founder.name, address: founder.address };
+    let founder = |founder: Founder| FoundingMember {
+        name: founder.name,
+        address: founder.address,
+        kind: founder.kind.number().into(),
+    };
     let generation = roster.named(&name).map_or(0, |member| member.generation);
     Ok(Joined { generation, founders: roster.membership().founders.into_iter().map(founder).collect() })
 }

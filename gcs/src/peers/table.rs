@@ -183,11 +183,9 @@ impl Peers {
         }
     }
 
-    /// Queues a frame for every peer that is up. Their number.
-    pub fn send_to_all(&self, frame: &Frame) -> u32 {
-        let peers = self.by_node.borrow();
-        let up = peers.values().filter(|peer| peer.connections.borrow().is_up);
-        up.map(|peer| peer.send(frame)).count() as u32
+    /// Queues a frame for each of these.
+    pub fn send_to_each<'a>(&self, nodes: impl IntoIterator<Item = &'a NodeId>, frame: &Frame) {
+        nodes.into_iter().for_each(|node| self.send_frame(*node, frame));
     }
 
     /// Peers that can be reached.
@@ -211,7 +209,7 @@ impl Peers {
     /// Changes what is to be known of this daemon, and tells the others.
     pub fn change_standing(&self, change: impl FnOnce(&mut Standing)) {
         if self.standings.change(change) {
-            self.send_to_all(&Frame::Standing(self.standings.own()));
+            self.send_to_each(&self.up(), &Frame::Standing(self.standings.own()));
             self.flush();
         }
     }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Subcommand;
+use gcs_writeset::NodeKind;
 use serde_json::json;
 
 use super::error::Error;
@@ -62,6 +63,9 @@ enum Command {
         /// Gets a copy of another node's whole server instead of a server of its own and a copy of the database.
         #[arg(long)]
         physical: bool,
+        /// query-only: it applies what the others write, and takes no writes itself.
+        #[arg(long, value_name = "ROLE", default_value = "full", value_parser = parse_role)]
+        role: NodeKind,
     },
     /// Makes a node fail otherwise than by its end.
     #[command(subcommand)]
@@ -133,7 +137,9 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         Command::Stop(at) => stop(&at.dir),
         Command::Kill { node, at, postgres, gcs, signal } => kill(&at.dir, NodeNumber(node), part(postgres, gcs), signal),
         Command::StartNode { node, at } => start_node(&at.dir, NodeNumber(node)),
-        Command::AddNode { at, physical } => add_node(&at.dir, if physical { Gets::Server } else { Gets::Database }),
+        Command::AddNode { at, physical, role } => {
+            add_node(&at.dir, if physical { Gets::Server } else { Gets::Database }, role)
+        }
         Command::Fault(Fault::Pause { node, at }) => Playground::open(&at.dir).and_then(|it| it.pause(NodeNumber(node))),
         Command::Fault(Fault::Resume { node, at }) => Playground::open(&at.dir).and_then(|it| it.resume(NodeNumber(node))),
     };
@@ -248,9 +254,15 @@ fn start_node(dir: &Path, number: NodeNumber) -> Result<(), Error> {
     Ok(())
 }
 
-fn add_node(dir: &Path, gets: Gets) -> Result<(), Error> {
+/// Every node here has a PostgreSQL.
+fn parse_role(text: &str) -> Result<NodeKind, String> {
+    let kind = NodeKind::named(text).filter(|kind| kind.has_databases());
+    kind.ok_or_else(|| "must be full or query-only".to_owned())
+}
+
+fn add_node(dir: &Path, gets: Gets, kind: NodeKind) -> Result<(), Error> {
     let mut playground = Playground::open(dir)?;
-    let number = playground.add_node(gets)?;
+    let number = playground.add_node(gets, kind)?;
     println!("{}", playground.uri(number));
     Ok(())
 }

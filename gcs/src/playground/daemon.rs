@@ -65,6 +65,9 @@ impl Daemon {
             // Networks inside of one machine.
             text += "allow_plaintext = true\n";
         }
+        if let Some(role) = &me.role {
+            text += &format!("role = {}\n", quote(role));
+        }
         let others = nodes.iter().filter(|node| node.name != me.name);
         if me.joined {
             let addresses: Vec<String> = others.clone().map(|node| quote(&peer_address(node))).collect();
@@ -215,6 +218,7 @@ mod tests {
             peer_port: 6100 + number,
             joined: number > 3,
             place: None,
+            role: None,
         };
         let (account, home) = (Account::choose().unwrap(), home.path().to_owned());
         let daemon = Daemon { binary: "gcs".into(), account, home, launcher: Vec::new() };

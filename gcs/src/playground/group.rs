@@ -10,6 +10,7 @@ use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use gcs_writeset::NodeKind;
 use gcs_writeset::bounds::GROUP_MEMBERS_MAX;
 use gcs_writeset::link::{MemberRole, MemberState};
 use postgres::{Client, NoTls};
@@ -147,14 +148,15 @@ impl Playground {
     }
 
     /// Makes one more node, which joins the group as it is and gets its database, or its whole server, from another. Returns when it is online.
-    pub fn add_node(&mut self, gets: Gets) -> Result<NodeNumber> {
+    pub fn add_node(&mut self, gets: Gets, kind: NodeKind) -> Result<NodeNumber> {
         let _lock = self.paths.lock()?;
         if !self.manifest.running {
             return Err(Error::usage(format!("the playground in {} is stopped", self.paths.dir.display()))
                 .hint("Start it first: a group takes a node in while it runs."));
         }
         let mut manifest = self.manifest.clone();
-        manifest.nodes.push(plan_next(&manifest)?);
+        let role = (kind != NodeKind::Full).then(|| kind.name().to_owned());
+        manifest.nodes.push(NodeEntry { role, ..plan_next(&manifest)? });
         let number = NodeNumber(manifest.nodes.len());
         let grown = Playground { manifest, ..self.clone() };
         match gets {
@@ -441,7 +443,7 @@ fn plan_nodes(new: &NewGroup) -> Result<Vec<NodeEntry>> {
     let node = |index: u16| {
         let (port, peer_port) = (new.base_port + index, new.base_port + PEER_PORT_OFFSET + index);
         let place = new.places.get(usize::from(index)).cloned();
-        NodeEntry { name: format!("node{}", index + 1), port, peer_port, joined: false, place }
+        NodeEntry { name: format!("node{}", index + 1), port, peer_port, joined: false, place, role: None }
     };
     let nodes: Vec<NodeEntry> = (0..new.nodes as u16).map(node).collect();
     nodes.iter().try_for_each(|node| check_ports(node, "Give another --base-port."))?;
@@ -461,7 +463,14 @@ fn plan_next(manifest: &Manifest) -> Result<NodeEntry> {
         base.checked_add(next).ok_or_else(|| Error::failed(format!("there is no port above {base} for another node")))
     };
     let name = format!("node{}", count + 1);
-    let node = NodeEntry { name, port: port(first.port)?, peer_port: port(first.peer_port)?, joined: true, place: None };
+    let node = NodeEntry {
+        name,
+        port: port(first.port)?,
+        peer_port: port(first.peer_port)?,
+        joined: true,
+        place: None,
+        role: None,
+    };
     check_ports(&node, "End what uses it.")?;
     Ok(node)
 }

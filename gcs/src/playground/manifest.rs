@@ -47,6 +47,9 @@ pub struct NodeEntry {
     /// Where its daemon runs, if not simply here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub place: Option<Place>,
+    /// Not full, but this.
+    #[serde(default)]
+    pub role: Option<String>,
 }
 
 /// Where a daemon runs and is found: for programs that put each into a network of its own.
@@ -137,7 +140,7 @@ mod tests {
     fn what_is_saved_is_loaded() {
         let dir = tempfile::tempdir().unwrap();
         let paths = Paths::of(dir.path()).unwrap();
-        let node = NodeEntry { name: "node1".into(), port: 6001, peer_port: 6101, joined: false, place: None };
+        let node = NodeEntry { name: "node1".into(), port: 6001, peer_port: 6101, joined: false, place: None, role: None };
         let manifest = Manifest::new("postgresr", "shop", vec![node], "/bin".into(), "/bin/gcs".into());
         manifest.save(&paths).unwrap();
         assert_eq!(Manifest::load(&paths).unwrap(), manifest);

@@ -5,6 +5,7 @@
 //!
 //! - [`id`]: newtypes for every number that crosses a module: positions, nodes, incarnations, tags.
 //! - [`key`]: certification keys (docs/certification.md): 64-bit hashes in namespaces, shared or exclusive.
+//! - [`kind`]: what a node is for: full, query-only, witness.
 //! - [`token`]: commit tokens, by which an application asks what became of a transaction.
 //! - [`wire`]: little-endian readers and writers that never panic on input.
 //! - [`writeset`]: the envelope that the daemon reads (bases, keys) around a body that it does not.
@@ -20,6 +21,7 @@ pub mod body;
 pub mod bounds;
 pub mod id;
 pub mod key;
+pub mod kind;
 pub mod link;
 pub mod token;
 pub mod wire;
@@ -27,4 +29,5 @@ pub mod writeset;
 
 pub use id::{DatabaseId, Incarnation, NodeId, Position, Sequence, SlotId, Tag};
 pub use key::{Key, KeyGroup, Mode, Namespace};
+pub use kind::NodeKind;
 pub use token::{CommitToken, Token, TokenOutcome};

@@ -42,6 +42,7 @@ pub use codec::Message;
 pub use frame::{decode_frame, frame_len, put_frame, put_frame_with};
 
 use crate::id::{DatabaseId, Incarnation, NodeId, Position, Sequence, SlotId, Tag};
+use crate::kind::NodeKind;
 use crate::token::{Token, TokenOutcome};
 
 /// Goes up when a frame or a message changes; both sides refuse another number with a clear error. So that they can, two things
@@ -389,6 +390,7 @@ pub struct MemberStatus {
     pub ordered: Position,
     /// What is being copied to it.
     pub copy: Option<CopyStatus>,
+    pub kind: NodeKind,
 }
 
 /// A copy that is under way.
@@ -452,6 +454,23 @@ pub enum MemberRole {
     Leaving,
 }
 
+impl MemberRole {
+    /// What a member of this kind is to the group, in one word or two: whether it votes yet is said of those that ever do.
+    pub fn name(self, kind: NodeKind) -> &'static str {
+        match (kind, self) {
+            (NodeKind::Full, MemberRole::Voter) => "voter",
+            (NodeKind::Full, MemberRole::Learner) => "learner",
+            (NodeKind::Full, MemberRole::Joining) => "joining",
+            (NodeKind::Full, MemberRole::Leaving) => "leaving",
+            (NodeKind::QueryOnly, _) => "query-only",
+            (NodeKind::Witness, MemberRole::Voter) => "witness",
+            (NodeKind::Witness, MemberRole::Learner) => "witness learner",
+            (NodeKind::Witness, MemberRole::Joining) => "witness joining",
+            (NodeKind::Witness, MemberRole::Leaving) => "witness leaving",
+        }
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MemberState {
     /// Its daemon is connected and its PostgreSQL attached.
@@ -498,4 +517,8 @@ pub enum FailureKind {
     Removed,
     /// What was asked of the membership cannot be done, or not now.
     Membership,
+    /// This node has no databases.
+    Witness,
+    /// A query-only node cannot bring the group its contents.
+    QueryOnly,
 }

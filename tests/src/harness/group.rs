@@ -119,6 +119,11 @@ impl Group {
         self.add(&["--physical"])
     }
 
+    /// Likewise, with this role.
+    pub fn add_node_as(&self, role: &str) -> Result<(), String> {
+        self.add(&["--role", role])
+    }
+
     fn add(&self, options: &[&str]) -> Result<(), String> {
         let mut command = Command::new(programs::gcs());
         command.args(["playground", "add-node", "--dir"]).arg(&self.dir).args(options);

@@ -3,8 +3,10 @@
 use gcs_core::Limits;
 use gcs_core::certify::{PlantedBug, WindowBounds};
 
+use gcs_writeset::NodeKind;
 use postgres_r_protocol::platform::Planted;
 
+use super::fact::N;
 use super::postgres::Mistake;
 use super::process::ground::Settings;
 use super::time::{Span, ms};
@@ -14,8 +16,8 @@ use crate::rng::Rng;
 pub struct Plan {
     pub seed: u64,
     pub nodes: usize,
-    /// The last node keeps no database: it votes, and follows the order.
-    pub witness: bool,
+    /// What each node is for.
+    pub kinds: Vec<NodeKind>,
     /// Somebody changes the membership all the while.
     pub operator: bool,
     pub settings: Settings,
@@ -56,7 +58,7 @@ impl Plan {
         Plan {
             seed,
             nodes,
-            witness: nodes == 5 && rng.permille(700),
+            kinds: kinds(seed, nodes, nodes == 5 && rng.permille(700)),
             operator: Rng::new(seed ^ 0x006d_656d_6265).permille(350),
             settings: settings(&mut rng),
             drop_permille: if bad_network { rng.between(1, 80) } else { 0 },
@@ -76,6 +78,23 @@ impl Plan {
     }
 }
 
+/// A witness is the last node, a query-only one stands before it.
+fn kinds(seed: u64, nodes: usize, has_witness: bool) -> Vec<NodeKind> {
+    let mut rng = Rng::new(seed ^ 0x006b_696e_6473);
+    let mut kinds = vec![NodeKind::Full; nodes];
+    let (witness, query_only) = match nodes {
+        3 => (rng.permille(250), rng.permille(150)),
+        _ => (has_witness, rng.permille(400)),
+    };
+    match (witness, query_only && !(witness && nodes == 3)) {
+        (true, true) => (kinds[nodes - 1], kinds[nodes - 2]) = (NodeKind::Witness, NodeKind::QueryOnly),
+        (true, false) => kinds[nodes - 1] = NodeKind::Witness,
+        (false, true) => kinds[nodes - 1] = NodeKind::QueryOnly,
+        (false, false) => {}
+    }
+    kinds
+}
+
 fn settings(rng: &mut Rng) -> Settings {
     Settings {
         clients: rng.between(2, 5) as u32,
@@ -91,6 +110,20 @@ fn settings(rng: &mut Rng) -> Settings {
 }
 
 impl Plan {
+    pub fn kind(&self, n: N) -> NodeKind {
+        self.kinds[n.0]
+    }
+
+    pub fn has(&self, kind: NodeKind) -> bool {
+        self.kinds.contains(&kind)
+    }
+
+    /// How many voters may be gone at once and leave a majority.
+    pub fn may_be_lost(&self) -> usize {
+        let voters = self.kinds.iter().filter(|kind| kind.may_vote()).count();
+        voters.saturating_sub(1) / 2
+    }
+
     /// The same with this mistake of the server.
     pub fn with_mistake(self, mistake: Mistake) -> Plan {
         Plan { settings: Settings { mistake: Some(mistake), ..self.settings }, ..self }

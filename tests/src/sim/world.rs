@@ -4,7 +4,6 @@
 //! - [`link`]: what goes on between a daemon and its PostgreSQL
 //! - [`membership`]: an operator, who takes members out and brings them back
 //! - [`node`]: a node's disk, daemon and server
-//! - [`witness`]: a node without a database
 //! - [`reads`]: who asks up to where to read
 //! - [`trouble`]: what goes wrong
 //! - [`ending`]: when a run is over, and how it was
@@ -17,7 +16,6 @@ mod node;
 mod operation;
 mod reads;
 mod trouble;
-mod witness;
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BinaryHeap, VecDeque};
@@ -25,9 +23,9 @@ use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 use gcs_core::{LogIndex, PeerMessage};
 use gcs_writeset::NodeId;
 use gcs_writeset::link::{AbortCause, Verdict};
-use raft::Storage;
 
 use super::check::{self, Invariant};
+use super::disk::SimLog;
 use super::fact::{Fact, N, View};
 use super::net::Net;
 use super::plan::Plan;
@@ -66,7 +64,6 @@ pub enum Event {
     Feed(N, u64, ConnId),
     AttachAgain(N, u64, ConnId),
     Server(N, u64, ServerEvent),
-    Witness(N, u64),
     StartDaemon(N),
     StartServer(N),
     Fault,
@@ -151,8 +148,8 @@ pub struct World {
     votes: BTreeMap<u64, [Vec<NodeId>; 2]>,
     /// Entries, by their checksums, that a majority had flushed at some time.
     flushed: RefCell<BTreeMap<LogIndex, u32>>,
-    /// What the disks of lost machines had flushed, by checksum.
-    flushed_and_lost: BTreeMap<(NodeId, LogIndex), u32>,
+    /// Disks that were lost, and whose they were.
+    lost: Vec<(NodeId, SimLog)>,
     /// Nodes that acknowledged a write since trouble ended.
     wrote_since: Vec<bool>,
 }
@@ -181,7 +178,7 @@ impl World {
             wishes: 0,
             votes: BTreeMap::new(),
             flushed: RefCell::default(),
-            flushed_and_lost: BTreeMap::new(),
+            lost: Vec::new(),
             wrote_since: vec![false; plan.nodes],
             rng,
             plan,
@@ -272,7 +269,6 @@ impl World {
                     self.with_server(n, |server, hand| server.handle(hand, event));
                 }
             }
-            Event::Witness(n, life) => self.witness(n, life),
             Event::StartDaemon(n) => self.start_daemon(n),
             Event::StartServer(n) => self.start_server(n),
             Event::Fault => self.fault(),
@@ -322,8 +318,10 @@ impl World {
         }
         let holds = |id: &NodeId| {
             let node = self.nodes.iter().find(|node| node.id == *id);
-            node.is_some_and(|node| node.disk.0.borrow().flushed().holds(index, &data))
-                || self.flushed_and_lost.get(&(*id, index)) == Some(&checksum)
+            // What it said of a disk that is lost was true, and may only be heard now.
+            let lost = self.lost.iter().find(|(of, _)| of == id).map(|(_, disk)| disk);
+            let mut disks = node.map(|node| &node.disk).into_iter().chain(lost);
+            disks.any(|disk| disk.0.borrow().flushed().holds(index, &data))
         };
         let majority = |half: &Vec<NodeId>| half.iter().filter(|id| holds(id)).count() > half.len() / 2;
         let is_flushed = self.votes.values().rev().any(|halves| halves.iter().filter(|half| !half.is_empty()).all(majority));
@@ -331,21 +329,6 @@ impl World {
             self.flushed.borrow_mut().insert(index, checksum);
         }
         is_flushed
-    }
-
-    /// What is flushed at a majority with the help of this node's disk, which is about to be lost.
-    fn remember_flushed(&mut self, n: N) {
-        let ends = (self.nodes[n.0].disk.first_index(), self.nodes[n.0].disk.last_index());
-        let (Ok(first), Ok(last)) = ends else { return };
-        for index in (first..=last).map(LogIndex) {
-            self.flushed_by_majority(index, n);
-            let node = &self.nodes[n.0];
-            let disk = node.disk.0.borrow();
-            // It may have told the leader so, and be what makes the majority.
-            if let Some(data) = disk.data(index).filter(|data| disk.flushed().holds(index, data)) {
-                self.flushed_and_lost.insert((node.id, index), crc32c::crc32c(&data));
-            }
-        }
     }
 
     fn note(&mut self, fact: &Fact) {

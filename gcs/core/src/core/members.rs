@@ -1,16 +1,16 @@
 //! The core and the membership: changes that the order brings, changes that this node wants, and who becomes a voter when.
 
-use gcs_writeset::{NodeId, Position};
+use gcs_writeset::{NodeId, NodeKind, Position};
 use raft::Storage;
 
 use super::Core;
 use crate::api::*;
-use crate::bounds::{PROMOTE_ENTRIES_MAX, PROMOTE_POSITIONS_MAX};
+use crate::bounds::{PROMOTE_ENTRIES_MAX, PROMOTE_POSITIONS_MAX, WITNESS_HANDS_OVER_ENTRIES_MAX};
 use crate::certify::Rules;
 use crate::command::{self, Command};
 use crate::error::CoreError;
 use crate::membership::wish::Wish;
-use crate::membership::{Change, Step};
+use crate::membership::{Change, Member, Step};
 use gcs_writeset::link::MemberRole;
 
 impl<L: Storage, R: Rules> Core<L, R> {
@@ -54,7 +54,10 @@ impl<L: Storage, R: Rules> Core<L, R> {
         let leader = self.order.leader();
         self.wishes.answer(now, &self.state.membership, leader, &mut effects.replies);
         match leader {
-            Some(leader) if leader == self.config.node => self.lead_membership(now),
+            Some(leader) if leader == self.config.node => {
+                self.lead_membership(now);
+                self.lead_as_witness(now);
+            }
             Some(leader) if self.quorum.is_up(leader) => {
                 self.wishes.forget_asked();
                 let due = self.wishes.due(now, &self.state.membership);
@@ -81,7 +84,8 @@ impl<L: Storage, R: Rules> Core<L, R> {
         let membership = &self.state.membership;
         let open = wishes.iter().filter(|wish| !membership.fulfils(wish));
         let wanted: Vec<Step> = open.filter_map(|wish| membership.step(wish).ok()).collect();
-        let learners = self.state.membership.members.iter().filter(|member| member.role == MemberRole::Learner);
+        let may_vote = |member: &&Member| member.role == MemberRole::Learner && member.kind.may_vote();
+        let learners = self.state.membership.members.iter().filter(may_vote);
         let promotions = learners.map(|member| member.node).filter(|node| !replaced_by.contains(node));
         let promotions: Vec<Step> =
             promotions.filter(|node| self.may_vote(*node)).map(|node| Step::Promote { node }).collect();
@@ -113,20 +117,52 @@ impl<L: Storage, R: Rules> Core<L, R> {
         }
     }
 
-    /// To the voter that is furthest in its log.
+    /// To the voter that is furthest in its log; to a witness only if there is nobody else.
     fn hand_over_to_anyone(&mut self) {
+        if let Some((_, _, node)) = self.successors().min() {
+            self.order.hand_over(node);
+        }
+    }
+
+    /// Who could lead: whether it is a witness, by how many entries it is behind, which it is.
+    fn successors(&self) -> impl Iterator<Item = (bool, u64, NodeId)> {
         let (voters, _) = self.state.membership.voters();
         let able = voters.into_iter().filter(|node| self.quorum.is_up(*node));
-        let best = able.filter_map(|node| self.order.behind(node).map(|behind| (behind, node))).min();
-        if let Some((_, node)) = best {
+        able.filter_map(|node| {
+            let is_witness = self.is_witness(node);
+            self.order.behind(node).map(|behind| (is_witness, behind, node))
+        })
+    }
+
+    fn is_witness(&self, node: NodeId) -> bool {
+        self.state.membership.member(node).is_some_and(|member| member.kind == NodeKind::Witness)
+    }
+
+    /// Nobody writes on a witness: while it leads, all that is written takes one hop more. It hands over as soon as a full node is there that has
+    /// (nearly) all of the log, and not too often, since nothing is proposed meanwhile.
+    fn lead_as_witness(&mut self, now: Tick) {
+        // Longer than Raft itself waits for the other.
+        let rest = 2 * self.config.detector.election_ticks;
+        let rested = self.handed_over_at.is_none_or(|at| now.0.saturating_sub(at.0) >= rest);
+        if !rested || !self.is_witness(self.config.node) {
+            return;
+        }
+        let near = |(is_witness, behind, _): &(bool, u64, NodeId)| !is_witness && *behind <= WITNESS_HANDS_OVER_ENTRIES_MAX;
+        if let Some((_, _, node)) = self.successors().filter(near).min() {
+            self.handed_over_at = Some(now);
             self.order.hand_over(node);
         }
     }
 
     /// A joiner does not vote until it may: its daemon has the log, and its PostgreSQL, in every database of the group, what the log says.
-    /// A database that the node has expressly detached does not count.
+    /// A database that the node has expressly detached does not count. A witness needs nothing but the log.
     fn may_vote(&self, node: NodeId) -> bool {
-        let caught_up = self.state.databases.values().all(|database| match database.attachments.by_node.get(&node) {
+        let in_log = self.order.behind(node).is_some_and(|behind| behind <= PROMOTE_ENTRIES_MAX);
+        self.quorum.is_up(node) && in_log && (self.is_witness(node) || self.has_caught_up(node))
+    }
+
+    fn has_caught_up(&self, node: NodeId) -> bool {
+        self.state.databases.values().all(|database| match database.attachments.by_node.get(&node) {
             None => false,
             Some(attachment) if attachment.incarnation.is_none() => true,
             Some(attachment) => {
@@ -136,8 +172,6 @@ impl<L: Storage, R: Rules> Core<L, R> {
                 let behind = head.0.saturating_sub(committed.0);
                 !attachment.report.out_of_service && has_something && behind <= PROMOTE_POSITIONS_MAX
             }
-        });
-        let in_log = self.order.behind(node).is_some_and(|behind| behind <= PROMOTE_ENTRIES_MAX);
-        self.quorum.is_up(node) && in_log && caught_up
+        })
     }
 }

@@ -9,14 +9,15 @@
 //!         | 5 address  node u64, address str
 //!         | 6 claim    node u64, directory u64
 //!         | 7 recover  node u64
+//!         | 8 add as   name str, generation u32, address str, directory u64, kind u8: of a member that is not a full one
 //! ```
 //!
-//! The first four and the last change votes: each stands in an entry of its own, as the context of a Raft configuration change that says the same.
+//! The first four and the last two change votes: each stands in an entry of its own, as the context of a Raft configuration change that says the same.
 //! The others are commands like any other. An entry of Raft's without anything ends a joint step.
 
-use gcs_writeset::NodeId;
 use gcs_writeset::bounds::NAME_BYTES_MAX;
 use gcs_writeset::wire::{Put, Reader, WireError};
+use gcs_writeset::{NodeId, NodeKind};
 use raft::eraftpb::{ConfChangeSingle, ConfChangeTransition, ConfChangeType, ConfChangeV2};
 use raft_prost::Message as _;
 use thiserror::Error;
@@ -36,6 +37,7 @@ pub enum Step {
         generation: u32,
         address: String,
         directory: u64,
+        kind: NodeKind,
     },
     /// A learner gets its vote.
     Promote {
@@ -81,6 +83,12 @@ pub enum Objection {
     NoSuchMember,
     #[error("it is the only member that votes")]
     LastVoter,
+    #[error("it is the only full member that votes")]
+    LastFullVoter,
+    #[error("it is query-only: it never votes")]
+    QueryOnly,
+    #[error("it is a witness: it has no databases")]
+    Witness,
     #[error("it has its vote already")]
     NotALearner,
     #[error("it has no vote")]
@@ -107,6 +115,7 @@ const REPLACE: u8 = 4;
 const ADDRESS: u8 = 5;
 const CLAIM: u8 = 6;
 const RECOVER: u8 = 7;
+const ADD_AS: u8 = 8;
 
 impl Step {
     /// Whether votes are counted otherwise from then on.
@@ -143,12 +152,15 @@ impl Change {
     pub fn put(&self, out: &mut Vec<u8>) {
         out.put_u64(self.version);
         match &self.step {
-            Step::Add { name, generation, address, directory } => {
-                out.put_u8(ADD);
+            Step::Add { name, generation, address, directory, kind } => {
+                out.put_u8(if *kind == NodeKind::Full { ADD } else { ADD_AS });
                 out.put_str(name);
                 out.put_u32(*generation);
                 out.put_str(address);
                 out.put_u64(*directory);
+                if *kind != NodeKind::Full {
+                    out.put_u8(kind.number());
+                }
             }
             Step::Promote { node } => {
                 out.put_u8(PROMOTE);
@@ -183,11 +195,12 @@ impl Change {
     pub fn read(reader: &mut Reader<'_>) -> Result<Change, WireError> {
         let version = reader.u64()?;
         let step = match reader.u8()? {
-            ADD => Step::Add {
+            tag @ (ADD | ADD_AS) => Step::Add {
                 name: reader.str("member name", NAME_BYTES_MAX)?.to_owned(),
                 generation: reader.u32()?,
                 address: reader.str("member address", NAME_BYTES_MAX)?.to_owned(),
                 directory: reader.u64()?,
+                kind: if tag == ADD { NodeKind::Full } else { read_other_kind(reader)? },
             },
             PROMOTE => Step::Promote { node: NodeId(reader.u64()?) },
             REMOVE => Step::Remove { node: NodeId(reader.u64()?) },
@@ -226,6 +239,14 @@ impl Change {
     }
 }
 
+/// One step has one form.
+fn read_other_kind(reader: &mut Reader<'_>) -> Result<NodeKind, WireError> {
+    match NodeKind::read(reader)? {
+        NodeKind::Full => Err(WireError::OutOfRange { what: "kind of a node" }),
+        kind => Ok(kind),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -234,8 +255,14 @@ mod tests {
     pub fn step() -> impl Strategy<Value = Step> {
         let node = || any::<u64>().prop_map(NodeId);
         prop_oneof![
-            ("[a-z]{1,9}", any::<u32>(), "[a-z:0-9]{1,9}", any::<u64>())
-                .prop_map(|(name, generation, address, directory)| Step::Add { name, generation, address, directory }),
+            ("[a-z]{1,9}", any::<u32>(), "[a-z:0-9]{1,9}", any::<u64>(), prop::sample::select(NodeKind::ALL.to_vec()))
+                .prop_map(|(name, generation, address, directory, kind)| Step::Add {
+                    name,
+                    generation,
+                    address,
+                    directory,
+                    kind
+                }),
             node().prop_map(|node| Step::Promote { node }),
             node().prop_map(|node| Step::Remove { node }),
             (node(), node()).prop_map(|(old, new)| Step::Replace { old, new }),

@@ -1,12 +1,13 @@
 //! Whom a group begins with, and what is wanted of its membership later.
 
-use gcs_writeset::NodeId;
+use gcs_writeset::{NodeId, NodeKind};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Founder {
     pub node: NodeId,
     pub name: String,
     pub address: String,
+    pub kind: NodeKind,
 }
 
 /// What somebody wants the membership to be, or the leader.
@@ -19,6 +20,7 @@ pub enum Wish {
         generation: u32,
         address: String,
         directory: u64,
+        kind: NodeKind,
     },
     Remove {
         node: NodeId,

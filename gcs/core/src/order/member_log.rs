@@ -1,5 +1,10 @@
 //! The driver's log as `raft` wants to see it: with the membership, and with snapshots only where there is a checkpoint.
+//!
+//! **A witness sends no snapshot to a node that has databases.** It holds nothing of the log back, and so may have been sent a snapshot itself;
+//! its log then begins behind positions that a full node has yet to apply, and that other full nodes have. One that leads would make such a
+//! node skip them, which costs it a copy of every database. It hands over to a full node instead, which has what all others need.
 
+use gcs_writeset::{NodeId, NodeKind};
 use raft::eraftpb::{ConfState, Entry, HardState, Snapshot};
 use raft::{GetEntriesContext, RaftState, Storage, StorageError};
 
@@ -9,6 +14,7 @@ use crate::error::CoreError;
 
 pub struct MemberLog<L> {
     inner: L,
+    me: NodeId,
     hard_state: HardState,
     /// As of the recovered checkpoint: asked for once, when Raft starts.
     conf_state: ConfState,
@@ -18,6 +24,7 @@ impl<L: Storage> MemberLog<L> {
     /// Fails where `raft` would panic: on a log with a hole, or one that does not belong to this hard state.
     pub fn new(
         inner: L,
+        me: NodeId,
         mut hard_state: HardState,
         conf_state: ConfState,
         applied: LogIndex,
@@ -38,7 +45,7 @@ impl<L: Storage> MemberLog<L> {
         if hard_state.term < inner.term(last)? {
             return Err(CoreError::Recovery(format!("the hard state is older than the log's last entry {last}")));
         }
-        Ok(MemberLog { inner, hard_state, conf_state })
+        Ok(MemberLog { inner, me, hard_state, conf_state })
     }
 }
 
@@ -76,7 +83,12 @@ impl<L: Storage> Storage for MemberLog<L> {
         }
         // As of the checkpoint; the membership may have changed since.
         let unreadable = |cause| raft::Error::Store(StorageError::Other(Box::new(cause)));
-        let votes = checkpoint::votes(&snapshot.data).map_err(unreadable)?;
+        let membership = checkpoint::membership(&snapshot.data).map_err(unreadable)?;
+        let votes = membership.votes();
+        let is_witness = |node| membership.member(node).is_some_and(|member| member.kind == NodeKind::Witness);
+        if is_witness(self.me) && !is_witness(NodeId(to)) {
+            return Err(raft::Error::Store(StorageError::SnapshotTemporarilyUnavailable));
+        }
         // Whoever is not a member in it would not take it; one that is newer is on its way to the disk (`Core::apply_votes`).
         if ![&votes.voters, &votes.learners, &votes.voters_outgoing].iter().any(|nodes| nodes.contains(&to)) {
             return Err(raft::Error::Store(StorageError::SnapshotTemporarilyUnavailable));

@@ -10,7 +10,7 @@ use std::rc::Rc;
 use bytes::Bytes;
 use gcs_core::*;
 use gcs_writeset::writeset::Envelope;
-use gcs_writeset::{DatabaseId, Incarnation, Key, KeyGroup, NodeId, Position, Sequence, SlotId, Tag};
+use gcs_writeset::{DatabaseId, Incarnation, Key, KeyGroup, NodeId, NodeKind, Position, Sequence, SlotId, Tag};
 use raft::eraftpb::{Entry, HardState, Snapshot, SnapshotMetadata};
 use raft::{GetEntriesContext, RaftState, Storage, StorageError};
 
@@ -137,10 +137,17 @@ pub fn node(name: &str) -> NodeId {
 
 impl Cluster {
     pub fn new(size: usize) -> Cluster {
-        let founders: Vec<Founder> = (0..size)
-            .map(|i| {
+        Cluster::of(&vec![NodeKind::Full; size])
+    }
+
+    /// One node for each kind.
+    pub fn of(kinds: &[NodeKind]) -> Cluster {
+        let founders: Vec<Founder> = kinds
+            .iter()
+            .enumerate()
+            .map(|(i, kind)| {
                 let name = char::from(b'a' + i as u8).to_string();
-                Founder { node: node(&name), address: format!("{name}:1"), name }
+                Founder { node: node(&name), address: format!("{name}:1"), name, kind: *kind }
             })
             .collect();
         let mut cluster = Cluster {

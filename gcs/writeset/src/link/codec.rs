@@ -22,6 +22,7 @@
 
 use crate::bounds::{CERTIFICATES_MAX, GROUP_MEMBERS_MAX, NAME_BYTES_MAX, TEXT_BYTES_MAX};
 use crate::id::{DatabaseId, Incarnation, NodeId, Position, Sequence, SlotId, Tag};
+use crate::kind::NodeKind;
 use crate::link::{
     AbortCause, CertificateStatus, Change, CopyStatus, Drain, Failure, FailureKind, GroupStatus, LogStatus, MemberRole,
     MemberState, MemberStatus, PROTOCOL, RefusalReason, Rehearsal, RehearsalFailure, Reply, Request, Role, ServerPlace,
@@ -172,7 +173,10 @@ variants! { FailureKind "failure" {
     10 Differs,
     16 Removed,
     17 Membership,
+    18 Witness,
+    19 QueryOnly,
 } }
+variants! { NodeKind "kind of a node" { 0 Full, 1 QueryOnly, 2 Witness, } }
 variants! { MemberRole "member role" { 0 Voter, 1 Learner, 2 Joining, 3 Leaving, } }
 variants! { Change "change of the membership" {
     0 Evict { name, force },
@@ -186,7 +190,7 @@ variants! { Rehearsal "rehearsal" { 0 Passed, 1 Partly, 2 Absent, 3 Failed(failu
 
 fields! { GroupStatus { quorum, leader, term, members } }
 fields! { CertificateStatus { name, is_authority, serial, not_after } }
-fields! { MemberStatus { node, name, address, ordinal, role, state, committed, ordered, copy } }
+fields! { MemberStatus { node, name, address, ordinal, role, state, committed, ordered, copy, kind } }
 fields! { LogStatus { bytes_kept, bytes_max, bytes_a_second } }
 fields! { CopyStatus { database, from, bytes_done, bytes_total, seconds } }
 

@@ -167,8 +167,9 @@ fn member() -> impl Strategy<Value = MemberStatus> {
         |(database, from, bytes_done, bytes_total, seconds)| CopyStatus { database, from, bytes_done, bytes_total, seconds },
     );
     let copy = prop::option::of(copy);
-    (number(NodeId), name(), name(), any::<u16>(), role, state, position(), position(), copy).prop_map(
-        |(node, name, address, ordinal, role, state, committed, ordered, copy)| MemberStatus {
+    let kind = prop::sample::select(NodeKind::ALL.to_vec());
+    (number(NodeId), name(), name(), any::<u16>(), role, state, position(), position(), (copy, kind)).prop_map(
+        |(node, name, address, ordinal, role, state, committed, ordered, (copy, kind))| MemberStatus {
             node,
             name,
             address,
@@ -178,6 +179,7 @@ fn member() -> impl Strategy<Value = MemberStatus> {
             committed,
             ordered,
             copy,
+            kind,
         },
     )
 }
@@ -203,6 +205,8 @@ fn failure() -> impl Strategy<Value = Failure> {
         FailureKind::Differs,
         FailureKind::Removed,
         FailureKind::Membership,
+        FailureKind::Witness,
+        FailureKind::QueryOnly,
     ];
     (prop::sample::select(kinds.to_vec()), "[a-zé ]{0,400}", "[a-zé ]{0,40}").prop_map(|(kind, message, hint)| Failure {
         kind,
@@ -303,6 +307,7 @@ fn nobody_writes_what_nobody_would_read() {
         committed: Position::ZERO,
         ordered: Position::ZERO,
         copy: None,
+        kind: NodeKind::Full,
     };
     let status = GroupStatus { members: vec![member; GROUP_MEMBERS_MAX + 1], ..GroupStatus::default() };
     let refused = Message::put(&Reply::Group(status), &mut Vec::new());

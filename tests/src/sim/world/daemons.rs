@@ -31,13 +31,12 @@ impl World {
         let (life, span) = (node.daemon_life, node.tick_span);
         self.later(span, Event::Tick(n, life));
         self.nodes[n.0].server.daemon_is_there(true);
-        self.later(ms(1), Event::Witness(n, life));
     }
 
     pub(super) fn config(&self, n: N) -> CoreConfig {
         let founders = (0..self.plan.nodes).map(|i| {
             let name = format!("n{i}");
-            Founder { node: NodeId::of_name(&name), address: format!("{name}:1"), name }
+            Founder { node: NodeId::of_name(&name), address: format!("{name}:1"), name, kind: self.plan.kind(N(i)) }
         });
         let node = &self.nodes[n.0];
         CoreConfig {
@@ -56,8 +55,12 @@ impl World {
         let Some(daemon) = node.daemon.as_mut().filter(|_| node.daemon_life == life) else { return };
         daemon.now.0 += 1;
         let span = node.tick_span;
-        let quorum = daemon.core.status(None).quorum;
+        let status = daemon.core.status(None);
+        let (quorum, leads) = (status.quorum, status.leader == Some(node.id));
         self.later(span, Event::Tick(n, life));
+        if leads && self.nodes[n.0].is_witness() {
+            self.corner("a witness led");
+        }
         self.give(n, Input::Tick);
         self.ask_where_to_read(n);
         let in_touch = self.in_touch(n);

@@ -16,7 +16,7 @@ impl World {
             return false;
         }
         let members: Vec<usize> = (0..self.plan.nodes).filter(|i| !self.nodes[*i].is_witness()).collect();
-        if !self.operations.is_empty() || !members.iter().all(|i| self.wrote_since[*i]) {
+        if !self.operations.is_empty() || !self.writers().all(|i| self.wrote_since[i]) {
             return false;
         }
         for i in &members {
@@ -27,6 +27,10 @@ impl World {
             let server = &self.nodes[*i].server;
             server.is_up && server.is_idle() && heads.iter().all(|head| *head == Some(server.committed()))
         })
+    }
+
+    fn writers(&self) -> impl Iterator<Item = usize> {
+        (0..self.plan.nodes).filter(|i| self.nodes[*i].kind.takes_writes())
     }
 
     pub(super) fn head(&self, node: &Node) -> Option<Position> {

@@ -229,11 +229,7 @@ impl World {
             if self.answered_where_to_read(n, &reply) {
                 continue;
             }
-            if self.nodes[n.0].is_witness() {
-                self.answer_witness(n, &reply);
-            } else {
-                self.answer(n, reply);
-            }
+            self.answer(n, reply);
         }
         for conn in self.managers(n) {
             self.feed(n, conn);

@@ -4,11 +4,11 @@
 //! A member that comes back is another node to the group: with another id, as a learner first. Its rows are copied from a donor, as of the
 //! donor's last durable commit, once its daemon's log reaches back to there: what is behind the copy must come from the log without a gap.
 
+use gcs_core::member::Attachment;
 use gcs_core::{Input, Local, Membership, Wish};
 use gcs_writeset::link::MemberRole;
-use gcs_writeset::{Incarnation, NodeId, Position};
+use gcs_writeset::{NodeId, Position};
 
-use super::node::Witness;
 use super::operation::Operation;
 use super::{Event, World};
 use crate::sim::disk::SimLog;
@@ -25,12 +25,12 @@ impl World {
         }
         let span = Span(self.operator.between(ms(1_500).0, ms(6_000).0));
         self.later(span, Event::Operation);
-        let limit = if self.plan.nodes > 3 { 2 } else { 1 };
+        let limit = self.plan.may_be_lost().min(2);
         if self.operations.len() >= limit {
             return;
         }
         let n = N(self.operator.below(self.plan.nodes as u64) as usize);
-        if self.operations.contains_key(&n) {
+        if self.operations.contains_key(&n) || !self.others_are_attached(n) {
             return;
         }
         if self.plan.amnesia {
@@ -44,6 +44,14 @@ impl World {
         }
         self.operations.insert(n, Operation::Remove { is_dead });
         self.look_soon();
+    }
+
+    /// Whether somebody else takes part in the database, as some daemon knows: with the last that does, it would end.
+    fn others_are_attached(&self, n: N) -> bool {
+        let mut states = self.nodes.iter().filter_map(|node| Some(node.daemon.as_ref()?.core.state()));
+        let others =
+            |(node, attachment): (&NodeId, &Attachment)| *node != self.nodes[n.0].id && attachment.incarnation.is_some();
+        states.any(|state| state.databases.values().any(|database| database.attachments.by_node.iter().any(others)))
     }
 
     /// What must not be done.
@@ -60,10 +68,10 @@ impl World {
     }
 
     fn lose_machine(&mut self, n: N) {
-        self.remember_flushed(n);
         self.crash_daemon(n);
         self.crash_server(n);
-        self.nodes[n.0].disk = SimLog::default();
+        let (id, disk) = (self.nodes[n.0].id, std::mem::take(&mut self.nodes[n.0].disk));
+        self.lost.push((id, disk));
     }
 
     /// The operator looks at what has become of it all, through the eyes of some member.
@@ -114,13 +122,15 @@ impl World {
                 _ => {
                     let (directory, generation) = (self.nodes[n.0].directory, seen.next_generation(&name));
                     let address = format!("n{}:1", n.0);
-                    self.wish(at, Wish::Add { name, generation, address, directory });
+                    let kind = self.nodes[n.0].kind;
+                    self.wish(at, Wish::Add { name, generation, address, directory, kind });
                 }
             },
             Operation::Copy { of } if self.nodes[n.0].is_witness() || self.copy(n) => {
                 let other = N(self.operator.below(self.plan.nodes as u64) as usize);
                 let is_free = other != n && !self.operations.contains_key(&other) && self.calm_since.is_none();
-                let of = of.or((is_free && self.operator.permille(400)).then_some(other));
+                let may_vote = self.nodes[n.0].kind.may_vote() && self.nodes[other.0].kind.may_vote();
+                let of = of.or((is_free && may_vote && self.operator.permille(400)).then_some(other));
                 self.next(n, Some(Operation::Vote { of }));
                 if !self.nodes[n.0].is_witness() {
                     self.start_server(n);
@@ -133,13 +143,19 @@ impl World {
 
     fn see_to_vote(&mut self, n: N, of: Option<N>, at: N, seen: &Membership) {
         let new = self.nodes[n.0].id;
-        let votes = seen.member(new).is_some_and(|member| member.role == MemberRole::Voter);
+        let is_done = match self.nodes[n.0].kind.may_vote() {
+            true => seen.member(new).is_some_and(|member| member.role == MemberRole::Voter),
+            // What is as good as a vote for one that gets none.
+            false => {
+                self.nodes[n.0].daemon.is_some() && self.head(&self.nodes[n.0]) == Some(self.nodes[n.0].server.committed())
+            }
+        };
         let old = of.map(|of| (of, self.nodes[of.0].id));
         match old.filter(|(_, old)| seen.contains(*old)) {
             Some((_, old)) => {
                 self.wish(at, Wish::Replace { old, new });
             }
-            None if votes => {
+            None if is_done => {
                 self.corner("a member came back with an empty disk");
                 self.next(n, None);
                 if let Some((of, _)) = old {
@@ -164,7 +180,7 @@ impl World {
         self.give(at, Input::Local(Local::Wish { number, wish }));
     }
 
-    fn corner(&mut self, what: &'static str) {
+    pub(super) fn corner(&mut self, what: &'static str) {
         *self.tally.corners.entry(what).or_default() += 1;
     }
 
@@ -174,12 +190,8 @@ impl World {
         for other in (0..self.plan.nodes).map(N) {
             self.forget_peer(other, old);
         }
-        let incarnation = Incarnation(self.operator.draw());
         let node = &mut self.nodes[n.0];
         (node.id, node.generation) = (id, generation);
-        if node.witness.is_some() {
-            node.witness = Some(Witness::new(incarnation));
-        }
     }
 
     /// Copies rows from somebody, if the log here has what comes behind them.

@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use gcs_writeset::{Incarnation, NodeId};
+use gcs_writeset::{NodeId, NodeKind};
 
 use crate::rng::Rng;
 use crate::sim::daemon::Daemon;
 use crate::sim::disk::SimLog;
 use crate::sim::fact::N;
 use crate::sim::plan::Plan;
+use crate::sim::process::ground::Settings;
 use crate::sim::server::Server;
 use crate::sim::time::{Span, Time, ms};
 use crate::sim::wire::ConnId;
@@ -20,23 +21,10 @@ pub struct Pipe {
     pub down_until: Time,
 }
 
-/// A node without a database: its PostgreSQL says once that it takes no part.
-#[derive(Clone, Copy, Debug)]
-pub struct Witness {
-    pub incarnation: Incarnation,
-    /// It has said so and was heard.
-    pub is_retired: bool,
-}
-
-impl Witness {
-    pub fn new(incarnation: Incarnation) -> Witness {
-        Witness { incarnation, is_retired: false }
-    }
-}
-
 pub struct Node {
     pub n: N,
     pub id: NodeId,
+    pub kind: NodeKind,
     /// How often the node was taken out of the group.
     pub generation: u32,
     /// Of its data directory.
@@ -49,7 +37,6 @@ pub struct Node {
     pub server_life: u64,
     /// Connections between the two.
     pub(super) pipes: BTreeMap<ConnId, Pipe>,
-    pub(super) witness: Option<Witness>,
     pub slow_until: Time,
     pub(super) tick_span: Span,
 }
@@ -57,25 +44,27 @@ pub struct Node {
 impl Node {
     pub(super) fn new(plan: &Plan, n: N, rng: &mut Rng) -> Node {
         let id = NodeId::of_name(&format!("n{}", n.0));
-        let is_witness = plan.witness && n.0 + 1 == plan.nodes;
+        let kind = plan.kind(n);
+        // Nobody writes on a query-only node.
+        let clients = if kind.takes_writes() { plan.settings.clients } else { 0 };
         Node {
             n,
             id,
+            kind,
             generation: 0,
             directory: 0,
             disk: SimLog::default(),
             daemon: None,
             daemon_life: 0,
-            server: Server::new(n, plan.settings.clone()),
+            server: Server::new(n, Settings { clients, ..plan.settings.clone() }),
             server_life: 0,
             pipes: BTreeMap::new(),
-            witness: is_witness.then(|| Witness::new(Incarnation(rng.draw()))),
             slow_until: Time(0),
             tick_span: ms(rng.between(95, 105)),
         }
     }
 
     pub fn is_witness(&self) -> bool {
-        self.witness.is_some()
+        self.kind == NodeKind::Witness
     }
 }

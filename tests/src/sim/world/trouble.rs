@@ -1,6 +1,8 @@
 //! What goes wrong, and how: daemons and servers die and come back, the network splits, disks are slow, processes are stopped; and all along, sessions
 //! are ended, connections break, processes die by themselves.
 
+use gcs_writeset::NodeKind;
+
 use super::{Event, World};
 use crate::sim::fact::N;
 use crate::sim::faults::{Fault, Nuisance};
@@ -14,7 +16,7 @@ impl World {
         }
         self.net.forget_old(self.now);
         self.tally.faults += 1;
-        let fault = Fault::random(&mut self.rng, self.plan.nodes, self.plan.witness);
+        let fault = Fault::random(&mut self.rng, self.plan.nodes, self.plan.has(NodeKind::Witness));
         self.trace.line(self.now, format_args!("fault {fault:?}"));
         self.inflict(fault);
         let span = us(self.rng.between(self.plan.fault_every.0 / 3, self.plan.fault_every.0 * 2));
