@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panic, its helpers too")]
 
+use std::process::Command;
 use std::time::Duration;
 
 use gcs::playground::NodeNumber;
@@ -140,6 +141,10 @@ fn a_database_that_means_something_else_by_its_bytes_is_refused_by_name() {
     assert!(detail.ends_with(expected), "{detail}");
     // What was refused is as it was, for itself.
     database.execute(node(2), "CREATE TABLE alone (v text); INSERT INTO alone VALUES ('ę')");
+    // The next one has nothing to do with it, though it would ask there first: a leader is asked last.
+    let config = group.playground.cluster(node(1)).home.join("gcs.toml");
+    let led = Command::new(harness::gcs()).args(["lead", "node1", "--config"]).arg(config).status().unwrap();
+    assert!(led.success());
     database.start(node(3)).unwrap();
     database.execute(node(3), "CREATE TABLE t (v text); INSERT INTO t VALUES ('é')");
     database.arrives(node(1), "SELECT v FROM t", "é");

@@ -51,6 +51,9 @@ pub fn run(args: &JoinArgs) -> Result<(), CommandError> {
     check_address("the address to be dialled", &args.member).map_err(CommandError::Usage)?;
     check_name("--name", &args.name).map_err(CommandError::Usage)?;
     check_address("--address", &args.address).map_err(CommandError::Usage)?;
+    if args.pgdata.is_some() && !args.role.has_databases() {
+        return Err(CommandError::Usage("a witness has no PostgreSQL: --pgdata is not for it".to_owned()));
+    }
     let token = Token::parse(&args.token)?;
     let start = words(args.start.as_deref().unwrap_or_default())?;
     let layout = args.layout.resolve()?;

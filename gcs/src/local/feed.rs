@@ -100,6 +100,11 @@ impl Feed {
         self.database_id().is_some()
     }
 
+    /// The group has taken the database, and has not let it go.
+    pub fn is_in_group(&self) -> bool {
+        self.was_attached() && self.phase.get() != Phase::Ended
+    }
+
     /// False if it has attached before.
     pub fn attach(&self, resume_after: Position, founds: bool, leaves: bool) -> bool {
         let first = self.phase.get() == Phase::Greeted;

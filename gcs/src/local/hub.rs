@@ -212,6 +212,9 @@ impl Hub {
         }
         self.feeds.borrow_mut().retain(|_, other| !Rc::ptr_eq(other, feed));
         self.node.sessions.gone(&feed.database);
+        if !feed.is_in_group() {
+            self.node.peers.places.forget(&feed.database);
+        }
         self.show_standing();
     }
 

@@ -13,6 +13,11 @@ impl Places {
         self.0.borrow_mut().insert(database.to_owned(), place);
     }
 
+    /// The group has not taken the database, or has let it go: what it holds is nothing that others could be compared with.
+    pub fn forget(&self, database: &str) {
+        self.0.borrow_mut().remove(database);
+    }
+
     pub fn of(&self, database: &str) -> Option<ServerPlace> {
         self.0.borrow().get(database).cloned()
     }
