@@ -65,6 +65,11 @@ impl Link {
         !self.output.is_empty()
     }
 
+    /// For the next [`Link::send`] to take along.
+    pub fn put(&mut self, request: &Request) -> Result<(), LinkError> {
+        Ok(put_frame(&mut self.output, request, &[])?)
+    }
+
     pub fn send(&mut self, request: &Request) -> Result<(), LinkError> {
         self.send_with(request, &[])
     }

@@ -325,7 +325,9 @@ impl ManagerProcess {
     }
 
     pub(super) fn connect(&mut self) -> Result<(), LinkError> {
-        let mut link = self.greet(Role::Manager)?;
+        let mut link = Link::connect(&guc::gcs_socket())?;
+        // In one piece: a daemon that refuses the greeting hangs up, and what is sent then fails before its reason has been read.
+        link.put(&self.greeting(Role::Manager))?;
         link.send(&Request::Server(self.place.clone()))?;
         link.watch_by(&mut self.wait, STREAM);
         self.stream.opened(link);
@@ -336,14 +338,18 @@ impl ManagerProcess {
     /// A new connection, on which the greeting is on its way.
     fn greet(&self, role: Role) -> Result<Link, LinkError> {
         let mut link = Link::connect(&guc::gcs_socket())?;
-        link.send(&Request::Hello {
+        link.send(&self.greeting(role))?;
+        Ok(link)
+    }
+
+    fn greeting(&self, role: Role) -> Request {
+        Request::Hello {
             protocol: PROTOCOL,
             role,
             database: self.area.replica.name.get(),
             group: Some(self.area.replica.group.get()),
             incarnation: self.area.at().server.incarnation,
-        })?;
-        Ok(link)
+        }
     }
 
     /// The link is down, by itself or because it is to be.
