@@ -409,7 +409,7 @@ impl Replica {
             entry.copy.set(member.copy.as_ref());
         }
         let in_service =
-            status.members.iter().filter(|member| member.state == MemberState::Online && member.kind.has_databases());
+            status.members.iter().filter(|member| Presence::from(member.state).is_online() && member.kind.has_databases());
         let slowest = in_service.map(|member| member.ordered.0.saturating_sub(member.committed.0)).max();
         self.slowest_lag.store(slowest.unwrap_or_default(), Ordering::SeqCst);
         let count = status.members.len().min(self.members.len());

@@ -461,3 +461,61 @@ fn list<T>(
     }
     Ok(items)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As earlier releases wrote it: a group of two, without databases, as of entry 7.
+    fn written(version: u8, membership: &[u8]) -> Vec<u8> {
+        let mut out = Vec::new();
+        out.put_u8(version);
+        out.put_u64(7);
+        out.put_u64(3);
+        out.put_str("g");
+        out.extend_from_slice(membership);
+        out.put_u32(0);
+        out.put_varint(0);
+        let checksum = crc32c::crc32c(&out);
+        out.put_u32(checksum);
+        out
+    }
+
+    fn founders(out: &mut Vec<u8>) {
+        out.put_varint(2);
+        for name in ["a", "b"] {
+            out.put_u64(NodeId::of_name(name).0);
+            out.put_str(name);
+            out.put_str(&format!("{name}:1"));
+        }
+    }
+
+    #[test]
+    fn what_earlier_releases_wrote_is_read_and_its_members_are_full() {
+        let mut first = Vec::new();
+        founders(&mut first);
+        let mut second = Vec::new();
+        second.put_u64(0);
+        founders(&mut second);
+        second.put_varint(2);
+        for (ordinal, name) in ["a", "b"].into_iter().enumerate() {
+            second.put_u64(NodeId::of_name(name).0);
+            second.put_str(name);
+            second.put_str(&format!("{name}:1"));
+            second.put_u16(ordinal as u16);
+            second.put_u8(0);
+            second.put_u32(0);
+            second.put_u64(0);
+        }
+        second.put_varint(0);
+        for (version, membership) in [(VERSION_OF_FOUNDERS, first), (VERSION_WITHOUT_KINDS, second)] {
+            let state = decode(&written(version, &membership), WindowBounds::default()).expect("a checkpoint");
+            assert_eq!((state.applied, state.applied_term), (LogIndex(7), 3));
+            assert_eq!(state.membership, Membership::new(state.membership.founders.clone()), "version {version}");
+            assert!(state.membership.members.iter().all(|member| member.kind == NodeKind::Full));
+            assert_eq!(state.membership.members.len(), 2);
+        }
+        let found = decode(&written(VERSION + 1, &[]), WindowBounds::default()).err();
+        assert_eq!(found, Some(WireError::Unknown { what: "checkpoint version", value: u64::from(VERSION) + 1 }));
+    }
+}

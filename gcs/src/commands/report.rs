@@ -7,7 +7,6 @@ use gcs_core::remains::{Remainder, Remains};
 use gcs_writeset::link::MemberRole;
 
 use crate::config::Config;
-
 use crate::tls::Moment;
 
 pub struct Report<'a> {

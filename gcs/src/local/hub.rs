@@ -211,8 +211,10 @@ impl Hub {
             self.node.peers.send_shown(self.node.shown.leave(database));
         }
         self.feeds.borrow_mut().retain(|_, other| !Rc::ptr_eq(other, feed));
-        self.node.sessions.gone(&feed.database);
-        if !feed.is_in_group() {
+        if feed.is_in_group() {
+            self.node.sessions.lost(&feed.database);
+        } else {
+            self.node.sessions.forget(&feed.database);
             self.node.peers.places.forget(&feed.database);
         }
         self.show_standing();

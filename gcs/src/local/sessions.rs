@@ -39,11 +39,16 @@ impl Sessions {
         self.stage() != Drain::No && self.counted.borrow().get(database).is_some_and(|(known, _)| *known != life)
     }
 
-    /// The database has no server any more.
-    pub fn gone(&self, database: &str) {
+    /// The database's manager has gone. Its sessions may be there yet, and nobody counts them: until one comes again, it is not known how many.
+    pub fn lost(&self, database: &str) {
         if let Some((_, count)) = self.counted.borrow_mut().get_mut(database) {
-            *count = Some(0);
+            *count = None;
         }
+    }
+
+    /// The database is not replicated any more: its sessions are nobody's business.
+    pub fn forget(&self, database: &str) {
+        self.counted.borrow_mut().remove(database);
     }
 
     /// Of all databases together; none if one of them has not counted yet.
@@ -65,8 +70,12 @@ mod tests {
         assert_eq!(sessions.total(), None, "the other has not counted");
         sessions.count("b", one, 3);
         assert_eq!(sessions.total(), Some(3));
-        sessions.gone("b");
+        sessions.lost("b");
+        assert_eq!(sessions.total(), None, "whoever would count them is not there");
+        sessions.count("b", one, 2);
+        sessions.forget("b");
         assert_eq!(sessions.total(), Some(0));
+        sessions.count("b", one, 0);
         assert!(!sessions.is_another_life("a", other), "it works");
         sessions.set_stage(Drain::Idle);
         assert!(sessions.is_another_life("a", other));

@@ -260,6 +260,7 @@ impl Peers {
             self.inbox.push(Input::PeerUp(node));
             drop(connections);
             peer.send(&Frame::Standing(self.standings.own()));
+            self.flush();
         } else {
             tracing::warn!(peer = %name, %address, "peer is down");
             self.inbox.push(Input::PeerDown(node));

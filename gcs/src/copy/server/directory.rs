@@ -14,7 +14,7 @@ pub const MARK: &str = "copying_server";
 pub enum DirectoryError {
     #[error("could not {action} \"{}\": {source}", path.display())]
     File { action: &'static str, path: PathBuf, source: io::Error },
-    #[error("directory \"{}\" holds a copy that was broken off, and a server runs in it: stop that server", .0.display())]
+    #[error("directory \"{}\" has a server in it: if it was started in a copy that was broken off, stop it", .0.display())]
     InUse(PathBuf),
     #[error(
         "directory \"{}\" holds something that is not a data directory of PostgreSQL: empty it, or name another in [postgresql]",
@@ -52,7 +52,7 @@ impl Directory {
             return Ok(Holds::Part);
         }
         let mut entries = match fs::read_dir(&self.path) {
-            Ok(entries) => entries.filter(|entry| !entry.as_ref().is_ok_and(|entry| is_of_a_mount(&entry.path()))),
+            Ok(entries) => entries,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Holds::Nothing),
             Err(source) => return Err(file("look into", &self.path)(source)),
         };
@@ -108,11 +108,6 @@ impl Directory {
             Err(source) => Err(file("read", &self.mark)(source)),
         }
     }
-}
-
-/// What a file system has at its root, and PostgreSQL does not mind either.
-fn is_of_a_mount(path: &Path) -> bool {
-    path.file_name().is_some_and(|name| name == "lost+found")
 }
 
 fn sync(directory: Option<&Path>) -> Result<(), DirectoryError> {
