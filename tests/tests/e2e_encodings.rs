@@ -38,8 +38,11 @@ fn everywhere(database: &Database<'_>, query: &str, wanted: &str) {
 }
 
 fn all_equal(group: &Group, database: &Database<'_>) {
-    let verdicts = database.value(node(1), "SELECT string_agg(DISTINCT verdict, ' ') FROM postgres_r.verify()");
-    assert_eq!(verdicts, "equal");
+    // Nodes say once a second how they are; one whose copy has just been put in place is still known as out of service.
+    database.arrives(node(1), "SELECT count(*) FROM postgres_r.members WHERE state = 'online'", "3");
+    let other = "SELECT coalesce(string_agg(concat_ws(' ', table_name, node, verdict, detail), '; '), 'equal')
+                 FROM postgres_r.verify() WHERE verdict <> 'equal'";
+    assert_eq!(database.value(node(1), other), "equal");
     group.settle();
 }
 
