@@ -11,7 +11,7 @@ mod written;
 use std::path::{Path, PathBuf};
 
 use bytesize::ByteSize;
-use gcs_core::{Detector, Founder};
+use gcs_core::{Detector, Format as GroupFormat, Founder};
 use gcs_writeset::bounds::{GROUP_MEMBERS_MAX, NAME_BYTES_MAX};
 use gcs_writeset::{NodeId, NodeKind};
 use serde::Deserialize;
@@ -54,6 +54,7 @@ struct File {
     log: Log,
     log_retention: Option<ByteSize>,
     log_reserve: Option<ByteSize>,
+    hold_format: Option<u16>,
     #[serde(default)]
     copy: Copies,
     postgresql: Option<Postgresql>,
@@ -144,6 +145,8 @@ pub struct Config {
     pub log_retention: u64,
     /// Bytes of the file that can be given up when the disk is full; 0 for none.
     pub log_reserve: u64,
+    /// Up to which format of the group this node reads, as it says.
+    pub reads: GroupFormat,
     /// Members to be copied from before others, in this order.
     pub copy_from: Vec<String>,
     /// Bytes a second that copies may read, all together.
@@ -160,7 +163,7 @@ pub struct Config {
 }
 
 /// Every key of the file but those of `[tls]` and `[detector]`, for the hint about an unknown one.
-const KEYS: [&str; 24] = [
+const KEYS: [&str; 25] = [
     "name",
     "group",
     "data_directory",
@@ -174,6 +177,7 @@ const KEYS: [&str; 24] = [
     "log",
     "log_retention",
     "log_reserve",
+    "hold_format",
     "copy",
     "from",
     "rate",
@@ -229,6 +233,7 @@ fn check(file: File, base: &Path) -> Result<Config, String> {
         return Err(format!("copy.rate must be at least {} kB (a second)", COPY_RATE_MIN / 1_000));
     }
     Ok(Config {
+        reads: held_format(file.hold_format)?,
         log_retention,
         log_reserve: file.log_reserve.map_or(LOG_RESERVE, |size| size.as_u64()),
         copy_from: file.copy.from,
@@ -254,6 +259,16 @@ fn check(file: File, base: &Path) -> Result<Config, String> {
         tls: file.tls.map(|table| table.resolve(base)),
         allow_plaintext: file.allow_plaintext,
     })
+}
+
+/// What this release reads, or less, so that nothing newer is written before the operator wants it.
+fn held_format(held: Option<u16>) -> Result<GroupFormat, String> {
+    let (first, newest) = (GroupFormat::FIRST, GroupFormat::NEWEST);
+    match held.map(GroupFormat) {
+        None => Ok(newest),
+        Some(format) if (first..=newest).contains(&format) => Ok(format),
+        Some(format) => Err(format!("hold_format is {format}: this release reads formats {first} to {newest}")),
+    }
 }
 
 /// Others are told where this node is before they have met it.

@@ -256,6 +256,7 @@ pub fn core_config(config: &Config, identity: &Identity) -> CoreConfig {
         address: config.address.clone(),
         directory: identity.directory,
         founders: identity.founders.clone(),
+        reads: config.reads,
         seed: draw(),
         detector: config.detector,
     }

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use gcs_core::{Member, Membership};
+use gcs_core::{Format, Member, Membership};
 use gcs_proto::message::members_hash;
 use gcs_writeset::{NodeId, NodeKind};
 use tokio::sync::Notify;
@@ -39,6 +39,8 @@ pub struct Roster {
     pub silence_max: Duration,
     /// Of the founders: with other ones the log would mean something else.
     pub founders_hash: u64,
+    /// Up to which format of the group this node reads.
+    pub reads: Format,
     data_directory: PathBuf,
     membership: RefCell<Membership>,
     /// Why this node is no member any more.
@@ -62,6 +64,7 @@ impl Roster {
             life,
             silence_max: peer_silence_max(config.detector),
             founders_hash: members_hash(founders.iter().map(|f| (f.name.as_str(), f.address.as_str(), f.kind))),
+            reads: config.reads,
             data_directory: config.data_directory.clone(),
             membership: RefCell::new(Membership::new(founders)),
             removed: RefCell::default(),
@@ -72,7 +75,9 @@ impl Roster {
     /// The order has it otherwise now.
     pub fn set(&self, membership: Membership) {
         let gone = membership.is_gone(&self.name, self.generation);
-        if membership.version != self.version() {
+        if membership.format != self.format() {
+            tracing::info!(format = membership.format.0, "the group writes a newer format");
+        } else if membership.version != self.version() {
             let version = membership.version;
             let members: Vec<&str> = membership.members.iter().map(|member| member.name.as_str()).collect();
             tracing::info!(version, members = members.join(" "), "the membership has changed");
@@ -85,6 +90,11 @@ impl Roster {
 
     pub fn version(&self) -> u64 {
         self.membership.borrow().version
+    }
+
+    /// What the group writes.
+    pub fn format(&self) -> Format {
+        self.membership.borrow().format
     }
 
     pub fn membership(&self) -> Membership {

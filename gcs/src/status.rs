@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use crate::config::Config;
 use crate::control::{self, ControlError};
-use crate::log_status::{self, LogJson};
+use crate::log_status::{self, FormatJson, LogJson};
 use crate::tls::Moment;
 
 /// A daemon that does not answer within this time is as good as down.
@@ -23,6 +23,7 @@ struct StatusJson<'a> {
     leader: Option<&'a str>,
     members: Vec<MemberJson<'a>>,
     log: LogJson,
+    format: FormatJson<'a>,
     /// Whether the connections to the other daemons are encrypted.
     encrypted: bool,
     certificates: Vec<CertificateJson<'a>>,
@@ -145,6 +146,7 @@ fn to_json(status: &GroupStatus, certificates: &[CertificateStatus], log: &LogSt
         leader: leader(status).map(|member| member.name.as_str()),
         members: members.collect(),
         log: LogJson::of(log),
+        format: FormatJson::of(log),
         encrypted: !certificates.is_empty(),
         certificates: certificates.iter().map(|certificate| certificate_json(certificate, now)).collect(),
     };
@@ -199,6 +201,7 @@ fn to_table(status: &GroupStatus, certificates: &[CertificateStatus], log: &LogS
     }
     text += &copies(status);
     text += &log_status::line(log);
+    text += &log_status::format_line(log);
     let now = Moment::now();
     if certificates.is_empty() {
         text += "link not encrypted\n";

@@ -112,7 +112,7 @@ fn whoever_shows_no_certificate_or_another_s_is_refused_and_told_why() {
 
     let (reason, message) = refused(pki.caller("n2"), Hello { protocol: PROTOCOL - 1, ..hello("g", "n2") });
     assert_eq!(reason, HandshakeRefusal::Protocol);
-    assert!(message.contains("run the same version"), "{message}");
+    assert!(message.contains("run the same or neighbouring releases"), "{message}");
 
     for daemon in &group.daemons {
         assert_eq!(daemon.lines("panicked"), 0);

@@ -9,12 +9,13 @@ use postgres_r_tests::sim::postgres::Mistake;
 use postgres_r_tests::sim::{report, run, run_seeds, run_traced};
 
 /// What 200 seeds must have been through for their silence to mean something.
-const CORNERS: [&str; 34] = [
+const CORNERS: [&str; 35] = [
     "a base was below the horizon",
     "a checkpoint was written",
     "a manager died",
     "a manager was stopped for longer than a commit may take",
     "a minority refused a write",
+    "a newer format was written",
     "a process that hears no summons was dislodged",
     "a member came back with an empty disk",
     "a member was removed while it ran",
@@ -196,6 +197,13 @@ fn a_certifier_that_forgets_shared_holders_is_found() {
 #[test]
 fn a_leader_that_does_not_ask_whether_it_still_leads_is_found() {
     finds(PlantedBug::ReadsUnconfirmed, &["reads see what was told"]);
+}
+
+#[test]
+fn a_leader_that_has_a_format_written_which_a_member_cannot_read_is_found() {
+    let harm = ["core", "recovery", "liveness", "equal in the end"];
+    let plant = |plan| Plan { bug: Some(PlantedBug::FormatUnread), upgrades: true, ..plan };
+    finds_planted("FormatUnread", plant, &harm);
 }
 
 #[test]

@@ -28,6 +28,7 @@ use raft::eraftpb;
 
 use crate::command::Encoded;
 use crate::detector::Detector;
+use crate::format::Format;
 use crate::membership::wish::{Founder, Wish};
 pub use crate::membership::{Member, Membership, Objection};
 
@@ -57,6 +58,8 @@ pub struct CoreConfig {
     /// The first members, the same on all nodes; sorted by name, which gives each its ordinal from 0. What the empty log means: whoever
     /// the members are later is in the ordered state. This node need not be among them.
     pub founders: Vec<Founder>,
+    /// Up to which format this node reads, and writes when the group may.
+    pub reads: Format,
     /// Seeds election timeouts.
     pub seed: u64,
     pub detector: Detector,
@@ -87,7 +90,11 @@ pub enum Input {
     Written(u64),
     /// A connection to this peer is up or was lost. Messages only come from peers that are up. A peer need not be a member, as far as is known
     /// here: it may have become one while this node was away.
-    PeerUp(NodeId),
+    PeerUp {
+        node: NodeId,
+        /// Up to which format it reads, as it says.
+        reads: Format,
+    },
     PeerDown(NodeId),
     Peer {
         from: NodeId,

@@ -1,9 +1,9 @@
 //! Checkpoints: the whole ordered state as bytes, for recovery and for followers that are too far behind.
 //!
 //! ```text
-//! checkpoint  := version u8 = 3, index u64, term u64, group str, membership,
+//! checkpoint  := version u8 = 4, index u64, term u64, group str, membership,
 //!                databases ever u32, databases varint × database, crc32c u32 of all before
-//! membership  := version u64, founders varint × (node u64, name str, address str, kind u8),
+//! membership  := version u64, format u16, founders varint × (node u64, name str, address str, kind u8),
 //!                members varint × (node u64, name str, address str, ordinal u16, role u8, generation u32, directory u64, kind u8),
 //!                gone varint × (name str, next generation u32)
 //! database    := id u32, name str, head u64,
@@ -17,7 +17,7 @@
 //! mark        := index u64, head u64
 //! ```
 //!
-//! Version 2 knows full members only, and has no kinds. Version 1, from before the membership could change, has the founders of version 2 in place
+//! Version 3 is that of a group in format 1 ([`crate::format`]), and does not say so. Version 2 knows full members only, and has no kinds. Version 1, from before the membership could change, has the founders of version 2 in place
 //! of the membership.
 //!
 //! Everything is listed in order, so equal states give equal bytes. The window is listed above the horizon only: what lies
@@ -35,6 +35,7 @@ use crate::bounds::{CHECKPOINT_STATE_BYTES_MAX, CHUNKS_MAX, DATABASES_MAX, MARKS
 use crate::certify::{Certifier, Holder, WindowBounds};
 use crate::command::{Generation, Report};
 use crate::deliver::{Collecting, Database, Slot};
+use crate::format::Format;
 use crate::member::{Attachment, Attachments};
 use crate::membership::wish::Founder;
 use crate::membership::{Member, Membership};
@@ -42,13 +43,15 @@ use crate::retention::{Mark, Retention};
 use crate::state::State;
 use crate::tokens::{Fate, Tokens, Use};
 
-const VERSION: u8 = 3;
+const VERSION: u8 = 4;
+const VERSION_OF_FORMAT_1: u8 = 3;
 const VERSION_WITHOUT_KINDS: u8 = 2;
 const VERSION_OF_FOUNDERS: u8 = 1;
 
 pub fn encode(state: &State) -> Checkpoint {
     let mut out = Vec::new();
-    out.put_u8(VERSION);
+    let says_format = state.membership.format > Format::FIRST;
+    out.put_u8(if says_format { VERSION } else { VERSION_OF_FORMAT_1 });
     out.put_u64(state.applied.0);
     out.put_u64(state.applied_term);
     out.put_str(&state.group);
@@ -69,6 +72,8 @@ pub fn encode(state: &State) -> Checkpoint {
 pub struct Origin {
     pub group: String,
     pub founders: Vec<Founder>,
+    /// Up to which format this node reads.
+    pub reads: Format,
 }
 
 /// Whether these bytes are a checkpoint of this group as of entry `index` of this term, and these the votes that it ends with.
@@ -79,6 +84,9 @@ pub fn check(bytes: &[u8], (index, term): (u64, u64), votes: &ConfState, origin:
     }
     if state.group != origin.group || state.membership.founders != origin.founders {
         return Err(WireError::OutOfRange { what: "group of a checkpoint" });
+    }
+    if state.membership.format > origin.reads {
+        return Err(WireError::OutOfRange { what: "format" });
     }
     if !same_votes(&state.membership.votes(), votes) {
         return Err(WireError::OutOfRange { what: "votes of a snapshot" });
@@ -117,8 +125,9 @@ fn read_head(reader: &mut Reader<'_>) -> Result<Head, WireError> {
     let applied_term = reader.u64()?;
     let group = reader.str("group name", NAME_BYTES_MAX)?.to_owned();
     let membership = match version {
-        VERSION => read_membership(reader, NodeKind::read)?,
-        VERSION_WITHOUT_KINDS => read_membership(reader, all_full)?,
+        VERSION => read_membership(reader, read_format, NodeKind::read)?,
+        VERSION_OF_FORMAT_1 => read_membership(reader, first_format, NodeKind::read)?,
+        VERSION_WITHOUT_KINDS => read_membership(reader, first_format, all_full)?,
         VERSION_OF_FOUNDERS => Membership::new(read_founders(reader, all_full)?),
         version => return Err(WireError::Unknown { what: "checkpoint version", value: u64::from(version) }),
     };
@@ -130,6 +139,9 @@ fn read_head(reader: &mut Reader<'_>) -> Result<Head, WireError> {
 
 fn put_membership(out: &mut Vec<u8>, membership: &Membership) {
     out.put_u64(membership.version);
+    if membership.format > Format::FIRST {
+        out.put_u16(membership.format.0);
+    }
     out.put_varint(membership.founders.len() as u64);
     for founder in &membership.founders {
         out.put_u64(founder.node.0);
@@ -167,8 +179,22 @@ fn all_full(_: &mut Reader<'_>) -> Result<NodeKind, WireError> {
     Ok(NodeKind::Full)
 }
 
-fn read_membership(reader: &mut Reader<'_>, read_kind: ReadKind) -> Result<Membership, WireError> {
+/// Likewise the group's format.
+type ReadFormat = fn(&mut Reader<'_>) -> Result<Format, WireError>;
+
+fn first_format(_: &mut Reader<'_>) -> Result<Format, WireError> {
+    Ok(Format::FIRST)
+}
+
+/// The first one has another form.
+fn read_format(reader: &mut Reader<'_>) -> Result<Format, WireError> {
+    let format = Format(reader.u16()?);
+    if format > Format::FIRST { Ok(format) } else { Err(WireError::OutOfRange { what: "format" }) }
+}
+
+fn read_membership(reader: &mut Reader<'_>, read_format: ReadFormat, read_kind: ReadKind) -> Result<Membership, WireError> {
     let version = reader.u64()?;
+    let format = read_format(reader)?;
     let founders = read_founders(reader, read_kind)?;
     let members = list(reader, "members", GROUP_MEMBERS_MAX as u64, |reader| {
         Ok(Member {
@@ -185,7 +211,7 @@ fn read_membership(reader: &mut Reader<'_>, read_kind: ReadKind) -> Result<Membe
     let gone = list(reader, "names", NAMES_EVER_MAX as u64, |reader| {
         Ok((reader.str("member name", NAME_BYTES_MAX)?.to_owned(), reader.u32()?))
     })?;
-    Ok(Membership { founders, version, members, gone: gone.into_iter().collect() })
+    Ok(Membership { founders, version, format, members, gone: gone.into_iter().collect() })
 }
 
 fn read_founders(reader: &mut Reader<'_>, read_kind: ReadKind) -> Result<Vec<Founder>, WireError> {

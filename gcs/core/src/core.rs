@@ -24,6 +24,7 @@ use crate::certify::{Exact, Planted, PlantedBug, Rules, WindowBounds};
 use crate::command::{self, Encoded};
 use crate::error::CoreError;
 use crate::flow::{Flow, Ticket};
+use crate::format::Readers;
 use crate::order::Order;
 use crate::quorum::Quorum;
 use crate::reads::Reads;
@@ -82,6 +83,7 @@ pub struct Core<L: Storage, R: Rules = Exact> {
     state: State,
     flow: Flow,
     quorum: Quorum,
+    readers: Readers,
     reads: Reads,
     wishes: Wishes,
     stage: Stage,
@@ -146,6 +148,7 @@ impl<L: Storage, R: Rules + Default> Core<L, R> {
         Ok(Core {
             flow: Flow::new(config.node),
             quorum: Quorum::new(config.node, config.detector.quorum_ticks_max()),
+            readers: Readers::default(),
             reads: Reads::new(config.node, config.seed),
             wishes: Wishes::new(config.node, config.address.clone(), config.directory),
             config,
@@ -234,13 +237,15 @@ impl<L: Storage, R: Rules> Core<L, R> {
                 self.flow.tick(now);
                 self.status_is_due = true;
             }
-            Input::PeerUp(node) => {
+            Input::PeerUp { node, reads } => {
                 self.quorum.peer_up(node);
+                self.readers.up(node, reads);
                 self.hear_peers();
                 self.status_is_due = true;
             }
             Input::PeerDown(node) => {
                 self.quorum.peer_down(node);
+                self.readers.down(node);
                 self.hear_peers();
                 self.order.peer_down(node);
                 self.status_is_due = true;
@@ -441,6 +446,7 @@ impl<L: Storage, R: Rules> Core<L, R> {
             }
             let commands = command::decode_entry(&data).map_err(|cause| CoreError::Entry { index, cause })?;
             let (outcome, events) = self.state.apply(self.rules, index, term, commands);
+            recovery::check_format(&self.config, &self.state.membership)?;
             outcomes.push(outcome);
             for event in events {
                 self.flow.ordered(&event, &mut effects.replies);

@@ -4,6 +4,7 @@ use gcs_writeset::wire::WireError;
 use thiserror::Error;
 
 use crate::api::LogIndex;
+use crate::format::Format;
 
 #[derive(Debug, Error)]
 pub enum CoreError {
@@ -19,6 +20,11 @@ pub enum CoreError {
     Raft(#[from] raft::Error),
     #[error("votes are counted by another membership than the ordered one")]
     Votes,
+    /// A newer release was here, or this one reads less than it said.
+    #[error(
+        "group \"{group}\" writes format {written}, this node reads up to {read}: run the release that the other nodes run"
+    )]
+    Format { group: String, written: Format, read: Format },
     #[error("driver broke the contract: {0}")]
     Contract(&'static str),
 }

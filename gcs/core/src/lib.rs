@@ -18,6 +18,7 @@
 //! | [`membership`] | who the members are, and how that changes |
 //! | [`wishes`] | what is wanted of the membership, until it is so |
 //! | [`member`], [`retention`] | who takes part in a database, how far each is, what of the log is still needed |
+//! | [`format`](crate::format) | what all members must be able to read |
 //! | [`checkpoint`] | the ordered state as bytes |
 //! | [`quorum`], [`status`] | what to tell clients meanwhile |
 //! | [`detector`] | how soon who is silent is suspected |
@@ -39,6 +40,7 @@ pub mod deliver;
 pub mod detector;
 pub mod error;
 pub mod flow;
+pub mod format;
 pub mod member;
 pub mod membership;
 pub mod order;
@@ -56,4 +58,5 @@ pub use crate::core::{Core, Limits};
 pub use api::*;
 pub use detector::Detector;
 pub use error::CoreError;
+pub use format::Format;
 pub use membership::wish::{Founder, Wish};

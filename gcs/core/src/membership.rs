@@ -20,6 +20,8 @@
 //! - **A member's kind** (full, query-only, witness) comes with it and stays ([`gcs_writeset::kind`]). A query-only one learns for ever. There is
 //!   always a full one among the voters: what a witness has of the group is its log, and not for long.
 //!
+//! - **What all members can read is a part of it** ([`crate::format`]): a change of the format is judged by the same membership as whoever comes.
+//!
 //! A member's *directory* is a random number that its data directory was made with. A node that comes back with another one has lost what it
 //! had promised, and is not let in.
 
@@ -34,6 +36,7 @@ use gcs_writeset::{NodeId, NodeKind};
 use raft::eraftpb::ConfState;
 
 use crate::bounds::NAMES_EVER_MAX;
+use crate::format::Format;
 
 pub use change::{Change, Objection, Step};
 use wish::{Founder, Wish};
@@ -77,6 +80,8 @@ pub struct Membership {
     pub version: u64,
     /// Sorted by name.
     pub members: Vec<Member>,
+    /// What the group writes.
+    pub format: Format,
     /// Names of members that were removed: the generation that the name will be in next.
     pub gone: BTreeMap<String, u32>,
 }
@@ -94,7 +99,7 @@ impl Membership {
             generation: 0,
             directory: 0,
         });
-        Membership { members: members.collect(), founders, version: 0, gone: BTreeMap::new() }
+        Membership { members: members.collect(), founders, version: 0, format: Format::FIRST, gone: BTreeMap::new() }
     }
 
     pub fn member(&self, node: NodeId) -> Option<&Member> {
@@ -164,7 +169,8 @@ impl Membership {
     /// The step towards what somebody wishes.
     pub fn step(&self, wish: &Wish) -> Result<Step, Objection> {
         let step = match wish.clone() {
-            Wish::Add { name, generation, address, directory, kind } => {
+            Wish::Add { reads, .. } if reads < self.format => return Err(Objection::TooOld),
+            Wish::Add { name, generation, address, directory, kind, .. } => {
                 Step::Add { name, generation, address, directory, kind }
             }
             Wish::Remove { node } => Step::Remove { node },
@@ -227,6 +233,7 @@ impl Membership {
                 self.with(*node, |member| member.address = address);
             }
             Step::Claim { node, directory } => self.with(*node, |member| member.directory = *directory),
+            Step::Format { format } => self.format = *format,
             Step::Recover { node } => {
                 self.with(*node, |member| (member.role, member.kind) = (MemberRole::Voter, NodeKind::Full));
                 return Some(self.remove(|member| member.node != *node));
@@ -296,6 +303,8 @@ impl Membership {
                 }
             }
             Step::Recover { node } => self.check_recovery(known(*node)?),
+            Step::Format { format } if *format <= self.format => Err(Objection::NotNewer),
+            Step::Format { .. } => Ok(()),
         }
     }
 
@@ -410,7 +419,14 @@ mod tests {
 
     fn add_as(membership: &mut Membership, name: &str, kind: NodeKind) -> NodeId {
         let generation = membership.next_generation(name);
-        let wish = Wish::Add { name: name.to_owned(), generation, address: format!("{name}:1"), directory: 7, kind };
+        let wish = Wish::Add {
+            name: name.to_owned(),
+            generation,
+            address: format!("{name}:1"),
+            directory: 7,
+            kind,
+            reads: Format::FIRST,
+        };
         let step = membership.step(&wish).unwrap();
         assert!(take(membership, step).is_some());
         assert!(membership.fulfils(&wish) && membership.is_sound());
@@ -436,7 +452,8 @@ mod tests {
     fn a_late_copy_of_a_wish_brings_nobody_back() {
         let mut membership = three();
         let kind = NodeKind::Full;
-        let wish = Wish::Add { name: "d".into(), generation: 0, address: "d:1".into(), directory: 7, kind };
+        let wish =
+            Wish::Add { name: "d".into(), generation: 0, address: "d:1".into(), directory: 7, kind, reads: Format::FIRST };
         let step = membership.step(&wish).unwrap();
         take(&mut membership, step);
         let node = membership.named("d").unwrap().node;
@@ -511,7 +528,7 @@ mod tests {
         let mut membership = three();
         let new = |name: &str, address: &str| {
             let (name, address) = (name.to_owned(), address.to_owned());
-            Wish::Add { name, generation: 0, address, directory: 1, kind: NodeKind::Full }
+            Wish::Add { name, generation: 0, address, directory: 1, kind: NodeKind::Full, reads: Format::FIRST }
         };
         assert_eq!(membership.step(&new("a", "x:1")), Err(Objection::NameTaken));
         assert_eq!(membership.step(&new("x", "a:1")), Err(Objection::AddressTaken));

@@ -52,7 +52,7 @@ impl<L: Storage> Order<L> {
         let log = MemberLog::new(log, me, hard_state, state.membership.votes(), applied)?;
         let mut raft = RawNode::new(&raft_config(config, applied), log, &slog::Logger::root(slog::Discard, slog::o!()))?;
         let elections = Elections::new(config, &mut raft.raft);
-        let origin = Origin { group: state.group.clone(), founders: state.membership.founders.clone() };
+        let origin = Origin { group: state.group.clone(), founders: state.membership.founders.clone(), reads: config.reads };
         Ok(Order { raft, me, known: BTreeSet::new(), origin, elections, snapshots: BTreeMap::new() })
     }
 

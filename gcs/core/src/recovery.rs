@@ -22,6 +22,7 @@ pub fn state(config: &CoreConfig, checkpoint: Option<&Checkpoint>, bounds: Windo
 /// The state in a checkpoint, if it is of this group.
 pub fn of_checkpoint(config: &CoreConfig, checkpoint: &Checkpoint, bounds: WindowBounds) -> Result<State, CoreError> {
     let state = checkpoint::decode(&checkpoint.state, bounds)?;
+    check_format(config, &state.membership)?;
     if state.group != config.group {
         return Err(CoreError::Recovery(format!("the data belongs to group \"{}\"", state.group)));
     }
@@ -32,6 +33,15 @@ pub fn of_checkpoint(config: &CoreConfig, checkpoint: &Checkpoint, bounds: Windo
         return Err(CoreError::Recovery("the checkpoint is not the one it is said to be".to_owned()));
     }
     Ok(state)
+}
+
+/// What comes next could not be read.
+pub fn check_format(config: &CoreConfig, membership: &Membership) -> Result<(), CoreError> {
+    let (written, read) = (membership.format, config.reads);
+    if written <= read {
+        return Ok(());
+    }
+    Err(CoreError::Format { group: config.group.clone(), written, read })
 }
 
 fn check_config(config: &CoreConfig) -> Result<(), CoreError> {

@@ -110,8 +110,8 @@ fn a_leader_that_only_one_has_lost_goes_on() {
     cluster.ticks(30);
     assert!(!cluster.nodes[&lost].core.status(None).quorum, "it is not led");
     cluster.cut.clear();
-    cluster.give(lost, Input::PeerUp(leader));
-    cluster.give(leader, Input::PeerUp(lost));
+    cluster.give(lost, Input::PeerUp { node: leader, reads: Format::NEWEST });
+    cluster.give(leader, Input::PeerUp { node: lost, reads: Format::NEWEST });
     cluster.ticks(10);
     assert_eq!(cluster.leader(), Some(leader));
     assert_eq!(cluster.nodes[&leader].core.status(None).term, term, "and nobody was disturbed");

@@ -119,7 +119,7 @@ fn input() -> impl Strategy<Value = Input> {
         1 => Just(Input::Local(Local::Wish { number: 1, wish: Wish::Lead { node: NodeId(2) } })),
         3 => Just(Input::Tick),
         1 => any::<u64>().prop_map(|number| Input::Read(Question { number, database: DatabaseId(1) })),
-        1 => Just(Input::PeerUp(NodeId(2))),
+        1 => Just(Input::PeerUp { node: NodeId(2), reads: Format::NEWEST }),
         1 => Just(Input::PeerDown(NodeId(3))),
         1 => Just(Input::Local(Local::Attach { database: "shop".into(), incarnation: Incarnation(1), founds: false })),
     ]

@@ -29,7 +29,7 @@ fn outcome(cluster: &mut Cluster, at: NodeId, number: u64, ticks: u64) -> Option
 }
 
 fn add_wish_as(name: &str, generation: u32, kind: NodeKind) -> Wish {
-    Wish::Add { name: name.into(), generation, address: format!("{name}:1"), directory: 9, kind }
+    Wish::Add { name: name.into(), generation, address: format!("{name}:1"), directory: 9, kind, reads: Format::NEWEST }
 }
 
 /// Adds a member and starts it with an empty log.

@@ -68,7 +68,14 @@ fn add(cluster: &mut Cluster, at: NodeId, name: &str) -> NodeId {
         cluster,
         at,
         1,
-        Wish::Add { name: name.into(), generation, address: address.clone(), directory, kind: NodeKind::Full },
+        Wish::Add {
+            name: name.into(),
+            generation,
+            address: address.clone(),
+            directory,
+            kind: NodeKind::Full,
+            reads: Format::NEWEST,
+        },
     );
     cluster.ticks(10);
     let node = state(cluster, at).membership.named(name).expect("a member").node;
@@ -151,7 +158,14 @@ fn what_only_the_survivor_has_counts_and_changes_of_votes_that_nobody_agreed_to_
         cluster.settle();
         let address = "d:1".to_owned();
         let wanted = match adds {
-            true => Wish::Add { name: "d".into(), generation: 0, address, directory: 9, kind: NodeKind::Full },
+            true => Wish::Add {
+                name: "d".into(),
+                generation: 0,
+                address,
+                directory: 9,
+                kind: NodeKind::Full,
+                reads: Format::NEWEST,
+            },
             false => Wish::Remove { node: others[0] },
         };
         wish(&mut cluster, leader, 2, wanted);

@@ -296,8 +296,8 @@ mod tests {
     use super::*;
     use crate::enrolment::EnrolledMember;
     use crate::message::{CopyUnderWay, FoundingMember};
-    use gcs_core::Wish;
     use gcs_core::command::Command;
+    use gcs_core::{Format, Wish};
     use gcs_writeset::{DatabaseId, Incarnation, NodeId, NodeKind, Sequence, SlotId, Tag};
     use proptest::prelude::*;
 
@@ -307,9 +307,10 @@ mod tests {
     }
 
     fn of_membership() -> impl Strategy<Value = Frame> {
-        let join = (any::<u32>(), ".*", ".*", ".*", any::<u64>(), any::<u32>()).prop_map(
-            |(protocol, group, name, address, directory, kind)| {
-                Frame::Join(Join { protocol, group, name, address, directory, kind })
+        let join = (any::<u32>(), ".*", ".*", ".*", any::<u64>(), any::<u32>(), any::<u32>()).prop_map(
+            |(protocol, group, name, address, directory, kind, reads)| {
+                let protocol_oldest = protocol / 2;
+                Frame::Join(Join { protocol, group, name, address, directory, kind, reads, protocol_oldest })
             },
         );
         let founder = (".*", ".*", any::<u32>()).prop_map(|(name, address, kind)| FoundingMember { name, address, kind });
@@ -317,8 +318,11 @@ mod tests {
             .prop_map(|(generation, founders)| Frame::Joined(Joined { generation, founders }));
         let node = || any::<u64>().prop_map(NodeId);
         let wish = prop_oneof![
-            (".*", any::<u32>(), ".*", any::<u64>(), prop::sample::select(NodeKind::ALL.to_vec())).prop_map(
-                |(name, generation, address, directory, kind)| Wish::Add { name, generation, address, directory, kind }
+            (".*", any::<u32>(), ".*", any::<u64>(), prop::sample::select(NodeKind::ALL.to_vec()), 1..9u16).prop_map(
+                |(name, generation, address, directory, kind, reads)| {
+                    let reads = Format(reads);
+                    Wish::Add { name, generation, address, directory, kind, reads }
+                }
             ),
             node().prop_map(|node| Wish::Remove { node }),
             (node(), node()).prop_map(|(old, new)| Wish::Replace { old, new }),
@@ -348,10 +352,10 @@ mod tests {
     }
 
     fn frame() -> impl Strategy<Value = Frame> {
-        let caller = (any::<u32>(), any::<u64>(), ".*", any::<u64>(), any::<u64>(), (".*", any::<bool>()));
+        let caller = (any::<u32>(), any::<u64>(), ".*", any::<u64>(), any::<u64>(), (".*", any::<bool>(), any::<u32>()));
         let hello = (any::<u32>(), ".*", ".*", any::<u64>(), any::<u64>(), caller).prop_map(
             |(protocol, group, name, node, members_hash, (generation, directory, address, version, life, tunnel))| {
-                let (tunnel_to, tunnel_to_server) = tunnel;
+                let (tunnel_to, tunnel_to_server, reads) = tunnel;
                 Frame::Hello(Hello {
                     protocol,
                     group,
@@ -365,6 +369,8 @@ mod tests {
                     life,
                     tunnel_to,
                     tunnel_to_server,
+                    reads,
+                    protocol_oldest: protocol / 2,
                 })
             },
         );

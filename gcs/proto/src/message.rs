@@ -1,13 +1,26 @@
 //! The handshake between daemons, and the form of forwarded commands. Raft's own messages are raft-rs' protobuf (eraftpb).
 
 use bytes::Bytes;
-use gcs_core::Wish;
 use gcs_core::command::Encoded;
+use gcs_core::{Format, Wish};
 use gcs_writeset::{NodeId, NodeKind};
 use prost::encoding::{WireType, encode_key, encode_varint};
 
-/// Goes up when frames or messages change; daemons refuse another number by name.
+/// Goes up when frames or messages change in a way that an older daemon does not pass over. A connection speaks the lower one of its two ends'.
 pub const PROTOCOL: u32 = 4;
+
+/// The oldest one that this release speaks: that of the release before it. Daemons between which there is none in common refuse each other by name.
+pub const PROTOCOL_OLDEST: u32 = 4;
+
+/// Whether there is a protocol in common with whoever says this of itself; one that says a single number (`oldest` is 0) speaks that one.
+pub fn check_protocol(newest: u32, oldest: u32) -> Result<(), Refused> {
+    let oldest = if oldest == 0 { newest } else { oldest };
+    if oldest <= PROTOCOL && PROTOCOL_OLDEST <= newest {
+        return Ok(());
+    }
+    let message = format!("peer protocol {PROTOCOL} here, {newest} there: run the same or neighbouring releases of gcs");
+    Err(Refused { reason: HandshakeRefusal::Protocol.into(), message })
+}
 
 /// Who calls, and which group it believes to be in.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
@@ -44,6 +57,12 @@ pub struct Hello {
     /// Likewise, to whatever PostgreSQL is there: for a copy of the whole server.
     #[prost(bool, tag = "12")]
     pub tunnel_to_server: bool,
+    /// Up to which format of the group the caller reads; 0 before there were formats ([`gcs_core::format`]).
+    #[prost(uint32, tag = "13")]
+    pub reads: u32,
+    /// The oldest protocol that the caller speaks; 0 if it speaks one only.
+    #[prost(uint32, tag = "14")]
+    pub protocol_oldest: u32,
 }
 
 #[derive(Clone, PartialEq, Eq, prost::Message)]
@@ -142,6 +161,8 @@ pub enum HandshakeRefusal {
     TwiceAtOnce = 34,
     /// Why it cannot become a member.
     CannotJoin = 35,
+    /// The caller cannot read what the group writes.
+    Format = 36,
 }
 
 /// A node with an empty data directory wants to become a member: what it sends in place of a [`Hello`].
@@ -160,6 +181,11 @@ pub struct Join {
     /// [`NodeKind::number`].
     #[prost(uint32, tag = "6")]
     pub kind: u32,
+    /// As in a [`Hello`].
+    #[prost(uint32, tag = "7")]
+    pub reads: u32,
+    #[prost(uint32, tag = "8")]
+    pub protocol_oldest: u32,
 }
 
 /// It is one: what it must know before it has anything of the group's log.
@@ -202,6 +228,9 @@ pub struct WishMessage {
     /// [`NodeKind::number`], of who is to be added.
     #[prost(uint32, tag = "8")]
     pub node_kind: u32,
+    /// Up to which format it reads, likewise.
+    #[prost(uint32, tag = "9")]
+    pub reads: u32,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, prost::Enumeration)]
@@ -221,9 +250,9 @@ impl WishMessage {
         let empty = WishMessage::default();
         let kind = |kind: WishKind| kind as i32;
         match wish.clone() {
-            Wish::Add { name, generation, address, directory, kind: of } => {
-                let node_kind = of.number().into();
-                WishMessage { kind: kind(WishKind::Add), name, generation, address, directory, node_kind, ..empty }
+            Wish::Add { name, generation, address, directory, kind: of, reads } => {
+                let (node_kind, reads, kind) = (of.number().into(), reads.0.into(), kind(WishKind::Add));
+                WishMessage { kind, name, generation, address, directory, node_kind, reads, ..empty }
             }
             Wish::Remove { node } => WishMessage { kind: kind(WishKind::Remove), node: node.0, ..empty },
             Wish::Replace { old, new } => WishMessage { kind: kind(WishKind::Replace), node: old.0, other: new.0, ..empty },
@@ -239,9 +268,9 @@ impl WishMessage {
         Some(match self.kind() {
             WishKind::Unspecified => return None,
             WishKind::Add => {
-                let kind = kind_of(self.node_kind)?;
+                let (kind, reads) = (kind_of(self.node_kind)?, Format::of_peer(self.reads));
                 let WishMessage { name, generation, address, directory, .. } = self;
-                Wish::Add { name, generation, address, directory, kind }
+                Wish::Add { name, generation, address, directory, kind, reads }
             }
             WishKind::Remove => Wish::Remove { node },
             WishKind::Replace => Wish::Replace { old: node, new: NodeId(self.other) },

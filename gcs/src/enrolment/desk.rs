@@ -3,7 +3,7 @@
 //! Nothing is given away and no token is used up before everything else about a question is right, so that whoever mistyped a name
 //! can ask again. A token is used up on disk before the certificate leaves.
 
-use gcs_proto::message::PROTOCOL;
+use gcs_proto::message::check_protocol;
 use gcs_proto::{Enrol, Enrolled, EnrolledMember, HandshakeRefusal, Refused};
 use gcs_writeset::NodeId;
 use gcs_writeset::bounds::GROUP_MEMBERS_MAX;
@@ -49,11 +49,7 @@ impl Desk {
         caller: &Option<Result<NodeName, PeerProblem>>,
         enrol: &Enrol,
     ) -> Result<Enrolled, Refused> {
-        if enrol.protocol != PROTOCOL {
-            let there = enrol.protocol;
-            let message = format!("peer protocol {PROTOCOL} here, {there} there: run the same version of gcs on all nodes");
-            return Err(refusal(HandshakeRefusal::Protocol, message));
-        }
+        check_protocol(enrol.protocol, 0)?;
         let (Some(tls), Some(caller)) = (&self.tls, caller) else {
             let message = format!("node \"{}\" runs without [tls] and gives out no certificates", self.node);
             return Err(refusal(HandshakeRefusal::NotTheAuthority, message));

@@ -297,7 +297,7 @@ async fn serve_control(hub: &Hub, outbox: &Outbox, requests: &mut Requests) -> R
         let reply = match request {
             Request::Status => Reply::Group(hub.status()),
             Request::Certificates => Reply::Certificates(hub.node.certificates()),
-            Request::AskLog => Reply::Log(hub.node.usage.status()),
+            Request::AskLog => Reply::Log(hub.node.log_status()),
             Request::AskPlace { database } => match hub.node.peers.places.of(&database) {
                 Some(place) => Reply::Place(place),
                 None => {

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use gcs_writeset::bounds::CERTIFICATES_MAX;
-use gcs_writeset::link::{CertificateStatus, Failure, FailureKind, PROTOCOL, Reply};
+use gcs_writeset::link::{CertificateStatus, Failure, FailureKind, LogStatus, PROTOCOL, Reply};
 use gcs_writeset::{NodeId, NodeKind};
 
 use super::databases::Databases;
@@ -69,6 +69,13 @@ impl ThisNode {
         };
         let authorities = credentials.authorities.iter().map(|facts| status(facts, true));
         std::iter::once(status(&credentials.own, false)).chain(authorities).take(CERTIFICATES_MAX).collect()
+    }
+
+    pub fn log_status(&self) -> LogStatus {
+        let (bytes_kept, bytes_max, bytes_a_second) = self.usage.bytes();
+        let (format, reads) = (self.roster.format().0, self.roster.reads);
+        let waits_for = self.peers.readers_missing(reads);
+        LogStatus { bytes_kept, bytes_max, bytes_a_second, format, reads: reads.0, waits_for }
     }
 
     /// The answer to a greeting.

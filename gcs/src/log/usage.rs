@@ -4,7 +4,6 @@ use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use gcs_writeset::link::LogStatus;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::LogReader;
@@ -37,9 +36,10 @@ impl Usage {
         }
     }
 
-    pub fn status(&self) -> LogStatus {
+    /// Bytes that are kept, that may be kept, and that come in a second.
+    pub fn bytes(&self) -> (u64, u64, u64) {
         let pace = pace(&self.samples.borrow(), Instant::now(), self.log.written());
-        LogStatus { bytes_kept: self.log.kept(), bytes_max: self.bytes_max, bytes_a_second: pace }
+        (self.log.kept(), self.bytes_max, pace)
     }
 }
 

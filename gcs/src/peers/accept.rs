@@ -47,8 +47,8 @@ pub async fn run(peers: Rc<Peers>, listener: TcpListener) {
                         let greeted = greet_in_time(&peers, stream, address, &their_complaints).await;
                         drop(place);
                         match greeted {
-                            Some(Greeted::Peer { peer, life, stream, decoder }) => {
-                                receive(&peers, &peer, life, &stream, decoder).await;
+                            Some(Greeted::Peer { peer, process, stream, decoder }) => {
+                                receive(&peers, &peer, process, &stream, decoder).await;
                             }
                             Some(Greeted::Tunnel { peer, stream, place }) => {
                                 tunnel::serve(&peers, &peer, stream, &place).await;
@@ -104,7 +104,7 @@ async fn greet_in_time(
     None
 }
 
-async fn receive(peers: &Peers, peer: &Peer, life: u64, stream: &Stream, decoder: Decoder) {
+async fn receive(peers: &Peers, peer: &Peer, Process { life, reads }: Process, stream: &Stream, decoder: Decoder) {
     let connection = peers.next_connection();
     let replaces = peer.connections.borrow().incoming.is_some();
     if replaces {
@@ -114,6 +114,7 @@ async fn receive(peers: &Peers, peer: &Peer, life: u64, stream: &Stream, decoder
     peers.update(peer, |connections| {
         connections.incoming = Some(connection);
         connections.life = life;
+        connections.reads = reads;
         connections.heard = Some(Instant::now());
     });
     peer.called.notify_one();

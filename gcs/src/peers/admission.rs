@@ -6,7 +6,7 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use gcs_proto::message::PROTOCOL;
+use gcs_core::Format;
 use gcs_proto::{HandshakeRefusal, Hello, Refused};
 use gcs_writeset::NodeId;
 
@@ -20,21 +20,19 @@ pub fn refuse<T>(reason: HandshakeRefusal, message: String) -> Result<T, Refused
     Err(Refused { reason: reason.into(), message })
 }
 
-pub fn check_protocol(protocol: u32) -> Result<(), Refused> {
-    if protocol == PROTOCOL {
-        return Ok(());
-    }
-    let message = format!("peer protocol {PROTOCOL} here, {protocol} there: run the same version of gcs on all nodes");
-    refuse(HandshakeRefusal::Protocol, message)
-}
-
-/// The same protocol and the same group.
-pub fn check_origin(peers: &Peers, protocol: u32, group: &str) -> Result<(), Refused> {
-    check_protocol(protocol)?;
+/// The same group, and all that it writes can be read.
+pub fn check_origin(peers: &Peers, group: &str, name: &str, reads: Format) -> Result<(), Refused> {
     let roster = &peers.roster;
     if group != roster.group {
         let message = format!("node \"{}\" is in group \"{}\", not \"{group}\"", roster.name, roster.group);
         return refuse(HandshakeRefusal::WrongGroup, message);
+    }
+    let written = roster.format();
+    if reads < written {
+        let message = format!(
+            "group \"{group}\" writes format {written}, node \"{name}\" reads up to {reads}: run the release there that the other nodes run"
+        );
+        return refuse(HandshakeRefusal::Format, message);
     }
     Ok(())
 }
@@ -42,7 +40,7 @@ pub fn check_origin(peers: &Peers, protocol: u32, group: &str) -> Result<(), Ref
 /// The peer that calls, if it is one; and whether it is to be dialled from now on.
 pub fn admit(peers: &Peers, hello: &Hello) -> Result<(Rc<Peer>, bool), Refused> {
     let roster = &peers.roster;
-    check_origin(peers, hello.protocol, &hello.group)?;
+    check_origin(peers, &hello.group, &hello.name, Format::of_peer(hello.reads))?;
     let node = NodeId(hello.node);
     if node != NodeId::of_member(&hello.name, hello.generation) {
         return refuse(HandshakeRefusal::NotAMember, format!("\"{}\" does not go with its id", hello.name));

@@ -4,7 +4,7 @@ use std::io;
 use std::rc::Rc;
 use std::time::Duration;
 
-use gcs_proto::message::PROTOCOL;
+use gcs_proto::message::{PROTOCOL, PROTOCOL_OLDEST};
 use gcs_proto::{Decoder, Frame, HandshakeRefusal, Hello, Refused, Welcome};
 use thiserror::Error;
 use tokio::net::TcpStream;
@@ -162,6 +162,8 @@ async fn greet(peers: &Peers, peer: &Peer, stream: &Rc<Stream>, tunnel_to: Optio
         life: roster.life,
         tunnel_to: if let Some(To::Database(database)) = tunnel_to { database.clone() } else { String::new() },
         tunnel_to_server: matches!(tunnel_to, Some(To::Server)),
+        reads: roster.reads.0.into(),
+        protocol_oldest: PROTOCOL_OLDEST,
     });
     let greeting = Outbox::new(stream.clone(), HANDSHAKE_FRAME_BYTES_MAX);
     greeting.put(|out| gcs_proto::encode(&hello, out)).map_err(|error| DialError::Garbage(error.to_string()))?;

@@ -6,6 +6,8 @@
 use std::io;
 use std::rc::Rc;
 
+use gcs_core::Format;
+use gcs_proto::message::check_protocol;
 use gcs_proto::{Decoder, EnrolledMember, FRAME_BYTES_MAX, Frame, FrameError, HandshakeRefusal, Join, Refused, Welcome};
 use gcs_writeset::link::ServerPlace;
 use thiserror::Error;
@@ -24,11 +26,19 @@ use crate::tls::stream::HandshakeError;
 /// Who has called.
 pub enum Greeted {
     /// A node that may send from now on.
-    Peer { peer: Rc<Peer>, life: u64, stream: Rc<Stream>, decoder: Decoder },
+    Peer { peer: Rc<Peer>, process: Process, stream: Rc<Stream>, decoder: Decoder },
     /// A program of a member, which wants to speak to this PostgreSQL.
     Tunnel { peer: Rc<Peer>, stream: Rc<Stream>, place: ServerPlace },
     /// It waits for an answer, which takes as long as the group takes.
     Joiner { join: Join, stream: Rc<Stream> },
+}
+
+/// What a daemon says of its process.
+#[derive(Clone, Copy, Debug)]
+pub struct Process {
+    pub life: u64,
+    /// Up to which format of the group it reads.
+    pub reads: Format,
 }
 
 #[derive(Debug, Error)]
@@ -70,6 +80,7 @@ impl GreetError {
                 HandshakeRefusal::OtherDirectory => "directory",
                 HandshakeRefusal::TwiceAtOnce => "twice",
                 HandshakeRefusal::CannotJoin => "join",
+                HandshakeRefusal::Format => "format",
                 HandshakeRefusal::Unspecified => "refused",
                 HandshakeRefusal::Protocol => "protocol",
                 HandshakeRefusal::WrongGroup => "group",
@@ -124,7 +135,7 @@ pub async fn run(peers: &Rc<Peers>, tcp: TcpStream) -> Result<Option<Greeted>, G
         }
         _ => return Err(GreetError::Unexpected),
     };
-    let admitted = admission::check_protocol(hello.protocol)
+    let admitted = check_protocol(hello.protocol, hello.protocol_oldest)
         .and_then(|()| check_certificate(&caller, &hello.group, &hello.name))
         .and_then(|()| admission::admit(peers, &hello))
         .and_then(|(peer, is_new)| Ok((peer, is_new, tunnel::place(peers, &hello)?)));
@@ -145,7 +156,8 @@ pub async fn run(peers: &Rc<Peers>, tcp: TcpStream) -> Result<Option<Greeted>, G
         return Ok(Some(Greeted::Tunnel { peer, stream, place }));
     }
     decoder.set_limit(FRAME_BYTES_MAX);
-    Ok(Some(Greeted::Peer { peer, life: hello.life, stream, decoder }))
+    let process = Process { life: hello.life, reads: Format::of_peer(hello.reads) };
+    Ok(Some(Greeted::Peer { peer, process, stream, decoder }))
 }
 
 async fn first_frame(peers: &Peers, stream: &Rc<Stream>, decoder: &mut Decoder, is_tls: bool) -> Result<Frame, GreetError> {

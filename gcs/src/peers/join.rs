@@ -7,8 +7,8 @@
 use std::io;
 use std::rc::Rc;
 
-use gcs_core::{Founder, Objection, Wish};
-use gcs_proto::message::{PROTOCOL, kind_of};
+use gcs_core::{Format, Founder, Objection, Wish};
+use gcs_proto::message::{PROTOCOL, PROTOCOL_OLDEST, check_protocol, kind_of};
 use gcs_proto::{Decoder, FoundingMember, Frame, HandshakeRefusal, Join, Joined, Refused};
 use gcs_writeset::NodeId;
 use thiserror::Error;
@@ -98,7 +98,8 @@ async fn ask(config: &Config, security: &Security, address: &str, directory: u64
     let stream = Rc::new(stream);
     let (group, name, address) = (config.group.clone(), config.name.clone(), config.address.clone());
     let kind = config.kind.number().into();
-    let question = Frame::Join(Join { protocol: PROTOCOL, group, name, address, directory, kind });
+    let (protocol, protocol_oldest, reads) = (PROTOCOL, PROTOCOL_OLDEST, config.reads.0.into());
+    let question = Frame::Join(Join { protocol, group, name, address, directory, kind, reads, protocol_oldest });
     let outbox = Outbox::new(stream.clone(), HANDSHAKE_FRAME_BYTES_MAX);
     outbox.put(|out| gcs_proto::encode(&question, out)).map_err(|error| AskError::Garbage(error.to_string()))?;
     outbox.flush();
@@ -136,9 +137,10 @@ pub async fn answer(peers: &Peers, join: Join) -> Frame {
 }
 
 async fn let_in(peers: &Peers, join: Join) -> Result<Joined, Refused> {
-    let Join { protocol, group, name, address, directory, kind } = join;
-    let roster = &peers.roster;
-    check_origin(peers, protocol, &group)?;
+    let Join { protocol, group, name, address, directory, kind, reads, protocol_oldest } = join;
+    let (roster, reads) = (&peers.roster, Format::of_peer(reads));
+    check_protocol(protocol, protocol_oldest)?;
+    check_origin(peers, &group, &name, reads)?;
     let cannot = |message: String| refuse(HandshakeRefusal::CannotJoin, message);
     if let Err(message) = check_name("the name", &name).and_then(|()| check_address("the address", &address)) {
         return cannot(message);
@@ -169,7 +171,7 @@ async fn let_in(peers: &Peers, join: Join) -> Result<Joined, Refused> {
         ));
     }
     let generation = roster.membership().next_generation(&name);
-    let wish = Wish::Add { name: name.clone(), generation, address: address.clone(), directory, kind };
+    let wish = Wish::Add { name: name.clone(), generation, address: address.clone(), directory, kind, reads };
     match peers.wishes.wish(&peers.inbox, wish).await {
         Ok(()) => {}
         // Of the name's generation this node may know less than the leader.

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Instant;
 
-use gcs_core::{Input, PeerMessage};
+use gcs_core::{Format, Input, PeerMessage};
 use gcs_proto::{Frame, ShownHere, Standing};
 use gcs_writeset::NodeId;
 use tokio::sync::Notify;
@@ -73,6 +73,8 @@ pub struct Connections {
     /// The process at its other end, and when it last said something.
     pub life: u64,
     pub heard: Option<Instant>,
+    /// Up to which format of the group that process reads.
+    pub reads: Format,
     pub is_up: bool,
     /// Messages dropped since the queue was last empty.
     dropped: u64,
@@ -195,6 +197,14 @@ impl Peers {
         up.map(|peer| peer.node).collect()
     }
 
+    /// Members that do not read this format, or are not there to say so, by name.
+    pub fn readers_missing(&self, format: Format) -> Vec<String> {
+        let reads =
+            |peer: &Rc<Peer>| Some(peer.connections.borrow()).filter(|it| it.is_up).is_some_and(|it| it.reads >= format);
+        let others = self.roster.others().into_iter();
+        others.filter(|member| !self.get(member.node).as_ref().is_some_and(reads)).map(|member| member.name).collect()
+    }
+
     /// Tells peers that positions they asked for are shown here, or that nobody reads here.
     pub fn send_shown(&self, answers: Vec<shown::Answer>) {
         if answers.is_empty() {
@@ -257,7 +267,7 @@ impl Peers {
         let (node, name, address) = (peer.node, &peer.name, peer.address());
         if is_up {
             tracing::info!(peer = %name, %address, "peer is up");
-            self.inbox.push(Input::PeerUp(node));
+            self.inbox.push(Input::PeerUp { node, reads: connections.reads });
             drop(connections);
             peer.send(&Frame::Standing(self.standings.own()));
             self.flush();

@@ -47,7 +47,7 @@ use crate::token::{Token, TokenOutcome};
 
 /// Goes up when a frame or a message changes; both sides refuse another number with a clear error. So that they can, two things
 /// keep their form in every protocol: the beginning of a [`Request::Hello`] up to this number, and a [`Reply::Failed`].
-pub const PROTOCOL: u32 = 5;
+pub const PROTOCOL: u32 = 6;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
@@ -418,14 +418,19 @@ impl CopyStatus {
     }
 }
 
-/// How much of the log is kept.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// How much of the log is kept, and in which format it is written.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LogStatus {
     pub bytes_kept: u64,
     /// Beyond this the oldest end goes.
     pub bytes_max: u64,
     /// How fast it has grown in the last minutes.
     pub bytes_a_second: u64,
+    /// What the group writes, and up to which format this node reads.
+    pub format: u16,
+    pub reads: u16,
+    /// Members that do not read as far, or are not there to say so.
+    pub waits_for: Vec<String>,
 }
 
 /// A certificate that a daemon uses.

@@ -20,6 +20,8 @@ pub struct Plan {
     pub kinds: Vec<NodeKind>,
     /// Somebody changes the membership all the while.
     pub operator: bool,
+    /// The nodes begin with an older release, and are upgraded one by one, when their daemons are started again.
+    pub upgrades: bool,
     pub settings: Settings,
     /// Of a thousand messages between daemons.
     pub drop_permille: u64,
@@ -44,6 +46,8 @@ pub struct Plan {
     pub reference_certifier: bool,
 }
 
+const UPGRADES: u64 = 0x666f_730c_0000;
+
 impl Plan {
     pub fn of_seed(seed: u64) -> Plan {
         let mut rng = Rng::new(seed);
@@ -60,6 +64,8 @@ impl Plan {
             nodes,
             kinds: kinds(seed, nodes, nodes == 5 && rng.permille(700)),
             operator: Rng::new(seed ^ 0x006d_656d_6265).permille(350),
+            // By a number of its own, with which the seeds in which something was found go as they went.
+            upgrades: Rng::new(seed ^ UPGRADES).permille(250),
             settings: settings(&mut rng),
             drop_permille: if bad_network { rng.between(1, 80) } else { 0 },
             duplicate_permille: if bad_network { rng.between(1, 80) } else { 0 },

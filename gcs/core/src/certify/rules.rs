@@ -1,4 +1,4 @@
-//! The points at which certification could be wrong without being caught by a type.
+//! The points at which certification, and some other rules of the order, could be wrong without being caught by a type.
 //!
 //! The rules of docs/certification.md are [`Exact`]. A simulator must show that it would find a certifier that breaks one, so
 //! each point that [`Planted`] can break is a function here. The rules are a type: a daemon, whose rules are exact, is compiled
@@ -30,6 +30,13 @@ pub trait Rules: Copy {
     fn reads_are_confirmed(self) -> bool {
         true
     }
+
+    /// Whether a leader has a newer format written only when every member has said that it reads it ([`crate::format`]), and not as soon as those have that
+    /// are connected.
+    #[inline]
+    fn formats_wait_for_all(self) -> bool {
+        true
+    }
 }
 
 /// The rules as they are.
@@ -49,6 +56,8 @@ pub enum PlantedBug {
     NoDependencies,
     /// A leader says up to where must be read without asking whether it still is one.
     ReadsUnconfirmed,
+    /// A leader has a format written that a member which is away cannot read.
+    FormatUnread,
 }
 
 /// The rules with a mistake, if one is planted. For tests of tests only.
@@ -70,5 +79,9 @@ impl Rules for Planted {
 
     fn reads_are_confirmed(self) -> bool {
         self.0 != Some(PlantedBug::ReadsUnconfirmed)
+    }
+
+    fn formats_wait_for_all(self) -> bool {
+        self.0 != Some(PlantedBug::FormatUnread)
     }
 }

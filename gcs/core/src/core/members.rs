@@ -9,6 +9,7 @@ use crate::bounds::{PROMOTE_ENTRIES_MAX, PROMOTE_POSITIONS_MAX, WITNESS_HANDS_OV
 use crate::certify::Rules;
 use crate::command::{self, Command};
 use crate::error::CoreError;
+use crate::format::Format;
 use crate::membership::wish::Wish;
 use crate::membership::{Change, Member, Step};
 use gcs_writeset::link::MemberRole;
@@ -89,9 +90,18 @@ impl<L: Storage, R: Rules> Core<L, R> {
         let promotions = learners.map(|member| member.node).filter(|node| !replaced_by.contains(node));
         let promotions: Vec<Step> =
             promotions.filter(|node| self.may_vote(*node)).map(|node| Step::Promote { node }).collect();
-        if wanted.into_iter().chain(promotions).any(|step| self.propose_step(step)) {
+        let raise = self.newer_format().map(|format| Step::Format { format });
+        if wanted.into_iter().chain(promotions).chain(raise).any(|step| self.propose_step(step)) {
             self.proposed_for = Some(made_for);
         }
+    }
+
+    /// What the group could write from now on.
+    fn newer_format(&self) -> Option<Format> {
+        let (membership, me) = (&self.state.membership, (self.config.node, self.config.reads));
+        let read =
+            if self.rules.formats_wait_for_all() { self.readers.all_read(membership, me) } else { Some(self.config.reads) };
+        read.filter(|format| *format > membership.format)
     }
 
     fn propose_step(&mut self, step: Step) -> bool {

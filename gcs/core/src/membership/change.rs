@@ -10,9 +10,10 @@
 //!         | 6 claim    node u64, directory u64
 //!         | 7 recover  node u64
 //!         | 8 add as   name str, generation u32, address str, directory u64, kind u8: of a member that is not a full one
+//!         | 9 format   format u16: what the group writes from here on; in format 2
 //! ```
 //!
-//! The first four and the last two change votes: each stands in an entry of its own, as the context of a Raft configuration change that says the same.
+//! The first four, 7 and 8 change votes: each stands in an entry of its own, as the context of a Raft configuration change that says the same.
 //! The others are commands like any other. An entry of Raft's without anything ends a joint step.
 
 use gcs_writeset::bounds::NAME_BYTES_MAX;
@@ -21,6 +22,8 @@ use gcs_writeset::{NodeId, NodeKind};
 use raft::eraftpb::{ConfChangeSingle, ConfChangeTransition, ConfChangeType, ConfChangeV2};
 use raft_prost::Message as _;
 use thiserror::Error;
+
+use crate::format::Format;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Change {
@@ -64,6 +67,10 @@ pub enum Step {
     Recover {
         node: NodeId,
     },
+    /// The group writes this format from here on: every member reads it.
+    Format {
+        format: Format,
+    },
 }
 
 /// Why the membership cannot be changed so.
@@ -99,6 +106,10 @@ pub enum Objection {
     DirectoryKnown,
     #[error("a name or an address is empty or too long")]
     BadText,
+    #[error("the group writes that format, or a newer one")]
+    NotNewer,
+    #[error("its release is too old: it could not read what the group writes")]
+    TooOld,
     #[error("that is not a matter of the order")]
     NotOfTheOrder,
     /// Not a property of the membership.
@@ -116,6 +127,7 @@ const ADDRESS: u8 = 5;
 const CLAIM: u8 = 6;
 const RECOVER: u8 = 7;
 const ADD_AS: u8 = 8;
+const FORMAT: u8 = 9;
 
 impl Step {
     /// Whether votes are counted otherwise from then on.
@@ -130,7 +142,7 @@ impl Step {
             Step::Promote { node } | Step::Recover { node } => vec![(AddNode, *node)],
             Step::Remove { node } => vec![(RemoveNode, *node)],
             Step::Replace { old, new } => vec![(AddNode, *new), (RemoveNode, *old)],
-            Step::Address { .. } | Step::Claim { .. } => Vec::new(),
+            Step::Address { .. } | Step::Claim { .. } | Step::Format { .. } => Vec::new(),
         }
     }
 
@@ -189,6 +201,10 @@ impl Change {
                 out.put_u8(RECOVER);
                 out.put_u64(node.0);
             }
+            Step::Format { format } => {
+                out.put_u8(FORMAT);
+                out.put_u16(format.0);
+            }
         }
     }
 
@@ -211,6 +227,7 @@ impl Change {
             },
             CLAIM => Step::Claim { node: NodeId(reader.u64()?), directory: reader.u64()? },
             RECOVER => Step::Recover { node: NodeId(reader.u64()?) },
+            FORMAT => Step::Format { format: Format(reader.u16()?) },
             value => return Err(WireError::Unknown { what: "change of the membership", value: u64::from(value) }),
         };
         Ok(Change { version, step })
@@ -269,6 +286,7 @@ mod tests {
             (node(), "[a-z:0-9]{1,9}").prop_map(|(node, address)| Step::Address { node, address }),
             (node(), any::<u64>()).prop_map(|(node, directory)| Step::Claim { node, directory }),
             node().prop_map(|node| Step::Recover { node }),
+            any::<u16>().prop_map(|format| Step::Format { format: Format(format) }),
         ]
     }
 

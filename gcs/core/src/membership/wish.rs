@@ -2,6 +2,8 @@
 
 use gcs_writeset::{NodeId, NodeKind};
 
+use crate::format::Format;
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Founder {
     pub node: NodeId,
@@ -21,6 +23,8 @@ pub enum Wish {
         address: String,
         directory: u64,
         kind: NodeKind,
+        /// Up to which format it reads.
+        reads: Format,
     },
     Remove {
         node: NodeId,

@@ -115,6 +115,7 @@ impl Storage for MemLog {
 
 pub struct Node {
     pub core: Core<MemLog>,
+    pub reads: Format,
     pub log: MemLog,
     pub inbox: VecDeque<Input>,
     pub ordered: Vec<Ordered>,
@@ -129,6 +130,8 @@ pub struct Cluster {
     pub founders: Vec<Founder>,
     pub cut: BTreeSet<(NodeId, NodeId)>,
     pub limits: Limits,
+    /// Up to which format nodes read that are started from now on.
+    pub reads: Format,
 }
 
 pub fn node(name: &str) -> NodeId {
@@ -156,6 +159,7 @@ impl Cluster {
             founders: founders.clone(),
             cut: BTreeSet::new(),
             limits: Limits::default(),
+            reads: Format::FIRST,
         };
         for founder in &founders {
             cluster.start(founder.node, MemLog::default());
@@ -167,7 +171,7 @@ impl Cluster {
         let founder = self.founders.iter().find(|founder| founder.node == node);
         let address = founder.map_or_else(|| format!("{node}:1"), |founder| founder.address.clone());
         let (group, founders) = ("postgresr".into(), self.founders.clone());
-        CoreConfig { group, node, address, directory: 0, founders, seed: 7, detector: Detector::LAN }
+        CoreConfig { group, node, address, directory: 0, founders, reads: self.reads, seed: 7, detector: Detector::LAN }
     }
 
     pub fn start(&mut self, id: NodeId, log: MemLog) {
@@ -175,15 +179,15 @@ impl Cluster {
     }
 
     pub fn start_as(&mut self, config: CoreConfig, log: MemLog) {
-        let id = config.node;
+        let (id, reads) = (config.node, config.reads);
         let core = Core::with_limits(config, log.clone(), log.recovered(), self.limits).expect("the core starts");
         let mut inbox = VecDeque::new();
-        let peers: Vec<NodeId> = self.nodes.iter().filter(|(other, n)| **other != id && n.up).map(|(n, _)| *n).collect();
-        for peer in peers {
-            inbox.push_back(Input::PeerUp(peer));
-            self.give(peer, Input::PeerUp(id));
+        let peers = self.nodes.iter().filter(|(other, n)| **other != id && n.up).map(|(other, n)| (*other, n.reads));
+        for (peer, of_peer) in peers.collect::<Vec<_>>() {
+            inbox.push_back(Input::PeerUp { node: peer, reads: of_peer });
+            self.give(peer, Input::PeerUp { node: id, reads });
         }
-        self.nodes.insert(id, Node { core, log, inbox, ordered: Vec::new(), replies: Vec::new(), up: true });
+        self.nodes.insert(id, Node { core, reads, log, inbox, ordered: Vec::new(), replies: Vec::new(), up: true });
     }
 
     /// The process ends; its log stays.

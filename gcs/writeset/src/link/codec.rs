@@ -191,7 +191,7 @@ variants! { Rehearsal "rehearsal" { 0 Passed, 1 Partly, 2 Absent, 3 Failed(failu
 fields! { GroupStatus { quorum, leader, term, members } }
 fields! { CertificateStatus { name, is_authority, serial, not_after } }
 fields! { MemberStatus { node, name, address, ordinal, role, state, committed, ordered, copy, kind } }
-fields! { LogStatus { bytes_kept, bytes_max, bytes_a_second } }
+fields! { LogStatus { bytes_kept, bytes_max, bytes_a_second, format, reads, waits_for } }
 fields! { CopyStatus { database, from, bytes_done, bytes_total, seconds } }
 
 newtypes! { Position NodeId Incarnation DatabaseId SlotId Sequence }

@@ -240,9 +240,11 @@ fn reply() -> impl Strategy<Value = Reply> {
         failure().prop_map(Reply::Failed),
         prop::collection::vec(certificate(), 0..4).prop_map(Reply::Certificates),
         place().prop_map(Reply::Place),
-        (any::<u64>(), any::<u64>(), any::<u64>()).prop_map(|(bytes_kept, bytes_max, bytes_a_second)| {
-            Reply::Log(LogStatus { bytes_kept, bytes_max, bytes_a_second })
-        }),
+        (any::<[u64; 3]>(), any::<[u16; 2]>(), prop::collection::vec(name(), 0..4)).prop_map(
+            |([bytes_kept, bytes_max, bytes_a_second], [format, reads], waits_for)| {
+                Reply::Log(LogStatus { bytes_kept, bytes_max, bytes_a_second, format, reads, waits_for })
+            }
+        ),
         prop::sample::select(vec![Drain::No, Drain::Idle, Drain::All]).prop_map(Reply::Drain),
         (any::<bool>(), prop::option::of(any::<u32>())).prop_map(|(leads, sessions)| Reply::Draining { leads, sessions }),
         any::<u32>().prop_map(|nodes| Reply::Rehearsing { nodes }),
@@ -271,7 +273,7 @@ fn stranger(protocol: u32) -> Request {
 fn the_bytes_are_those_that_are_written_down() {
     let submit = Request::Submit { slot: SlotId(300), sequence: Sequence(9) };
     assert_eq!(encode(&submit), [2, 0xac, 2, 9, 0, 0, 0, 0, 0, 0, 0]);
-    assert_eq!(encode(&hello(PROTOCOL, "shop")), *b"\0\x05\x01\x04shop\x01\x01g\x01\0\0\0\0\0\0\0");
+    assert_eq!(encode(&hello(PROTOCOL, "shop")), *b"\0\x06\x01\x04shop\x01\x01g\x01\0\0\0\0\0\0\0");
     let failure = Failure { kind: FailureKind::AlreadyAttached, message: "no".to_owned(), hint: String::new() };
     assert_eq!(encode(&Reply::Failed(failure)), *b"\x09\x03\x02no\0");
     let verdict = Verdict::Aborted(AbortCause::Conflict { winner: Position(300), winner_node: NodeId(1), key_index: 7 });
@@ -318,7 +320,7 @@ fn nobody_writes_what_nobody_would_read() {
 fn an_unknown_tag_is_refused() {
     assert_eq!(Request::decode(&[16]), Err(WireError::Unknown { what: "link request", value: 16 }));
     assert_eq!(Reply::decode(&[18]), Err(WireError::Unknown { what: "link reply", value: 18 }));
-    assert_eq!(Request::decode(b"\0\x05\x07"), Err(WireError::Unknown { what: "role", value: 7 }));
+    assert_eq!(Request::decode(b"\0\x06\x07"), Err(WireError::Unknown { what: "role", value: 7 }));
     assert_eq!(Reply::decode(b"\x06\0\0\0\0\0\0\0\0\0\x04"), Err(WireError::Unknown { what: "refusal", value: 4 }));
     assert_eq!(Reply::decode(b"\x05\0\0\0\0\0\0\0\0\0\x04"), Err(WireError::Unknown { what: "token outcome", value: 4 }));
     assert_eq!(Reply::decode(b"\x03\0\0\0\0\0\0\0\0\x02"), Err(WireError::Unknown { what: "flag", value: 2 }));

@@ -1,9 +1,10 @@
 //! Daemons: their lives, their clocks, their writes, the messages between them.
 
-use gcs_core::{Core, CoreConfig, Detector, Effects, Founder, Input, PeerMessage};
+use gcs_core::{Core, CoreConfig, Detector, Effects, Format, Founder, Input, PeerMessage};
 use gcs_writeset::NodeId;
 
 use super::{Event, World};
+use crate::rng::Rng;
 use crate::sim::daemon::Daemon;
 use crate::sim::fact::{Fact, N};
 use crate::sim::time::{Span, Time, ms, us};
@@ -13,6 +14,7 @@ impl World {
         if self.nodes[n.0].daemon.is_some() || !self.has_machine(n) {
             return;
         }
+        self.upgrade(n);
         let config = self.config(n);
         let node = &self.nodes[n.0];
         let recovered = node.disk.0.borrow().recovered();
@@ -33,6 +35,15 @@ impl World {
         self.nodes[n.0].server.daemon_is_there(true);
     }
 
+    /// Whoever starts a daemon may have installed a newer release. The first ones are older, and an older one never comes back.
+    fn upgrade(&mut self, n: N) {
+        let node = &mut self.nodes[n.0];
+        let mut chance = Rng::new(self.plan.seed ^ (n.0 as u64) << 32 ^ node.daemon_life);
+        if self.plan.upgrades && node.daemon_life > 0 && chance.permille(500) {
+            node.reads = Format::NEWEST;
+        }
+    }
+
     pub(super) fn config(&self, n: N) -> CoreConfig {
         let founders = (0..self.plan.nodes).map(|i| {
             let name = format!("n{i}");
@@ -45,6 +56,7 @@ impl World {
             address: format!("n{}:1", n.0),
             directory: node.directory,
             founders: founders.collect(),
+            reads: node.reads,
             seed: self.plan.seed ^ node.daemon_life,
             detector: Detector::LAN,
         }
@@ -250,12 +262,12 @@ impl World {
     }
 
     pub(super) fn peer_up(&mut self, at: N, peer: N) {
-        let peer_id = self.nodes[peer.0].id;
+        let (peer_id, reads) = (self.nodes[peer.0].id, self.nodes[peer.0].reads);
         if let Some(daemon) = &mut self.nodes[at.0].daemon
             && !daemon.peers.contains(&peer_id)
         {
             daemon.peers.push(peer_id);
-            self.give(at, Input::PeerUp(peer_id));
+            self.give(at, Input::PeerUp { node: peer_id, reads });
         }
     }
 

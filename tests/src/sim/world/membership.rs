@@ -5,7 +5,7 @@
 //! donor's last durable commit, once its daemon's log reaches back to there: what is behind the copy must come from the log without a gap.
 
 use gcs_core::member::Attachment;
-use gcs_core::{Input, Local, Membership, Wish};
+use gcs_core::{Format, Input, Local, Membership, Wish};
 use gcs_writeset::link::MemberRole;
 use gcs_writeset::{NodeId, Position};
 
@@ -122,8 +122,10 @@ impl World {
                 _ => {
                     let (directory, generation) = (self.nodes[n.0].directory, seen.next_generation(&name));
                     let address = format!("n{}:1", n.0);
-                    let kind = self.nodes[n.0].kind;
-                    self.wish(at, Wish::Add { name, generation, address, directory, kind });
+                    // An operator who is told that the release is too old takes a newer one.
+                    self.nodes[n.0].reads = self.nodes[n.0].reads.max(seen.format);
+                    let (kind, reads) = (self.nodes[n.0].kind, self.nodes[n.0].reads);
+                    self.wish(at, Wish::Add { name, generation, address, directory, kind, reads });
                 }
             },
             Operation::Copy { of } if self.nodes[n.0].is_witness() || self.copy(n) => {
@@ -245,7 +247,9 @@ impl World {
         let seen_by = |n: N| self.nodes[n.0].daemon.as_ref().map(|daemon| &daemon.core.state().membership);
         let (Some(here), Some(there)) = (seen_by(at), seen_by(peer)) else { return false };
         let node = &self.nodes[peer.0];
-        !here.is_gone(&format!("n{}", peer.0), node.generation) && (here.contains(node.id) || there.version > here.version)
+        node.reads >= here.format
+            && !here.is_gone(&format!("n{}", peer.0), node.generation)
+            && (here.contains(node.id) || there.version > here.version)
     }
 
     /// The members are others, as a daemon knows: connections to those that are gone end.
@@ -253,6 +257,9 @@ impl World {
         let (voters, outgoing) = membership.voters();
         if !outgoing.is_empty() {
             self.corner("two voters were seen changing");
+        }
+        if membership.format > Format::FIRST {
+            self.corner("a newer format was written");
         }
         self.votes.insert(membership.version, [voters, outgoing]);
         for peer in (0..self.plan.nodes).map(N) {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use gcs_core::Format;
 use gcs_writeset::{NodeId, NodeKind};
 
 use crate::rng::Rng;
@@ -25,6 +26,8 @@ pub struct Node {
     pub n: N,
     pub id: NodeId,
     pub kind: NodeKind,
+    /// Up to which format its release reads.
+    pub reads: Format,
     /// How often the node was taken out of the group.
     pub generation: u32,
     /// Of its data directory.
@@ -51,6 +54,7 @@ impl Node {
             n,
             id,
             kind,
+            reads: Format::FIRST,
             generation: 0,
             directory: 0,
             disk: SimLog::default(),

@@ -1,0 +1,125 @@
+//! Formats: what all members of a group must be able to read, and when a newer one is written.
+//!
+//! A group runs two neighbouring releases while it is upgraded, one node after the other. What one member writes the others read: entries of the
+//! log, and checkpoints, which are sent as snapshots. So a release that can write something new does not do so before every member can read it. What
+//! is written is a number, the group's *format*:
+//!
+//! | format | has |
+//! |---|---|
+//! | 1 | entries of version 1, commands 1 to 8, changes of the membership 1 to 8, checkpoints of version 3 |
+//! | 2 | also the change 9, by which the format is raised, and checkpoints of version 4, which say the group's format |
+//!
+//! The format is ordered state, a part of the membership: a function of the log. A member says in its greeting up to which format it *reads*. The
+//! leader has the format raised ([`Step::Format`](crate::membership::Step::Format)) when every member is connected and reads a newer one. Three things could
+//! go wrong:
+//!
+//! - *A member that has not been asked comes later.* It was away, or is added in the same moment. Whoever is away is a member, so the leader waits
+//!   for it, however long (`gcs evict` ends that). A change counts only for the membership that it was made for, and raising the format is one:
+//!   of an addition and a raise that are made at once, one does nothing, and is judged anew.
+//! - *A node of an older release comes, or comes back.* It is refused by the greeting, and by the order if it wants to be added: it could read neither
+//!   what is in the log nor what will be.
+//! - *A member says that it reads a format, and is then restarted with an older release*, before the raise reaches it. It stops where it meets the
+//!   raise ([`CoreError::Format`](crate::CoreError::Format)), with everything before it applied, and goes on with the newer release. Nothing is lost,
+//!   but the node is out until then; a release that has once been everywhere is not to be taken back.
+//!
+//! The format never goes back. An operator who wants to be able to go back for a while has one node say that it reads no newer format
+//! (`hold_format`).
+//!
+//! What a daemon keeps for itself (segments, indexes, identity) has versions of its own: a release reads what the release before it wrote.
+//! PostgreSQL and the daemon of one node are upgraded together: the protocol between them is a single number. Whatever writesets gain
+//! counts as a format too: a member whose daemon reads it has a PostgreSQL that does, or none.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use gcs_writeset::NodeId;
+
+use crate::membership::Membership;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Format(pub u16);
+
+impl Format {
+    /// What a group begins with, and what whoever says nothing reads.
+    pub const FIRST: Format = Format(1);
+    /// What this release reads, and writes when it may.
+    pub const NEWEST: Format = Format(2);
+
+    /// As a peer says it, which says nothing (0) if its release is from before there were formats.
+    pub fn of_peer(number: u32) -> Format {
+        u16::try_from(number).map_or(Format::NEWEST, Format).max(Format::FIRST)
+    }
+}
+
+impl Default for Format {
+    fn default() -> Format {
+        Format::FIRST
+    }
+}
+
+impl fmt::Display for Format {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// What the peers that are connected read.
+#[derive(Debug, Default)]
+pub struct Readers {
+    by_node: BTreeMap<NodeId, Format>,
+}
+
+impl Readers {
+    pub fn up(&mut self, node: NodeId, reads: Format) {
+        self.by_node.insert(node, reads);
+    }
+
+    pub fn down(&mut self, node: NodeId) {
+        self.by_node.remove(&node);
+    }
+
+    /// The newest format that every member reads, `me` among them with what it reads; `None` while a member is not there to say.
+    pub fn all_read(&self, membership: &Membership, (me, reads): (NodeId, Format)) -> Option<Format> {
+        let members = membership.members.iter();
+        let read =
+            members.map(|member| if member.node == me { Some(reads) } else { self.by_node.get(&member.node).copied() });
+        read.min().flatten()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use gcs_writeset::NodeKind;
+
+    use super::*;
+    use crate::membership::wish::Founder;
+
+    #[test]
+    fn a_format_is_read_by_all_when_every_member_has_said_so() {
+        let founder = |name: &str| Founder {
+            node: NodeId::of_name(name),
+            name: name.to_owned(),
+            address: format!("{name}:1"),
+            kind: NodeKind::Full,
+        };
+        let membership = Membership::new(["a", "b", "c"].map(founder).to_vec());
+        let [a, b, c] = ["a", "b", "c"].map(NodeId::of_name);
+        let me = (a, Format(3));
+        let mut readers = Readers::default();
+        assert_eq!(readers.all_read(&membership, me), None);
+        readers.up(b, Format(2));
+        // Somebody else is not a member.
+        readers.up(NodeId(9), Format(2));
+        assert_eq!(readers.all_read(&membership, me), None);
+        readers.up(c, Format(3));
+        assert_eq!(readers.all_read(&membership, me), Some(Format(2)));
+        readers.down(b);
+        assert_eq!(readers.all_read(&membership, me), None);
+    }
+
+    #[test]
+    fn whoever_says_nothing_reads_the_first_and_whoever_says_more_than_is_known_reads_all_that_is() {
+        assert_eq!([0, 1, 2].map(Format::of_peer), [Format(1), Format(1), Format(2)]);
+        assert!(Format::of_peer(70_000) >= Format::NEWEST);
+    }
+}
