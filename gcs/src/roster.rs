@@ -77,7 +77,8 @@ impl Roster {
         let gone = membership.is_gone(&self.name, self.generation);
         if membership.format != self.format() {
             tracing::info!(format = membership.format.0, "the group writes a newer format");
-        } else if membership.version != self.version() {
+        }
+        if membership.version != self.version() {
             let version = membership.version;
             let members: Vec<&str> = membership.members.iter().map(|member| member.name.as_str()).collect();
             tracing::info!(version, members = members.join(" "), "the membership has changed");

@@ -4,7 +4,6 @@
 
 mod support;
 
-use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -18,7 +17,7 @@ use gcs_writeset::{Incarnation, Position};
 use tempfile::TempDir;
 
 use support::pki::{Caller, Pki, nobody};
-use support::{Daemon, Manager, order, writeset};
+use support::{Daemon, Manager, free_addresses, order, writeset};
 
 /// Machines that have nothing yet, as directories and addresses.
 struct Machines {
@@ -28,8 +27,7 @@ struct Machines {
 
 impl Machines {
     fn new(count: usize) -> Machines {
-        let listeners: Vec<_> = (0..count).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
-        let addresses = listeners.iter().map(|listener| listener.local_addr().unwrap().to_string()).collect();
+        let addresses = free_addresses(count);
         Machines { addresses, directory: tempfile::tempdir().unwrap() }
     }
 

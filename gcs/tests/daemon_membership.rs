@@ -2,12 +2,10 @@
 
 mod support;
 
-use std::net::TcpListener;
-
 use gcs_writeset::link::{FailureKind, Reply, Request, Role};
 use gcs_writeset::{Incarnation, Position};
 
-use support::{Daemon, Group, Link, Manager, joining, order, writeset};
+use support::{Daemon, Group, Link, Manager, free_addresses, joining, order, writeset};
 
 /// Tells the group that the database has come this far.
 fn progress(manager: &mut Manager, position: u64) {
@@ -186,11 +184,11 @@ fn a_member_that_moves_is_found_at_its_new_address() {
     let mut managers = group.attach_all();
     wait_for_claims(&group);
     group.daemons[2].kill();
-    let moved = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let moved = free_addresses(1).remove(0);
     let config = std::fs::read_to_string(&group.daemons[2].config).unwrap();
     std::fs::write(&group.daemons[2].config, config.replace(&group.daemons[2].peer_address, &moved)).unwrap();
     group.daemons[2].start();
-    group.daemons[0].wait_for_log("the membership has changed version=4");
+    group.daemons[0].wait_until("it has moved", |daemon| daemon.gcs(&["members"]).1.contains(&moved));
     managers[2].reattach(&group.daemons[2].socket);
     managers[2].submit(&writeset(1, Position::ZERO));
     assert_eq!(managers[0].next_delivered().position, Position(1));
@@ -211,9 +209,7 @@ fn a_whole_group_moves_while_it_is_down() {
     let mut managers = group.attach_all();
     managers[0].submit(&writeset(1, Position::ZERO));
     managers[0].next_delivered();
-    let listeners: Vec<_> = (0..3).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
-    let moved: Vec<_> = listeners.iter().map(|listener| listener.local_addr().unwrap().to_string()).collect();
-    drop(listeners);
+    let moved = free_addresses(3);
     let old: Vec<_> = group.daemons.iter().map(|daemon| daemon.peer_address.clone()).collect();
     for daemon in &mut group.daemons {
         daemon.kill();
@@ -281,7 +277,7 @@ fn a_clone_of_a_node_is_not_let_in_beside_it() {
     std::fs::create_dir(&copy).unwrap();
     let status = std::process::Command::new("cp").arg("-r").args([&original.data_directory(), &copy]).status().unwrap();
     assert!(status.success());
-    let elsewhere = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let elsewhere = free_addresses(1).remove(0);
     let config = std::fs::read_to_string(&original.config).unwrap().replace(&original.peer_address, &elsewhere);
     std::fs::write(copy.join("n3.toml"), config).unwrap();
     let clone = group.configure_joiner("clone", &[]);

@@ -10,7 +10,7 @@ use thiserror::Error;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{sleep, timeout};
 
-use super::greet::{self, GreetError, Greeted};
+use super::greet::{self, GreetError, Greeted, Process};
 use super::join;
 use super::silence::{Silence, SilenceError};
 use super::table::{Peer, Peers};

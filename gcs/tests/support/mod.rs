@@ -11,6 +11,7 @@ use std::net::TcpListener;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use gcs_writeset::link::{self, FailureKind, GroupStatus, Reply, Request, Role, Verdict};
@@ -38,6 +39,20 @@ pub struct Daemon {
     child: Option<Child>,
 }
 
+/// Below Linux's ephemeral ports: nobody's outgoing connection takes one before the daemon does, or while it is down.
+const PORTS: std::ops::Range<u32> = 30_000..32_700;
+
+/// Where nobody listens, no two the same in this process.
+pub fn free_addresses(count: usize) -> Vec<String> {
+    static TRIED: AtomicU32 = AtomicU32::new(0);
+    let begin = std::process::id().wrapping_mul(61);
+    let candidates = std::iter::from_fn(|| {
+        let tried = begin.wrapping_add(TRIED.fetch_add(1, Ordering::Relaxed));
+        Some(format!("127.0.0.1:{}", PORTS.start + tried % (PORTS.end - PORTS.start)))
+    });
+    candidates.filter(|address| TcpListener::bind(address).is_ok()).take(count).collect()
+}
+
 impl Group {
     /// Starts so many daemons.
     pub fn start(nodes: usize) -> Group {
@@ -55,9 +70,7 @@ impl Group {
     /// `more` is what the file of a node ends with, by the directory of all and the number of the node, from 1.
     pub fn configure_with(nodes: usize, more: impl Fn(&Path, usize) -> String) -> Group {
         let directory = tempfile::tempdir().unwrap();
-        // All at once, so that no two are the same.
-        let listeners: Vec<_> = (0..nodes).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
-        let addresses: Vec<_> = listeners.iter().map(|listener| listener.local_addr().unwrap().to_string()).collect();
+        let addresses = free_addresses(nodes);
         let peers: String =
             (1..=nodes).map(|i| format!("[[peers]]\nname = \"n{i}\"\naddress = \"{}\"\n", addresses[i - 1])).collect();
         let daemons = (1..=nodes).map(|i| {
@@ -77,8 +90,7 @@ impl Group {
 
     /// One more daemon, which is to ask those at `join` to let it in.
     pub fn configure_joiner(&mut self, name: &str, join: &[&str]) -> usize {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap().to_string();
+        let address = free_addresses(1).remove(0);
         let path = |suffix: &str| self.directory.path().join(format!("{name}{suffix}"));
         let (config, socket, log) = (path(".toml"), path(".sock"), path(".log"));
         std::fs::write(&config, joining(name, "g", &address, join)).unwrap();
