@@ -24,9 +24,9 @@ fn wait_for_vote(daemon: &Daemon, name: &str) {
     daemon.wait_until(&format!("{name} votes"), |daemon| daemon.role_of(name).as_deref() == Some("voter"));
 }
 
-/// The daemons' directories are known: two changes for each that was there from the beginning.
+/// The daemons' directories are known, a change for each that was there from the beginning, and the newest format is written, which is one more.
 fn wait_for_claims(group: &Group) {
-    let count = group.daemons.len();
+    let count = group.daemons.len() + 1;
     for daemon in &group.daemons {
         daemon.wait_for_log(&format!("the membership has changed version={count}"));
     }
