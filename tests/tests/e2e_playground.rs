@@ -179,6 +179,19 @@ impl Relayed {
         self.query(number, &format!("INSERT INTO links VALUES ({row}) ON CONFLICT DO NOTHING"))
     }
 
+    /// Once it knows that it is alone. What is written before that may well be committed later.
+    fn assert_refuses(&self, number: usize) {
+        wait::until(&format!("node {number} knows"), WITHIN, || {
+            match self.query(number, "SELECT current_setting('default_transaction_read_only')")?.as_str() {
+                "on" => Ok(()),
+                found => Err(found.to_owned()),
+            }
+        });
+        let refused = self.insert(number, 9).unwrap_err();
+        assert!(refused.contains("(25006)"), "{refused}");
+        assert_eq!(states(&self.dir)[number - 1], "no-majority");
+    }
+
     /// Until each of so many nodes has all these rows.
     fn assert_equal(&self, nodes: usize, rows: &str) {
         for number in 1..=nodes {
@@ -211,11 +224,7 @@ fn a_leader_whose_cable_is_pulled_refuses_while_the_others_go_on_and_has_what_th
     for other in others {
         wait::until(&format!("a write on node {other}"), WITHIN, || group.insert(other, other));
     }
-    wait::until("a refusal", WITHIN, || match group.insert(leader, 9) {
-        Err(error) if error.contains("(25006)") => Ok(()),
-        other => Err(format!("{other:?}")),
-    });
-    assert_eq!(states(&group.dir)[leader - 1], "no-majority");
+    group.assert_refuses(leader);
     group.fault(&["heal", &number]);
     wait::until("a write on the node that was cut off", WITHIN, || group.insert(leader, leader));
     group.assert_equal(3, "1 2 3");
@@ -237,7 +246,7 @@ fn a_leader_whose_cable_is_pulled_refuses_while_the_others_go_on_and_has_what_th
     group.fault(&["heal"]);
     assert_done(&gcs(&["add-node"], &group.dir));
     group.fault(&["cut", "4"]);
-    wait::until("a refusal", WITHIN, || group.insert(4, 9).err().ok_or_else(|| "it writes".to_owned()));
+    group.assert_refuses(4);
     assert_done(&gcs(&["stop"], &group.dir));
     assert_eq!(processes(&group.dir, 4), 0, "processes outlived stop");
     let port = group.playground().manifest.nodes[0].port.to_string();
