@@ -137,11 +137,15 @@ impl Paths {
 
     /// Held by a command while it changes anything, so that two do not cross each other; freed on drop.
     pub fn lock(&self) -> Result<File> {
-        let path = self.dir.join("playground.lock");
-        let file = File::create(&path).map_err(Error::file("open", &path))?;
-        file.lock().map_err(Error::file("lock", &path))?;
-        Ok(file)
+        lock(&self.dir.join("playground.lock"))
     }
+}
+
+/// Waits until nobody else has it; freed on drop.
+pub(super) fn lock(path: &Path) -> Result<File> {
+    let file = File::create(path).map_err(Error::file("open", path))?;
+    file.lock().map_err(Error::file("lock", path))?;
+    Ok(file)
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use super::cluster::last_complaint;
 use super::daemon::{listen_address, peer_address, reap};
 use super::group::Playground;
 use super::links::LinkFaults;
-use super::manifest::{NodeEntry, NodeNumber};
+use super::manifest::{NodeEntry, NodeNumber, lock};
 use super::process::{Process, Signal, wait_readable};
 use super::relay::End;
 use super::relay_process::{self, READY, Request};
@@ -57,11 +57,12 @@ impl Playground {
             return Err(Error::usage(format!("the playground in {dir} was made without --faults: its links are its own"))
                 .hint("Make another with: gcs playground start --faults --dir DIR"));
         }
-        let _lock = self.paths.lock()?;
         if self.relay().is_none() {
             return Err(Error::failed(format!("the relay of the playground in {dir} does not run"))
                 .hint("It runs while the group does: start the playground, or stop it first if it runs."));
         }
+        // A lock of its own: a command that waits for a node to come online may wait for just this.
+        let _lock = lock(&self.relay_home().join("relay.lock"))?;
         let mut faults = relay_process::ask(&self.relay_home(), &Request::Tell)?;
         change(&mut faults);
         relay_process::ask(&self.relay_home(), &Request::Set(faults)).map(drop)
