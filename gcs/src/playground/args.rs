@@ -12,6 +12,7 @@ use super::error::Error;
 use super::group::{Gets, NewGroup, Part, Playground, Started};
 use super::manifest::{NodeNumber, Place};
 use super::process::{Signal, parse_signal};
+use super::relay_process;
 use super::status::{self, Status};
 use super::watch;
 
@@ -67,9 +68,12 @@ enum Command {
         #[arg(long, value_name = "ROLE", default_value = "full", value_parser = parse_role)]
         role: NodeKind,
     },
-    /// Makes a node fail otherwise than by its end.
+    /// Makes a node, or its links to the others, fail otherwise than by its end.
     #[command(subcommand)]
     Fault(Fault),
+    /// Stands between the daemons of a playground that was made with --faults.
+    #[command(hide = true)]
+    Relay,
 }
 
 #[derive(Debug, Subcommand)]
@@ -85,6 +89,36 @@ enum Fault {
     Resume {
         /// Counts from 1.
         node: usize,
+        #[command(flatten)]
+        at: Directory,
+    },
+    /// Lets no byte pass any more between the daemons of a node and of all others, or of one, as when a cable is pulled: connections stay open.
+    ///
+    /// For a playground that was made with --faults, as are slow and heal. Clients still reach every node.
+    Cut {
+        /// Counts from 1.
+        node: usize,
+        /// Only from this one.
+        other: Option<usize>,
+        #[command(flatten)]
+        at: Directory,
+    },
+    /// Whatever the daemon of a node sends to the others, and is sent by them, arrives so much later. Two slow nodes add up.
+    Slow {
+        /// Counts from 1.
+        node: usize,
+        /// Milliseconds each way, 10000 at the most; 0 for none.
+        #[arg(value_parser = clap::value_parser!(u64).range(..=10_000))]
+        ms: u64,
+        #[command(flatten)]
+        at: Directory,
+    },
+    /// Undoes cut and slow, of one node's links or of all.
+    ///
+    /// Of one node: what was said of it, and of another one and it. A node that was cut off from all others stays cut off from this one.
+    Heal {
+        /// Counts from 1.
+        node: Option<usize>,
         #[command(flatten)]
         at: Directory,
     },
@@ -122,8 +156,11 @@ struct StartArgs {
     #[arg(long, conflicts_with = "detach")]
     until_eof: bool,
     /// Where the daemons run, as JSON, one a node in their order; for tests that put each into a network of its own.
-    #[arg(long, value_name = "JSON", value_parser = place, hide = true)]
+    #[arg(long, value_name = "JSON", value_parser = place, hide = true, conflicts_with = "faults")]
     place: Vec<Place>,
+    /// Has the daemons reach each other by a relay, so that `fault cut` and `fault slow` can be asked for. They then listen on P + 200 + i - 1.
+    #[arg(long)]
+    faults: bool,
 }
 
 fn place(text: &str) -> Result<Place, String> {
@@ -140,10 +177,20 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         Command::AddNode { at, physical, role } => {
             add_node(&at.dir, if physical { Gets::Server } else { Gets::Database }, role)
         }
-        Command::Fault(Fault::Pause { node, at }) => Playground::open(&at.dir).and_then(|it| it.pause(NodeNumber(node))),
-        Command::Fault(Fault::Resume { node, at }) => Playground::open(&at.dir).and_then(|it| it.resume(NodeNumber(node))),
+        Command::Fault(fault) => inflict(fault),
+        Command::Relay => relay_process::run(),
     };
     Ok(done.map_or_else(complain, |()| ExitCode::SUCCESS))
+}
+
+fn inflict(fault: Fault) -> Result<(), Error> {
+    match fault {
+        Fault::Pause { node, at } => Playground::open(&at.dir)?.pause(NodeNumber(node)),
+        Fault::Resume { node, at } => Playground::open(&at.dir)?.resume(NodeNumber(node)),
+        Fault::Cut { node, other, at } => Playground::open(&at.dir)?.cut(NodeNumber(node), other.map(NodeNumber)),
+        Fault::Slow { node, ms, at } => Playground::open(&at.dir)?.slow(NodeNumber(node), ms),
+        Fault::Heal { node, at } => Playground::open(&at.dir)?.heal(node.map(NodeNumber)),
+    }
 }
 
 fn complain(error: Error) -> ExitCode {
@@ -185,6 +232,7 @@ fn begin(args: &StartArgs) -> Result<Playground, Error> {
         gcs,
         settings,
         places: args.place.clone(),
+        faults: args.faults,
     })
 }
 
@@ -198,11 +246,13 @@ fn begin_again(args: &StartArgs) -> Result<Playground, Error> {
     }
     // Those that were added come again without being named.
     let founders = manifest.nodes.iter().filter(|node| !node.joined).count();
-    let made = (founders, manifest.nodes[0].port, &manifest.database, &manifest.group);
-    if made != (args.nodes, args.base_port, &args.database, &args.group) {
-        let (nodes, port, database, group) = made;
+    let made = (founders, manifest.nodes[0].port, &manifest.database, &manifest.group, manifest.is_relayed());
+    if made != (args.nodes, args.base_port, &args.database, &args.group, args.faults) {
+        let (nodes, port, database, group, is_relayed) = made;
+        let faults = if is_relayed { " --faults" } else { "" };
         return Err(Error::usage(format!("{dir} holds a playground made with other options")).hint(format!(
-            "Start it with --nodes {nodes} --base-port {port} --database {database} --group {group}, or give another --dir."
+            "Start it with --nodes {nodes} --base-port {port} --database {database} --group {group}{faults}, or give another \
+             --dir."
         )));
     }
     playground.start_all()?;

@@ -75,7 +75,7 @@ impl Daemon {
         }
         // Those that the group began with; itself if the others find it elsewhere than where it listens.
         let itself = Some(me).filter(|me| listen_address(me) != peer_address(me));
-        for peer in others.chain(itself).filter(|_| !me.joined) {
+        for peer in others.filter(|_| !me.joined).chain(itself) {
             text += &format!("\n[[peers]]\nname = {}\naddress = {}\n", quote(&peer.name), quote(&peer_address(peer)));
         }
         if let Some(server) = server {
@@ -185,17 +185,18 @@ pub fn copy_program(from: &Path, directory: &Path) -> Result<PathBuf> {
 }
 
 /// A child that ends must be waited for by its parent, or it stays behind as a zombie; we may live longer than it.
-fn reap(mut child: Child) {
+pub(super) fn reap(mut child: Child) {
     std::thread::spawn(move || drop(child.wait()));
 }
 
-fn listen_address(node: &NodeEntry) -> String {
-    node.place.as_ref().map_or_else(|| format!("127.0.0.1:{}", node.peer_port), |place| place.listen.clone())
+pub(super) fn listen_address(node: &NodeEntry) -> String {
+    let port = node.listen_port.unwrap_or(node.peer_port);
+    node.place.as_ref().map_or_else(|| format!("127.0.0.1:{port}"), |place| place.listen.clone())
 }
 
 /// Where the others find it.
-fn peer_address(node: &NodeEntry) -> String {
-    node.place.as_ref().map_or_else(|| listen_address(node), |place| place.address.clone())
+pub(super) fn peer_address(node: &NodeEntry) -> String {
+    node.place.as_ref().map_or_else(|| format!("127.0.0.1:{}", node.peer_port), |place| place.address.clone())
 }
 
 /// A TOML basic string.
@@ -216,6 +217,7 @@ mod tests {
             name: format!("node{number}"),
             port: 6000 + number,
             peer_port: 6100 + number,
+            listen_port: None,
             joined: number > 3,
             place: None,
             role: None,
@@ -233,5 +235,12 @@ mod tests {
         daemon.configure("postgresr", &elsewhere, &[node(1), elsewhere.clone()], None).unwrap();
         let config = Config::load(&daemon.config()).unwrap();
         assert_eq!((config.peer_address.as_str(), config.address.as_str()), ("10.0.0.2:7000", "10.0.0.9:7002"));
+        for number in [2, 4] {
+            let relayed = NodeEntry { listen_port: Some(6202), ..node(number) };
+            daemon.configure("postgresr", &relayed, &[node(1), relayed.clone()], None).unwrap();
+            let config = Config::load(&daemon.config()).unwrap();
+            let address = format!("127.0.0.1:610{number}");
+            assert_eq!((config.peer_address.as_str(), config.address), ("127.0.0.1:6202", address));
+        }
     }
 }

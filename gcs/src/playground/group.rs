@@ -33,6 +33,8 @@ const CONNECT_MAX: Duration = Duration::from_secs(5);
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// Node i listens for peers on base port + this + i - 1.
 const PEER_PORT_OFFSET: u16 = 100;
+/// With a relay, that is where the relay listens for it, and it listens itself so much higher.
+const LISTEN_PORT_OFFSET: u16 = 100;
 const DEFAULT_PG_CONFIG: &str = "/usr/lib/postgresql/15/bin/pg_config";
 
 /// What to make.
@@ -49,6 +51,8 @@ pub struct NewGroup {
     pub settings: String,
     /// Where the daemons run, one a node in their order; none: here, on loopback.
     pub places: Vec<Place>,
+    /// Puts a relay between the daemons, so that links can be cut and be slow.
+    pub faults: bool,
 }
 
 /// What of a node a command is about.
@@ -116,9 +120,10 @@ impl Playground {
         let _lock = paths.lock()?;
         let gcs = if account.is_other() { daemon::copy_program(&new.gcs, &paths.dir.join("bin"))? } else { new.gcs.clone() };
         let manifest = Manifest::new(&new.group, &new.database, nodes, postgres_bin, gcs);
+        let manifest = Manifest { settings: new.settings.clone(), ..manifest };
         manifest.save(&paths)?;
         let playground = Playground { paths, manifest, account };
-        let made = playground.make(&new.settings);
+        let made = playground.make();
         if made.is_err() {
             playground.stop_processes();
             playground.remember_running(false)?;
@@ -126,8 +131,9 @@ impl Playground {
         made.map(|()| playground)
     }
 
-    fn make(&self, settings: &str) -> Result<()> {
-        self.on_all(|number| self.make_node(number, settings))?;
+    fn make(&self) -> Result<()> {
+        self.on_all(|number| self.make_node(number))?;
+        self.start_relay()?;
         self.on_all(|number| self.daemon(number).start())?;
         self.on_all(|number| {
             self.cluster(number).start()?;
@@ -139,12 +145,12 @@ impl Playground {
         self.wait_online(&self.numbers()).map(drop)
     }
 
-    fn make_node(&self, number: NodeNumber, settings: &str) -> Result<()> {
+    fn make_node(&self, number: NodeNumber) -> Result<()> {
         let (cluster, daemon) = (self.cluster(number), self.daemon(number));
         fs::create_dir(&cluster.home).map_err(Error::file("create", &cluster.home))?;
         self.account.give(&cluster.home)?;
         daemon.configure(&self.manifest.group, &self.manifest.nodes[number.index()], &self.manifest.nodes, None)?;
-        cluster.init(&format!("{}{settings}", replication_settings(&daemon)))
+        cluster.init(&format!("{}{}", replication_settings(&daemon), self.manifest.settings))
     }
 
     /// Makes one more node, which joins the group as it is and gets its database, or its whole server, from another. Returns when it is online.
@@ -160,11 +166,12 @@ impl Playground {
         let number = NodeNumber(manifest.nodes.len());
         let grown = Playground { manifest, ..self.clone() };
         match gets {
-            Gets::Database => grown.make_node(number, "")?,
+            Gets::Database => grown.make_node(number)?,
             Gets::Server => grown.make_home(number)?,
         }
         grown.manifest.save(&grown.paths)?;
         *self = grown;
+        self.open_door(&self.manifest.nodes[number.index()])?;
         self.daemon(number).start()?;
         if gets == Gets::Server {
             self.await_server(number)?;
@@ -200,7 +207,7 @@ impl Playground {
             }
             thread::sleep(LOOK_EVERY);
         }
-        cluster.configure("")
+        cluster.configure(&self.manifest.settings)
     }
 
     fn make_database(&self, number: NodeNumber) -> Result<()> {
@@ -238,6 +245,7 @@ impl Playground {
     pub fn start_all(&mut self) -> Result<()> {
         let _lock = self.paths.lock()?;
         self.remember_running(true)?;
+        self.start_relay()?;
         self.on_all(|number| self.daemon(number).start())?;
         self.on_all(|number| self.cluster(number).start())?;
         self.wait_online(&self.numbers()).map(drop)
@@ -270,10 +278,12 @@ impl Playground {
             }
             forced
         };
-        thread::scope(|scope| {
+        let forced = thread::scope(|scope| {
             let threads: Vec<_> = self.numbers().into_iter().map(|number| scope.spawn(move || stop_one(number))).collect();
             threads.into_iter().flat_map(|thread| thread.join().unwrap_or_default()).collect()
-        })
+        });
+        self.stop_relay();
+        forced
     }
 
     fn remember_running(&self, running: bool) -> Result<()> {
@@ -332,7 +342,7 @@ impl Playground {
         let deadline = Instant::now() + patience;
         for &number in numbers {
             while let Err(why) = self.check_online(number) {
-                if !self.majority_runs() {
+                if !self.majority_runs(number) {
                     return Ok(Started::WaitsForMajority);
                 }
                 if self.daemon(number).process().is_none() || self.cluster(number).process().is_none() {
@@ -363,9 +373,12 @@ impl Playground {
         client.batch_execute("SELECT 1").map_err(|error| describe(&error))
     }
 
-    fn majority_runs(&self) -> bool {
+    /// As many daemons run, and are not cut off from this node's.
+    fn majority_runs(&self, number: NodeNumber) -> bool {
+        let (faults, own) = (self.link_faults(), self.name(number));
+        let is_seen = |other: NodeNumber| other == number || !faults.is_cut(own, self.name(other));
         let votes = self.voters().unwrap_or_else(|| self.numbers());
-        let running = votes.iter().filter(|&&number| self.daemon(number).process().is_some()).count();
+        let running = votes.iter().filter(|&&other| is_seen(other) && self.daemon(other).process().is_some()).count();
         running > votes.len() / 2
     }
 
@@ -436,14 +449,16 @@ fn plan_nodes(new: &NewGroup) -> Result<Vec<NodeEntry>> {
     if !new.places.is_empty() && new.places.len() != new.nodes {
         return Err(Error::usage(format!("{} places for {} nodes", new.places.len(), new.nodes)));
     }
-    let highest = usize::from(new.base_port) + usize::from(PEER_PORT_OFFSET) + new.nodes;
+    let offset = PEER_PORT_OFFSET + if new.faults { LISTEN_PORT_OFFSET } else { 0 };
+    let highest = usize::from(new.base_port) + usize::from(offset) + new.nodes;
     if new.base_port == 0 || highest > usize::from(u16::MAX) {
         return Err(Error::usage(format!("base port {} leaves no room for the ports above it", new.base_port)));
     }
     let node = |index: u16| {
         let (port, peer_port) = (new.base_port + index, new.base_port + PEER_PORT_OFFSET + index);
         let place = new.places.get(usize::from(index)).cloned();
-        NodeEntry { name: format!("node{}", index + 1), port, peer_port, joined: false, place, role: None }
+        let listen_port = new.faults.then(|| peer_port + LISTEN_PORT_OFFSET);
+        NodeEntry { name: format!("node{}", index + 1), port, peer_port, listen_port, joined: false, place, role: None }
     };
     let nodes: Vec<NodeEntry> = (0..new.nodes as u16).map(node).collect();
     nodes.iter().try_for_each(|node| check_ports(node, "Give another --base-port."))?;
@@ -467,6 +482,7 @@ fn plan_next(manifest: &Manifest) -> Result<NodeEntry> {
         name,
         port: port(first.port)?,
         peer_port: port(first.peer_port)?,
+        listen_port: first.listen_port.map(port).transpose()?,
         joined: true,
         place: None,
         role: None,
@@ -476,7 +492,7 @@ fn plan_next(manifest: &Manifest) -> Result<NodeEntry> {
 }
 
 fn check_ports(node: &NodeEntry, hint: &str) -> Result<()> {
-    for port in [node.port, node.peer_port] {
+    for port in [node.port, node.peer_port].into_iter().chain(node.listen_port) {
         TcpListener::bind((Ipv4Addr::LOCALHOST, port))
             .map_err(|error| Error::usage(format!("port {port} cannot be used: {error}")).hint(hint))?;
     }
@@ -533,7 +549,8 @@ mod tests {
     fn new_group(base_port: u16, nodes: usize) -> NewGroup {
         let (database, group) = ("shop".to_owned(), "postgresr".to_owned());
         let (dir, gcs) = (PathBuf::from("/nowhere"), PathBuf::from("gcs"));
-        NewGroup { dir, nodes, base_port, database, group, gcs, settings: String::new(), places: Vec::new() }
+        let (settings, places) = (String::new(), Vec::new());
+        NewGroup { dir, nodes, base_port, database, group, gcs, settings, places, faults: true }
     }
 
     #[test]
@@ -549,7 +566,7 @@ mod tests {
     fn a_group_that_cannot_be_is_refused() {
         assert_eq!(plan_nodes(&new_group(6001, 0)).unwrap_err().kind, Kind::Usage);
         assert_eq!(plan_nodes(&new_group(6001, 9)).unwrap_err().kind, Kind::Usage);
-        assert_eq!(plan_nodes(&new_group(65500, 3)).unwrap_err().kind, Kind::Usage);
+        assert_eq!(plan_nodes(&new_group(65400, 3)).unwrap_err().kind, Kind::Usage);
     }
 
     #[test]

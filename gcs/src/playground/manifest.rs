@@ -32,6 +32,9 @@ pub struct Manifest {
     pub postgres_bin: PathBuf,
     /// The daemon's program.
     pub gcs: PathBuf,
+    /// Lines for every node's postgresql.conf, those that are added later too.
+    #[serde(default)]
+    pub settings: String,
     /// False from `stop` to the next `start`.
     pub running: bool,
 }
@@ -40,7 +43,11 @@ pub struct Manifest {
 pub struct NodeEntry {
     pub name: String,
     pub port: u16,
+    /// Where the other daemons find its daemon.
     pub peer_port: u16,
+    /// Where its daemon listens, if a relay stands at the port above.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub listen_port: Option<u16>,
     /// It came when the group was there already.
     #[serde(default)]
     pub joined: bool,
@@ -66,7 +73,13 @@ pub struct Place {
 impl Manifest {
     pub fn new(group: &str, database: &str, nodes: Vec<NodeEntry>, postgres_bin: PathBuf, gcs: PathBuf) -> Manifest {
         let (group, database) = (group.to_owned(), database.to_owned());
-        Manifest { version: MANIFEST_VERSION, group, database, nodes, postgres_bin, gcs, running: true }
+        let settings = String::new();
+        Manifest { version: MANIFEST_VERSION, group, database, nodes, postgres_bin, gcs, settings, running: true }
+    }
+
+    /// Whether a relay stands between the daemons.
+    pub fn is_relayed(&self) -> bool {
+        self.nodes.iter().any(|node| node.listen_port.is_some())
     }
 
     pub fn load(paths: &Paths) -> Result<Manifest> {
@@ -124,11 +137,15 @@ impl Paths {
 
     /// Held by a command while it changes anything, so that two do not cross each other; freed on drop.
     pub fn lock(&self) -> Result<File> {
-        let path = self.dir.join("playground.lock");
-        let file = File::create(&path).map_err(Error::file("open", &path))?;
-        file.lock().map_err(Error::file("lock", &path))?;
-        Ok(file)
+        lock(&self.dir.join("playground.lock"))
     }
+}
+
+/// Waits until nobody else has it; freed on drop.
+pub(super) fn lock(path: &Path) -> Result<File> {
+    let file = File::create(path).map_err(Error::file("open", path))?;
+    file.lock().map_err(Error::file("lock", path))?;
+    Ok(file)
 }
 
 #[cfg(test)]
@@ -140,7 +157,15 @@ mod tests {
     fn what_is_saved_is_loaded() {
         let dir = tempfile::tempdir().unwrap();
         let paths = Paths::of(dir.path()).unwrap();
-        let node = NodeEntry { name: "node1".into(), port: 6001, peer_port: 6101, joined: false, place: None, role: None };
+        let node = NodeEntry {
+            name: "node1".into(),
+            port: 6001,
+            peer_port: 6101,
+            listen_port: Some(6201),
+            joined: false,
+            place: None,
+            role: None,
+        };
         let manifest = Manifest::new("postgresr", "shop", vec![node], "/bin".into(), "/bin/gcs".into());
         manifest.save(&paths).unwrap();
         assert_eq!(Manifest::load(&paths).unwrap(), manifest);

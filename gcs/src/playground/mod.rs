@@ -8,6 +8,7 @@
 //! DIR/bin/gcs               the daemon's program, copied when we run as root (its own place may be closed to others)
 //! DIR/node1/data            the PostgreSQL cluster; its socket, log and the daemon's files stand beside it
 //! DIR/node1/gcs.toml …
+//! DIR/relay                 of a playground made with --faults: the relay's socket, log and pid
 //! ```
 //!
 //! Invariants:
@@ -21,7 +22,8 @@
 //! - [`account`]: the user that servers run as.  - [`process`]: finding, signalling and awaiting processes.
 //! - [`cluster`]: one PostgreSQL cluster.        - [`daemon`]: one daemon.
 //! - [`manifest`]: playground.json and paths.    - [`group`]: the commands themselves.
-//! - [`fault`]: a node that hangs.
+//! - [`fault`]: a node that hangs.               - [`relayed`]: links that are cut or slow.
+//! - [`relay`], [`links`], [`relay_process`]: what makes them so.
 //! - [`status`]: what `status` and the live table show.  - [`args`], [`watch`]: the command line.
 
 pub mod account;
@@ -31,8 +33,12 @@ pub mod daemon;
 pub mod error;
 pub mod fault;
 pub mod group;
+pub mod links;
 pub mod manifest;
 pub mod process;
+pub mod relay;
+mod relay_process;
+mod relayed;
 pub mod status;
 mod watch;
 

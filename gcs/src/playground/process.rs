@@ -4,7 +4,7 @@
 //! is first pinned by a pidfd, then recognised by its working directory, and only then used; a pidfd never changes its mind.
 
 use std::fs;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -49,15 +49,20 @@ impl Process {
 
     /// True once the process has ended; false when `deadline` came first.
     pub fn wait_until(&self, deadline: Instant) -> bool {
-        loop {
-            let left = deadline.saturating_duration_since(Instant::now());
-            let mut fds = [PollFd::new(&self.handle, PollFlags::IN)];
-            match poll(&mut fds, Some(&timespec(left))) {
-                Ok(0) => return false,
-                Ok(_) => return true,
-                Err(rustix::io::Errno::INTR) => {}
-                Err(_) => return false,
-            }
+        wait_readable(&self.handle, deadline)
+    }
+}
+
+/// True once there is something to read, or the end of it; false when `deadline` came first.
+pub fn wait_readable(handle: &impl AsFd, deadline: Instant) -> bool {
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let mut fds = [PollFd::new(handle, PollFlags::IN)];
+        match poll(&mut fds, Some(&timespec(left))) {
+            Ok(0) => return false,
+            Ok(_) => return true,
+            Err(rustix::io::Errno::INTR) => {}
+            Err(_) => return false,
         }
     }
 }

@@ -27,6 +27,8 @@ pub struct NodeStatus {
     pub position: Option<u64>,
     /// How many positions it is behind the end of the order, as far as any node knows that.
     pub lag: Option<u64>,
+    /// What is wrong with its links (`gcs playground fault cut`, `slow`).
+    pub faults: Vec<String>,
     #[serde(skip)]
     pub counters: Option<Counters>,
 }
@@ -93,7 +95,12 @@ pub fn collect(playground: &Playground) -> Status {
     });
     let end = answers.iter().filter_map(Answers::end_of_order).max();
     let nodes = playground.numbers().into_iter().zip(answers);
-    let nodes = nodes.map(|(number, answers)| describe(playground, number, &answers, end)).collect();
+    let faults = playground.link_faults();
+    let describe = |(number, answers): (NodeNumber, Answers)| {
+        let faults = faults.of(playground.name(number));
+        NodeStatus { faults, ..describe(playground, number, &answers, end) }
+    };
+    let nodes = nodes.map(describe).collect();
     Status { group: playground.manifest.group.clone(), database: playground.manifest.database.clone(), nodes }
 }
 
@@ -162,6 +169,7 @@ fn describe(playground: &Playground, number: NodeNumber, answers: &Answers, end:
         leader: me.is_some_and(|me| answers.daemon.as_ref().is_some_and(|status| status.leader == Some(me.node))),
         position: committed,
         lag: committed.and_then(|committed| Some(end?.saturating_sub(committed))),
+        faults: Vec::new(),
         counters: answers.sql.as_ref().and_then(|sql| sql.counters),
     }
 }

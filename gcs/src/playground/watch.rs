@@ -133,7 +133,8 @@ pub fn table(status: &Status, before: Option<(Duration, &HashMap<String, Counter
     if before.is_some() {
         let _ = write!(text, " {:>8} {:>9}", "tps", "aborts/s");
     }
-    text += "\n";
+    let is_faulty = status.nodes.iter().any(|node| !node.faults.is_empty());
+    text += if is_faulty { " faults\n" } else { "\n" };
     let or_dash = |number: Option<u64>| number.map_or_else(|| "-".to_owned(), |number| number.to_string());
     for node in &status.nodes {
         let leader = if node.leader { "leader" } else { "" };
@@ -145,6 +146,9 @@ pub fn table(status: &Status, before: Option<(Duration, &HashMap<String, Counter
                 Some((value(now).saturating_sub(value(then)) as f64 / time.as_secs_f64()).round() as u64)
             };
             let _ = write!(text, " {:>8} {:>9}", or_dash(rate(|c| c.commits)), or_dash(rate(|c| c.aborts)));
+        }
+        if !node.faults.is_empty() {
+            let _ = write!(text, " {}", node.faults.join(", "));
         }
         text += "\n";
     }
@@ -166,12 +170,17 @@ mod tests {
             leader: true,
             position: Some(77),
             lag: Some(0),
+            faults: Vec::new(),
             counters: Some(counters(300, 12)),
         };
-        let status = Status { group: "g".into(), database: "d".into(), nodes: vec![node] };
+        let mut status = Status { group: "g".into(), database: "d".into(), nodes: vec![node] };
         let before = HashMap::from([("node1".to_owned(), counters(100, 2))]);
         let text = table(&status, Some((Duration::from_secs(2), &before)));
         let row: Vec<&str> = text.lines().nth(1).unwrap().split_whitespace().collect();
         assert_eq!(row, ["node1", "online", "leader", "77", "0", "100", "5"]);
+        status.nodes[0].faults = vec!["cut off from node2".to_owned(), "5 ms late".to_owned()];
+        let text = table(&status, None);
+        assert!(text.lines().next().unwrap().ends_with("lag faults"), "{text}");
+        assert!(text.ends_with("0 cut off from node2, 5 ms late\n"), "{text}");
     }
 }

@@ -4,10 +4,11 @@ use std::thread;
 use std::time::Duration;
 
 use gcs::playground::NodeNumber;
+use gcs::playground::links::LinkFaults;
 use gcs::playground::process::{Process, Signal};
+use gcs::playground::relay::spoiling::Spoiling;
 
 use super::network::Cut;
-use super::relay::{Direction, Mischief};
 use super::testbed::{Kind, Testbed};
 
 /// How long an end of a link that flaps is gone, and there again.
@@ -15,7 +16,7 @@ const FLAP: Duration = Duration::from_millis(250);
 const FLAPS: usize = 6;
 /// A jam that a failure detector does not notice, and one that it does.
 const SHORT_JAM: Duration = Duration::from_millis(1_200);
-const LATENESS: Duration = Duration::from_millis(30);
+const LATENESS_MS: u64 = 30;
 const HOUR_SECONDS: i64 = 3_600;
 
 /// "Leader" is whoever leads when the fault begins; "follower" is one of the others, in turn.
@@ -183,15 +184,15 @@ impl Fault {
             Fault::Flapping => flap(testbed, leader),
             Fault::Lossy => network.cut(leader, Cut::OneOfFive),
             Fault::Jammed => {
-                meddle(testbed, cast, Mischief::Jammed);
+                links(testbed, leader, LinkFaults::cut_off);
                 thread::sleep(SHORT_JAM);
                 testbed.relay().heal();
             }
-            Fault::JammedForLong => meddle(testbed, cast, Mischief::Jammed),
-            Fault::Late => meddle(testbed, cast, Mischief::Late(LATENESS)),
+            Fault::JammedForLong => links(testbed, leader, LinkFaults::cut_off),
+            Fault::Late => links(testbed, leader, |faults, leader| faults.slow(leader, LATENESS_MS)),
             Fault::Reset => testbed.relay().break_all(),
-            Fault::Changed => meddle(testbed, cast, Mischief::Changed),
-            Fault::Repeated => meddle(testbed, cast, Mischief::Repeated),
+            Fault::Changed => spoil(testbed, cast, Spoiling::Changed),
+            Fault::Repeated => spoil(testbed, cast, Spoiling::Repeated),
             Fault::ClockAhead => testbed.set_clock(leader, HOUR_SECONDS),
             Fault::ClockBehind => testbed.set_clock(leader, -HOUR_SECONDS),
         }
@@ -235,9 +236,17 @@ fn flap(testbed: &Testbed, number: NodeNumber) {
     }
 }
 
-/// To all that the leader says and hears.
-fn meddle(testbed: &Testbed, cast: Cast, mischief: Mischief) {
-    let Cast { leader, follower, third } = cast;
-    let directions: [Direction; 4] = [(leader, follower), (leader, third), (follower, leader), (third, leader)];
-    directions.iter().for_each(|&direction| testbed.relay().set(direction, mischief));
+fn links(testbed: &Testbed, number: NodeNumber, fault: impl FnOnce(&mut LinkFaults, &str)) {
+    let mut faults = LinkFaults::default();
+    fault(&mut faults, testbed.group.playground.name(number));
+    testbed.relay().set(faults);
+}
+
+/// Something that the leader says to each of the others, and that each of them says to the leader.
+fn spoil(testbed: &Testbed, cast: Cast, spoiling: Spoiling) {
+    let [leader, follower, third] = cast.all().map(|number| testbed.group.playground.name(number));
+    for other in [follower, third] {
+        testbed.relay().spoil(leader, other, spoiling);
+        testbed.relay().spoil(other, leader, spoiling);
+    }
 }

@@ -3,7 +3,7 @@
 //! A [`Testbed`] is a group of three whose daemons run in network namespaces of their own, with an address each, on one bridge of this machine
 //! ([`network`]). A namespace's own packet filter cuts what a [`Fault`] wants cut: silently, as a network would, so that nobody gets an error
 //! from the kernel. What happens to bytes rather than to packets (held back and released at once, changed, said twice) is done by a
-//! [`relay`] that the daemons of a second kind of testbed reach each other by. PostgreSQL stays in the machine's own network: it talks to
+//! [`relay`], the playground's, that the daemons of a second kind of testbed reach each other by. PostgreSQL stays in the machine's own network: it talks to
 //! its daemon through a socket in the file system, and its clients are never cut off from it.
 //!
 //! A [`round`](round::run) inflicts a fault, waits until the nodes that should go on have each acknowledged a write that was asked for after

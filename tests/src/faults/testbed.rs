@@ -3,10 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use gcs::playground::process::{Process, Signal};
+use gcs::playground::relay::End;
 use gcs::playground::{NodeNumber, Place};
 
 use super::network::Network;
-use super::relay::{End, Relay};
+use super::relay::Relay;
 use crate::harness::Group;
 use crate::harness::stopped::backend;
 
@@ -68,11 +69,10 @@ impl Testbed {
         };
         let places: Vec<Place> = numbers.iter().map(place).collect();
         let end = |&number: &NodeNumber| {
-            let (host, listen, door) = (network.address(number), listen(number), door(number));
-            End { number, host, listen, door }
+            // As the playground will name it.
+            End { name: format!("node{}", number.0), door: door(number), listen: listen(number) }
         };
-        let ends: Vec<End> = numbers.iter().map(end).collect();
-        let relay = is_relayed.then(|| Relay::start(&ends)).transpose()?;
+        let relay = is_relayed.then(|| Relay::start(numbers.iter().map(end).collect())).transpose()?;
         let group = Group::try_start_at(&places)?;
         let processes = numbers.iter().filter_map(|&number| group.playground.daemon(number).process());
         let clocks = Clocks(processes.filter(|_| is_relayed).map(|process| process.pid).collect());
