@@ -34,8 +34,6 @@ use std::fmt;
 
 use gcs_writeset::NodeId;
 
-use crate::membership::Membership;
-
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Format(pub u16);
 
@@ -78,43 +76,31 @@ impl Readers {
         self.by_node.remove(&node);
     }
 
-    /// The newest format that every member reads, `me` among them with what it reads; `None` while a member is not there to say.
-    pub fn all_read(&self, membership: &Membership, (me, reads): (NodeId, Format)) -> Option<Format> {
-        let members = membership.members.iter();
-        let read =
-            members.map(|member| if member.node == me { Some(reads) } else { self.by_node.get(&member.node).copied() });
+    /// The newest format that all of these members read, `me` among them with what it reads; `None` while one is not there to say.
+    pub fn all_read(&self, members: impl Iterator<Item = NodeId>, (me, reads): (NodeId, Format)) -> Option<Format> {
+        let read = members.map(|member| if member == me { Some(reads) } else { self.by_node.get(&member).copied() });
         read.min().flatten()
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use gcs_writeset::NodeKind;
-
     use super::*;
-    use crate::membership::wish::Founder;
 
     #[test]
     fn a_format_is_read_by_all_when_every_member_has_said_so() {
-        let founder = |name: &str| Founder {
-            node: NodeId::of_name(name),
-            name: name.to_owned(),
-            address: format!("{name}:1"),
-            kind: NodeKind::Full,
-        };
-        let membership = Membership::new(["a", "b", "c"].map(founder).to_vec());
         let [a, b, c] = ["a", "b", "c"].map(NodeId::of_name);
-        let me = (a, Format(3));
         let mut readers = Readers::default();
-        assert_eq!(readers.all_read(&membership, me), None);
+        let all = |readers: &Readers| readers.all_read([a, b, c].into_iter(), (a, Format(3)));
+        assert_eq!(all(&readers), None);
         readers.up(b, Format(2));
         // Somebody else is not a member.
         readers.up(NodeId(9), Format(2));
-        assert_eq!(readers.all_read(&membership, me), None);
+        assert_eq!(all(&readers), None);
         readers.up(c, Format(3));
-        assert_eq!(readers.all_read(&membership, me), Some(Format(2)));
+        assert_eq!(all(&readers), Some(Format(2)));
         readers.down(b);
-        assert_eq!(readers.all_read(&membership, me), None);
+        assert_eq!(all(&readers), None);
     }
 
     #[test]

@@ -99,8 +99,9 @@ impl<L: Storage, R: Rules> Core<L, R> {
     /// What the group could write from now on.
     fn newer_format(&self) -> Option<Format> {
         let (membership, me) = (&self.state.membership, (self.config.node, self.config.reads));
-        let read =
-            if self.rules.formats_wait_for_all() { self.readers.all_read(membership, me) } else { Some(self.config.reads) };
+        let members = membership.members.iter().map(|member| member.node);
+        let waits = self.rules.formats_wait_for_all();
+        let read = if waits { self.readers.all_read(members, me) } else { Some(self.config.reads) };
         read.filter(|format| *format > membership.format)
     }
 
