@@ -17,7 +17,7 @@ use postgres_r_protocol::platform::Exclusion;
 use postgres_r_protocol::replica::{Phase, Turnaway};
 use postgres_r_protocol::slot::Slot;
 
-use super::entry;
+use super::{entry, overwriting};
 use crate::error;
 use crate::guc;
 use crate::link::{Link, LinkError};
@@ -73,6 +73,9 @@ pub fn main(number: u64) {
                 return;
             }
         }
+    } else if !manager.knows_whether_it_overwrites() {
+        // The launcher starts another one.
+        return;
     }
     manager.run();
 }
@@ -194,6 +197,27 @@ impl ManagerProcess {
         self.protocol = Manager::new(self.area.at(), Files { database: self.area.oid() });
     }
 
+    /// A database that has come to no position may be one that is to be overwritten: shared memory has forgotten it where the server has been
+    /// restarted. False if that cannot be found out now.
+    fn knows_whether_it_overwrites(&self) -> bool {
+        if self.area.gate.known() > Position::ZERO {
+            return true;
+        }
+        match xact::transaction(overwriting::is_set) {
+            Ok(is_set) => self.area.replica.overwrites.store(is_set, Ordering::SeqCst),
+            Err(failed) => {
+                let name = self.area.replica.name.get();
+                log::warn(
+                    format!("could not find out whether database \"{name}\" is to be overwritten"),
+                    Some(failed.message),
+                    None,
+                );
+                return false;
+            }
+        }
+        true
+    }
+
     fn run(&mut self) {
         loop {
             interrupt::forget_cancel();
@@ -285,6 +309,7 @@ impl ManagerProcess {
         let replica = self.area.replica;
         !replica.serving.load(Ordering::SeqCst)
             && !replica.has_attached()
+            && !replica.overwrites.load(Ordering::SeqCst)
             && self.node.registry.has_all.load(Ordering::SeqCst)
     }
 

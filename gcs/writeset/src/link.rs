@@ -47,7 +47,7 @@ use crate::token::{Token, TokenOutcome};
 
 /// Goes up when a frame or a message changes; both sides refuse another number with a clear error. So that they can, two things
 /// keep their form in every protocol: the beginning of a [`Request::Hello`] up to this number, and a [`Reply::Failed`].
-pub const PROTOCOL: u32 = 5;
+pub const PROTOCOL: u32 = 6;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
@@ -74,11 +74,14 @@ pub enum Request {
     /// How the server is reached by programs that run on its machine. Sent before the attach.
     Server(ServerPlace),
     /// Joins the group's order for the Hello's database, which the group numbers on first sight. With `founds`, the database brings contents
-    /// that the group has not got: they are position 1. One that `leaves` attaches to be detached, and is sent nothing of the order.
+    /// that the group has not got: they are position 1. One that `leaves` attaches to be detached, and is sent nothing of the order. With
+    /// `overwrite`, a copy of the group's contents is to take the place of the database, which is kept: answered `Failed`, with `Copying` once the
+    /// group has ordered the attach, or with `NoContents`.
     Attach {
         resume_after: Position,
         founds: bool,
         leaves: bool,
+        overwrite: bool,
     },
     /// Payload: an encoded writeset. The tag is completed from the Hello.
     Submit {
@@ -521,4 +524,6 @@ pub enum FailureKind {
     Witness,
     /// A query-only node cannot bring the group its contents.
     QueryOnly,
+    /// The group has no contents for this database that could take the place of its own.
+    NoContents,
 }

@@ -53,10 +53,11 @@ fn request() -> impl Strategy<Value = Request> {
     );
     prop_oneof![
         hello,
-        (position(), any::<bool>(), any::<bool>()).prop_map(|(resume_after, founds, leaves)| Request::Attach {
+        (position(), any::<[bool; 3]>()).prop_map(|(resume_after, [founds, leaves, overwrite])| Request::Attach {
             resume_after,
             founds,
-            leaves
+            leaves,
+            overwrite,
         }),
         place().prop_map(Request::Server),
         submission().prop_map(|(slot, sequence)| Request::Submit { slot, sequence }),
@@ -207,6 +208,7 @@ fn failure() -> impl Strategy<Value = Failure> {
         FailureKind::Membership,
         FailureKind::Witness,
         FailureKind::QueryOnly,
+        FailureKind::NoContents,
     ];
     (prop::sample::select(kinds.to_vec()), "[a-zé ]{0,400}", "[a-zé ]{0,40}").prop_map(|(kind, message, hint)| Failure {
         kind,
@@ -271,7 +273,7 @@ fn stranger(protocol: u32) -> Request {
 fn the_bytes_are_those_that_are_written_down() {
     let submit = Request::Submit { slot: SlotId(300), sequence: Sequence(9) };
     assert_eq!(encode(&submit), [2, 0xac, 2, 9, 0, 0, 0, 0, 0, 0, 0]);
-    assert_eq!(encode(&hello(PROTOCOL, "shop")), *b"\0\x05\x01\x04shop\x01\x01g\x01\0\0\0\0\0\0\0");
+    assert_eq!(encode(&hello(PROTOCOL, "shop")), *b"\0\x06\x01\x04shop\x01\x01g\x01\0\0\0\0\0\0\0");
     let failure = Failure { kind: FailureKind::AlreadyAttached, message: "no".to_owned(), hint: String::new() };
     assert_eq!(encode(&Reply::Failed(failure)), *b"\x09\x03\x02no\0");
     let verdict = Verdict::Aborted(AbortCause::Conflict { winner: Position(300), winner_node: NodeId(1), key_index: 7 });
