@@ -186,7 +186,9 @@ fn an_attach_and_a_detach_wait_for_a_majority() {
     let mut group = Group::configure(3);
     group.daemons[0].start();
     let mut manager = Manager::greet(&group.daemons[0].socket, Incarnation(1));
-    manager.link.send(&Request::Attach { resume_after: Position::ZERO, founds: false, leaves: false, overwrite: false }, &[]);
+    manager
+        .link
+        .send(&Request::Attach { resume_after: Position::ZERO, founds: false, leaves: false, overwrite: false }, &[]);
     manager.wait_for_status(|status| !status.quorum);
     group.daemons[1].start();
     manager.wait_for(|reply| matches!(reply, Reply::Attached { .. }).then_some(()));

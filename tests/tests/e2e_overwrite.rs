@@ -65,7 +65,8 @@ fn other(database: &Database<'_>, number: NodeNumber, name: &str) -> Client {
 
 /// Databases of the node that are named after this one.
 fn kin(database: &Database<'_>, number: NodeNumber) -> String {
-    let query = format!("SELECT string_agg(datname, ' ' ORDER BY datname) FROM pg_database WHERE datname ~ '^{}_'", database.name);
+    let query =
+        format!("SELECT string_agg(datname, ' ' ORDER BY datname) FROM pg_database WHERE datname ~ '^{}_'", database.name);
     value(&mut database.server(number), &query)
 }
 
@@ -101,10 +102,12 @@ fn a_database_that_is_in_use_gets_the_groups_contents_and_its_own_are_kept() {
     let written = thread::scope(|scope| {
         let writer = scope.spawn(|| {
             let mut client = database.connect(node(1));
-            (1..).take_while(|n| {
-                client.execute("INSERT INTO written VALUES ($1)", &[n]).unwrap();
-                !stop.load(Ordering::SeqCst)
-            }).count()
+            (1..)
+                .take_while(|n| {
+                    client.execute("INSERT INTO written VALUES ($1)", &[n]).unwrap();
+                    !stop.load(Ordering::SeqCst)
+                })
+                .count()
         });
         overwrite(&database, node(2)).unwrap();
         assert!(database.try_connect(node(2)).is_err(), "what is written now would be lost to the group");

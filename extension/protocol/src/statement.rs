@@ -18,14 +18,9 @@ const STATEMENT_BYTES_MAX: usize = 4096;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Wanted {
     /// With `overwrite` also where the database has contents: the group's take their place.
-    Start {
-        group: String,
-        overwrite: bool,
-    },
+    Start { group: String, overwrite: bool },
     /// With `force` also where the group cannot be told.
-    Stop {
-        force: bool,
-    },
+    Stop { force: bool },
 }
 
 #[derive(Debug, PartialEq, Eq)]

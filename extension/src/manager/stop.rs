@@ -154,10 +154,8 @@ fn what_it_means(name: &str, group: &str, position: Position, was_told: bool, tr
     if triggers > 0 {
         detail += &format!(" Tables that were in use, {triggers} of them, keep a trigger that does nothing.");
     }
-    Error::new(code, message)
-        .detail(detail)
-        .hint(
-            "To replicate it again, drop it here, create it anew with its extension, and start its replication; \
+    Error::new(code, message).detail(detail).hint(
+        "To replicate it again, drop it here, create it anew with its extension, and start its replication; \
              or start its replication WITH (OVERWRITE), which keeps it under another name.",
-        )
+    )
 }

@@ -42,7 +42,9 @@ impl Displaced {
     /// What is said of a database that gcs keeps for a time, as a comment on it: by that, and by nothing else, gcs knows what it may drop.
     pub fn mark(self, database: &str) -> Option<String> {
         match self {
-            Displaced::Empty => Some(format!("gcs: held nothing when a copy took the place of database \"{database}\"; may be dropped")),
+            Displaced::Empty => {
+                Some(format!("gcs: held nothing when a copy took the place of database \"{database}\"; may be dropped"))
+            }
             Displaced::Rebuilt => Some(format!(
                 "gcs: what database \"{database}\" held before it was rebuilt; is dropped when it is rebuilt again, unless this comment is removed"
             )),

@@ -232,7 +232,9 @@ impl Feed {
     /// Else it stays as it is until somebody decides.
     pub fn rebuild(&self, position: Position) {
         let Some(database) = self.database_id() else { return };
-        if self.node.copies.is_proven_wrong(&self.database, position) && self.copy(database, self.worth()) == FailureKind::Copying {
+        if self.node.copies.is_proven_wrong(&self.database, position)
+            && self.copy(database, self.worth()) == FailureKind::Copying
+        {
             self.fail_later(FailureKind::Copying);
         }
     }
