@@ -372,6 +372,23 @@ fn wrong_callers_are_told_why() {
 }
 
 #[test]
+fn a_database_is_overwritten_by_contents_that_the_group_has_and_let_go_if_it_has_none() {
+    let group = Group::start(2);
+    let ask = |incarnation| {
+        let mut link = Link::hello(&group.daemons[1].socket, Role::Manager, Incarnation(incarnation), Some("g"));
+        link.send(&Request::Attach { resume_after: Position::ZERO, founds: false, leaves: false, overwrite: true }, &[]);
+        link.failure()
+    };
+    assert_eq!(ask(1), FailureKind::NoContents);
+    // Only where no other node has the database can one bring contents.
+    let mut first = Manager::greet(&group.daemons[0].socket, Incarnation(2));
+    first.link.send(&Request::Attach { resume_after: Position(1), founds: true, leaves: false, overwrite: false }, &[]);
+    first.wait_for(|reply| matches!(reply, Reply::Attached { .. }).then_some(()));
+    // It would be copied, but there is no server to copy into.
+    assert_eq!(ask(3), FailureKind::LogTruncated);
+}
+
+#[test]
 fn garbage_is_dropped_and_logged_and_hurts_nobody() {
     let mut group = Group::start(3);
     let mut managers = group.attach_all();
