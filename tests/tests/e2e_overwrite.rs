@@ -81,6 +81,36 @@ fn assert_equal(database: &Database<'_>, number: NodeNumber) {
     database.arrives(number, CONTENTS, &database.value(node(1), CONTENTS));
 }
 
+/// What node 2 had of its own.
+fn is_kept_as_an_ordinary_database(database: &Database<'_>) {
+    assert_eq!(kin(database, node(2)), "taken_before");
+    let mut before = other(database, node(2), "taken_before");
+    assert_eq!(value(&mut before, OLD), "50|blue|owner_of_old");
+    before.batch_execute("INSERT INTO old VALUES (52); CREATE TABLE later ()").unwrap();
+    assert_eq!(value(&mut before, "SELECT count(*) FROM postgres_r.overwriting WHERE group_name = 'postgresr'"), "1");
+    let origins = "SELECT count(*) FROM pg_replication_origin WHERE roname = 'postgres_r/postgresr/' ||
+                   (SELECT oid FROM pg_database WHERE datname = current_database())";
+    assert_eq!(value(&mut before, origins), "0");
+    let may_log_in = "SELECT rolcanlogin AND rolpassword LIKE 'SCRAM%' FROM pg_authid WHERE rolname = 'owner_of_old'";
+    assert_eq!(value(&mut before, may_log_in), "true");
+}
+
+/// By the function. Nothing that was kept before is lost.
+fn is_overwritten_again(database: &Database<'_>) {
+    database.execute(node(2), "INSERT INTO item (name) VALUES ('of the group')");
+    database.stop(node(2)).unwrap();
+    database.execute(node(2), "CREATE TABLE second (n int); INSERT INTO written VALUES (-1)");
+    let again = "SELECT postgres_r.start_replication('taken', 'postgresr', overwrite => true)";
+    // From another database: this one's sessions are ended.
+    other(database, node(2), "shop").execute(again, &[]).unwrap();
+    await_copy(database, node(2));
+    assert_equal(database, node(2));
+    assert_eq!(database.value(node(2), "SELECT min(n) FROM written"), "1");
+    assert_eq!(kin(database, node(2)), "taken_before taken_before_2");
+    assert_eq!(value(&mut other(database, node(2), "taken_before"), "SELECT max(n) FROM old"), "52");
+    assert_eq!(value(&mut other(database, node(2), "taken_before_2"), "SELECT min(n) FROM written"), "-1");
+}
+
 #[test]
 fn a_database_that_is_in_use_gets_the_groups_contents_and_its_own_are_kept() {
     let group = Group::start();
@@ -120,31 +150,8 @@ fn a_database_that_is_in_use_gets_the_groups_contents_and_its_own_are_kept() {
     assert_eq!(database.value(node(1), count), (written + 1).to_string());
     assert_equal(&database, node(2));
 
-    // What was there is an ordinary database.
-    assert_eq!(kin(&database, node(2)), "taken_before");
-    let mut before = other(&database, node(2), "taken_before");
-    assert_eq!(value(&mut before, OLD), "50|blue|owner_of_old");
-    before.batch_execute("INSERT INTO old VALUES (52); CREATE TABLE later ()").unwrap();
-    assert_eq!(value(&mut before, "SELECT count(*) FROM postgres_r.overwriting WHERE group_name = 'postgresr'"), "1");
-    let origins = "SELECT count(*) FROM pg_replication_origin WHERE roname = 'postgres_r/postgresr/' ||
-                   (SELECT oid FROM pg_database WHERE datname = current_database())";
-    assert_eq!(value(&mut before, origins), "0");
-    let may_log_in = "SELECT rolcanlogin AND rolpassword LIKE 'SCRAM%' FROM pg_authid WHERE rolname = 'owner_of_old'";
-    assert_eq!(value(&mut before, may_log_in), "true");
-    drop(before);
-
-    // Once more, by the function. Nothing that was kept is lost.
-    database.execute(node(2), "INSERT INTO item (name) VALUES ('of the group')");
-    database.stop(node(2)).unwrap();
-    database.execute(node(2), "CREATE TABLE second (n int); INSERT INTO written VALUES (-1)");
-    let again = "SELECT postgres_r.start_replication('taken', 'postgresr', overwrite => true)";
-    other(&database, node(2), "taken").execute(again, &[]).unwrap();
-    await_copy(&database, node(2));
-    assert_equal(&database, node(2));
-    assert_eq!(database.value(node(2), "SELECT min(n) FROM written"), "1");
-    assert_eq!(kin(&database, node(2)), "taken_before taken_before_2");
-    assert_eq!(value(&mut other(&database, node(2), "taken_before"), "SELECT max(n) FROM old"), "52");
-    assert_eq!(value(&mut other(&database, node(2), "taken_before_2"), "SELECT min(n) FROM written"), "-1");
+    is_kept_as_an_ordinary_database(&database);
+    is_overwritten_again(&database);
 
     // An empty one is filled as without the option, and is not kept.
     overwrite(&database, node(3)).unwrap();
