@@ -389,6 +389,25 @@ fn a_database_is_overwritten_by_contents_that_the_group_has_and_let_go_if_it_has
 }
 
 #[test]
+fn a_database_is_not_attached_before_it_is_known_that_the_log_reaches_back_to_it() {
+    let group = Group::start(2);
+    let mut first = Manager::greet(&group.daemons[0].socket, Incarnation(1));
+    // It brings contents, which are in no log.
+    first.link.send(&Request::Attach { resume_after: Position(1), founds: true, leaves: false, overwrite: false }, &[]);
+    first.wait_for(|reply| matches!(reply, Reply::Attached { .. }).then_some(()));
+    let mut second = Link::hello(&group.daemons[1].socket, Role::Manager, Incarnation(2), Some("g"));
+    second.send(&Request::Attach { resume_after: Position::ZERO, founds: false, leaves: false, overwrite: false }, &[]);
+    loop {
+        match second.receive() {
+            // There is no server to copy into.
+            Some((Reply::Failed(failure), _)) => return assert_eq!(failure.kind, FailureKind::LogTruncated),
+            Some((reply, _)) => assert!(!matches!(reply, Reply::Attached { .. }), "it was let in, then sent away"),
+            None => panic!("the connection ended without a failure"),
+        }
+    }
+}
+
+#[test]
 fn garbage_is_dropped_and_logged_and_hurts_nobody() {
     let mut group = Group::start(3);
     let mut managers = group.attach_all();

@@ -183,7 +183,8 @@ fn a_copy_outlives_its_daemon_and_ends_when_replication_is_stopped() {
     is_made(node(2), 1);
     is_made(node(3), 1);
     group.kill(node(2), Part::Gcs);
-    group.start_node(node(2));
+    // Not online before it has its copy.
+    group.playground.daemon(node(2)).start().unwrap();
     // At whatever point of being copied it is: the group is told.
     database.stop(node(3)).unwrap();
     let told = "SELECT was_told FROM postgres_r.past_groups";

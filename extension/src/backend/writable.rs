@@ -94,25 +94,36 @@ fn wait_for_the_slowest(area: &DatabaseArea) {
 }
 
 /// Whether a client may come in; waits a bounded time while the node catches up. Called before the session has a database.
+///
+/// While the client waits, another database can take the place of the one it waits for: a copy has been made. The client gets into the one that has
+/// the name then, so that is the one which must be open.
 pub fn admit(database: &str) {
     let Some(node) = node::get() else { return };
     if process::in_recovery() {
         return;
     }
+    let deadline = Instant::now() + ADMIT_TIMEOUT;
+    let left = || deadline.saturating_duration_since(Instant::now());
     let adopted = || node.registry.knows_databases();
-    if !adopted() && !node.registry.adopted_changed.wait_until(ADMIT_TIMEOUT, adopted) {
-        error::starting_up().raise_fatal();
-    }
-    let concerns = |area: &&DatabaseArea| area.phase() != Phase::Off && area.replica.name.is(database);
-    let Some(area) = node.databases.iter().find(concerns) else { return };
-    let open = || area.phase() != Phase::Active || area.replica.serving.load(Ordering::SeqCst);
-    if !area.conditions.wait_for_serving(ADMIT_TIMEOUT, open) {
-        session::catching_up(area).raise_fatal();
-    }
-    if area.replica.turnaway.load() != Turnaway::No {
-        error::draining().raise_fatal();
-    }
-    if let (Phase::Failed, Some(error)) = (area.phase(), session::phase_error(area)) {
-        error.raise_fatal();
+    let concerns = |area: &DatabaseArea| area.phase() != Phase::Off && area.replica.name.is(database);
+    loop {
+        if !adopted() && !node.registry.adopted_changed.wait_until(left(), adopted) {
+            error::starting_up().raise_fatal();
+        }
+        let Some(area) = node.databases.iter().find(|area| concerns(area)) else { return };
+        let open = || area.phase() != Phase::Active || !concerns(area) || area.replica.serving.load(Ordering::SeqCst);
+        if !area.conditions.wait_for_serving(left(), open) {
+            session::catching_up(area).raise_fatal();
+        }
+        if !adopted() || !concerns(area) {
+            continue;
+        }
+        if area.replica.turnaway.load() != Turnaway::No {
+            error::draining().raise_fatal();
+        }
+        if let (Phase::Failed, Some(error)) = (area.phase(), session::phase_error(area)) {
+            error.raise_fatal();
+        }
+        return;
     }
 }

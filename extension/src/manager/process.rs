@@ -154,6 +154,8 @@ pub(super) struct ManagerProcess {
     sessions_told: Option<u32>,
     /// Why the database was last out of service, as logged.
     last_reason: Option<String>,
+    /// Out of service, and those whom it concerns know.
+    stands_by: bool,
 }
 
 /// Where gcs finds this server.
@@ -188,6 +190,7 @@ impl ManagerProcess {
             send_away_at: None,
             sessions_told: None,
             last_reason: None,
+            stands_by: false,
         }
     }
 
@@ -305,11 +308,13 @@ impl ManagerProcess {
         }
     }
 
+    /// Not one that has nothing of the group's, or is to get another node's: what it has it never showed.
     fn may_open_without_group(&self) -> bool {
         let replica = self.area.replica;
-        !replica.serving.load(Ordering::SeqCst)
+        let is_whole = self.area.gate.committed() > Position::ZERO && !replica.copying.load(Ordering::SeqCst);
+        is_whole
+            && !replica.serving.load(Ordering::SeqCst)
             && !replica.has_attached()
-            && !replica.overwrites.load(Ordering::SeqCst)
             && self.node.registry.has_all.load(Ordering::SeqCst)
     }
 
@@ -614,7 +619,9 @@ impl ManagerProcess {
     /// started anew has to be told again that a copy is needed.
     fn stand_by(&mut self) {
         let replica = self.area.replica;
-        if replica.serving.swap(false, Ordering::SeqCst) || self.stream.link.is_some() {
+        if !self.stands_by {
+            self.stands_by = true;
+            replica.serving.store(false, Ordering::SeqCst);
             let reason = self.node.table.shared(|| replica.reason.get());
             if let (Some(farewell), Some(link)) = (self.protocol.farewell(self.area.at()), &mut self.stream.link) {
                 // What does not get out now, gcs hears when the link is up again.
@@ -644,7 +651,7 @@ impl ManagerProcess {
         if now < at {
             return self.sleep(Some(at - now));
         }
-        self.try_again_at = None;
+        (self.try_again_at, self.stands_by) = (None, false);
         self.area.set_phase(Phase::Active);
         self.wake_workers();
     }

@@ -161,6 +161,8 @@ impl DatabaseArea {
         if let Some(node) = get() {
             node.registry.table_version.fetch_add(1, Ordering::SeqCst);
         }
+        // A client that waits to be let in is to see it.
+        self.conditions.serving_changed();
     }
 
     /// Wakes every process of ours that is connected to the database, but for its manager.

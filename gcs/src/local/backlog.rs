@@ -102,6 +102,16 @@ impl Backlog {
         !self.chunks.is_empty()
     }
 
+    /// Finds the first position, so that what is not there any more is known before anything of it has been promised.
+    pub async fn sought(mut self) -> Result<Backlog, BacklogError> {
+        let seeking = tokio::task::spawn_blocking(move || {
+            let result = self.seek();
+            (self, result)
+        });
+        let (backlog, result) = seeking.await.map_err(|_| BacklogError::Panicked)?;
+        result.map(|()| backlog)
+    }
+
     /// Sends the next piece, once everything before it has been written. Reads on a thread that may wait for the disk.
     pub async fn send_piece(mut self, outbox: &Outbox) -> Result<Backlog, BacklogError> {
         outbox.drained().await;
@@ -119,27 +129,37 @@ impl Backlog {
 
     /// Appends frames until there are `bytes_max`, or no more.
     fn fill(&mut self, out: &mut Vec<u8>, bytes_max: usize) -> Result<(), BacklogError> {
-        let mut index = match self.index {
-            Some(index) => index,
-            None => self.find()?,
-        };
+        self.seek()?;
         while out.len() < bytes_max {
             if let Some(chunk) = self.chunks.pop_front() {
                 self.put_chunk(out, chunk)?;
-            } else if self.wanted == Wanted::Writeset && self.index.is_some() && self.positions.is_empty() {
-                return Ok(());
             } else if let Some(outcome) = self.positions.pop_front() {
                 self.put_position(out, outcome)?;
-            } else {
-                let Some(outcome) = self.log.outcome(index)? else {
-                    return self.end_or_truncated(index);
-                };
-                index = LogIndex(index.0 + 1);
-                self.index = Some(index);
-                self.open(outcome)?;
+            } else if self.wanted == Wanted::Writeset || !self.advance()? {
+                return Ok(());
             }
         }
         Ok(())
+    }
+
+    /// Opens the entry that holds the next position, unless that has been done.
+    fn seek(&mut self) -> Result<(), BacklogError> {
+        if self.index.is_none() {
+            self.index = Some(self.find()?);
+            self.advance()?;
+        }
+        Ok(())
+    }
+
+    /// Opens the next entry. False at the end of the outcomes.
+    fn advance(&mut self) -> Result<bool, BacklogError> {
+        let Some(index) = self.index else { return Ok(false) };
+        let Some(outcome) = self.log.outcome(index)? else {
+            return self.end_or_truncated(index).map(|()| false);
+        };
+        self.index = Some(LogIndex(index.0 + 1));
+        self.open(outcome)?;
+        Ok(true)
     }
 
     /// The entry that holds the next position, or the end of the outcomes.

@@ -69,6 +69,11 @@ enum Phase {
     Leaving,
     /// Attached in order to be overwritten, and to be detached since the group has nothing to overwrite it with.
     GivingUp,
+    /// Attached; the manager is told when it is known that the log reaches back to where the database stands. Else its database is not in service.
+    Opening {
+        next: Position,
+        serve_from: Position,
+    },
     CatchingUp {
         next: Position,
     },
@@ -158,13 +163,13 @@ impl Feed {
         if self.overwrites.get() {
             return self.overwrite(database, serve_from);
         }
-        self.send(&Reply::Attached { database, serve_from }, &[]);
-        if self.leaves.get() {
-            return self.phase.set(Phase::Leaving);
-        }
         let next = resume_after.next();
-        let is_at_the_end = resume_after == self.node.databases.head(database);
-        self.phase.set(if is_at_the_end { Phase::Live { next } } else { Phase::CatchingUp { next } });
+        if !self.leaves.get() && resume_after != self.node.databases.head(database) {
+            self.phase.set(Phase::Opening { next, serve_from });
+            return self.work.notify_one();
+        }
+        self.send(&Reply::Attached { database, serve_from }, &[]);
+        self.phase.set(if self.leaves.get() { Phase::Leaving } else { Phase::Live { next } });
         self.work.notify_one();
     }
 
@@ -289,10 +294,13 @@ impl Feed {
         let mut backlog = None;
         loop {
             match self.phase.get() {
+                Phase::Opening { next, serve_from } => {
+                    let Some(database) = self.database_id() else { return Ok(()) };
+                    backlog = self.open(database, next, serve_from).await?;
+                }
                 Phase::CatchingUp { next } => {
                     let Some(database) = self.database_id() else { return Ok(()) };
-                    let from_here = || Backlog::stream(self.node.log.clone(), self.origin(), database, next);
-                    let current = backlog.take().unwrap_or_else(from_here);
+                    let current = backlog.take().unwrap_or_else(|| self.backlog(database, next));
                     backlog = self.catch_up(database, current).await?;
                 }
                 Phase::Comparing { founds } => match self.node.copies.difference(&self.database).await {
@@ -320,15 +328,49 @@ impl Feed {
         }
     }
 
-    /// Sends one piece from disk, and goes live if that was all.
-    async fn catch_up(&self, database: DatabaseId, backlog: Backlog) -> Result<Option<Backlog>, SessionError> {
-        let backlog = match backlog.send_piece(&self.outbox).await {
-            Ok(backlog) => backlog,
+    fn backlog(&self, database: DatabaseId, next: Position) -> Backlog {
+        Backlog::stream(self.node.log.clone(), self.origin(), database, next)
+    }
+
+    /// Tells the manager that its database is attached, if what it lacks is in the log.
+    async fn open(
+        &self,
+        database: DatabaseId,
+        next: Position,
+        serve_from: Position,
+    ) -> Result<Option<Backlog>, SessionError> {
+        let Some(backlog) = self.unless_truncated(database, self.backlog(database, next).sought().await)? else {
+            return Ok(None);
+        };
+        if self.phase.get() != (Phase::Opening { next, serve_from }) {
+            return Ok(None);
+        }
+        self.send(&Reply::Attached { database, serve_from }, &[]);
+        self.outbox.flush();
+        self.phase.set(Phase::CatchingUp { next });
+        Ok(Some(backlog))
+    }
+
+    /// What is not in the log any more, the database gets as a copy, if it may.
+    fn unless_truncated(
+        &self,
+        database: DatabaseId,
+        read: Result<Backlog, BacklogError>,
+    ) -> Result<Option<Backlog>, SessionError> {
+        match read {
+            Ok(backlog) => Ok(Some(backlog)),
             Err(BacklogError::Truncated) => {
                 self.fail_later(self.copy(database, self.worth()));
-                return Ok(None);
+                Ok(None)
             }
-            Err(error) => return Err(error.into()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Sends one piece from disk, and goes live if that was all.
+    async fn catch_up(&self, database: DatabaseId, backlog: Backlog) -> Result<Option<Backlog>, SessionError> {
+        let Some(backlog) = self.unless_truncated(database, backlog.send_piece(&self.outbox).await)? else {
+            return Ok(None);
         };
         // A detach may have come meanwhile.
         if !matches!(self.phase.get(), Phase::CatchingUp { .. }) {
