@@ -70,6 +70,14 @@ fn kin(database: &Database<'_>, number: NodeNumber) -> String {
     value(&mut database.server(number), &query)
 }
 
+/// Waits until these are the databases that are named after this one.
+fn are_named(database: &Database<'_>, number: NodeNumber, wanted: &str) {
+    wait::until(&format!("databases {wanted} on node {}", number.0), COPIED_WITHIN, || match kin(database, number) {
+        found if found == wanted => Ok(()),
+        found => Err(found),
+    });
+}
+
 fn await_copy(database: &Database<'_>, number: NodeNumber) {
     wait::until(&format!("the copy on node {}", number.0), COPIED_WITHIN, || {
         let mut client = database.try_connect(number).map_err(|error| describe(&error))?;
@@ -159,7 +167,7 @@ fn a_database_that_is_in_use_gets_the_groups_contents_and_its_own_are_kept() {
     database.execute(node(3), "INSERT INTO item (name) VALUES ('of the third')");
     assert_equal(&database, node(2));
     assert_equal(&database, node(3));
-    assert_eq!(kin(&database, node(3)), "NULL");
+    are_named(&database, node(3), "NULL");
 }
 
 #[test]
@@ -172,23 +180,19 @@ fn an_overwrite_that_is_broken_off_goes_on_and_nothing_of_what_was_there_is_lost
     // pg_dump waits for this lock.
     let mut holder = database.connect(node(1));
     holder.batch_execute("BEGIN; LOCK TABLE item").unwrap();
-    let is_made = |number: NodeNumber, wanted: &str| {
-        wait::until(&format!("databases {wanted} on node {}", number.0), COPIED_WITHIN, || match kin(&database, number) {
-            found if found == wanted => Ok(()),
-            found => Err(found),
-        });
-    };
     for number in [node(2), node(3)] {
         overwrite(&database, number).unwrap();
-        is_made(number, "torn_incoming");
+        are_named(&database, number, "torn_incoming");
     }
     // The daemon, then all of the node: the server has to know by itself what is to become of the database.
+    // It is not online before it has its copy.
     group.kill(node(2), Part::Gcs);
-    group.start_node(node(2));
-    is_made(node(2), "torn_incoming");
+    group.playground.daemon(node(2)).start().unwrap();
+    are_named(&database, node(2), "torn_incoming");
     group.kill(node(2), Part::Both);
-    group.start_node(node(2));
-    is_made(node(2), "torn_incoming");
+    group.playground.daemon(node(2)).start().unwrap();
+    group.playground.cluster(node(2)).start().unwrap();
+    are_named(&database, node(2), "torn_incoming");
     let error = database.try_connect(node(2)).err().unwrap();
     assert_eq!(error.code().map(|code| code.code()), Some("57P03"), "{error:?}");
 
@@ -200,8 +204,8 @@ fn an_overwrite_that_is_broken_off_goes_on_and_nothing_of_what_was_there_is_lost
     holder.batch_execute("ROLLBACK").unwrap();
     await_copy(&database, node(2));
     assert_equal(&database, node(2));
-    is_made(node(2), "torn_before");
+    are_named(&database, node(2), "torn_before");
     assert_eq!(value(&mut other(&database, node(2), "torn_before"), OLD), "50|blue|owner_of_old");
-    is_made(node(3), "NULL");
+    are_named(&database, node(3), "NULL");
     assert_eq!(database.value(node(3), OLD), "51|blue|owner_of_old");
 }
