@@ -476,8 +476,13 @@ impl ManagerProcess {
         }
         if protocol::is_final(failure.kind) {
             let reason = format!("The group's gcs says: {}.", failure.message);
-            self.node.table.exclusive(|| self.area.replica.reason.set(&reason));
-            self.area.set_phase(Phase::Failed);
+            self.node.table.exclusive(|| {
+                self.area.replica.reason.set(&reason);
+                // A STOP that has come meanwhile goes on: it attaches anew, in order to leave.
+                if self.area.phase() != Phase::Stopping {
+                    self.area.set_phase(Phase::Failed);
+                }
+            });
         }
         let error = LinkError::Failed(failure.message.clone());
         self.refusal = Some(failure);
