@@ -1,10 +1,10 @@
 -- Functions and views of postgres_r, run as part of CREATE EXTENSION in schema postgres_r.
 
-CREATE FUNCTION start_replication(database name, group_name text) RETURNS void
+CREATE FUNCTION start_replication(database name, group_name text, overwrite boolean DEFAULT false) RETURNS void
     LANGUAGE sql VOLATILE STRICT PARALLEL UNSAFE
-    AS 'SELECT postgres_r.start_replication_as_text(database::text, group_name)';
-COMMENT ON FUNCTION start_replication(name, text) IS
-    'as ALTER DATABASE ... START REPLICATION IN GROUP ...';
+    AS 'SELECT postgres_r.start_replication_as_text(database::text, group_name, overwrite)';
+COMMENT ON FUNCTION start_replication(name, text, boolean) IS
+    'as ALTER DATABASE ... START REPLICATION IN GROUP ...; with overwrite => true as WITH (OVERWRITE)';
 
 CREATE FUNCTION stop_replication(database name, force boolean DEFAULT false) RETURNS void
     LANGUAGE sql VOLATILE STRICT PARALLEL UNSAFE
@@ -21,6 +21,14 @@ CREATE TABLE past_groups (
 );
 COMMENT ON TABLE past_groups IS
     'groups that this database has left on this node: up to which position it holds what the group did, and whether the group was told';
+
+-- Written where replication of this database is started WITH (OVERWRITE): it outlives a restart of the server in the middle of the copy.
+CREATE TABLE overwriting (
+    group_name text NOT NULL,
+    asked_at timestamptz NOT NULL DEFAULT now()
+);
+COMMENT ON TABLE overwriting IS
+    'the group whose contents take, or have taken, the place of this database, which is kept under another name';
 
 CREATE VIEW members AS SELECT * FROM member_list();
 COMMENT ON VIEW members IS 'the group''s members as seen from this node, for the current database';

@@ -22,8 +22,8 @@ use crate::session;
 
 /// ALTER DATABASE ... START REPLICATION IN GROUP ..., for clients that can't send that.
 #[pg_extern(name = "start_replication_as_text")]
-fn start_replication(database: &str, group_name: &str) {
-    carry_out(database, &Wanted::Start { group: group_name.to_string() });
+fn start_replication(database: &str, group_name: &str, overwrite: bool) {
+    carry_out(database, &Wanted::Start { group: group_name.to_string(), overwrite });
 }
 
 /// ALTER DATABASE ... STOP REPLICATION, for clients that can't send that.

@@ -15,7 +15,8 @@
 //! The position comes first and the content second, from one snapshot, so nothing is skipped and nothing twice. Nothing is cut off the log
 //! meanwhile: the group counts on this node's attach, which has reported no position. Until the exchange nothing but a database that nobody
 //! knows has changed, so whatever goes wrong before it (the node that is copied from, this server, the network, this daemon) is begun anew, with
-//! another node if there is one. A copy that was broken off is dropped by the next.
+//! another node if there is one. A copy that was broken off is dropped by the next. What becomes of the database whose place was taken, [`Displaced`]
+//! says.
 //!
 //! A whole server is copied where a new node has none: [`server`].
 //!
@@ -25,6 +26,7 @@ mod aside;
 mod attempt;
 mod compared;
 mod directories;
+mod displaced;
 mod programs;
 mod progress;
 mod server;
@@ -32,7 +34,7 @@ mod source;
 mod target;
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use gcs_writeset::link::{GroupStatus, MemberState, ServerPlace};
@@ -44,7 +46,9 @@ use crate::config::Config;
 use crate::peers::{Pace, Peers};
 use attempt::Attempt;
 use directories::Directories;
+use displaced::Worth;
 
+pub use displaced::Displaced;
 pub use server::{MARK, Server};
 pub use source::describe;
 
@@ -54,8 +58,8 @@ pub struct Copies {
     pace: Rc<Pace>,
     /// Members that are copied from before others.
     preferred: Vec<String>,
-    /// Databases of which a copy is being made.
-    running: RefCell<BTreeSet<String>>,
+    /// Databases of which a copy is being made, and what those are worth whose place it takes.
+    running: RefCell<BTreeMap<String, Worth>>,
     served: RefCell<BTreeMap<String, Served>>,
     /// Databases that differ and have to wait, with the position that showed it.
     awaiting: RefCell<BTreeMap<String, Position>>,
@@ -99,12 +103,18 @@ impl Copies {
         self.served.borrow_mut().insert(database.to_owned(), Served::of(status, self.peers.roster.node));
     }
 
-    /// Has the database be replaced by a copy, if it may be: a new one holds nothing, and is not kept. False if it may not be.
-    pub fn begin(self: &Rc<Self>, database: &str, is_new: bool) -> bool {
-        let Some(place) = self.peers.places.of(database).filter(|place| is_new || place.may_rebuild) else { return false };
-        if self.running.borrow_mut().insert(database.to_owned()) {
-            tokio::task::spawn_local(self.clone().run(database.to_owned(), place, is_new));
+    /// Has the database be replaced by a copy, if it may be. False if it may not be: what nobody has asked to be replaced only by this node's
+    /// settings.
+    pub fn begin(self: &Rc<Self>, database: &str, displaced: Displaced) -> bool {
+        let may_be = |place: &ServerPlace| displaced != Displaced::Rebuilt || place.may_rebuild;
+        let Some(place) = self.peers.places.of(database).filter(may_be) else { return false };
+        if let Some(worth) = self.running.borrow().get(database) {
+            worth.raise(displaced);
+            return true;
         }
+        let worth = Worth::of(displaced);
+        self.running.borrow_mut().insert(database.to_owned(), worth.clone());
+        tokio::task::spawn_local(self.clone().run(database.to_owned(), place, worth));
         true
     }
 
@@ -126,7 +136,7 @@ impl Copies {
     /// By what the database differs from other nodes', in words; nothing if no other can be asked.
     pub async fn difference(&self, database: &str) -> Option<String> {
         // A copy that is under way has been compared.
-        let place = self.peers.places.of(database).filter(|_| !self.running.borrow().contains(database))?;
+        let place = self.peers.places.of(database).filter(|_| !self.running.borrow().contains_key(database))?;
         let (number, _) = NodeId::of_name(database).0.overflowing_shr(32);
         let directory = self.directories.sockets.join(format!("cmp-{number:08x}"));
         for (node, name) in self.sources(&[]) {
@@ -146,7 +156,7 @@ impl Copies {
         None
     }
 
-    async fn run(self: Rc<Self>, database: String, place: ServerPlace, is_new: bool) {
+    async fn run(self: Rc<Self>, database: String, place: ServerPlace, worth: Worth) {
         let mut pause = COPY_AGAIN_FIRST;
         // Who has failed goes to the end of the line.
         let mut failed: Vec<NodeId> = Vec::new();
@@ -162,7 +172,7 @@ impl Copies {
                     self.pace.clone(),
                     &database,
                     &place,
-                    is_new,
+                    &worth,
                     (node, &name),
                 )
                 .make()

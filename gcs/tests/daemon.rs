@@ -186,7 +186,9 @@ fn an_attach_and_a_detach_wait_for_a_majority() {
     let mut group = Group::configure(3);
     group.daemons[0].start();
     let mut manager = Manager::greet(&group.daemons[0].socket, Incarnation(1));
-    manager.link.send(&Request::Attach { resume_after: Position::ZERO, founds: false, leaves: false }, &[]);
+    manager
+        .link
+        .send(&Request::Attach { resume_after: Position::ZERO, founds: false, leaves: false, overwrite: false }, &[]);
     manager.wait_for_status(|status| !status.quorum);
     group.daemons[1].start();
     manager.wait_for(|reply| matches!(reply, Reply::Attached { .. }).then_some(()));
@@ -361,7 +363,7 @@ fn wrong_callers_are_told_why() {
     drop(third);
 
     let mut ahead = Manager::greet(socket, Incarnation(3));
-    ahead.link.send(&Request::Attach { resume_after: Position(77), founds: false, leaves: false }, &[]);
+    ahead.link.send(&Request::Attach { resume_after: Position(77), founds: false, leaves: false, overwrite: false }, &[]);
     assert_eq!(ahead.link.failure(), FailureKind::AheadOfGroup);
 
     let mut rude = Link::connect(socket);
@@ -370,14 +372,31 @@ fn wrong_callers_are_told_why() {
 }
 
 #[test]
+fn a_database_is_overwritten_by_contents_that_the_group_has_and_let_go_if_it_has_none() {
+    let group = Group::start(2);
+    let ask = |incarnation| {
+        let mut link = Link::hello(&group.daemons[1].socket, Role::Manager, Incarnation(incarnation), Some("g"));
+        link.send(&Request::Attach { resume_after: Position::ZERO, founds: false, leaves: false, overwrite: true }, &[]);
+        link.failure()
+    };
+    assert_eq!(ask(1), FailureKind::NoContents);
+    // Only where no other node has the database can one bring contents.
+    let mut first = Manager::greet(&group.daemons[0].socket, Incarnation(2));
+    first.link.send(&Request::Attach { resume_after: Position(1), founds: true, leaves: false, overwrite: false }, &[]);
+    first.wait_for(|reply| matches!(reply, Reply::Attached { .. }).then_some(()));
+    // It would be copied, but there is no server to copy into.
+    assert_eq!(ask(3), FailureKind::LogTruncated);
+}
+
+#[test]
 fn a_database_is_not_attached_before_it_is_known_that_the_log_reaches_back_to_it() {
     let group = Group::start(2);
     let mut first = Manager::greet(&group.daemons[0].socket, Incarnation(1));
     // It brings contents, which are in no log.
-    first.link.send(&Request::Attach { resume_after: Position(1), founds: true, leaves: false }, &[]);
+    first.link.send(&Request::Attach { resume_after: Position(1), founds: true, leaves: false, overwrite: false }, &[]);
     first.wait_for(|reply| matches!(reply, Reply::Attached { .. }).then_some(()));
     let mut second = Link::hello(&group.daemons[1].socket, Role::Manager, Incarnation(2), Some("g"));
-    second.send(&Request::Attach { resume_after: Position::ZERO, founds: false, leaves: false }, &[]);
+    second.send(&Request::Attach { resume_after: Position::ZERO, founds: false, leaves: false, overwrite: false }, &[]);
     loop {
         match second.receive() {
             // There is no server to copy into.

@@ -112,7 +112,7 @@ fn a_witness_that_joins_votes_by_its_log_alone_and_is_not_taken_for_another_role
 fn a_query_only_daemon_gets_everything_never_votes_and_brings_no_contents() {
     let mut group = group_with("query-only");
     let mut link = Link::hello(&group.daemons[2].socket, Role::Manager, Incarnation(9), Some("g"));
-    link.send(&Request::Attach { resume_after: Position::ZERO, founds: true, leaves: false }, &[]);
+    link.send(&Request::Attach { resume_after: Position::ZERO, founds: true, leaves: false, overwrite: false }, &[]);
     assert_eq!(link.failure(), FailureKind::QueryOnly);
     let mut managers = group.attach_all();
     managers[0].submit(&writeset(1, Position::ZERO));

@@ -214,12 +214,12 @@ fn a_prepared_statement_starts_nothing_while_it_is_read() {
     let group = harness::shared();
     make_database(&group, "extra");
     let mut client = connect(&group, node(1), "extra");
-    for round in 0..2 {
-        let error = client.prepare(START).err().unwrap();
+    for (round, (options, argument)) in [("", ""), (" WITH (OVERWRITE)", ", overwrite => true")].into_iter().enumerate() {
+        let error = client.prepare(&format!("{START}{options}")).err().unwrap();
         let error = error.as_db_error().unwrap_or_else(|| panic!("{error:?}"));
         assert_eq!(error.code().code(), "0A000", "{}", error.message());
         let hint = error.hint().unwrap_or_default();
-        assert!(hint.contains("postgres_r.start_replication('extra', 'postgresr')"), "{hint}");
+        assert!(hint.contains(&format!("postgres_r.start_replication('extra', 'postgresr'{argument})")), "{hint}");
         assert!(!is_replicated(&group, node(1), "extra"), "round {round}: it was started while it was read");
     }
     // What the hint says works, and STOP, which PostgreSQL can read, runs when it is executed.
@@ -244,6 +244,7 @@ fn a_statement_among_others_is_refused_and_nothing_is_half_done() {
     for text in [
         format!("INSERT INTO written VALUES (1); {START}"),
         format!("{START}; INSERT INTO written VALUES (1)"),
+        format!("INSERT INTO written VALUES (1); {START} WITH (OVERWRITE)"),
         format!("INSERT INTO written VALUES (1); {STOP}"),
         format!("{STOP}; INSERT INTO written VALUES (1)"),
         format!("DO $$BEGIN INSERT INTO written VALUES (1); {STOP}; END$$"),
@@ -303,10 +304,21 @@ fn what_is_no_such_statement_stays_a_syntax_error() {
         "ALTER DATABASE shop START REPLICATION IN GROUP g USING raft",
         "ALTER DATABASE shop STOP REPLICATION NOW",
         "ALTER TABLE shop START REPLICATION IN GROUP g",
+        "ALTER DATABASE shop START REPLICATION IN GROUP g WITH OVERWRITE",
         "SELEC 1",
     ] {
         let error = client.batch_execute(statement).unwrap_err();
         assert_eq!(error.code().map(|code| code.code()), Some("42601"), "{statement}: {error}");
+    }
+    for (options, message) in [
+        ("FORCE", "unrecognized START REPLICATION option \"force\""),
+        ("overwrite = on, OVERWRITE", "START REPLICATION option \"overwrite\" is given more than once"),
+        ("overwrite = perhaps", "START REPLICATION option \"overwrite\" requires a Boolean value"),
+    ] {
+        let statement = format!("ALTER DATABASE shop START REPLICATION IN GROUP g WITH ({options})");
+        for text in [statement.clone(), format!("SELECT 1; {statement}")] {
+            assert_eq!(refused(&mut client, &text), ("42601".to_owned(), message.to_owned()), "{text}");
+        }
     }
     client.batch_execute("SELECT 1").unwrap();
 }

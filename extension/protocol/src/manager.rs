@@ -110,9 +110,10 @@ impl<S: Spool> Manager<S> {
                 let replica = &at.database.replica;
                 let founds = replica.founds.load(Ordering::SeqCst);
                 // What it lacks is not to be brought to it any more.
-                let is_behind = replica.copying.load(Ordering::SeqCst) || replica.failure.is_set();
+                let overwrite = replica.overwrites.load(Ordering::SeqCst);
+                let is_behind = overwrite || replica.copying.load(Ordering::SeqCst) || replica.failure.is_set();
                 let leaves = is_behind && replica.phase.load() == Phase::Stopping;
-                out.push(Request::Attach { resume_after: at.database.gate.known(), founds, leaves });
+                out.push(Request::Attach { resume_after: at.database.gate.known(), founds, leaves, overwrite });
                 self.link = Link::Attaching;
             }
             Taken::Welcome => return Err(Trouble::Protocol("a welcome out of place".into())),
@@ -250,6 +251,6 @@ pub fn resolve<P: Platform>(at: At<'_, P>) {
 
 /// Failures that trying again does not mend.
 pub fn is_final(kind: FailureKind) -> bool {
-    use FailureKind::{AheadOfGroup, Copying, Differs, HasContents, LogTruncated, QueryOnly, Removed};
-    matches!(kind, LogTruncated | AheadOfGroup | HasContents | Copying | Differs | QueryOnly | Removed)
+    use FailureKind::{AheadOfGroup, Copying, Differs, HasContents, LogTruncated, NoContents, QueryOnly, Removed};
+    matches!(kind, LogTruncated | AheadOfGroup | HasContents | NoContents | Copying | Differs | QueryOnly | Removed)
 }

@@ -241,6 +241,9 @@ pub struct Replica {
 
     /// START REPLICATION brings contents that the group has not got.
     pub founds: AtomicBool,
+    /// START REPLICATION has the group's contents take the place of what the database holds: until the copy is there it attaches for nothing
+    /// but that.
+    pub overwrites: AtomicBool,
     /// gcs makes a copy of another node's database, which is to take the place of this one.
     pub copying: AtomicBool,
     /// Clients are sent elsewhere.
@@ -487,6 +490,7 @@ impl<P: Platform> Database<P> {
     pub fn reset(&self, committed: Position, at: i64) {
         let replica = &self.replica;
         replica.founds.store(false, Ordering::SeqCst);
+        replica.overwrites.store(false, Ordering::SeqCst);
         replica.copying.store(false, Ordering::SeqCst);
         replica.greeted.store(false, Ordering::SeqCst);
         replica.link_trouble.set("");

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use pgrx::prelude::*;
-use postgres_r_protocol::statement::Wanted;
+use postgres_r_protocol::statement::{OptionError, Wanted};
 
 use crate::error::{self, Error};
 use crate::node::request::{Answer, Request};
@@ -58,7 +58,8 @@ pub fn in_block(wanted: &Wanted) -> Error {
 /// Nor can it in a text with other statements, in a function or a DO block.
 pub fn among_others(wanted: &Wanted) -> Error {
     let function = match wanted {
-        Wanted::Start { .. } => "start_replication(database, group_name)",
+        Wanted::Start { overwrite: false, .. } => "start_replication(database, group_name)",
+        Wanted::Start { overwrite: true, .. } => "start_replication(database, group_name, overwrite => true)",
         Wanted::Stop { force: false } => "stop_replication(database)",
         Wanted::Stop { force: true } => "stop_replication(database, force => true)",
     };
@@ -71,7 +72,10 @@ pub fn among_others(wanted: &Wanted) -> Error {
 pub fn prepared(database: &str, wanted: &Wanted) -> Error {
     let literal = |text: &str| format!("'{}'", text.replace('\'', "''"));
     let call = match wanted {
-        Wanted::Start { group } => format!("start_replication({}, {})", literal(database), literal(group)),
+        Wanted::Start { group, overwrite } => {
+            let overwrite = if *overwrite { ", overwrite => true" } else { "" };
+            format!("start_replication({}, {}{overwrite})", literal(database), literal(group))
+        }
         Wanted::Stop { force: false } => format!("stop_replication({})", literal(database)),
         Wanted::Stop { force: true } => format!("stop_replication({}, force => true)", literal(database)),
     };
@@ -80,6 +84,17 @@ pub fn prepared(database: &str, wanted: &Wanted) -> Error {
         format!("ALTER DATABASE ... {} cannot be a prepared statement", name(wanted)),
     )
     .hint(format!("Prepare SELECT postgres_r.{call}, or send the statement unprepared."))
+}
+
+/// A list of options that says what cannot be meant.
+pub fn bad_option(error: &OptionError) -> Error {
+    let message = match error {
+        OptionError::Unknown(option) => format!("unrecognized START REPLICATION option \"{option}\""),
+        OptionError::Repeated(option) => format!("START REPLICATION option \"{option}\" is given more than once"),
+        OptionError::NotBoolean(option) => format!("START REPLICATION option \"{option}\" requires a Boolean value"),
+    };
+    Error::new(PgSqlErrorCode::ERRCODE_SYNTAX_ERROR, message)
+        .hint("The only option is OVERWRITE: WITH (OVERWRITE), or WITH (OVERWRITE = true).")
 }
 
 fn name(wanted: &Wanted) -> &'static str {

@@ -2,11 +2,13 @@
 //!
 //! One [`launcher`] a server keeps a manager running for each replicated database and sends a [`scout`] for what only a process with a database can
 //! read. One manager a database ([`process`]) owns the link to gcs. [`ask`] is how a session asks for START and STOP REPLICATION,
-//! [`statement`] how it types that, [`start`] and [`stop`] what the manager does about it; [`past`] is what stays of it.
+//! [`statement`] how it types that, [`start`] and [`stop`] what the manager does about it; [`overwriting`] and [`past`] are what stays
+//! of it in the database.
 
 pub mod ask;
 pub mod entry;
 pub mod launcher;
+pub mod overwriting;
 pub mod past;
 pub mod process;
 pub mod scout;

@@ -17,7 +17,7 @@ use postgres_r_protocol::platform::Exclusion;
 use postgres_r_protocol::replica::{Phase, Turnaway};
 use postgres_r_protocol::slot::Slot;
 
-use super::entry;
+use super::{entry, overwriting};
 use crate::error;
 use crate::guc;
 use crate::link::{Link, LinkError};
@@ -73,6 +73,9 @@ pub fn main(number: u64) {
                 return;
             }
         }
+    } else if !manager.knows_whether_it_overwrites() {
+        // The launcher starts another one.
+        return;
     }
     manager.run();
 }
@@ -195,6 +198,27 @@ impl ManagerProcess {
     pub(super) fn reset(&mut self, committed: Position) {
         self.area.reset(committed);
         self.protocol = Manager::new(self.area.at(), Files { database: self.area.oid() });
+    }
+
+    /// A database that has come to no position may be one that is to be overwritten: shared memory has forgotten it where the server has been
+    /// restarted. False if that cannot be found out now.
+    fn knows_whether_it_overwrites(&self) -> bool {
+        if self.area.gate.known() > Position::ZERO {
+            return true;
+        }
+        match xact::transaction(overwriting::is_set) {
+            Ok(is_set) => self.area.replica.overwrites.store(is_set, Ordering::SeqCst),
+            Err(failed) => {
+                let name = self.area.replica.name.get();
+                log::warn(
+                    format!("could not find out whether database \"{name}\" is to be overwritten"),
+                    Some(failed.message),
+                    None,
+                );
+                return false;
+            }
+        }
+        true
     }
 
     fn run(&mut self) {
@@ -452,8 +476,13 @@ impl ManagerProcess {
         }
         if protocol::is_final(failure.kind) {
             let reason = format!("The group's gcs says: {}.", failure.message);
-            self.node.table.exclusive(|| self.area.replica.reason.set(&reason));
-            self.area.set_phase(Phase::Failed);
+            self.node.table.exclusive(|| {
+                self.area.replica.reason.set(&reason);
+                // A STOP that has come meanwhile goes on: it attaches anew, in order to leave.
+                if self.area.phase() != Phase::Stopping {
+                    self.area.set_phase(Phase::Failed);
+                }
+            });
         }
         let error = LinkError::Failed(failure.message.clone());
         self.refusal = Some(failure);

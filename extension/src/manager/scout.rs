@@ -121,7 +121,7 @@ fn carry_out(node: &Node, index: usize, request: &Request, asked: &Asked) {
         Err(error) => return request.answer(Err(error.into())),
     };
     let result = node.table.exclusive(|| match &asked.wanted {
-        Wanted::Start { group } => begin_start(node, index, oid, name, group),
+        Wanted::Start { group, overwrite } => begin_start(node, index, oid, (name, group), *overwrite),
         Wanted::Stop { force } => begin_stop(node, index, oid, name, *force),
     });
     if let Err(error) = result {
@@ -143,7 +143,13 @@ fn check(name: &str, role: pg_sys::Oid) -> Result<pg_sys::Oid, Error> {
 }
 
 /// Under the table's lock. The manager goes on from here.
-fn begin_start(node: &Node, index: usize, oid: pg_sys::Oid, name: &str, group: &str) -> Result<(), Error> {
+fn begin_start(
+    node: &Node,
+    index: usize,
+    oid: pg_sys::Oid,
+    (name, group): (&str, &str),
+    overwrite: bool,
+) -> Result<(), Error> {
     if let Some(area) = node.database(oid) {
         let group = area.replica.group.get();
         let message = match area.phase() {
@@ -167,6 +173,7 @@ fn begin_start(node: &Node, index: usize, oid: pg_sys::Oid, name: &str, group: &
         .hint("Raise postgres_r.max_databases and restart the server."));
     };
     area.fill(oid, name, group);
+    area.entry.overwrite.store(overwrite, Ordering::SeqCst);
     area.entry.request.store(index as u32 + 1, Ordering::SeqCst);
     area.set_phase(Phase::Starting);
     Ok(())

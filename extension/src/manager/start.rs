@@ -4,6 +4,10 @@
 //! An empty database gets what the group has: from the log, or as a copy of another node's database, which gcs makes. One with contents *founds*
 //! the group's: what it holds is position 1, and every other node gets it as a copy. It is refused where the group has contents already.
 //!
+//! WITH (OVERWRITE) a database with contents gets what the group has all the same: gcs makes a copy, as for an empty one, and keeps what was there as a
+//! database of another name. From the moment on at which the group has taken it nobody is let in, so that nobody writes what the group will
+//! never see. It is refused where the group has no contents: then this database's are to be the group's, without the option.
+//!
 //! Writers need not stop for that. While the tables get their capture triggers, all are locked against writers; transactions that had written
 //! before are waited for; and the database counts as replicated before the locks are let go:
 //!
@@ -23,11 +27,13 @@ use postgres_r_protocol::manager::Link;
 use postgres_r_protocol::replica::Phase;
 
 use super::entry;
+use super::overwriting;
 use super::past;
 use super::process::ManagerProcess;
 use crate::error::{self, Error};
 use crate::guc;
 use crate::link::LinkError;
+use crate::pg::database::quoted;
 use crate::pg::relation::{self, Lock, Open};
 use crate::pg::{catalog, interrupt, log, origin, process, query, trigger, worker, xact};
 use crate::relations::OWN_TABLES;
@@ -61,19 +67,31 @@ impl ManagerProcess {
         let name = self.area.replica.name.get();
         let group = self.area.replica.group.get();
         let contents = ready(&name)?;
-        self.reset(if contents.is_some() { FOUNDATION } else { Position::ZERO });
-        self.area.replica.founds.store(contents.is_some(), Ordering::SeqCst);
+        let overwrites = contents.is_some() && self.area.entry.overwrite.load(Ordering::SeqCst);
+        let founds = contents.is_some() && !overwrites;
+        if overwrites {
+            nothing_prepared(&name)?;
+        }
+        self.reset(if founds { FOUNDATION } else { Position::ZERO });
+        self.area.replica.founds.store(founds, Ordering::SeqCst);
+        self.area.replica.overwrites.store(overwrites, Ordering::SeqCst);
         let joined = self.join(&name, &group, contents.as_deref());
         self.area.replica.founds.store(false, Ordering::SeqCst);
         // Out of service, until gcs has made the copy.
         let (phase, remark) = match joined? {
+            Joined::Up if overwrites => return Err(no_daemon("it took a database that is to be overwritten as it is")),
             Joined::Up => (Phase::Active, None),
-            Joined::Copying => (Phase::Failed, Some(copying(&name))),
+            Joined::Copying => (Phase::Failed, Some(copying(&name, overwrites))),
         };
         worker::set_setting("lock_timeout", WRITERS_TIMEOUT);
         let created = xact::transaction(|| {
-            capture_own_tables();
-            if contents.is_some() {
+            if overwrites {
+                overwriting::set(&group);
+            } else {
+                overwriting::clear();
+                capture_own_tables();
+            }
+            if founds {
                 keep_writers_off();
             }
             let id = origin::create(&entry::origin_name(&group, self.area.oid()));
@@ -135,10 +153,23 @@ impl ManagerProcess {
         };
         let message = match refusal.kind {
             FailureKind::WrongGroup => format!("this node does not belong to group \"{group}\""),
+            FailureKind::NoContents => {
+                format!("database \"{name}\" cannot be overwritten: group \"{group}\" has no contents for it")
+            }
             _ => format!("the group does not take database \"{name}\""),
         };
         Error::new(code, message).detail(format!("gcs says: {}.", refusal.message)).hint(refusal.hint.clone())
     }
+}
+
+/// A prepared transaction stays with its database for as long as nobody ends it, and the database could not be renamed.
+fn nothing_prepared(name: &str) -> Result<(), Error> {
+    let found = xact::transaction(|| query::text(FIRST_PREPARED)).map_err(Error::from)?;
+    found.map_or(Ok(()), |transaction| {
+        Err(Error::new(PgSqlErrorCode::ERRCODE_OBJECT_IN_USE, format!("database \"{name}\" has prepared transactions"))
+            .detail(format!("One is {transaction}."))
+            .hint("Run COMMIT PREPARED or ROLLBACK PREPARED first."))
+    })
 }
 
 fn capture_own_tables() {
@@ -215,12 +246,14 @@ fn ready(name: &str) -> Result<Option<String>, Error> {
     checked.unwrap_or_else(|error| Err(error.into()))
 }
 
-fn copying(name: &str) -> Error {
+fn copying(name: &str, overwrites: bool) -> Error {
+    let then = "It takes clients when that is done, by itself.";
+    let kept = "What it holds until then is kept as a database of another name.";
     Error::new(
         PgSqlErrorCode::ERRCODE_SUCCESSFUL_COMPLETION,
         format!("database \"{name}\" is being copied from another node"),
     )
-    .detail("It takes clients when that is done, by itself.")
+    .detail(if overwrites { format!("{then} {kept}") } else { then.to_owned() })
     .hint("The log of gcs says how far it is.")
 }
 
@@ -228,7 +261,12 @@ fn copying(name: &str) -> Error {
 fn not_empty(name: &str, group: &str, table: &str) -> Error {
     let error =
         Error::new(PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, format!("database \"{name}\" is not empty"));
-    let hint = "Drop the database here, create it anew with its extension, and start its replication: the group fills it.";
+    let hint = format!(
+        "Drop the database here, create it anew with its extension, and start its replication: the group fills it. \
+         To keep it under another name, run ALTER DATABASE {} START REPLICATION IN GROUP {} WITH (OVERWRITE).",
+        quoted(name),
+        quoted(group)
+    );
     let contains = format!("It contains {table}, and group \"{group}\" has contents for it already.");
     match past::last_group() {
         Some(past) => {
@@ -246,6 +284,10 @@ const FIRST_RELATION: &str = "
       AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d
                       WHERE d.classid = 'pg_catalog.pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')
     ORDER BY c.oid LIMIT 1";
+
+/// A transaction that was prepared in this database, if there is any.
+const FIRST_PREPARED: &str = "
+    SELECT format('%L', gid) FROM pg_catalog.pg_prepared_xacts WHERE database = pg_catalog.current_database() ORDER BY 1 LIMIT 1";
 
 /// An event trigger that fires where statements are applied, if there is any.
 const FIRST_EVENT_TRIGGER: &str = "

@@ -26,7 +26,8 @@ pub fn on_report(report: &mut Report) {
     }
     let Some(text) = log::query_text() else { return };
     let result = match parse(&text) {
-        Some(statement) => carry_out(&statement),
+        Some(Ok(statement)) => carry_out(&statement),
+        Some(Err(error)) => Err(ask::bad_option(&error)),
         None => match among_others(report, &text) {
             Some(error) => Err(error),
             None => return,
@@ -60,5 +61,8 @@ fn among_others(report: &Report, text: &str) -> Option<Error> {
         return Some(ask::among_others(&Wanted::Stop { force: false }));
     }
     let at = report.position(text)?;
-    statement::among_others(text, at).map(|wanted| ask::among_others(&wanted))
+    statement::among_others(text, at).map(|wanted| match wanted {
+        Ok(wanted) => ask::among_others(&wanted),
+        Err(error) => ask::bad_option(&error),
+    })
 }

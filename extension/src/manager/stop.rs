@@ -19,7 +19,7 @@ use postgres_r_protocol::replica::Phase;
 
 use super::process::ManagerProcess;
 use super::start::{ORDER_TIMEOUT, QUORUM_TIMEOUT, no_daemon};
-use super::{entry, past};
+use super::{entry, overwriting, past};
 use crate::error::Error;
 use crate::pg::{capture, interrupt, log, origin, worker, xact};
 use crate::session;
@@ -65,7 +65,15 @@ impl ManagerProcess {
         self.area.set_phase(Phase::Off);
         self.wake_workers();
         xact::transaction(|| origin::drop(&entry::origin_name(&group, oid))).map_err(Error::from)?;
-        if let Err(failed) = xact::transaction(|| past::remember(&group, position, was_told)) {
+        // What was never replaced by the group's contents was never the group's.
+        let was_overwritten = self.area.replica.overwrites.load(Ordering::SeqCst);
+        let note = || {
+            overwriting::clear();
+            if !was_overwritten {
+                past::remember(&group, position, was_told);
+            }
+        };
+        if let Err(failed) = xact::transaction(note) {
             log::warn("could not note down that the database has left its group", Some(failed.message), None);
         }
         let left = remove_triggers();
@@ -146,7 +154,8 @@ fn what_it_means(name: &str, group: &str, position: Position, was_told: bool, tr
     if triggers > 0 {
         detail += &format!(" Tables that were in use, {triggers} of them, keep a trigger that does nothing.");
     }
-    Error::new(code, message)
-        .detail(detail)
-        .hint("To replicate it again, drop it here, create it anew with its extension, and start its replication.")
+    Error::new(code, message).detail(detail).hint(
+        "To replicate it again, drop it here, create it anew with its extension, and start its replication; \
+             or start its replication WITH (OVERWRITE), which keeps it under another name.",
+    )
 }

@@ -102,6 +102,8 @@ pub struct Entry {
     pub request: AtomicU32,
     /// STOP is to succeed also where the group cannot be told.
     pub by_force: AtomicBool,
+    /// START is to succeed also where the database has contents, and the group's take their place.
+    pub overwrite: AtomicBool,
     /// It was out of service when STOP came.
     pub had_failed: AtomicBool,
 }

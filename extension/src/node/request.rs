@@ -44,6 +44,7 @@ postgres_r_protocol::numbered! {
 const START: u32 = 0;
 const STOP: u32 = 1;
 const STOP_BY_FORCE: u32 = 2;
+const START_OVER: u32 = 3;
 
 /// What became of a request. One that was carried out may have something to be said about it (a NOTICE or a WARNING).
 pub type Answer = Result<Option<Error>, Error>;
@@ -51,7 +52,7 @@ pub type Answer = Result<Option<Error>, Error>;
 #[derive(Default)]
 pub struct Request {
     stage: Atomic<Stage>,
-    /// One of the three below.
+    /// One of the four above.
     wanted: AtomicU32,
     role: AtomicU32,
     requester: Holds,
@@ -83,7 +84,8 @@ impl Request {
         self.role.store(role.to_u32(), Ordering::SeqCst);
         self.database.set(database);
         let (wanted, group) = match wanted {
-            Wanted::Start { group } => (START, group.as_str()),
+            Wanted::Start { group, overwrite: false } => (START, group.as_str()),
+            Wanted::Start { group, overwrite: true } => (START_OVER, group.as_str()),
             Wanted::Stop { force: false } => (STOP, ""),
             Wanted::Stop { force: true } => (STOP_BY_FORCE, ""),
         };
@@ -128,7 +130,7 @@ impl Request {
     pub fn take(&self) -> Option<Asked> {
         self.stage.swap(Stage::Asked, Stage::Working).then(|| {
             let wanted = match self.wanted.load(Ordering::SeqCst) {
-                START => Wanted::Start { group: self.group.get() },
+                wanted @ (START | START_OVER) => Wanted::Start { group: self.group.get(), overwrite: wanted == START_OVER },
                 wanted => Wanted::Stop { force: wanted == STOP_BY_FORCE },
             };
             let role = pg_sys::Oid::from(self.role.load(Ordering::SeqCst));

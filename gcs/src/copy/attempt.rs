@@ -9,6 +9,7 @@ use thiserror::Error;
 
 use super::aside::Aside;
 use super::directories::Directories;
+use super::displaced::Worth;
 use super::programs::{self, ProgramError};
 use super::progress::Progress;
 use super::source::{Source, SourceError};
@@ -35,7 +36,7 @@ pub struct Attempt<'a> {
     pace: Rc<Pace>,
     database: &'a str,
     place: &'a ServerPlace,
-    is_new: bool,
+    worth: &'a Worth,
     node: NodeId,
     from: &'a str,
 }
@@ -54,10 +55,10 @@ impl<'a> Attempt<'a> {
         pace: Rc<Pace>,
         database: &'a str,
         place: &'a ServerPlace,
-        is_new: bool,
+        worth: &'a Worth,
         (node, from): (NodeId, &'a str),
     ) -> Attempt<'a> {
-        Attempt { peers, directories, pace, database, place, is_new, node, from }
+        Attempt { peers, directories, pace, database, place, worth, node, from }
     }
 
     /// The position as of which the database is a copy now.
@@ -91,13 +92,13 @@ impl<'a> Attempt<'a> {
         progress.all_is_read();
         let restored = programs::Restore { place: self.place, database: &incoming, files: &files };
         restored.run().await?;
-        let is_new = self.is_new;
+        let worth = self.worth.clone();
         blocking(move || {
             let Some((mut source, mut target)) = held.take() else { return Err(CopyError::Panicked) };
             target.fill_in(&source.own_rows()?)?;
             // Whatever is ordered from here on is in the log.
             source.close();
-            match target.take_place(position, is_new) {
+            match target.take_place(position, &worth) {
                 Err(error @ (TargetError::Gone(_) | TargetError::Stopped(_))) => {
                     target.discard()?;
                     Err(error.into())

@@ -7,6 +7,7 @@ use gcs_writeset::link::ServerPlace;
 use postgres::{Client, NoTls};
 use thiserror::Error;
 
+use super::displaced::{Displaced, Worth, incoming_mark};
 use super::source::{Description, OwnRows, describe};
 
 #[derive(Debug, Error)]
@@ -21,11 +22,16 @@ pub enum TargetError {
     Gone(String),
     #[error("replication of database \"{0}\" has been stopped")]
     Stopped(String),
+    #[error("{NAMES_MAX} databases have names of the kind that \"{0}\" has: drop, or rename, some of them")]
+    NoName(String),
 }
 
 /// Behind the name of a database that takes another's place, and of the one whose place was taken.
 const INCOMING: &str = "_incoming";
 const BEFORE: &str = "_before";
+
+/// How many databases may have such a name: behind the first one's stands a number.
+const NAMES_MAX: usize = 100;
 
 /// Database names have 63 bytes at the most.
 const NAME_BYTES_MAX: usize = 63;
@@ -52,8 +58,9 @@ impl Target {
             return Err(TargetError::Differs { database: database.to_owned(), differences });
         }
         make_roles(&mut client, there)?;
-        let incoming = derived(database, INCOMING);
-        client.batch_execute(&format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", quoted(&incoming)))?;
+        let mark = incoming_mark(database);
+        drop_marked(&mut client, database, INCOMING, &mark)?;
+        let incoming = free_name(&mut client, database, INCOMING)?;
         let icu = there.icu_locale.as_ref().map(|locale| format!(" LOCALE_PROVIDER icu ICU_LOCALE {}", literal(locale)));
         client.batch_execute(&format!(
             "CREATE DATABASE {} TEMPLATE template0 OWNER {} ENCODING {} LC_COLLATE {} LC_CTYPE {}{}",
@@ -64,6 +71,7 @@ impl Target {
             literal(&there.ctype),
             icu.unwrap_or_default(),
         ))?;
+        say_of(&mut client, &incoming, &mark)?;
         for (role, setting) in &there.settings {
             let about = match role {
                 Some(role) => format!("ALTER ROLE {} IN DATABASE {}", quoted(role), quoted(&incoming)),
@@ -94,11 +102,14 @@ impl Target {
         Ok(client.close()?)
     }
 
-    /// The copy, which is as of `position`, is the database from here on. The one that was is dropped if it held nothing, else it is kept.
-    pub fn take_place(&mut self, position: Position, is_new: bool) -> Result<(), TargetError> {
+    /// The copy, which is as of `position`, is the database from here on. The one that was is dropped if it held nothing, else it is kept under
+    /// a name that no other database has.
+    pub fn take_place(&mut self, position: Position, worth: &Worth) -> Result<(), TargetError> {
         self.check_wanted()?;
-        let before = derived(&self.database, BEFORE);
-        self.client.batch_execute(&format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", quoted(&before)))?;
+        for marked in worth.get().outlives().iter().filter_map(|kept| kept.mark(&self.database)) {
+            drop_marked(&mut self.client, &self.database, BEFORE, &marked)?;
+        }
+        let before = free_name(&mut self.client, &self.database, BEFORE)?;
         let (old, new) = (self.oid_of(&self.database.clone())?, self.oid_of(&self.incoming.clone())?);
         let origin = |oid: u32| literal(&format!("postgres_r/{}/{oid}", self.group));
         let lsn = format!("{:X}/{:X}", position.0 >> 32, position.0 & 0xffff_ffff);
@@ -113,6 +124,7 @@ impl Target {
             "SET postgres_r.replace_database = on; BEGIN;
              ALTER DATABASE {} RENAME TO {};
              ALTER DATABASE {} RENAME TO {};
+             COMMENT ON DATABASE {} IS NULL;
              SELECT pg_replication_origin_drop({});
              SELECT pg_replication_origin_create({});
              SELECT pg_replication_origin_advance({}, '{lsn}');
@@ -121,21 +133,33 @@ impl Target {
             quoted(&before),
             quoted(&self.incoming),
             quoted(&self.database),
+            quoted(&self.database),
             origin(old),
             origin(new),
             origin(new),
         ))?;
-        if !is_new {
-            tracing::info!(database = self.database, kept_as = before, "the database as it was is kept");
-        } else if let Err(error) = self.client.batch_execute(&format!("DROP DATABASE {} WITH (FORCE)", quoted(&before))) {
-            // The next copy drops it.
-            tracing::warn!(
-                database = before,
-                error = describe(&error),
-                "could not drop an empty database that is not needed any more"
-            );
-        }
+        self.see_to(&before, worth.get());
         Ok(())
+    }
+
+    /// Of the database whose place was taken. Whatever fails here, the copy is in its place.
+    fn see_to(&mut self, before: &str, displaced: Displaced) {
+        let seen_to = match displaced {
+            Displaced::Empty => drop_database(&mut self.client, before),
+            kept => {
+                tracing::info!(database = self.database, kept_as = before, "the database as it was is kept");
+                kept.mark(&self.database).map_or(Ok(()), |mark| say_of(&mut self.client, before, &mark))
+            }
+        };
+        let Err(error) = seen_to else { return };
+        let error = describe(&error);
+        if displaced == Displaced::Empty {
+            tracing::warn!(database = before, error, "could not drop an empty database that is not needed any more");
+            // The next copy drops it.
+            let _ = displaced.mark(&self.database).map(|mark| say_of(&mut self.client, before, &mark));
+        } else {
+            tracing::warn!(database = before, error, "could not note down that a database need not be kept for ever");
+        }
     }
 
     /// Whoever has stopped replication meanwhile wants the database as it is.
@@ -149,7 +173,7 @@ impl Target {
 
     /// Nobody wants the copy.
     pub fn discard(mut self) -> Result<(), TargetError> {
-        Ok(self.client.batch_execute(&format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", quoted(&self.incoming)))?)
+        Ok(drop_database(&mut self.client, &self.incoming)?)
     }
 
     fn oid_of(&mut self, database: &str) -> Result<u32, TargetError> {
@@ -211,10 +235,42 @@ fn make_roles(client: &mut Client, there: &Description) -> Result<(), postgres::
     transaction.commit()
 }
 
-/// A name made of another: as much of it as there is room for.
-fn derived(database: &str, ending: &str) -> String {
-    let room = NAME_BYTES_MAX - ending.len();
-    format!("{}{ending}", &database[..database.floor_char_boundary(room)])
+fn drop_database(client: &mut Client, database: &str) -> Result<(), postgres::Error> {
+    client.batch_execute(&format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", quoted(database)))
+}
+
+fn say_of(client: &mut Client, database: &str, mark: &str) -> Result<(), postgres::Error> {
+    client.batch_execute(&format!("COMMENT ON DATABASE {} IS {}", quoted(database), literal(mark)))
+}
+
+/// Drops what gcs has left behind under names of this kind. Whatever does not say so of itself, somebody else has made, or wants to keep.
+fn drop_marked(client: &mut Client, database: &str, ending: &str, mark: &str) -> Result<(), postgres::Error> {
+    let query = "SELECT datname::text FROM pg_database
+                 WHERE datname::text = ANY ($1) AND shobj_description(oid, 'pg_database') = $2";
+    for row in client.query(query, &[&names(database, ending), &mark])? {
+        drop_database(client, &row.try_get::<_, String>(0)?)?;
+    }
+    Ok(())
+}
+
+/// The first name of this kind that no database has.
+fn free_name(client: &mut Client, database: &str, ending: &str) -> Result<String, TargetError> {
+    let mut names = names(database, ending);
+    let rows = client.query("SELECT datname::text FROM pg_database WHERE datname::text = ANY ($1)", &[&names])?;
+    let taken = rows.iter().map(|row| row.try_get(0)).collect::<Result<Vec<String>, _>>()?;
+    let first = names[0].clone();
+    names.retain(|name| !taken.contains(name));
+    names.into_iter().next().ok_or(TargetError::NoName(first))
+}
+
+/// Names made of another: as much of it as there is room for, the ending, and from the second on a number.
+fn names(database: &str, ending: &str) -> Vec<String> {
+    let name = |number: usize| {
+        let ending = if number == 1 { ending.to_owned() } else { format!("{ending}_{number}") };
+        let room = NAME_BYTES_MAX - ending.len();
+        format!("{}{ending}", &database[..database.floor_char_boundary(room)])
+    };
+    (1..=NAMES_MAX).map(name).collect()
 }
 
 fn quoted(name: &str) -> String {
@@ -224,4 +280,20 @@ fn quoted(name: &str) -> String {
 fn literal(text: &str) -> String {
     let quoted = text.replace('\'', "''");
     if text.contains('\\') { format!(" E'{}'", quoted.replace('\\', "\\\\")) } else { format!("'{quoted}'") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_a_kind_differ_and_are_no_longer_than_a_name_may_be() {
+        assert_eq!(names("shop", BEFORE)[..3], ["shop_before", "shop_before_2", "shop_before_3"]);
+        let long = names(&"é".repeat(31), BEFORE);
+        assert!(long.iter().all(|name| name.len() <= NAME_BYTES_MAX && name.starts_with('é')), "{long:?}");
+        let mut distinct = long.clone();
+        distinct.sort();
+        distinct.dedup();
+        assert_eq!(distinct.len(), NAMES_MAX);
+    }
 }

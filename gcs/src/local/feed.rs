@@ -19,6 +19,7 @@ use super::backlog::{Backlog, BacklogError, Origin};
 use super::error::SessionError;
 use super::this_node::ThisNode;
 use crate::bounds::ATTACH_RETRY;
+use crate::copy::Displaced;
 use crate::outbox::Outbox;
 
 pub struct Feed {
@@ -32,12 +33,23 @@ pub struct Feed {
     resume_after: Cell<Position>,
     /// What it attaches for is to be detached: the log need not reach back to where it stands.
     leaves: Cell<bool>,
+    /// What it attaches for is a copy that takes its place, whatever the log reaches back to.
+    overwrites: Cell<bool>,
     detach: Cell<Detach>,
     /// Between the database and other nodes'.
     difference: RefCell<String>,
     /// There is something for [`Feed::run`] to do.
     work: Notify,
     ended: Notify,
+}
+
+/// What a manager asks for when it attaches, as [`link::Request::Attach`] has it.
+#[derive(Clone, Copy, Debug)]
+pub struct Wish {
+    pub resume_after: Position,
+    pub founds: bool,
+    pub leaves: bool,
+    pub overwrite: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,6 +67,8 @@ enum Phase {
     },
     /// Attached in order to be detached.
     Leaving,
+    /// Attached in order to be overwritten, and to be detached since the group has nothing to overwrite it with.
+    GivingUp,
     /// Attached; the manager is told when it is known that the log reaches back to where the database stands. Else its database is not in service.
     Opening {
         next: Position,
@@ -89,6 +103,7 @@ impl Feed {
             phase: Cell::new(Phase::Greeted),
             resume_after: Cell::new(Position::ZERO),
             leaves: Cell::new(false),
+            overwrites: Cell::new(false),
             detach: Cell::new(Detach::No),
             difference: RefCell::default(),
             work: Notify::new(),
@@ -107,11 +122,11 @@ impl Feed {
 
     /// The group has taken the database, and has not let it go.
     pub fn is_in_group(&self) -> bool {
-        self.was_attached() && self.phase.get() != Phase::Ended
+        self.was_attached() && !matches!(self.phase.get(), Phase::Ended | Phase::Failed(FailureKind::NoContents))
     }
 
     /// False if it has attached before.
-    pub fn attach(&self, resume_after: Position, founds: bool, leaves: bool) -> bool {
+    pub fn attach(&self, Wish { resume_after, founds, leaves, overwrite }: Wish) -> bool {
         let first = self.phase.get() == Phase::Greeted;
         if first && founds && !self.node.roster.kind().takes_writes() {
             self.fail_later(FailureKind::QueryOnly);
@@ -120,6 +135,7 @@ impl Feed {
         if first {
             self.resume_after.set(resume_after);
             self.leaves.set(leaves);
+            self.overwrites.set(overwrite && !leaves);
             if resume_after == Position::ZERO && !leaves {
                 self.phase.set(Phase::Comparing { founds });
                 self.work.notify_one();
@@ -144,6 +160,9 @@ impl Feed {
         }
         tracing::info!(database = %self.database, %resume_after, %serve_from, "a database has attached");
         self.database_id.set(Some(database));
+        if self.overwrites.get() {
+            return self.overwrite(database, serve_from);
+        }
         let next = resume_after.next();
         if !self.leaves.get() && resume_after != self.node.databases.head(database) {
             self.phase.set(Phase::Opening { next, serve_from });
@@ -152,6 +171,17 @@ impl Feed {
         self.send(&Reply::Attached { database, serve_from }, &[]);
         self.phase.set(if self.leaves.get() { Phase::Leaving } else { Phase::Live { next } });
         self.work.notify_one();
+    }
+
+    /// The group's contents take the place of the database's, if there are any. If there are none, nobody has brought any, or written anything: the
+    /// database is not to be replaced by nothing, and the group lets it go again.
+    fn overwrite(&self, database: DatabaseId, head: Position) {
+        if head > Position::ZERO {
+            return self.fail_later(self.copy(database, Displaced::Overwritten));
+        }
+        self.phase.set(Phase::GivingUp);
+        self.detach.set(Detach::Asked);
+        self.node.inbox.push(Input::Local(Local::Detach { database }));
     }
 
     pub fn attach_refused(&self, reason: RefusalReason) {
@@ -178,6 +208,9 @@ impl Feed {
 
     pub fn detached(&self) {
         tracing::info!(database = %self.database, "a database has detached");
+        if self.phase.get() == Phase::GivingUp {
+            return self.fail_later(FailureKind::NoContents);
+        }
         self.send(&Reply::Detached, &[]);
         self.phase.set(Phase::Ended);
     }
@@ -204,7 +237,9 @@ impl Feed {
     /// Else it stays as it is until somebody decides.
     pub fn rebuild(&self, position: Position) {
         let Some(database) = self.database_id() else { return };
-        if self.node.copies.is_proven_wrong(&self.database, position) && self.copy(database) == FailureKind::Copying {
+        if self.node.copies.is_proven_wrong(&self.database, position)
+            && self.copy(database, self.worth()) == FailureKind::Copying
+        {
             self.fail_later(FailureKind::Copying);
         }
     }
@@ -325,7 +360,7 @@ impl Feed {
         match read {
             Ok(backlog) => Ok(Some(backlog)),
             Err(BacklogError::Truncated) => {
-                self.fail_later(self.copy(database));
+                self.fail_later(self.copy(database, self.worth()));
                 Ok(None)
             }
             Err(error) => Err(error.into()),
@@ -354,9 +389,8 @@ impl Feed {
     }
 
     /// What the log has no longer, a copy of another node's database has.
-    fn copy(&self, database: DatabaseId) -> FailureKind {
-        let is_new = self.resume_after.get() == Position::ZERO;
-        if !self.node.copies.begin(&self.database, is_new) {
+    fn copy(&self, database: DatabaseId, displaced: Displaced) -> FailureKind {
+        if !self.node.copies.begin(&self.database, displaced) {
             return FailureKind::LogTruncated;
         }
         // Until it is there, nothing is applied here.
@@ -364,6 +398,11 @@ impl Feed {
         let out = Local::Progress { database, committed: zero, flushed: zero, oldest_base: zero, out_of_service: true };
         self.node.inbox.push(Input::Local(out));
         FailureKind::Copying
+    }
+
+    /// Of what the database holds, for all that is known of how it attached.
+    fn worth(&self) -> Displaced {
+        if self.resume_after.get() == Position::ZERO { Displaced::Empty } else { Displaced::Rebuilt }
     }
 
     async fn fail(&self, kind: FailureKind) -> Result<(), SessionError> {
@@ -374,7 +413,11 @@ impl Feed {
             ),
             FailureKind::HasContents => (
                 format!("group \"{}\" has contents for database \"{}\" already", self.node.group(), self.database),
-                "Start replication of an empty database: the group fills it.",
+                "Start replication of an empty database, which the group fills, or WITH (OVERWRITE).",
+            ),
+            FailureKind::NoContents => (
+                format!("no node has brought contents of database \"{}\" to group \"{}\"", self.database, self.node.group()),
+                "Start its replication without the option OVERWRITE: what the database holds becomes the group's.",
             ),
             FailureKind::QueryOnly => (
                 format!(
@@ -399,7 +442,11 @@ impl Feed {
             _ => ("internal error of gcs".to_owned(), ""),
         };
         match kind {
-            FailureKind::Copying | FailureKind::HasContents | FailureKind::QueryOnly | FailureKind::Differs => {
+            FailureKind::Copying
+            | FailureKind::HasContents
+            | FailureKind::NoContents
+            | FailureKind::QueryOnly
+            | FailureKind::Differs => {
                 tracing::info!(database = %self.database, "{message}")
             }
             _ => tracing::error!(database = %self.database, "{message}"),

@@ -13,7 +13,7 @@ use tokio::time::timeout;
 use super::changes;
 use super::drain;
 use super::error::SessionError;
-use super::feed::Feed;
+use super::feed::{Feed, Wish};
 use super::fetcher;
 use super::hub::Hub;
 use super::reader;
@@ -206,8 +206,8 @@ async fn hear_manager(hub: &Hub, feed: &Feed, requests: &mut Requests) -> Result
     while let Some((request, payload)) = requests.next().await? {
         match request {
             Request::Server(place) => node.peers.places.set(&feed.database, place),
-            Request::Attach { resume_after, founds, leaves } => {
-                if !feed.attach(resume_after, founds, leaves) {
+            Request::Attach { resume_after, founds, leaves, overwrite } => {
+                if !feed.attach(Wish { resume_after, founds, leaves, overwrite }) {
                     return Err(SessionError::Misuse("a second attach"));
                 }
             }

@@ -423,7 +423,7 @@ pub struct Manager {
 impl Manager {
     pub fn attach(socket: &Path, incarnation: Incarnation, resume_after: Position) -> Manager {
         let mut manager = Manager::greet(socket, incarnation);
-        manager.link.send(&Request::Attach { resume_after, founds: false, leaves: false }, &[]);
+        manager.link.send(&Request::Attach { resume_after, founds: false, leaves: false, overwrite: false }, &[]);
         manager.next = resume_after.next();
         manager.serve_from = manager.wait_for(|reply| match reply {
             Reply::Attached { serve_from, .. } => Some(*serve_from),

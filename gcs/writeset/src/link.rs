@@ -74,11 +74,14 @@ pub enum Request {
     /// How the server is reached by programs that run on its machine. Sent before the attach.
     Server(ServerPlace),
     /// Joins the group's order for the Hello's database, which the group numbers on first sight. With `founds`, the database brings contents
-    /// that the group has not got: they are position 1. One that `leaves` attaches to be detached, and is sent nothing of the order.
+    /// that the group has not got: they are position 1. One that `leaves` attaches to be detached, and is sent nothing of the order. With
+    /// `overwrite`, a copy of the group's contents is to take the place of the database, which is kept: answered `Failed`, with `Copying` once the
+    /// group has ordered the attach, or with `NoContents`.
     Attach {
         resume_after: Position,
         founds: bool,
         leaves: bool,
+        overwrite: bool,
     },
     /// Payload: an encoded writeset. The tag is completed from the Hello.
     Submit {
@@ -526,4 +529,6 @@ pub enum FailureKind {
     Witness,
     /// A query-only node cannot bring the group its contents.
     QueryOnly,
+    /// The group has no contents for this database that could take the place of its own.
+    NoContents,
 }

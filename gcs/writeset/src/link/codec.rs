@@ -103,7 +103,7 @@ macro_rules! newtypes {
 
 variants! { Request "link request" {
     0 Hello { protocol, role, database, group, incarnation },
-    1 Attach { resume_after, founds, leaves },
+    1 Attach { resume_after, founds, leaves, overwrite },
     2 Submit { slot, sequence },
     3 Chunk { slot, sequence, index },
     4 Abandon { slot, sequence },
@@ -175,6 +175,7 @@ variants! { FailureKind "failure" {
     17 Membership,
     18 Witness,
     19 QueryOnly,
+    20 NoContents,
 } }
 variants! { NodeKind "kind of a node" { 0 Full, 1 QueryOnly, 2 Witness, } }
 variants! { MemberRole "member role" { 0 Voter, 1 Learner, 2 Joining, 3 Leaving, } }

@@ -53,10 +53,11 @@ fn request() -> impl Strategy<Value = Request> {
     );
     prop_oneof![
         hello,
-        (position(), any::<bool>(), any::<bool>()).prop_map(|(resume_after, founds, leaves)| Request::Attach {
+        (position(), any::<[bool; 3]>()).prop_map(|(resume_after, [founds, leaves, overwrite])| Request::Attach {
             resume_after,
             founds,
-            leaves
+            leaves,
+            overwrite,
         }),
         place().prop_map(Request::Server),
         submission().prop_map(|(slot, sequence)| Request::Submit { slot, sequence }),
@@ -207,6 +208,7 @@ fn failure() -> impl Strategy<Value = Failure> {
         FailureKind::Membership,
         FailureKind::Witness,
         FailureKind::QueryOnly,
+        FailureKind::NoContents,
     ];
     (prop::sample::select(kinds.to_vec()), "[a-zé ]{0,400}", "[a-zé ]{0,40}").prop_map(|(kind, message, hint)| Failure {
         kind,
