@@ -67,12 +67,18 @@ impl Report {
             let line = text.lines().find(|line| line.starts_with(label))?;
             line[label.len()..].split_whitespace().next().map(str::to_owned)
         };
+        let transactions: u64 = after("number of transactions actually processed:")?.split('/').next()?.parse().ok()?;
+        // Of nothing there is no average, and the line is not there.
+        let average = |label: &str| match after(label) {
+            None if transactions == 0 => Some(0.0),
+            found => found?.parse().ok(),
+        };
         Some(Report {
-            transactions: after("number of transactions actually processed:")?.split('/').next()?.parse().ok()?,
+            transactions,
             failed: after("number of failed transactions:")?.parse().ok()?,
             retries: after("total number of retries:").map_or(Some(0), |text| text.parse().ok())?,
-            latency_ms: after("latency average =")?.parse().ok()?,
-            tps: after("tps =")?.parse().ok()?,
+            latency_ms: average("latency average =")?,
+            tps: average("tps =")?,
             complaints,
         })
     }
@@ -94,5 +100,14 @@ mod tests {
         let expected =
             Report { transactions: 12345, failed: 0, retries: 81, latency_ms: 19.441, tps: 411.5, complaints: Vec::new() };
         assert_eq!(report, expected);
+    }
+
+    #[test]
+    fn a_report_of_nothing_is_understood() {
+        let text = "number of transactions actually processed: 0\nnumber of failed transactions: 0 (NaN%)\n\
+            number of transactions retried: 0 (NaN%)\ntotal number of retries: 0\n";
+        let report = Report::parse(text, Vec::new()).unwrap();
+        assert_eq!((report.transactions, report.latency_ms), (0, 0.0));
+        assert_eq!(Report::parse(&text.replace("processed: 0", "processed: 1"), Vec::new()), None);
     }
 }

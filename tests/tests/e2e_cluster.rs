@@ -8,13 +8,14 @@ use std::time::{Duration, Instant};
 use gcs::playground::account::Account;
 use gcs::playground::cluster::Cluster;
 use gcs::playground::process::{Process, Signal};
+use postgres_r_tests::harness::ports;
 
 fn cluster(dir: &tempfile::TempDir) -> Cluster {
     let account = Account::choose().unwrap();
     account.give(dir.path()).unwrap();
     let pg_config = std::env::var("PG_CONFIG").unwrap_or_else(|_| "/usr/lib/postgresql/15/bin/pg_config".to_owned());
     let bin = PathBuf::from(pg_config).parent().unwrap().to_owned();
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let port = ports::free_one();
     Cluster { bin, account, home: dir.path().canonicalize().unwrap(), port }
 }
 

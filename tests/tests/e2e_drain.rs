@@ -15,7 +15,7 @@ use gcs::playground::group::{Started, describe};
 use gcs::playground::process::{Process, Signal};
 use gcs::playground::{NodeNumber, Part};
 use postgres::SimpleQueryMessage;
-use postgres_r_tests::harness::{self, Group, node, wait};
+use postgres_r_tests::harness::{self, Group, node, ports, wait};
 use postgres_r_tests::pgbench::{self, Pgbench};
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -137,7 +137,7 @@ impl Pooler {
             fs::create_dir(&host).unwrap();
             symlink(cluster.home.join(format!(".s.PGSQL.{}", cluster.port)), host.join(".s.PGSQL.5432")).unwrap();
         }
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = ports::free_one();
         fs::write(directory.join("users"), "\"postgres\" \"\"\n").unwrap();
         write_config(&directory, port, &group.numbers());
         let log = fs::File::create(directory.join("log")).unwrap();

@@ -3,7 +3,6 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panic, its helpers too")]
 
 use std::fs;
-use std::net::TcpListener;
 use std::process::Command;
 use std::time::Duration;
 
@@ -11,7 +10,7 @@ use gcs::playground::daemon::Daemon;
 use gcs::playground::group::{Started, describe};
 use gcs::playground::manifest::NodeEntry;
 use gcs::playground::{NodeNumber, Part};
-use postgres_r_tests::harness::{Group, assert_equal, node, wait};
+use postgres_r_tests::harness::{Group, assert_equal, node, ports, wait};
 
 const WITHIN: Duration = Duration::from_secs(30);
 
@@ -26,7 +25,7 @@ impl Witness {
         let daemon = Daemon { home, ..group.playground.daemon(node(1)) };
         fs::create_dir(&daemon.home).unwrap();
         daemon.account.give(&daemon.home).unwrap();
-        let peer_port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let peer_port = ports::free_one();
         let me = NodeEntry {
             name: "witness".into(),
             port: 0,

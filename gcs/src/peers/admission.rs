@@ -20,14 +20,18 @@ pub fn refuse<T>(reason: HandshakeRefusal, message: String) -> Result<T, Refused
     Err(Refused { reason: reason.into(), message })
 }
 
-/// The same group, and all that it writes can be read.
-pub fn check_origin(peers: &Peers, group: &str, name: &str, reads: Format) -> Result<(), Refused> {
+pub fn check_group(peers: &Peers, group: &str) -> Result<(), Refused> {
     let roster = &peers.roster;
     if group != roster.group {
         let message = format!("node \"{}\" is in group \"{}\", not \"{group}\"", roster.name, roster.group);
         return refuse(HandshakeRefusal::WrongGroup, message);
     }
-    let written = roster.format();
+    Ok(())
+}
+
+/// All that the group writes, the node that calls or joins can read.
+pub fn check_format(peers: &Peers, name: &str, reads: Format) -> Result<(), Refused> {
+    let (group, written) = (&peers.roster.group, peers.roster.format());
     if reads < written {
         let message = format!(
             "group \"{group}\" writes format {written}, node \"{name}\" reads up to {reads}: run the release there that the other nodes run"
@@ -40,7 +44,7 @@ pub fn check_origin(peers: &Peers, group: &str, name: &str, reads: Format) -> Re
 /// The peer that calls, if it is one; and whether it is to be dialled from now on.
 pub fn admit(peers: &Peers, hello: &Hello) -> Result<(Rc<Peer>, bool), Refused> {
     let roster = &peers.roster;
-    check_origin(peers, &hello.group, &hello.name, Format::of_peer(hello.reads))?;
+    check_group(peers, &hello.group)?;
     let node = NodeId(hello.node);
     if node != NodeId::of_member(&hello.name, hello.generation) {
         return refuse(HandshakeRefusal::NotAMember, format!("\"{}\" does not go with its id", hello.name));
@@ -64,6 +68,7 @@ pub fn admit(peers: &Peers, hello: &Hello) -> Result<(Rc<Peer>, bool), Refused> 
         let message = format!("this is node \"{}\" itself, or two nodes have one name", roster.name);
         return refuse(HandshakeRefusal::TwiceAtOnce, message);
     }
+    check_format(peers, &hello.name, Format::of_peer(hello.reads))?;
     let known = roster.member(node);
     if let Some(member) = &known
         && member.directory != 0

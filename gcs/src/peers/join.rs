@@ -15,7 +15,7 @@ use thiserror::Error;
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 
-use super::admission::{check_origin, refuse};
+use super::admission::{check_format, check_group, refuse};
 use super::secure::{self, SecureError};
 use super::table::Peers;
 use crate::bounds::{HANDSHAKE_FRAME_BYTES_MAX, HANDSHAKE_TIMEOUT, JOIN_TIMEOUT, REDIAL_LAST};
@@ -140,7 +140,8 @@ async fn let_in(peers: &Peers, join: Join) -> Result<Joined, Refused> {
     let Join { protocol, group, name, address, directory, kind, reads, protocol_oldest } = join;
     let (roster, reads) = (&peers.roster, Format::of_peer(reads));
     check_protocol(protocol, protocol_oldest)?;
-    check_origin(peers, &group, &name, reads)?;
+    check_group(peers, &group)?;
+    check_format(peers, &name, reads)?;
     let cannot = |message: String| refuse(HandshakeRefusal::CannotJoin, message);
     if let Err(message) = check_name("the name", &name).and_then(|()| check_address("the address", &address)) {
         return cannot(message);

@@ -183,6 +183,7 @@ pub fn hello(group: &str, name: &str) -> Hello {
         group: group.to_owned(),
         name: name.to_owned(),
         node: NodeId::of_name(name).0,
+        reads: gcs_core::Format::NEWEST.0.into(),
         ..Hello::default()
     }
 }

@@ -4,7 +4,6 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panic, its helpers too")]
 
 use std::fs::{self, File};
-use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output};
@@ -19,7 +18,7 @@ use gcs::playground::process::{Process, Signal};
 use postgres::{Client, NoTls};
 use tempfile::TempDir;
 
-use super::{programs, wait};
+use super::{ports, programs, wait};
 
 const STOP_MAX: Duration = Duration::from_secs(30);
 
@@ -35,9 +34,7 @@ pub struct Machines {
 
 impl Machines {
     pub fn new(count: usize) -> Machines {
-        // All at once, so that no two are the same.
-        let listeners: Vec<_> = (0..2 * count).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
-        let ports: Vec<u16> = listeners.iter().map(|listener| listener.local_addr().unwrap().port()).collect();
+        let ports = ports::free(2 * count);
         let ports = ports.chunks(2).map(|pair| (pair[0], pair[1])).collect();
         let directory = tempfile::Builder::new().prefix("postgres_r.").tempdir().unwrap();
         fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).unwrap();

@@ -16,6 +16,7 @@ mod group;
 pub mod libpq;
 pub mod machines;
 pub mod memory;
+pub mod ports;
 mod programs;
 pub mod race;
 pub mod schema;
