@@ -3,12 +3,17 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panic, its helpers too")]
 
+use std::sync::Barrier;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use gcs::playground::Part;
 use gcs::playground::process::Signal;
 use postgres::Client;
+use postgres_r_tests::harness::database::Database;
 use postgres_r_tests::harness::{self, Group, node, wait};
+
+const PATIENCE: Duration = Duration::from_secs(30);
 
 fn run(client: &mut Client, statements: &[&str]) {
     for statement in statements {
@@ -142,6 +147,48 @@ fn three_nodes_that_draw_at_once_never_get_the_same_value() {
 
 /// A crash takes what was not on disk: rows come back from the group's log, what the sequence gave does not. New sequences in every round:
 /// one that has been logged before has values ahead of it on disk. And rows last, since nextval() alone puts on disk what is behind it.
+/// Draws from these sequences, one after the other, on all nodes in step: of which of them a value came twice.
+fn drawn_twice(clients: &mut [Client], names: &[String]) -> Vec<(usize, i64)> {
+    let in_step = Barrier::new(clients.len());
+    let draw = |client: &mut Client| -> Vec<(usize, i64)> {
+        let next = client.prepare("SELECT nextval($1::text::regclass)").unwrap();
+        let each = names.iter().enumerate().map(|(at, name)| {
+            in_step.wait();
+            (at, client.query_one(&next, &[name]).unwrap().get(0))
+        });
+        each.collect()
+    };
+    let mut drawn: Vec<(usize, i64)> = thread::scope(|scope| {
+        let drawing: Vec<_> = clients.iter_mut().map(|client| scope.spawn(|| draw(client))).collect();
+        drawing.into_iter().flat_map(|drawn| drawn.join().unwrap()).collect()
+    });
+    drawn.sort_unstable();
+    drawn.windows(2).filter(|pair| pair[0] == pair[1]).map(|pair| pair[0]).collect()
+}
+
+/// The group hears of such a sequence when the first value is drawn: by several nodes at once.
+#[test]
+fn sequences_that_came_with_the_data_give_each_value_once() {
+    let group = harness::shared();
+    let database = Database { group: &group, name: "numbered_before" };
+    for number in group.numbers() {
+        database.make(number);
+        if number == node(1) {
+            database.execute(
+                number,
+                "DO $$ BEGIN FOR n IN 1..150 LOOP EXECUTE format('CREATE SEQUENCE s%s', n); END LOOP; END $$",
+            );
+        }
+        database.start(number).unwrap();
+        wait::until("the contents are there", PATIENCE, || {
+            database.try_connect(number).map(drop).map_err(|e| e.to_string())
+        });
+    }
+    let mut clients: Vec<Client> = group.numbers().into_iter().map(|number| database.connect(number)).collect();
+    let names: Vec<String> = (1..=150).map(|n| format!("s{n}")).collect();
+    assert_eq!(drawn_twice(&mut clients, &names), []);
+}
+
 #[test]
 fn a_value_once_given_is_not_given_again_after_a_crash() {
     let group = harness::shared();

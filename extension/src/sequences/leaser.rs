@@ -124,10 +124,10 @@ fn lease(asked: &Asked) -> Result<Option<Result<Granted, Exhausted>>, xact::Fail
 fn move_forward(asked: &Asked) -> Option<Result<Granted, Exhausted>> {
     let name = names::qualified_name(asked.sequence)?;
     // The row's lock comes first: who holds it decides what the sequence is like.
-    let group = state::read_for_update(&name);
+    let own = || Sequence::open(asked.sequence, Lock::AccessShare).map(|sequence| sequence.state());
+    let group = state::hold_or_make(&name, own)?;
     let sequence = Sequence::open(asked.sequence, Lock::AccessShare)?;
     let declared = sequence.declared()?;
-    let group = group.unwrap_or_else(|| sequence.state());
     let size = asked.size.max(u32::try_from(declared.cache).unwrap_or(u32::MAX));
     let (range, after) = match declared.series.lease(group, size, asked.reach) {
         Ok(leased) => leased,

@@ -43,7 +43,7 @@ pub fn flush() {
         }
         let is_renamed = !sequence.is_new() && name != before;
         let state =
-            if sequence.is_own() { Some(sequence.state()) } else { is_renamed.then(|| state::read(&before)).flatten() };
+            if sequence.is_own() { Some(sequence.state()) } else { is_renamed.then(|| state::hold(&before)).flatten() };
         if is_renamed {
             gone.push(before);
         }

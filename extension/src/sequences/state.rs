@@ -29,10 +29,25 @@ pub fn read(name: &Name) -> Option<State> {
     state(&first_row(&format!("SELECT last_value, is_called FROM postgres_r.sequences WHERE {}", is_named(name)))?)
 }
 
-/// The same, and locks the row.
-pub fn read_for_update(name: &Name) -> Option<State> {
+/// The same, and locks the row. What is to be written follows from what was read here, never from [`read`]: with READ COMMITTED another node's lease
+/// may become visible between two queries, and what is written over it would be given out again.
+pub fn hold(name: &Name) -> Option<State> {
     let condition = is_named(name);
     state(&first_row(&format!("SELECT last_value, is_called FROM postgres_r.sequences WHERE {condition} FOR UPDATE"))?)
+}
+
+/// The same of a sequence that is not the current transaction's own. Where the group has not heard of it, as of those that came with the data
+/// of a first node, it is where this node's is; a row that is not there cannot be locked, so it is made first: of two nodes that do it, one loses.
+pub fn hold_or_make(name: &Name, own: impl FnOnce() -> Option<State>) -> Option<State> {
+    if let Some(held) = hold(name) {
+        return Some(held);
+    }
+    let State { last, is_called } = own()?;
+    let (schema, sequence) = (literal(&name.0), literal(&name.1));
+    first_row(&format!(
+        "INSERT INTO postgres_r.sequences VALUES ({schema}, {sequence}, {last}, {is_called}) ON CONFLICT DO NOTHING"
+    ));
+    hold(name)
 }
 
 /// Also where nothing changes: a lease of another node must not come in between.
@@ -50,17 +65,23 @@ pub fn remove(name: &Name) {
     first_row(&format!("DELETE FROM postgres_r.sequences WHERE {}", is_named(name)));
 }
 
-/// How far the group is, as far as this node knows, given how far its own sequence is. That one is right where the node has the last lease:
-/// what it has not given yet, nobody has.
+/// How far the group is, as far as this node knows, given how far its own sequence is.
 pub fn shown(oid: Oid, own: State) -> State {
+    let is_the_groups = pg::sequence::Sequence::open(oid, Lock::AccessShare).is_some_and(|sequence| {
+        sequence.persistence() == Persistence::Permanent && !sequence.is_own() && pg::sequence::may_see(oid)
+    });
+    let name = names::qualified_name(oid).filter(|_| is_the_groups && session::database().is_some());
+    match name.and_then(|name| read(&name)) {
+        Some(group) => newest(oid, group, own),
+        None => own,
+    }
+}
+
+/// What the group's row says, or how far the node's own sequence is: that one is right where the node has the last lease, since what it has
+/// not given yet, nobody has.
+pub fn newest(oid: Oid, group: State, own: State) -> State {
     let Some(area) = session::database() else { return own };
     let Some(sequence) = pg::sequence::Sequence::open(oid, Lock::AccessShare) else { return own };
-    if sequence.persistence() != Persistence::Permanent || sequence.is_own() || !pg::sequence::may_see(oid) {
-        return own;
-    }
     let of = Sequence { oid, file: sequence.file() };
-    match names::qualified_name(oid).and_then(|name| read(&name)) {
-        Some(group) if !area.leases.has_the_last(of, group.last) => group,
-        _ => own,
-    }
+    if area.leases.has_the_last(of, group.last) { own } else { group }
 }

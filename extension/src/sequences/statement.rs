@@ -52,8 +52,10 @@ fn settle(oid: Oid) {
     if found.persistence() != Persistence::Permanent || found.is_own() {
         return;
     }
-    let group = state::shown(oid, found.state());
+    let own = found.state();
     drop(found);
+    let Some(held) = state::hold_or_make(&name, || Some(own)) else { return };
+    let group = state::newest(oid, held, own);
     {
         let _role = Acting::superuser();
         sequence::restart(&name.0, &name.1, group.last);

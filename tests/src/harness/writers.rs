@@ -4,10 +4,11 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use gcs::playground::NodeNumber;
 use gcs::playground::group::describe;
+use postgres::error::SqlState;
 
 use super::database::Database;
 use super::{node, wait};
@@ -30,14 +31,25 @@ impl Drop for Stop<'_> {
 }
 
 /// What a session that writes until it is told to stop was told. A node that dies, and comes back, may have taken what it did not acknowledge.
-#[derive(Default)]
 pub struct Ledger {
     pub acknowledged: Vec<i32>,
     pub longest_pause: Duration,
+    /// To be found in the logs.
+    pub longest_pause_ended: SystemTime,
+}
+
+impl Ledger {
+    fn acknowledge(&mut self, n: i32, took: Duration) {
+        self.acknowledged.push(n);
+        if took > self.longest_pause {
+            (self.longest_pause, self.longest_pause_ended) = (took, SystemTime::now());
+        }
+    }
 }
 
 fn write(database: &Database<'_>, number: NodeNumber, stop: &AtomicBool) -> Ledger {
-    let mut ledger = Ledger::default();
+    let mut ledger =
+        Ledger { acknowledged: Vec::new(), longest_pause: Duration::ZERO, longest_pause_ended: SystemTime::now() };
     let mut client = database.connect(number);
     let row = client.query_one("SELECT coalesce(max(n), 0) FROM written WHERE node = $1", &[&(number.0 as i32)]).unwrap();
     let (first, mut last): (i32, _) = (row.get(0), Instant::now());
@@ -46,10 +58,12 @@ fn write(database: &Database<'_>, number: NodeNumber, stop: &AtomicBool) -> Ledg
             break;
         }
         let statement = "WITH row AS (INSERT INTO numbered (node) VALUES ($1)) INSERT INTO written VALUES ($1, $2)";
-        if client.execute(statement, &[&(number.0 as i32), &n]).is_ok() {
-            ledger.longest_pause = ledger.longest_pause.max(last.elapsed());
+        let answer = client.execute(statement, &[&(number.0 as i32), &n]);
+        let code = answer.as_ref().err().and_then(postgres::Error::code);
+        assert_ne!(code, Some(&SqlState::UNIQUE_VIOLATION), "no two nodes give the same number: {answer:?}");
+        if answer.is_ok() {
+            ledger.acknowledge(n, last.elapsed());
             last = Instant::now();
-            ledger.acknowledged.push(n);
         } else if client.is_closed() {
             (client, _) = wait::until("the node takes clients again", BACK_WITHIN, || {
                 database.try_connect(number).map_err(|error| describe(&error))
