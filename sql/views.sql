@@ -99,6 +99,8 @@ CREATE VIEW pg_catalog.pg_stat_postgres_r AS
         pg_catalog.max(value) FILTER (WHERE name = 'applied') AS applied,
         pg_catalog.max(value) FILTER (WHERE name = 'apply_retries') AS apply_retries,
         pg_catalog.max(value) FILTER (WHERE name = 'apply_gave_way') AS apply_gave_way,
+        pg_catalog.max(value) FILTER (WHERE name = 'apply_runs') AS apply_runs,
+        pg_catalog.max(value) FILTER (WHERE name = 'apply_runs_broken') AS apply_runs_broken,
         pg_catalog.max(value) FILTER (WHERE name = 'sessions_ended') AS sessions_ended,
         pg_catalog.max(value) FILTER (WHERE name = 'retries') AS retries,
         pg_catalog.max(value) FILTER (WHERE name = 'rehearsals') AS rehearsals,

@@ -11,6 +11,7 @@
 use std::cell::Cell;
 
 use gcs_writeset::Position;
+use postgres_r_protocol::gate::Run;
 use postgres_r_protocol::turn;
 
 use crate::node::DatabaseArea;
@@ -18,13 +19,27 @@ use crate::pg::xact::{self, SynchronousCommit};
 use crate::pg::{interrupt, origin};
 use crate::verify::mark;
 
-/// A position that this process commits at.
+/// What this process commits: one position, or a run of them.
 #[derive(Clone, Copy)]
 pub struct Turn {
     pub area: &'static DatabaseArea,
-    pub position: Position,
-    /// When COMMIT was asked for on its origin, microseconds since 2000.
+    pub run: Run,
+    /// How many writesets that are.
+    pub writesets: u64,
+    /// When COMMIT was asked for on the origin of the last one, microseconds since 2000.
     pub committed_at: i64,
+}
+
+impl Turn {
+    /// Of one position.
+    pub fn of(area: &'static DatabaseArea, position: Position, committed_at: i64) -> Turn {
+        Turn { area, run: Run::of(position), writesets: 1, committed_at }
+    }
+
+    /// Up to which everything is committed with this turn.
+    pub fn position(&self) -> Position {
+        self.run.last
+    }
 }
 
 thread_local! {
@@ -51,8 +66,8 @@ pub fn forget() {
 
 /// The turn has come, in the transaction that is about to commit.
 pub fn arm(turn: Turn) {
-    mark::at_turn(turn.area, turn.position);
-    origin::arm(turn.area.origin(), turn.position, turn.committed_at);
+    mark::at_turn(turn.area, turn.position());
+    origin::arm(turn.area.origin(), turn.position(), turn.committed_at);
     ARMED.set(Some((turn, xact::commit_asynchronously())));
     interrupt::hold();
 }
@@ -65,7 +80,7 @@ pub fn passed() -> Option<Turn> {
     xact::restore(setting);
     // Whoever waits for this position may go by the catalogs as it left them.
     xact::send_invalidations();
-    turn::pass(turn.area.at(), turn.position, xact::last_commit_lsn());
+    turn::pass_run(turn.area.at(), turn.run, xact::last_commit_lsn());
     mark::committed(turn.area);
     Some(turn)
 }

@@ -9,7 +9,7 @@ use postgres_r_tests::sim::postgres::Mistake;
 use postgres_r_tests::sim::{report, run, run_seeds, run_traced};
 
 /// What 200 seeds must have been through for their silence to mean something.
-const CORNERS: [&str; 35] = [
+const CORNERS: [&str; 38] = [
     "a base was below the horizon",
     "a checkpoint was written",
     "a manager died",
@@ -25,6 +25,9 @@ const CORNERS: [&str; 35] = [
     "a remote backend gave way",
     "a remote backend let go",
     "a remote backend that waited for a lock let go",
+    "a run was claimed",
+    "a run was committed",
+    "a run would have waited for a lock",
     "a session did not come to commit",
     "a session did not come to let an earlier position through",
     "a session was ended after its verdict",
@@ -172,6 +175,16 @@ fn a_turn_that_wakes_nobody_is_found() {
 fn a_submission_that_is_sent_again_under_another_tag_is_found() {
     // Committed twice; or, first, the copy under the other tag needs the locks of the backend that waits for its own.
     finds_in_protocol(Planted::ResubmittedUnderNewTag, &["exactly once", "the gate moves", "doubts have causes"]);
+}
+
+#[test]
+fn a_run_that_commits_half_is_found() {
+    finds_in_protocol(Planted::RunCommitsHalf, &["never diverge", "certified means committed", "equal in the end"]);
+}
+
+#[test]
+fn a_run_that_begins_before_what_it_depends_on_is_found() {
+    finds_in_protocol(Planted::RunAheadOfDependency, &["never diverge"]);
 }
 
 #[test]

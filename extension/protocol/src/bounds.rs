@@ -11,6 +11,11 @@ pub const RING_SHARE: usize = 4;
 /// Queued writesets for each remote backend that is awake, above which one more is called.
 pub const BACKLOG: u32 = 8;
 
+/// What a remote backend applies in one transaction, if so much waits. A longer run saves little more: what a commit costs is shared by all of it; and
+/// whoever waits for a position in it waits for all of it.
+pub const RUN_POSITIONS: usize = 16;
+pub const RUN_BYTES: usize = 16 << 10;
+
 /// Bytes of a name, a table with its schema, a key in words. What is longer is cut.
 pub const NAME_BYTES: usize = 64;
 pub const TABLE_BYTES: usize = 128;

@@ -70,6 +70,10 @@ counters! {
     apply_retries,
     /// Remote backends of later positions that had to give way.
     apply_gave_way,
+    /// Transactions in which remote backends committed several writesets together.
+    apply_runs,
+    /// Those that came to nothing, so that their writesets were applied one by one.
+    apply_runs_broken,
     /// Sessions that were ended because they were idle while standing in the way.
     sessions_ended,
     /// Statements that lost and were run again inside the server.

@@ -240,7 +240,10 @@ fn certified_here<P: Platform>(at: At<'_, P>, position: Position, slot: SlotId, 
         slot.certify::<P>(sequence, position, || gate.add_local(position, depends_on, process))
     });
     match told {
-        Told::Told => at.server.wake(process),
+        // Whoever passes the turn on to it will wake it; what it would do until then is to wait. Looked at after the verdict is written: who passes the
+        // turn before that wakes a backend that has no verdict yet.
+        Told::Told if gate.is_turn(position) => at.server.wake(process),
+        Told::Told => {}
         Told::NobodyWaits => {
             at.database.replica.counters.handed_over.one();
             gate.add_orphan(position, depends_on);

@@ -9,6 +9,7 @@
 //!   the committed position was read sees everything up to it.
 //! - The committed position is moved only by the process whose turn it is, or, over aborted positions, by whoever holds the lock.
 //! - An entry leaves the ring by being passed, never otherwise: certified means committed.
+//! - The committed position moves over a run ([`crate::run`]) in one step: nobody reads a position in the middle of it as the committed one.
 //!
 //! What an entry can turn into, by whom; every step is asserted ([`Kind::may_become`]):
 //!
@@ -26,6 +27,7 @@
 //! reading from gcs.
 
 mod entry;
+mod run;
 #[cfg(test)]
 mod tests;
 
@@ -36,6 +38,7 @@ use crate::platform::{Exclusion, Planted, Platform};
 use crate::sync::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 pub use entry::{Entry, Job, Kind, Storage};
+pub use run::{Most, Run};
 
 /// The gate's part of shared memory, but for the ring of entries.
 #[derive(Default)]
@@ -49,6 +52,8 @@ pub struct Header {
     flushed: AtomicU64,
     /// No queued entry lies below it.
     claim_from: AtomicU64,
+    /// Up to here no position is in a run with others.
+    alone_until: AtomicU64,
     queued: AtomicU32,
     orphans: AtomicU32,
     /// Bytes of the queue ever freed.
@@ -87,6 +92,7 @@ impl<P: Platform> Gate<P> {
             let state = &self.state;
             state.known.store(committed.0, Ordering::SeqCst);
             state.claim_from.store(committed.0 + 1, Ordering::SeqCst);
+            state.alone_until.store(0, Ordering::SeqCst);
             state.queued.store(0, Ordering::SeqCst);
             state.orphans.store(0, Ordering::SeqCst);
             state.ring_freed.store(0, Ordering::SeqCst);
@@ -277,20 +283,52 @@ impl<P: Platform> Gate<P> {
 
     /// Gives the lowest queued position to a remote backend.
     pub fn claim(&self, worker: ProcNo) -> Option<Job> {
+        self.claim_run(worker, Most::ONE).pop()
+    }
+
+    /// Gives the lowest queued position to a remote backend, and those behind it that may be committed together with it; in order, none if nothing
+    /// is queued.
+    pub fn claim_run(&self, worker: ProcNo, most: Most) -> Vec<Job> {
         if self.queued() == 0 {
-            return None;
+            return Vec::new();
         }
         self.lock.exclusive(|| {
-            let found = self.find_queued();
-            let next = found.map_or(self.known().0 + 1, |position| position.0 + 1);
-            self.state.claim_from.store(next, Ordering::SeqCst);
-            let position = found?;
-            let entry = self.entry(position);
-            entry.set_owner(worker);
-            entry.become_kind(Kind::Claimed);
-            self.state.queued.fetch_sub(1, Ordering::SeqCst);
-            Some(entry.job(position))
+            let first = self.find_queued();
+            let jobs = first.map_or_else(Vec::new, |first| self.run_from(first, most));
+            let next = jobs.last().map_or(self.known(), |job| job.position).next();
+            self.state.claim_from.store(next.0, Ordering::SeqCst);
+            for job in &jobs {
+                let entry = self.entry(job.position);
+                entry.set_owner(worker);
+                entry.become_kind(Kind::Claimed);
+            }
+            self.state.queued.fetch_sub(jobs.len() as u32, Ordering::SeqCst);
+            jobs
         })
+    }
+
+    /// The queued positions from `first` on that may be committed together. Under the lock.
+    fn run_from(&self, first: Position, most: Most) -> Vec<Job> {
+        let mut jobs = vec![self.entry(first).job(first)];
+        let may_have_more = first.0 > self.state.alone_until.load(Ordering::SeqCst);
+        let mut room = jobs[0].bytes_in_ring().filter(|_| may_have_more).and_then(|bytes| most.bytes.checked_sub(bytes));
+        let waits_for = jobs[0].depends_on.max(self.committed());
+        for position in (first.0 + 1..=self.known().0).map(Position) {
+            let Some(left) = room.filter(|_| jobs.len() < most.positions) else { break };
+            match self.live(position).map(|entry| (entry.kind(), entry.job(position))) {
+                Some((Kind::Queued, job))
+                    if P::planted(Planted::RunAheadOfDependency) || job.may_follow(first, waits_for) =>
+                {
+                    let Some(after) = job.bytes_in_ring().and_then(|bytes| left.checked_sub(bytes)) else { break };
+                    room = Some(after);
+                    jobs.push(job);
+                }
+                // Passed over with what is around it.
+                Some((Kind::Aborted, _)) => {}
+                _ => break,
+            }
+        }
+        jobs
     }
 
     /// The lowest position that is queued and that no remote backend has.
@@ -308,13 +346,29 @@ impl<P: Platform> Gate<P> {
         (from..=self.known().0).map(Position).find(is_queued)
     }
 
-    /// A remote backend will not finish what it claimed: another may. Nothing happens if it was committed.
-    pub fn unclaim(&self, position: Position) {
+    /// A remote backend will not finish what it claimed, from this position on: another may. Nothing happens if it was committed.
+    pub fn unclaim(&self, first: Position) {
+        self.lock.exclusive(|| self.give_back(first));
+    }
+
+    /// The same of a run that came to nothing: its positions are given one at a time from now on.
+    pub fn break_up(&self, run: Run) {
         self.lock.exclusive(|| {
-            if let Some(entry) = self.live(position).filter(|entry| entry.kind() == Kind::Claimed) {
-                self.queue_again(entry, position);
-            }
+            self.state.alone_until.fetch_max(run.last.0, Ordering::SeqCst);
+            self.give_back(run.first);
         });
+    }
+
+    /// Under the lock.
+    fn give_back(&self, first: Position) {
+        let Some(owner) = self.live(first).filter(|entry| entry.kind() == Kind::Claimed).map(Entry::owner) else { return };
+        for position in (first.0..=self.known().0).map(Position) {
+            match self.live(position) {
+                Some(entry) if entry.kind() == Kind::Claimed && entry.owner() == owner => self.queue_again(entry, position),
+                Some(entry) if entry.kind() == Kind::Aborted => {}
+                _ => break,
+            }
+        }
     }
 
     /// Under the lock.
@@ -324,28 +378,30 @@ impl<P: Platform> Gate<P> {
         self.state.claim_from.fetch_min(position.0, Ordering::SeqCst);
     }
 
-    /// The turn is over: `position` is committed and visible. Called past the commit record, so it raises nothing.
-    pub fn advance(&self, position: Position, lsn: Lsn) -> Option<Moved> {
+    /// The turn is over: these positions are committed and visible. Called past the commit record, so it raises nothing.
+    pub fn advance(&self, run: Run, lsn: Lsn) -> Option<Moved> {
         self.lock.exclusive(|| {
-            if !self.is_turn(position) {
+            if !self.is_turn(run.first) {
                 return None;
             }
             self.state.commit_lsn.store(lsn.0, Ordering::SeqCst);
-            self.pass(position);
+            self.pass(run);
             let moved = self.pass_aborted();
             Some(moved.unwrap_or_else(|| self.moved()))
         })
     }
 
     /// Under the lock.
-    fn pass(&self, position: Position) {
-        if let Some(entry) = self.live(position) {
-            if let Some(freed) = entry.take_ring_end() {
-                self.state.ring_freed.store(freed, Ordering::SeqCst);
+    fn pass(&self, run: Run) {
+        for position in (run.first.0..=run.last.0).map(Position) {
+            if let Some(entry) = self.live(position) {
+                if let Some(freed) = entry.take_ring_end() {
+                    self.state.ring_freed.store(freed, Ordering::SeqCst);
+                }
+                entry.become_kind(Kind::Unknown);
             }
-            entry.become_kind(Kind::Unknown);
         }
-        self.state.committed.store(position.0, Ordering::SeqCst);
+        self.state.committed.store(run.last.0, Ordering::SeqCst);
     }
 
     /// Under the lock.
@@ -354,7 +410,7 @@ impl<P: Platform> Gate<P> {
         loop {
             let next = self.committed().next();
             match self.live(next) {
-                Some(entry) if entry.kind() == Kind::Aborted => self.pass(next),
+                Some(entry) if entry.kind() == Kind::Aborted => self.pass(Run::of(next)),
                 _ => break,
             }
             passed = true;

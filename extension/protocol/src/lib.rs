@@ -51,6 +51,7 @@ pub mod queue;
 pub mod recent;
 pub mod replica;
 pub mod report;
+pub mod run;
 pub mod sighting;
 pub mod slot;
 pub mod statement;

@@ -66,4 +66,8 @@ pub enum Planted {
     TurnWakesNobody,
     /// A submission is sent again under a tag of its own.
     ResubmittedUnderNewTag,
+    /// The second half of a run is passed on and was not applied.
+    RunCommitsHalf,
+    /// A position joins a run that does not wait for what the position depends on.
+    RunAheadOfDependency,
 }

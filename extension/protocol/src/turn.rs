@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use gcs_writeset::Position;
 
-use crate::gate::Moved;
+use crate::gate::{Moved, Run};
 use crate::id::{Lsn, Moment};
 use crate::platform::{Planted, Platform, Wake};
 use crate::pool;
@@ -73,7 +73,12 @@ impl LocalTurn {
 
 /// Moves the committed position to `position`, and wakes whom that concerns. Called past the commit record: raises nothing.
 pub fn pass<P: Platform>(at: At<'_, P>, position: Position, lsn: Lsn) {
-    if let Some(moved) = at.database.gate.advance(position, lsn) {
+    pass_run(at, Run::of(position), lsn);
+}
+
+/// The same for positions that are committed together.
+pub fn pass_run<P: Platform>(at: At<'_, P>, run: Run, lsn: Lsn) {
+    if let Some(moved) = at.database.gate.advance(run, lsn) {
         announce(at, moved);
     }
 }

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use gcs_writeset::{NodeId, Position};
 use pgrx::pg_sys;
+use pgrx::prelude::*;
 use postgres_r_protocol::gate::Job;
 use postgres_r_protocol::pool;
 use postgres_r_protocol::precedence::{Pressing, Pressure};
@@ -37,6 +38,8 @@ struct Application {
     /// The node that the position is of.
     node: NodeId,
     worker: &'static Worker,
+    /// Whether it is one of a run, which waits for nobody.
+    is_in_run: bool,
 }
 
 thread_local! {
@@ -45,7 +48,23 @@ thread_local! {
 }
 
 pub fn begin(job: &Job, worker: &'static Worker) {
-    APPLICATION.set(Some(Application { position: job.position, node: job.node, worker }));
+    APPLICATION.set(Some(Application { position: job.position, node: job.node, worker, is_in_run: false }));
+}
+
+/// The same of one that is applied with others in one transaction.
+pub fn begin_in_run(job: &Job, worker: &'static Worker) {
+    APPLICATION.set(Some(Application { position: job.position, node: job.node, worker, is_in_run: true }));
+}
+
+/// Raises if the writeset at hand is one of a run: it is applied again by itself.
+pub fn be_alone() {
+    if APPLICATION.get().is_some_and(|application| application.is_in_run) {
+        ereport!(
+            ERROR,
+            PgSqlErrorCode::ERRCODE_T_R_SERIALIZATION_FAILURE,
+            "remote backend applies a run's positions one by one"
+        );
+    }
 }
 
 pub fn end() {
@@ -57,6 +76,7 @@ pub fn end() {
 /// Makes the holders that must give way to this remote backend do so, before it waits for transaction `xid`. `what` is the
 /// table and the key (if known) that they hold, for their error. Returns at once; the caller then waits as usual.
 pub fn give_way(xid: pg_sys::TransactionId, what: &KeyDescription) {
+    be_alone();
     let (Some(area), Some(holder)) = (session::database(), process::holder_of(xid)) else { return };
     let slot = node::get().and_then(|node| node.slot_of(holder.transaction.process));
     // Read here, since whoever reports an error can't read catalogs.
@@ -79,6 +99,10 @@ pub fn on_report(report: &mut Report) {
 
 fn look_up() {
     let (Some(area), Some(application)) = (session::database(), APPLICATION.get()) else { return };
+    if application.is_in_run {
+        interrupt::cancel_wait();
+        return;
+    }
     for holder in blockers::mine() {
         deal_with(area, &holder, String::new(), String::new());
     }

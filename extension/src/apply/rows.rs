@@ -1,4 +1,4 @@
-//! Applies one writeset inside an open transaction.
+//! Applies writesets inside an open transaction: one, or those of a run.
 //!
 //! Row images rule: nothing is evaluated again. Each row is found by its identity with a snapshot of our own (not by
 //! PostgreSQL's helper for logical replication, which looks with SnapshotDirty and can miss a row that is being updated), and a
@@ -87,38 +87,12 @@ pub struct Applied {
 
 /// Applies a whole writeset; tells every now and then how many bytes and rows are done. Needs an open transaction without an active snapshot of its own. PostgreSQL's own errors pass; what
 /// is done must then be rolled back, as after `Err`.
-pub fn apply(writeset: &Queued, mut progress: impl FnMut(u64, u64)) -> Result<Applied, Divergence> {
+pub fn apply(writeset: &Queued, progress: impl FnMut(u64, u64)) -> Result<Applied, Divergence> {
     if writeset.head.has_statements {
         // now() is what it was on the origin: a column's default is computed once for all rows that are there.
         clock::pretend_started_at(writeset.head.started_at);
     }
-    naming::apply();
-    difference::forget();
-    let mut applying = Writeset {
-        snapshot: Fresh::take(),
-        modes: None,
-        scratch: Context::in_transaction(c"postgres_r apply"),
-        relations: Vec::new(),
-        doubts: Vec::new(),
-        in_doubt: HashSet::new(),
-        decided: None,
-        is_for_another: false,
-        wrote: false,
-        applied: Applied::default(),
-    };
-    let mut next_report = REPORT_EVERY_ROWS;
-    let mut number = 0;
-    writeset.for_each_item(|item, bytes| {
-        number += 1;
-        applying.apply(item, number)?;
-        if applying.applied.rows >= next_report {
-            next_report += REPORT_EVERY_ROWS;
-            progress(bytes, applying.applied.rows);
-        }
-        Ok::<(), Divergence>(())
-    })?;
-    applying.settle()?;
-    Ok(applying.applied)
+    Application::begin().apply(writeset, progress)
 }
 
 /// A relation that the writeset defined, opened when first needed.
@@ -131,21 +105,31 @@ struct Relation {
     open: Option<Opened>,
 }
 
+impl Relation {
+    fn is_same(&self, other: &Relation) -> bool {
+        (&self.schema, &self.name, self.columns, &self.carried)
+            == (&other.schema, &other.name, other.columns, &other.carried)
+    }
+}
+
 struct Opened {
     target: Target,
     known: Rc<Known>,
 }
 
-struct Writeset {
+/// One transaction of a remote backend: a writeset, or several one after the other. Tables that were opened for one stay open for the next.
+pub struct Application {
     // Dropped in this order: relations before the snapshot.
     relations: Vec<Relation>,
+    /// Which of them the writeset at hand means by its numbers.
+    numbers: Vec<usize>,
     snapshot: Fresh,
     /// In force once a relation needs it.
     modes: Option<TransmissionModes>,
     scratch: Context,
-    doubts: Vec<(u32, Doubt)>,
+    doubts: Vec<(usize, Doubt)>,
     /// Where the rows of `doubts` are: an update of every row may leave each in doubt, and then look for each.
-    in_doubt: HashSet<(u32, RowPlace)>,
+    in_doubt: HashSet<(usize, RowPlace)>,
     /// What the next statement would evaluate.
     decided: Option<statement::Decided>,
     /// The inserts at hand repair another node.
@@ -155,8 +139,55 @@ struct Writeset {
     applied: Applied,
 }
 
-impl Writeset {
-    fn apply(&mut self, item: Item<'_>, number: u64) -> Result<(), Divergence> {
+impl Application {
+    /// In an open transaction without an active snapshot of its own, after everything that the writesets depend on is committed.
+    pub fn begin() -> Application {
+        naming::apply();
+        difference::forget();
+        Application {
+            relations: Vec::new(),
+            numbers: Vec::new(),
+            snapshot: Fresh::take(),
+            modes: None,
+            scratch: Context::in_transaction(c"postgres_r apply"),
+            doubts: Vec::new(),
+            in_doubt: HashSet::new(),
+            decided: None,
+            is_for_another: false,
+            wrote: false,
+            applied: Applied::default(),
+        }
+    }
+
+    /// The next writeset; as [`apply`]. What is told and given back counts from the beginning.
+    pub fn apply(&mut self, writeset: &Queued, mut progress: impl FnMut(u64, u64)) -> Result<Applied, Divergence> {
+        self.numbers.clear();
+        let mut next_report = self.applied.rows + REPORT_EVERY_ROWS;
+        let mut number = 0;
+        writeset.for_each_item(|item, bytes| {
+            number += 1;
+            self.apply_item(item, number)?;
+            if self.applied.rows >= next_report {
+                next_report += REPORT_EVERY_ROWS;
+                progress(bytes, self.applied.rows);
+            }
+            Ok::<(), Divergence>(())
+        })?;
+        self.settle()?;
+        Ok(self.applied)
+    }
+
+    /// The next relation that the writeset at hand defines.
+    fn define(&mut self, relation: Relation) {
+        let known = self.relations.iter().position(|known| known.is_same(&relation));
+        let number = known.unwrap_or_else(|| {
+            self.relations.push(relation);
+            self.relations.len() - 1
+        });
+        self.numbers.push(number);
+    }
+
+    fn apply_item(&mut self, item: Item<'_>, number: u64) -> Result<(), Divergence> {
         if !matches!(item, Item::Statement { .. }) {
             ITEM.set(number);
         }
@@ -164,14 +195,19 @@ impl Writeset {
             Item::Relation { schema, name, columns, indexes } => {
                 let carried = indexes.iter().map(CarriedIndex::of).collect();
                 let (schema, name) = (schema.to_owned(), name.to_owned());
-                self.relations.push(Relation { schema, name, columns, carried, open: None });
+                self.define(Relation { schema, name, columns, carried, open: None });
                 return Ok(());
             }
             Item::Insert { .. } if self.is_for_another => return Ok(()),
-            Item::Insert { relation, new } => self.insert(relation, new)?,
-            Item::Update { relation, identity, new } => self.change(relation, Action::Update, identity, Some(new))?,
-            Item::Delete { relation, identity } => self.change(relation, Action::Delete, identity, None)?,
+            Item::Insert { relation, new } => self.insert(self.numbers[relation as usize], new)?,
+            Item::Update { relation, identity, new } => {
+                self.change(self.numbers[relation as usize], Action::Update, identity, Some(new))?;
+            }
+            Item::Delete { relation, identity } => {
+                self.change(self.numbers[relation as usize], Action::Delete, identity, None)?;
+            }
             Item::Statement { actor, settings, text } => {
+                precedence::be_alone();
                 self.close_all()?;
                 ITEM.set(number);
                 statement::execute(actor, settings, text, self.decided.take())?;
@@ -197,23 +233,24 @@ impl Writeset {
 
     /// On the node that is meant, what is wrong goes; inserts follow. On others they are passed over.
     fn begin_repair(&mut self, repair: body::Repair<'_>) -> Result<(), Divergence> {
+        precedence::be_alone();
         self.is_for_another = !repair::is_for_this_node(repair);
         if self.is_for_another {
             return Ok(());
         }
         self.close_all()?;
         self.snapshot.renew();
-        let this = &self.relations[repair.relation as usize];
+        let this = &self.relations[self.numbers[repair.relation as usize]];
         repair::clear(&this.schema, &this.name, repair)?;
         self.snapshot.renew();
         Ok(())
     }
 
-    fn insert(&mut self, relation: u32, new: Image<'_>) -> Result<(), Divergence> {
-        let this = &self.relations[relation as usize];
+    fn insert(&mut self, relation: usize, new: Image<'_>) -> Result<(), Divergence> {
+        let this = &self.relations[relation];
         mark::applied(&this.schema, &this.name, Some(new));
         self.open(relation)?;
-        let Some(opened) = &mut self.relations[relation as usize].open else { return Ok(()) };
+        let Some(opened) = &mut self.relations[relation].open else { return Ok(()) };
         let _owner = Acting::restricted(opened.known.table.owner);
         let doubts =
             opened.target.insert(&opened.known.table, new, &self.scratch).map_err(|bad| bad_value(&opened.known, bad))?;
@@ -223,12 +260,12 @@ impl Writeset {
 
     fn change(
         &mut self,
-        relation: u32,
+        relation: usize,
         action: Action,
         identity: Image<'_>,
         new: Option<Image<'_>>,
     ) -> Result<(), Divergence> {
-        let this = &self.relations[relation as usize];
+        let this = &self.relations[relation];
         mark::applied(&this.schema, &this.name, None);
         self.open(relation)?;
         for _ in 0..ATTEMPTS_MAX {
@@ -249,7 +286,7 @@ impl Writeset {
             }
             self.snapshot.renew();
         }
-        let table = &self.relations[relation as usize].name;
+        let table = &self.relations[relation].name;
         let message = format!("could not {action} a row of relation \"{table}\"");
         Error::new(PgSqlErrorCode::ERRCODE_T_R_SERIALIZATION_FAILURE, message)
             .detail(format!("Others changed it {ATTEMPTS_MAX} times first."))
@@ -257,7 +294,7 @@ impl Writeset {
     }
 
     /// Notes constraints that what was just written may break.
-    fn doubt(&mut self, relation: u32, doubts: Vec<Doubt>) {
+    fn doubt(&mut self, relation: usize, doubts: Vec<Doubt>) {
         for doubt in doubts {
             self.in_doubt.insert((relation, doubt.place));
             self.doubts.push((relation, doubt));
@@ -265,8 +302,8 @@ impl Writeset {
     }
 
     /// The table and the row, in the words of a user.
-    fn describe(&self, relation: u32, identity: Image<'_>) -> KeyDescription {
-        let Some(Opened { known, .. }) = &self.relations[relation as usize].open else { return KeyDescription::default() };
+    fn describe(&self, relation: usize, identity: Image<'_>) -> KeyDescription {
+        let Some(Opened { known, .. }) = &self.relations[relation].open else { return KeyDescription::default() };
         let columns = known.table.columns.iter().enumerate();
         let attributes = columns.filter(|(nth, _)| known.identity.has_column(*nth)).map(|(_, column)| column.attribute);
         let (table, key) = (full_name(known), identity_text(known, identity));
@@ -274,8 +311,8 @@ impl Writeset {
     }
 
     /// Changes the row found last.
-    fn try_change(&mut self, relation: u32, new: Option<Image<'_>>, patience: Patience) -> Result<Outcome, Divergence> {
-        let Some(opened) = &mut self.relations[relation as usize].open else { return Ok(Outcome::Gone) };
+    fn try_change(&mut self, relation: usize, new: Option<Image<'_>>, patience: Patience) -> Result<Outcome, Divergence> {
+        let Some(opened) = &mut self.relations[relation].open else { return Ok(Outcome::Gone) };
         let _owner = Acting::restricted(opened.known.table.owner);
         let Some(new) = new else { return Ok(opened.target.delete(patience)) };
         let (outcome, doubts) = opened
@@ -286,8 +323,8 @@ impl Writeset {
         Ok(outcome)
     }
 
-    fn find(&mut self, relation: u32, action: Action, identity: Image<'_>) -> Result<(), Divergence> {
-        let Some(Opened { target, known }) = &mut self.relations[relation as usize].open else { return Ok(()) };
+    fn find(&mut self, relation: usize, action: Action, identity: Image<'_>) -> Result<(), Divergence> {
+        let Some(Opened { target, known }) = &mut self.relations[relation].open else { return Ok(()) };
         let in_doubt = &self.in_doubt;
         let found = match &known.identity {
             Identity::Index { index, columns } => {
@@ -306,8 +343,8 @@ impl Writeset {
         if found { Ok(()) } else { Err(no_row(known, action, identity)) }
     }
 
-    fn open(&mut self, relation: u32) -> Result<(), Divergence> {
-        let this = &mut self.relations[relation as usize];
+    fn open(&mut self, relation: usize) -> Result<(), Divergence> {
+        let this = &mut self.relations[relation];
         if this.open.is_some() {
             return Ok(());
         }
@@ -342,7 +379,7 @@ impl Writeset {
     fn settle(&mut self) -> Result<(), Divergence> {
         self.in_doubt.clear();
         for (relation, doubt) in std::mem::take(&mut self.doubts) {
-            let Some(Opened { target, known }) = &mut self.relations[relation as usize].open else { continue };
+            let Some(Opened { target, known }) = &mut self.relations[relation].open else { continue };
             let _owner = Acting::restricted(known.table.owner);
             let what = KeyDescription { table: full_name(known), relation: known.table.oid, ..KeyDescription::default() };
             target

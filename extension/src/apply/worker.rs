@@ -1,5 +1,6 @@
 //! The remote backend: takes the lowest queued position, waits for what it depends on, applies it, passes the gate,
-//! commits.
+//! commits. Where more is queued it takes a run of positions, and does all that once for all of them; a run that meets any difficulty goes back to
+//! the queue, and is applied position by position.
 
 use std::cell::Cell;
 use std::sync::atomic::Ordering;
@@ -7,24 +8,28 @@ use std::time::{Duration, Instant};
 
 use gcs_writeset::Position;
 use pgrx::prelude::*;
+use postgres_r_protocol::bounds::RUN_POSITIONS;
 use postgres_r_protocol::gate::{Job, Storage};
 use postgres_r_protocol::id::ProcNo;
 use postgres_r_protocol::platform::Exclusion;
 use postgres_r_protocol::pool::{self as protocol, Wait};
 use postgres_r_protocol::progress::{Stage, Whose};
 use postgres_r_protocol::replica::Phase;
+use postgres_r_protocol::run::{self, Claimed};
 use postgres_r_protocol::slot::Slot;
 use postgres_r_protocol::worker::{Doing, Worker};
 
 use crate::apply::divergence::{is_passing, lasts, proves_difference};
 use crate::apply::queued::Queued;
-use crate::apply::rows::What;
+use crate::apply::rows::{Application, What};
 use crate::apply::{precedence, rows};
 use crate::error::{self, Error};
+use crate::node::platform::Postgres;
 use crate::node::{self, DatabaseArea};
 use crate::pg::xact::Event;
 use crate::pg::{clock, interrupt, latch, log, process, role, timer, worker, xact};
 use crate::turn::{self, Turn};
+use crate::verify::mark;
 use crate::{session, spool, summons};
 
 /// Pauses between attempts at the same position.
@@ -80,7 +85,7 @@ pub fn on_end(event: Event) {
     match event {
         Event::Commit => {
             if let Some(turn) = turn::passed() {
-                turn.area.replica.counters.applied.one();
+                turn.area.replica.counters.applied.add(turn.writesets);
             }
         }
         Event::Abort => turn::dropped(),
@@ -131,31 +136,58 @@ fn leave() {
 }
 
 fn run(me: &Me, place: ProcNo) {
-    let at = me.area.at();
-    let mut bytes = Vec::new();
+    let (at, gate) = (me.area.at(), &me.area.gate);
+    let mut buffers = Buffers::default();
     while protocol::is_wanted(at) && me.index < wanted() {
         serve_interrupts();
         interrupt::reload_config();
         me.worker.doing.store(Doing::Applying);
-        let Some(job) = me.area.gate.claim(place) else {
+        let Some(claimed) = Claimed::new::<Postgres>(gate.claim_run(place, run::MOST)) else {
             sleep(me);
             continue;
         };
-        me.worker.set_position(job.position);
-        me.slot.set_remote(job.position);
-        let done = process_job(me, &job, &mut bytes);
+        let first = claimed.run().first;
+        me.worker.set_position(first);
+        me.slot.set_remote(first);
+        let done = process(me, &claimed, &mut buffers);
         me.worker.set_position(Position::ZERO);
         me.slot.set_remote(Position::ZERO);
-        if !done {
-            me.area.gate.unclaim(job.position);
-        } else if matches!(job.storage, Storage::File { .. }) {
-            spool::remove(me.area.oid(), job.position);
-        }
-        if bytes.capacity() > BUFFER_BYTES_KEPT {
-            bytes = Vec::new();
+        match done {
+            Done::Committed => {
+                let in_files = claimed.jobs().iter().filter(|job| matches!(job.storage, Storage::File { .. }));
+                in_files.for_each(|job| spool::remove(me.area.oid(), job.position));
+            }
+            Done::GivenUp => gate.unclaim(first),
+            Done::BrokenUp => gate.break_up(claimed.run()),
         }
     }
     me.worker.doing.store(Doing::Absent);
+}
+
+/// How it went with what was claimed.
+enum Done {
+    Committed,
+    /// It is to be taken again.
+    GivenUp,
+    /// It is to be taken again, position by position.
+    BrokenUp,
+}
+
+/// Memory for writesets, kept from one to the next.
+#[derive(Default)]
+struct Buffers(Vec<Vec<u8>>);
+
+impl Buffers {
+    fn take(&mut self) -> Vec<u8> {
+        self.0.pop().unwrap_or_default()
+    }
+
+    fn put_back(&mut self, writeset: Queued) {
+        let bytes = writeset.into_bytes();
+        if bytes.capacity() <= BUFFER_BYTES_KEPT && self.0.len() < RUN_POSITIONS {
+            self.0.push(bytes);
+        }
+    }
 }
 
 /// How many remote backends there are to be.
@@ -198,19 +230,81 @@ fn roll_back() {
     ereport!(ERROR, PgSqlErrorCode::ERRCODE_T_R_SERIALIZATION_FAILURE, "remote backend gives way to an earlier position");
 }
 
-/// True when the position is committed; false when it is to be taken again.
-fn process_job(me: &Me, job: &Job, bytes: &mut Vec<u8>) -> bool {
-    if !wait_for_dependency(me, job.depends_on) {
-        return false;
+fn process(me: &Me, claimed: &Claimed, buffers: &mut Buffers) -> Done {
+    if !wait_for_dependency(me, claimed.depends_on()) {
+        return Done::GivenUp;
     }
-    let writeset = match Queued::read(me.area, job, std::mem::take(bytes)) {
+    if claimed.is_several() {
+        return process_run(me, claimed, buffers);
+    }
+    match claimed.jobs() {
+        [job, ..] if process_job(me, job, buffers) => Done::Committed,
+        _ => Done::GivenUp,
+    }
+}
+
+/// Several positions in one transaction, if nothing comes in between. Whatever does will come again when its position is applied by itself, and be
+/// dealt with there.
+fn process_run(me: &Me, claimed: &Claimed, buffers: &mut Buffers) -> Done {
+    let mut writesets = Vec::with_capacity(claimed.jobs().len());
+    for job in claimed.jobs() {
+        match Queued::read(me.area, job, buffers.take()) {
+            Ok(writeset) if !writeset.head.has_statements => writesets.push(writeset),
+            _ => break,
+        }
+    }
+    let counters = &me.area.replica.counters;
+    let is_whole = writesets.len() == claimed.jobs().len();
+    let is_committed = is_whole && {
+        let run = claimed.run();
+        worker::report_activity(Some(&format!("applying positions {} to {}", run.first, run.last)));
+        apply_run(me, claimed, &writesets).is_ok()
+    };
+    writesets.into_iter().for_each(|writeset| buffers.put_back(writeset));
+    if is_committed {
+        counters.apply_runs.one();
+        return Done::Committed;
+    }
+    counters.apply_runs_broken.one();
+    serve_interrupts();
+    Done::BrokenUp
+}
+
+fn apply_run(me: &Me, claimed: &Claimed, writesets: &[Queued]) -> Result<(), xact::Failed> {
+    let run = claimed.run();
+    let result = xact::transaction(|| {
+        let mut application = Application::begin();
+        for (job, writeset) in claimed.jobs().iter().zip(writesets) {
+            precedence::begin_in_run(job, me.worker);
+            let applied = application.apply(writeset, |_, _| interrupt::check());
+            if let Err(divergence) = applied {
+                Error::new(divergence.code(), divergence.to_string()).raise();
+            }
+        }
+        // The gate would have to stand still in the middle.
+        if mark::is_made() {
+            precedence::be_alone();
+        }
+        drop(application);
+        xact::ensure_id();
+        wait_for_turn(me, run.first);
+        let committed_at = writesets.last().map_or(0, |writeset| writeset.head.committed_at);
+        turn::arm(Turn { area: me.area, run, writesets: writesets.len() as u64, committed_at });
+    });
+    precedence::end();
+    result
+}
+
+/// True when the position is committed; false when it is to be taken again.
+fn process_job(me: &Me, job: &Job, buffers: &mut Buffers) -> bool {
+    let writeset = match Queued::read(me.area, job, buffers.take()) {
         Ok(found) => found,
         Err(error) => diverged(me.area, job, None, Error::new(PgSqlErrorCode::ERRCODE_DATA_CORRUPTED, error.to_string())),
     };
     worker::report_activity(Some(&format!("applying position {}", job.position)));
     let done = apply_until_done(me, job, &writeset);
     me.slot.progress.clear();
-    *bytes = writeset.into_bytes();
+    buffers.put_back(writeset);
     done
 }
 
@@ -348,7 +442,7 @@ fn apply(me: &Me, job: &Job, writeset: &Queued) -> Result<(), xact::Failed> {
         xact::ensure_id();
         progress.stage(Stage::Waiting);
         wait_for_turn(me, job.position);
-        turn::arm(Turn { area: me.area, position: job.position, committed_at: writeset.head.committed_at });
+        turn::arm(Turn::of(me.area, job.position, writeset.head.committed_at));
     });
     precedence::end();
     result

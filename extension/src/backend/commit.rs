@@ -48,7 +48,7 @@ pub fn on_end(event: Event) {
         Event::Commit => {
             if let Some(turn) = turn::passed() {
                 turn.area.replica.counters.commits.one();
-                shown::committed(turn.area, turn.position);
+                shown::committed(turn.area, turn.position());
             }
             clean_up();
         }
@@ -115,7 +115,7 @@ pub fn decide() -> Result<(), Failure> {
     xact::ensure_id();
     SUBMITTED.set(Some(area));
     let (position, committed_at) = submit::submit(area, slot, process, &mut captured)?;
-    turn::expect(Turn { area, position, committed_at });
+    turn::expect(Turn::of(area, position, committed_at));
     if captured.has_statements {
         area.replica.note_statement(position);
     }
@@ -139,7 +139,7 @@ fn take_turn(turn: Turn, slot: &Slot) {
 
 /// An error leaves the position to the remote backends, and says that the transaction is committed.
 fn wait_for_turn(turn: Turn, slot: &Slot) -> Result<(), Failure> {
-    let Turn { area, position, .. } = turn;
+    let (area, position) = (turn.area, turn.position());
     let mut waiting = LocalTurn::new(area.at(), slot, position, guc::commit_timeout(), clock::moment());
     let mut started = None;
     let unfinished = loop {

@@ -48,7 +48,7 @@ fn truth_about(report: &Report) -> Option<Error> {
     if process::was_sent_away() && report.is(PgSqlErrorCode::ERRCODE_ADMIN_SHUTDOWN) {
         return Some(error::sent_away());
     }
-    if let Some(position) = turn::expected().map(|turn| turn.position) {
+    if let Some(position) = turn::expected().map(|turn| turn.position()) {
         let ours = report.is(PgSqlErrorCode::ERRCODE_TRANSACTION_RESOLUTION_UNKNOWN);
         return (!ours).then(|| error::committed_elsewhere(position, "Finishing it here failed."));
     }

@@ -18,7 +18,7 @@
 //! whatever matters longer is in the log of the group, or in the replication origin.
 
 pub mod leases;
-mod platform;
+pub mod platform;
 pub mod request;
 pub mod verification;
 

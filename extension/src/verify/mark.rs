@@ -63,6 +63,11 @@ fn read(image: Image<'_>) -> Option<Mark> {
     (mark.id != 0).then_some(mark)
 }
 
+/// Whether the current transaction has a mark.
+pub fn is_made() -> bool {
+    MARK.get().is_some()
+}
+
 /// It is the turn of the current transaction. Raises nothing that the commit would not survive: nothing has been written yet.
 pub fn at_turn(area: &DatabaseArea, position: Position) {
     let Some(mark) = MARK.get() else { return };

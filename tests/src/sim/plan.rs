@@ -106,7 +106,7 @@ fn settings(rng: &mut Rng) -> Settings {
         clients: rng.between(2, 5) as u32,
         rows: rng.between(4, 24) as u32,
         things: rng.below(4) as u32,
-        window: *rng.pick(&[8, 16, 64, 256]),
+        window: *rng.pick(&[8, 8, 16, 64, 256]),
         ring_bytes: *rng.pick(&[600, 1_500, 6_000]),
         commit_timeout: ms(*rng.pick(&[1_000, 3_000, 10_000])),
         reader_grace: ms(200),

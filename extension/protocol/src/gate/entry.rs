@@ -61,6 +61,22 @@ pub struct Job {
     pub storage: Storage,
 }
 
+impl Job {
+    /// None for one that is in a file.
+    pub(super) fn bytes_in_ring(&self) -> Option<usize> {
+        match self.storage {
+            Storage::Ring { length, .. } => Some(length),
+            Storage::File { .. } => None,
+        }
+    }
+
+    /// Whether it can be applied in a run from `first` on that begins once `waits_for` is committed. What it depends on is the last of several: where
+    /// that is in the run, others may be anywhere before it, and all of that must be committed.
+    pub(super) fn may_follow(&self, first: Position, waits_for: Position) -> bool {
+        self.depends_on <= waits_for || waits_for.next() >= first
+    }
+}
+
 /// All fields are written under the gate's lock.
 #[derive(Default)]
 pub struct Entry {

@@ -300,6 +300,11 @@ pub fn job(position: u64, depends_on: u64) -> Job {
     Job { position, depends_on, node: NodeId(2), storage: fetched() }
 }
 
+/// One that may be in a run.
+pub fn small(position: u64, depends_on: u64) -> Job {
+    Job { storage: Storage::Ring { offset: 0, length: 1, end: position }, ..job(position, depends_on) }
+}
+
 thread_local! {
     /// The process that is to end, and after how many steps.
     static MORTAL: Cell<Option<(ThreadId, u32)>> = const { Cell::new(None) };

@@ -4,15 +4,16 @@ use std::sync::Arc;
 
 use gcs_writeset::{NodeId, Position};
 use loom::thread::{self, JoinHandle};
-use postgres_r_protocol::gate::Job;
+use postgres_r_protocol::gate::Most;
 use postgres_r_protocol::id::{Lsn, ProcNo};
 use postgres_r_protocol::pool::{self, Wait};
 use postgres_r_protocol::replica::Phase;
+use postgres_r_protocol::run::{self, Claimed};
 use postgres_r_protocol::slot::State;
 use postgres_r_protocol::turn;
 use postgres_r_protocol::worker::{Doing, Worker};
 
-use crate::room::{CERTIFIED, Room, fetched, job};
+use crate::room::{CERTIFIED, Loom, NO_FAULT, Room, fetched, job, small};
 use crate::{explore, explore_at_most};
 
 /// A remote backend's process: the loop of `apply/worker.rs` in the extension.
@@ -42,34 +43,34 @@ impl Remote {
         let (at, me) = (self.room.at(), self.me());
         while pool::is_wanted(at) {
             me.doing.store(Doing::Applying);
-            let Some(job) = at.database.gate.claim(self.process()) else {
+            let Some(claimed) = Claimed::new::<Loom<NO_FAULT>>(at.database.gate.claim_run(self.process(), run::MOST)) else {
                 if pool::may_sleep(at, me) {
                     self.room.sleep(self.process());
                 }
                 continue;
             };
-            me.set_position(job.position);
-            let is_done = self.apply(job);
+            let first = claimed.run().first;
+            me.set_position(first);
+            let is_done = self.apply(&claimed);
             me.set_position(Position::ZERO);
             if !is_done {
-                at.database.gate.unclaim(job.position);
+                at.database.gate.unclaim(first);
             }
         }
         me.doing.store(Doing::Absent);
         pool::leave(at, me);
     }
 
-    fn apply(&self, job: Job) -> bool {
-        let (at, me) = (self.room.at(), self.me());
-        if !self.has_dependency(job) {
+    fn apply(&self, claimed: &Claimed) -> bool {
+        let (at, me, run) = (self.room.at(), self.me(), claimed.run());
+        if !self.has_dependency(claimed.depends_on()) {
             return false;
         }
-        if !at.database.gate.is_turn(job.position)
-            && self.wait(|| pool::wait_for_turn(at, me, job.position, false)) != Wait::Over
+        if !at.database.gate.is_turn(run.first) && self.wait(|| pool::wait_for_turn(at, me, run.first, false)) != Wait::Over
         {
             return false;
         }
-        turn::pass(at, job.position, Lsn(job.position.0));
+        turn::pass_run(at, run, Lsn(run.last.0));
         if at.database.gate.committed() == self.last {
             at.database.replica.phase.store(Phase::Off);
             at.database.workers.iter().for_each(|worker| at.server.wake_holder(&worker.process));
@@ -77,13 +78,13 @@ impl Remote {
         true
     }
 
-    fn has_dependency(&self, job: Job) -> bool {
+    fn has_dependency(&self, depends_on: Position) -> bool {
         let (at, me) = (self.room.at(), self.me());
-        if at.database.gate.committed() >= job.depends_on {
+        if at.database.gate.committed() >= depends_on {
             return true;
         }
-        me.awaits(job.depends_on);
-        let wait = self.wait(|| pool::wait_for_dependency(at, me, job.depends_on));
+        me.awaits(depends_on);
+        let wait = self.wait(|| pool::wait_for_dependency(at, me, depends_on));
         me.awaits(Position::ZERO);
         wait == Wait::Over
     }
@@ -177,7 +178,7 @@ fn a_dependency_is_heard_of_though_it_is_nobodys_turn_yet() {
                 let remote = Remote { room: room.clone(), index: 0, last: Position(3) };
                 assert!(pool::enter(remote.me(), remote.process()));
                 let job = room.gate().claim(remote.process()).unwrap();
-                assert!(remote.has_dependency(job));
+                assert!(remote.has_dependency(job.depends_on));
             })
         };
         turn::pass(room.at(), Position(1), Lsn(1));
@@ -214,5 +215,44 @@ fn what_a_remote_backend_had_claimed_when_it_ended_is_applied_by_another() {
         let worker = Remote::spawn(&room, 0, 2);
         pool::leave(room.at(), me);
         assert_all_applied(&room, [worker], 2);
+    });
+}
+
+#[test]
+fn a_run_is_committed_and_whoever_is_behind_it_has_its_turn() {
+    explore_at_most(3, "a run, and a backend behind it", || {
+        let (room, backend) = (Room::new(2, 1), ProcNo(1));
+        let sequence = room.submit(backend);
+        room.gate().add_queued(&small(1, 0));
+        room.gate().add_queued(&small(2, 1));
+        let commits = {
+            let room = room.clone();
+            thread::spawn(move || {
+                assert_eq!(room.wait_for_verdict(backend), State::Certified);
+                assert!(room.commit_in_turn(backend));
+            })
+        };
+        let worker = Remote::spawn(&room, 0, 4);
+        room.take_own(3, backend, sequence, CERTIFIED);
+        room.gate().add_queued(&small(4, 0));
+        pool::queued(room.at());
+        commits.join().unwrap();
+        assert_all_applied(&room, [worker], 4);
+    });
+}
+
+#[test]
+fn a_run_that_a_remote_backend_had_claimed_when_it_ended_is_applied_by_another() {
+    explore_at_most(3, "a remote backend ends with a run", || {
+        let room = Room::new(2, 2);
+        (1..=3).for_each(|position| room.gate().add_queued(&small(position, 0)));
+        let me = &room.database.workers[1];
+        assert!(pool::enter(me, ProcNo(1)));
+        me.doing.store(Doing::Applying);
+        let most = Most { positions: 2, ..run::MOST };
+        me.set_position(room.gate().claim_run(ProcNo(1), most)[0].position);
+        let worker = Remote::spawn(&room, 0, 3);
+        pool::leave(room.at(), me);
+        assert_all_applied(&room, [worker], 3);
     });
 }

@@ -45,8 +45,15 @@ impl Store {
 
     /// Writes a commit record; where it ends.
     pub fn record(&mut self, position: Position, changes: &[Change]) -> Lsn {
-        self.table.write(position, changes);
-        self.unflushed.push(position);
+        self.record_run(position, &[(position, changes)])
+    }
+
+    /// One commit record for several positions, up to `last`.
+    pub fn record_run(&mut self, last: Position, run: &[(Position, &[Change])]) -> Lsn {
+        for (position, changes) in run {
+            self.table.write(*position, changes);
+        }
+        self.unflushed.push(last);
         self.written += 1;
         Lsn(self.written)
     }

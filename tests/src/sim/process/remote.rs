@@ -1,14 +1,15 @@
-//! A remote backend: claims the lowest queued position, waits for what it depends on, reads it, takes its locks, writes, waits for the
-//! turn, commits. Rolled back, it does the same again, or gives the position back.
+//! A remote backend: claims the lowest queued positions, waits for what they depend on, reads them, takes their locks, writes, waits for the
+//! turn, commits. Rolled back, it does the same again, or gives the position back; a run, position by position.
 
 use gcs_writeset::Position;
 use gcs_writeset::writeset::Envelope;
 use postgres_r_protocol::ending;
-use postgres_r_protocol::gate::{Job, Storage};
+use postgres_r_protocol::gate::{Job, Run, Storage};
 use postgres_r_protocol::id::{LocalXid, Lsn, ProcNo};
 use postgres_r_protocol::platform::Ring;
 use postgres_r_protocol::pool::{self, Wait};
 use postgres_r_protocol::precedence::{Pressing, Pressure};
+use postgres_r_protocol::run::{self, Claimed};
 use postgres_r_protocol::slot::State;
 use postgres_r_protocol::turn;
 use postgres_r_protocol::victim::{Holder, Winner};
@@ -16,6 +17,7 @@ use postgres_r_protocol::worker::{self, Worker};
 
 use super::ground::{Ctx, Next, Signal};
 use crate::sim::fact::Fact;
+use crate::sim::platform::SimPlatform;
 use crate::sim::postgres::locks::LockMode;
 use crate::sim::postgres::{Body, Row};
 use crate::sim::time::{Span, Time, ms, us};
@@ -36,8 +38,8 @@ enum Doing {
     /// Looks for work.
     Looking,
     AwaitsDependency,
-    /// Has the locks of so many of its rows.
-    Locking(usize),
+    /// Has the locks of all rows of so many writesets, and of so many rows of the next one.
+    Locking(usize, usize),
     Writing,
     AtGate,
     Committing(Stage),
@@ -65,8 +67,8 @@ struct Standing {
 pub struct Remote {
     index: usize,
     doing: Doing,
-    job: Option<Job>,
-    body: Option<Body>,
+    claimed: Option<Claimed>,
+    bodies: Vec<Body>,
     pressing: Pressing,
     standing: Vec<Standing>,
     /// Until when it writes, or pauses.
@@ -86,8 +88,8 @@ impl Remote {
         Some(Remote {
             index,
             doing: Doing::Looking,
-            job: None,
-            body: None,
+            claimed: None,
+            bodies: Vec::new(),
             pressing: Pressing::default(),
             standing: Vec::new(),
             until: Time(0),
@@ -103,15 +105,24 @@ impl Remote {
     }
 
     pub fn describe(&self) -> String {
-        format!("{:?} {:?}", self.doing, self.job)
+        format!("{:?} {:?}", self.doing, self.claimed)
     }
 
     fn me<'m>(&self, ctx: &'m Ctx<'_, '_>) -> &'m Worker {
         &ctx.ground.memory.database.workers[self.index]
     }
 
+    fn run(&self) -> Run {
+        self.claimed.as_ref().map_or(Run::of(Position::ZERO), Claimed::run)
+    }
+
+    /// The first, whose turn is waited for.
     fn position(&self) -> Position {
-        self.job.map_or(Position::ZERO, |job| job.position)
+        self.run().first
+    }
+
+    fn is_several(&self) -> bool {
+        self.claimed.as_ref().is_some_and(Claimed::is_several)
     }
 
     pub fn step(&mut self, ctx: &mut Ctx<'_, '_>) -> Next {
@@ -123,8 +134,8 @@ impl Remote {
             let next = match self.doing {
                 Doing::Looking => self.look(ctx),
                 Doing::AwaitsDependency => self.await_dependency(ctx),
-                Doing::Locking(_) | Doing::Writing if self.must_roll_back(ctx) => self.roll_back(ctx),
-                Doing::Locking(at) => self.lock(ctx, at),
+                Doing::Locking(..) | Doing::Writing if self.must_roll_back(ctx) => self.roll_back(ctx),
+                Doing::Locking(nth, at) => self.lock(ctx, nth, at),
                 Doing::Writing | Doing::Again if wait > us(0) => Some(Next::Sleep(Some(wait))),
                 Doing::Writing => self.written(ctx),
                 Doing::AtGate => self.wait_for_turn(ctx),
@@ -142,16 +153,21 @@ impl Remote {
         let memory = ctx.ground.memory.clone();
         let (at, me) = (memory.at(), &memory.database.workers[self.index]);
         me.doing.store(worker::Doing::Applying);
-        let Some(job) = memory.database.gate.claim(ctx.me) else {
+        let gate = &memory.database.gate;
+        let Some(claimed) = Claimed::new::<SimPlatform>(gate.claim_run(ctx.me, run::MOST)) else {
             return pool::may_sleep(at, me).then_some(Next::Sleep(None));
         };
-        me.set_position(job.position);
-        memory.slot(ctx.me).set_remote(job.position);
-        self.job = Some(job);
+        let (first, depends_on) = (claimed.run().first, claimed.depends_on());
+        if claimed.is_several() {
+            ctx.corner("a run was claimed");
+        }
+        me.set_position(first);
+        memory.slot(ctx.me).set_remote(first);
+        self.claimed = Some(claimed);
         self.pause = RETRY_PAUSE_MIN;
         self.doing = Doing::AwaitsDependency;
-        if memory.database.gate.committed() < job.depends_on {
-            me.awaits(job.depends_on);
+        if gate.committed() < depends_on {
+            me.awaits(depends_on);
             pool::before_waiting(at, me);
         }
         None
@@ -160,7 +176,7 @@ impl Remote {
     fn await_dependency(&mut self, ctx: &mut Ctx<'_, '_>) -> Option<Next> {
         let memory = ctx.ground.memory.clone();
         let (at, me) = (memory.at(), &memory.database.workers[self.index]);
-        let depends_on = self.job.map_or(Position::ZERO, |job| job.depends_on);
+        let depends_on = self.claimed.as_ref().map_or(Position::ZERO, Claimed::depends_on);
         let wait = pool::wait_for_dependency(at, me, depends_on);
         if wait == Wait::Sleep {
             return Some(Next::Sleep(None));
@@ -174,26 +190,16 @@ impl Remote {
         self.give_back(ctx)
     }
 
-    /// Reads the queued writeset, from the ring or from its file.
+    /// Reads the queued writesets.
     fn read(&mut self, ctx: &mut Ctx<'_, '_>) -> Option<Next> {
-        let job = self.job?;
-        let read = match job.storage {
-            Storage::Ring { offset, length, .. } => {
-                let mut writeset = Vec::new();
-                ctx.ground.memory.database.queue.read(offset, length, &mut writeset);
-                decode(&[], &writeset)
-            }
-            Storage::File { chunks, length } => match ctx.ground.spool.read(job.position) {
-                Some(file) if file.len() as u64 == length => decode(&file[..chunks as usize], &file[chunks as usize..]),
-                Some(file) => Err(format!("its file has {} bytes, not {length}", file.len())),
-                None => Err("its file is gone".into()),
-            },
-        };
-        match read {
-            Ok(body) => self.body = Some(body),
-            Err(what) => {
-                let node = ctx.ground.n;
-                ctx.fact(Fact::Unreadable { node, position: job.position, what });
+        self.bodies.clear();
+        for job in self.claimed.as_ref()?.jobs() {
+            match read(ctx, job) {
+                Ok(body) => self.bodies.push(body),
+                Err(what) => {
+                    let node = ctx.ground.n;
+                    ctx.fact(Fact::Unreadable { node, position: job.position, what });
+                }
             }
         }
         self.apply(ctx)
@@ -205,7 +211,7 @@ impl Remote {
         ctx.set_xid(Some(LocalXid(self.xids)));
         self.pressing.begin();
         self.standing.clear();
-        self.doing = Doing::Locking(0);
+        self.doing = Doing::Locking(0, 0);
         Some(Next::Busy(ctx.between(us(20), us(150))))
     }
 
@@ -228,21 +234,28 @@ impl Remote {
         }
     }
 
-    /// Takes one lock after the other; whoever stands in the way is dealt with.
-    fn lock(&mut self, ctx: &mut Ctx<'_, '_>, at: usize) -> Option<Next> {
-        let (position, node, me) = (self.position(), ctx.ground.n, ctx.me);
-        let body = self.body.as_ref()?;
+    /// Takes one lock after the other; whoever stands in the way is dealt with, but a run waits for nobody.
+    fn lock(&mut self, ctx: &mut Ctx<'_, '_>, nth: usize, at: usize) -> Option<Next> {
+        let (node, me) = (ctx.ground.n, ctx.me);
+        let Some(body) = self.bodies.get(nth) else {
+            self.doing = Doing::Writing;
+            self.until = ctx.now() + ctx.between(us(50), us(3_000));
+            return None;
+        };
         let wanted = match body.things.get(at) {
             Some(thing) => Some((*thing, LockMode::Update, None)),
             None => body.changes.get(at - body.things.len()).map(|c| (c.row, LockMode::of(c.kind), Some(c.seen))),
         };
         let Some((row, mode, seen)) = wanted else {
-            self.doing = Doing::Writing;
-            self.until = ctx.now() + ctx.between(us(50), us(3_000));
+            self.doing = Doing::Locking(nth + 1, 0);
             return None;
         };
         match ctx.ground.locks.take(row, mode, me) {
             Ok(()) => {}
+            Err(_) if self.is_several() => {
+                ctx.corner("a run would have waited for a lock");
+                return self.roll_back(ctx);
+            }
             Err(blockers) => {
                 let first = self.standing.is_empty();
                 for blocker in blockers {
@@ -256,18 +269,27 @@ impl Remote {
             }
         }
         // What the origin saw, for all that is committed here before it, must be what is here.
-        if seen.is_some_and(|seen| ctx.ground.store.table.latest(row).0 != seen) {
+        if seen.is_some_and(|seen| self.version(ctx, row, nth) != seen) {
+            let position = self.claimed.as_ref().map_or(Position::ZERO, |claimed| claimed.jobs()[nth].position);
             ctx.fact(Fact::Diverged { node, position, row });
         }
-        self.doing = Doing::Locking(at + 1);
+        self.doing = Doing::Locking(nth, at + 1);
         if ctx.permille(300) { Some(Next::Busy(ctx.between(us(10), us(200)))) } else { None }
+    }
+
+    /// The row's version as the nth writeset of the run finds it: what those before it did is not committed.
+    fn version(&self, ctx: &Ctx<'_, '_>, row: Row, nth: usize) -> Position {
+        let jobs = self.claimed.as_ref().map_or(&[][..], Claimed::jobs);
+        let mut before = jobs.iter().zip(&self.bodies).take(nth).rev();
+        let own = before.find(|(_, body)| body.changes.iter().any(|change| change.row == row));
+        own.map_or_else(|| ctx.ground.store.table.latest(row).0, |(job, _)| job.position)
     }
 
     /// Who gives way (docs/architecture.md).
     fn deal_with(&mut self, ctx: &mut Ctx<'_, '_>, process: ProcNo, row: Row) {
         let Some(transaction) = ctx.ground.xids[process.0 as usize] else { return };
         let (position, memory) = (self.position(), ctx.ground.memory.clone());
-        let node = self.job.map_or(Default::default(), |job| job.node);
+        let node = self.claimed.as_ref().map_or(Default::default(), |claimed| claimed.jobs()[0].node);
         let winner = Winner { position, node, table: "rows".into(), key: format!("(row)=({})", row.0) };
         let holder = Holder { process, transaction, writes: true };
         let slot = memory.slot(process);
@@ -348,28 +370,35 @@ impl Remote {
     }
 
     fn commit_goes_on(&mut self, ctx: &mut Ctx<'_, '_>, stage: Stage) -> Option<Next> {
-        let (node, position, job) = (ctx.ground.n, self.position(), self.job?);
-        let body = self.body.as_ref()?;
+        let (node, run) = (ctx.ground.n, self.run());
+        let claimed = self.claimed.as_ref()?;
+        let done = || claimed.jobs().iter().map(|job| job.position).zip(&self.bodies);
         let next = match stage {
-            Stage::Armed => Stage::Recorded(ctx.ground.store.record(position, &body.changes)),
+            Stage::Armed => {
+                let changes: Vec<_> = done().map(|(position, body)| (position, &body.changes[..])).collect();
+                Stage::Recorded(ctx.ground.store.record_run(run.last, &changes))
+            }
             Stage::Recorded(lsn) => {
-                let txn = body.txn;
-                ctx.ground.store.show(position);
+                ctx.ground.store.show(run.last);
                 ctx.set_xid(None);
-                ctx.fact(Fact::Visible { node, position, txn });
+                for (position, body) in done() {
+                    ctx.fact(Fact::Visible { node, position, txn: body.txn });
+                }
+                if claimed.is_several() {
+                    ctx.corner("a run was committed");
+                }
                 Stage::Visible(lsn)
             }
             Stage::Visible(lsn) => {
                 let memory = &ctx.ground.memory;
-                turn::pass(memory.at(), position, lsn);
-                memory.database.replica.counters.applied.one();
+                turn::pass_run(memory.at(), run, lsn);
+                memory.database.replica.counters.applied.add(claimed.jobs().len() as u64);
                 Stage::Passed
             }
             Stage::Passed => {
+                let is_in_file = |job: &&Job| matches!(job.storage, Storage::File { .. });
+                claimed.jobs().iter().filter(is_in_file).for_each(|job| ctx.ground.spool.remove(job.position));
                 self.abort(ctx);
-                if let Storage::File { .. } = job.storage {
-                    ctx.ground.spool.remove(position);
-                }
                 self.put_down(ctx);
                 return None;
             }
@@ -392,8 +421,8 @@ impl Remote {
     fn put_down(&mut self, ctx: &mut Ctx<'_, '_>) {
         self.me(ctx).set_position(Position::ZERO);
         ctx.ground.memory.slot(ctx.me).set_remote(Position::ZERO);
-        self.job = None;
-        self.body = None;
+        self.claimed = None;
+        self.bodies.clear();
         self.doing = Doing::Looking;
     }
 
@@ -406,8 +435,14 @@ impl Remote {
 
     fn roll_back(&mut self, ctx: &mut Ctx<'_, '_>) -> Option<Next> {
         self.abort(ctx);
-        let database = &ctx.ground.memory.database;
+        let memory = ctx.ground.memory.clone();
+        let database = &memory.database;
         database.replica.counters.apply_retries.one();
+        if self.is_several() {
+            database.gate.break_up(self.run());
+            self.put_down(ctx);
+            return Some(Next::Busy(ctx.between(us(10), us(100))));
+        }
         let is_better_elsewhere = database.gate.queued() > 0 && !database.gate.is_turn(self.position());
         self.doing = if is_better_elsewhere { Doing::GivesBack } else { Doing::Again };
         let rolled_back = ctx.now() + ctx.between(us(10), us(100));
@@ -431,6 +466,22 @@ impl Remote {
         pool::leave(memory.at(), self.me(ctx));
         ctx.corner("a remote backend died");
         Next::Exit
+    }
+}
+
+/// A queued writeset, from the ring or from its file.
+fn read(ctx: &Ctx<'_, '_>, job: &Job) -> Result<Body, String> {
+    match job.storage {
+        Storage::Ring { offset, length, .. } => {
+            let mut writeset = Vec::new();
+            ctx.ground.memory.database.queue.read(offset, length, &mut writeset);
+            decode(&[], &writeset)
+        }
+        Storage::File { chunks, length } => match ctx.ground.spool.read(job.position) {
+            Some(file) if file.len() as u64 == length => decode(&file[..chunks as usize], &file[chunks as usize..]),
+            Some(file) => Err(format!("its file has {} bytes, not {length}", file.len())),
+            None => Err("its file is gone".into()),
+        },
     }
 }
 
