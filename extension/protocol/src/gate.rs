@@ -33,6 +33,7 @@ mod tests;
 
 use gcs_writeset::{NodeId, Position};
 
+use crate::bounds::RUN_PAUSE;
 use crate::id::{Lsn, ProcNo};
 use crate::platform::{Exclusion, Planted, Platform};
 use crate::sync::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -351,10 +352,10 @@ impl<P: Platform> Gate<P> {
         self.lock.exclusive(|| self.give_back(first));
     }
 
-    /// The same of a run that came to nothing: its positions are given one at a time from now on.
+    /// The same of a run that came to nothing: its positions, and some behind them, are given one at a time from now on.
     pub fn break_up(&self, run: Run) {
         self.lock.exclusive(|| {
-            self.state.alone_until.fetch_max(run.last.0, Ordering::SeqCst);
+            self.state.alone_until.fetch_max(run.last.0 + RUN_PAUSE, Ordering::SeqCst);
             self.give_back(run.first);
         });
     }

@@ -15,7 +15,7 @@
 //! position with another, would have to hold for each of them: a reader that waits for a position in the middle while it holds what a later one
 //! needs would wait for itself. Therefore whoever applies a run gives it up as soon as it would have to wait for a lock, or anything else goes
 //! wrong: it rolls back and gives the positions back to the queue, from which they are taken one at a time then ([`crate::gate::Gate::break_up`]), as if
-//! there were no runs.
+//! there were no runs; so are the next ones, since sessions of this node are likely to hold what comes from others for a while.
 //!
 //! docs/adr/0045-runs.md has what this was measured to be worth.
 

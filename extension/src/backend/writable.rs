@@ -14,12 +14,17 @@ use crate::node::{self, DatabaseArea};
 use crate::pg::{clock, process, xact};
 use crate::session;
 
-/// How long a statement that writes lets what is already ordered go first.
-const LAG_WAIT_MAX: Duration = Duration::from_secs(1);
+/// How long a transaction lets what is already ordered go first, all its statements together.
+const LAG_WAIT_MAX: Duration = Duration::from_millis(500);
+
+/// How long a transaction waits for a slow member.
+const THROTTLE_WAIT_MAX: Duration = Duration::from_secs(1);
 
 thread_local! {
     /// The transaction, by when it began, that last waited for a slow member.
     static WAITED_IN: Cell<i64> = const { Cell::new(i64::MIN) };
+    /// The transaction that last let others go first, and for how long it has. A statement that lost and is run again began when it began first.
+    static LET_GO_FIRST: Cell<(i64, Duration)> = const { Cell::new((i64::MIN, Duration::ZERO)) };
 }
 
 /// How long a client waits to be let in.
@@ -59,7 +64,8 @@ fn becomes_writable(area: &DatabaseArea) -> bool {
 
 /// Lets what is already ordered go first: a transaction that takes locks now would lose to it, or hold it up. Without this a
 /// node that has fallen behind a busy one works for nothing: all it does is lose, and losing slows its remote backends
-/// down. Called before a statement that writes; interrupts are served. The wait is bounded, since nothing is wrong with trying.
+/// down. Called before a statement that writes; interrupts are served. The wait is bounded, since nothing is wrong with trying: by transaction, not by
+/// statement, so that a node that stays behind makes a client wait no longer because its transaction is a long one.
 pub fn let_ordered_go_first() {
     let Some(area) = session::database() else { return };
     if session::is_remote_backend() {
@@ -70,9 +76,17 @@ pub fn let_ordered_go_first() {
     if area.gate.ahead() <= target {
         return;
     }
+    let (transaction, _) = xact::times();
+    let waited =
+        Some(LET_GO_FIRST.get()).filter(|(last, _)| *last == transaction).map_or(Duration::ZERO, |(_, waited)| waited);
+    let left = LAG_WAIT_MAX.saturating_sub(waited);
+    if left.is_zero() {
+        return;
+    }
     let counters = &area.replica.counters;
     let started = Instant::now();
-    area.conditions.wait_for_lag(LAG_WAIT_MAX, || area.gate.ahead() <= target);
+    area.conditions.wait_for_lag(left, || area.gate.ahead() <= target);
+    LET_GO_FIRST.set((transaction, waited + started.elapsed()));
     counters.lag_waits.one();
     counters.lag_wait_us.time(started.elapsed());
 }
@@ -88,7 +102,7 @@ fn wait_for_the_slowest(area: &DatabaseArea) {
     }
     let counters = &area.replica.counters;
     let started = Instant::now();
-    area.conditions.wait_for_members(LAG_WAIT_MAX, is_near);
+    area.conditions.wait_for_members(THROTTLE_WAIT_MAX, is_near);
     counters.throttle_waits.one();
     counters.throttle_wait_us.time(started.elapsed());
 }

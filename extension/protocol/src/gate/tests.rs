@@ -110,10 +110,9 @@ fn a_run_is_given_back_as_a_whole_and_taken_position_by_position_if_it_came_to_n
     assert_eq!((room.gate().queued(), room.gate().lowest_queued()), (5, Some(Position(1))));
     assert_eq!(claim(&room, Most { positions: 3, ..PLENTY }), [1, 3, 4]);
     room.gate().break_up(run);
-    for position in [1, 3, 4] {
+    for position in [1, 3, 4, 5, 6] {
         assert_eq!(claim(&room, PLENTY), [position]);
     }
-    assert_eq!(claim(&room, PLENTY), [5, 6]);
     room.gate().advance(run, Lsn(1));
     room.gate().unclaim(Position(1));
     assert_eq!(room.gate().queued(), 0, "committed");

@@ -30,7 +30,7 @@ const VICTIM: &str = "victim of an earlier position";
 
 /// Positions ahead of the committed one, above which a statement that writes lets them go first; and for how long.
 pub const LAG_TARGET: u64 = 5;
-const LAG_WAIT_MAX: Span = ms(1_000);
+const LAG_WAIT_MAX: Span = ms(500);
 
 /// What a session that waits for others is woken for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
