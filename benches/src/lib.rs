@@ -1,41 +1,18 @@
-//! What benchmarks share: repeated measurements of two systems in one run, and what is written down of them.
+//! What benchmarks share: loads, the systems that are loaded by turns, what is measured of them, and the report.
 //!
 //! One number of a shared machine means little; the ratio of two systems measured by turns, round after round, means more. So
 //! results are medians over rounds, with every round kept beside them, and the thing that counts is the ratio.
 
-use std::io::Write;
+pub mod latency;
+pub mod load;
+pub mod measure;
+pub mod meter;
+pub mod report;
+pub mod systems;
+
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
-
-/// The same load on the plain server and on the group, by turns.
-#[derive(Clone, Debug, Serialize)]
-pub struct Comparison {
-    pub load: String,
-    pub clients: u32,
-    pub plain: Series,
-    pub group: Series,
-    /// Group to plain, of the medians of transactions per second.
-    pub ratio: f64,
-}
-
-/// One system under one load.
-#[derive(Clone, Debug, Default, Serialize)]
-pub struct Series {
-    pub tps: Vec<f64>,
-    pub latency_ms: Vec<f64>,
-    pub tps_median: f64,
-    pub latency_ms_median: f64,
-}
-
-impl Series {
-    pub fn add(&mut self, tps: f64, latency_ms: f64) {
-        self.tps.push(tps);
-        self.latency_ms.push(latency_ms);
-        self.tps_median = median(&self.tps);
-        self.latency_ms_median = median(&self.latency_ms);
-    }
-}
 
 /// The middle one, or the mean of the two in the middle; 0 of none.
 pub fn median(values: &[f64]) -> f64 {
@@ -50,14 +27,19 @@ pub fn median(values: &[f64]) -> f64 {
 
 /// Writes `<target>/bench/<name>.json` and says where.
 pub fn write_json(name: &str, value: &impl Serialize) -> std::io::Result<PathBuf> {
+    let mut text = serde_json::to_string_pretty(value)?;
+    text.push('\n');
+    write_text(&format!("{name}.json"), &text)
+}
+
+/// Writes a file of that name beside it.
+pub fn write_text(name: &str, text: &str) -> std::io::Result<PathBuf> {
     let target = std::env::var_os("CARGO_TARGET_DIR")
         .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../target"), PathBuf::from);
     let directory = target.join("bench");
     std::fs::create_dir_all(&directory)?;
-    let path = directory.join(format!("{name}.json"));
-    let mut file = std::fs::File::create(&path)?;
-    serde_json::to_writer_pretty(&mut file, value)?;
-    writeln!(file)?;
+    let path = directory.join(name);
+    std::fs::write(&path, text)?;
     Ok(path)
 }
 
