@@ -27,7 +27,7 @@ help:
 	@echo 'make test       everything that CI runs: lint, unit, simulator, end to end'
 	@echo 'make test-faults   every fault of networks, processes and clocks 20 times (FAULTS_ROUNDS), as root; a table of times'
 	@echo 'make campaign   the end-to-end workloads at full length'
-	@echo 'make bench      one plain server against a group; ratio, and target/bench/*.json'
+	@echo 'make bench      one plain server, one with two standbys, a group; tables, and target/bench/cluster.json'
 	@echo 'make isolation-postgres   PostgreSQL'"'"'s own isolation suite, on one server and on a node of a group'
 	@echo 'make sim SEEDS=n'
 	@echo 'make loom       every interleaving of what processes do in shared memory; part of make test'
