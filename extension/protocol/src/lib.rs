@@ -14,7 +14,7 @@
 //! | [`slot`], [`submission`], [`ask`] | how a writeset goes out, and what may become of it |
 //! | [`manager`], [`dispatch`], [`assembly`], [`fetcher`], [`report`] | what each frame of gcs means for this node |
 //! | [`gate`], [`turn`], [`ending`] | who commits when, and who does it when the backend can't |
-//! | [`queue`], [`worker`], [`pool`], [`items`] | what remote backends apply, and which of them |
+//! | [`queue`], [`worker`], [`pool`], [`run`], [`items`] | what remote backends apply, which of them, and what together |
 //! | [`victim`], [`precedence`] | who gives way, and how hard it is pressed |
 //! | [`replica`], [`progress`], [`recent`], [`conflicts`], [`counters`] | what is known and shown |
 //! | [`watch`], [`sighting`] | whom a position that becomes visible wakes, and how old what is read may be |
