@@ -111,7 +111,7 @@ fn define_a_to_c() {
     GucRegistry::define_int_guc(
         c"postgres_r.apply_lag_target",
         c"How many positions may wait to be applied here while a statement begins to write.",
-        c"With more of them it waits, for half a second in each transaction: what it writes would probably lose to one of them.",
+        c"With more of them it waits, for a quarter of a second in each transaction: what it writes would probably lose to one of them.",
         &APPLY_LAG_TARGET,
         0,
         WINDOW as i32,

@@ -15,7 +15,7 @@ use crate::pg::{clock, process, xact};
 use crate::session;
 
 /// How long a transaction lets what is already ordered go first, all its statements together.
-const LAG_WAIT_MAX: Duration = Duration::from_millis(500);
+const LAG_WAIT_MAX: Duration = Duration::from_millis(250);
 
 /// How long a transaction waits for a slow member.
 const THROTTLE_WAIT_MAX: Duration = Duration::from_secs(1);
