@@ -7,7 +7,7 @@ use std::path::Path;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Load {
     pub name: &'static str,
-    /// For pgbench; the script of [`Load::script`] comes on top.
+    /// For pgbench, beside the script.
     arguments: &'static [&'static str],
     script: Option<&'static str>,
 }

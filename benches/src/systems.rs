@@ -4,12 +4,11 @@
 //! All have the same settings and durable commits, run at the same time, and are loaded by turns.
 
 use std::error::Error;
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 
 use gcs::playground::account::Account;
 use gcs::playground::cluster::{Cluster, SUPERUSER, run};
-use postgres_r_tests::harness::{Group, node};
+use postgres_r_tests::harness::{Group, node, ports};
 use postgres_r_tests::pgbench::Pgbench;
 
 use crate::load::TABLES;
@@ -91,9 +90,7 @@ impl Systems {
         let home = self.directory.path().canonicalize()?.join(name);
         std::fs::create_dir(&home)?;
         self.account.give(&home)?;
-        // The group's ports are spread over its own range; whatever the system has free is not among them.
-        let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
-        Ok(Cluster { bin: self.bin.clone(), account: self.account.clone(), home, port })
+        Ok(Cluster { bin: self.bin.clone(), account: self.account.clone(), home, port: ports::free_one() })
     }
 
     fn make_standby(&self, name: &str, primary: &Cluster) -> Result<Cluster> {

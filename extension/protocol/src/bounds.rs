@@ -16,7 +16,7 @@ pub const BACKLOG: u32 = 8;
 pub const RUN_POSITIONS: usize = 16;
 pub const RUN_BYTES: usize = 16 << 10;
 
-/// So many positions after a run that came to nothing are applied one by one: sessions of this node are holding what comes from others.
+/// So many positions after a run that came to nothing are applied one by one: most likely sessions of this node are holding what comes from others.
 pub const RUN_PAUSE: u64 = 64;
 
 /// Bytes of a name, a table with its schema, a key in words. What is longer is cut.

@@ -19,8 +19,8 @@
 //! | `Local` | `Orphan` | the backend that can't finish; the manager, for a backend that has left | [`Gate::hand_over`] |
 //! | `Orphan` | `Fetching` | the manager | [`Gate::take_orphans`] |
 //! | `Fetching` | `Queued` | the manager | [`Gate::requeue`] |
-//! | `Queued` | `Claimed` | a remote backend | [`Gate::claim`] |
-//! | `Claimed` | `Queued` | the same, when it rolls back or ends | [`Gate::unclaim`] |
+//! | `Queued` | `Claimed` | a remote backend | [`Gate::claim_run`] |
+//! | `Claimed` | `Queued` | the same, when it rolls back or ends | [`Gate::unclaim`], [`Gate::break_up`] |
 //! | `Aborted`, `Local`, `Claimed` | `Unknown` | whoever moves the committed position | [`Gate::advance`] |
 //!
 //! Bound: as many positions ahead of the committed one as the ring has entries ([`crate::bounds::WINDOW`]). At the bound the manager stops
@@ -352,7 +352,7 @@ impl<P: Platform> Gate<P> {
         self.lock.exclusive(|| self.give_back(first));
     }
 
-    /// The same of a run that came to nothing: its positions, and some behind them, are given one at a time from now on.
+    /// The same of a run that came to nothing: its positions and [`RUN_PAUSE`] behind them are given one at a time from now on.
     pub fn break_up(&self, run: Run) {
         self.lock.exclusive(|| {
             self.state.alone_until.fetch_max(run.last.0 + RUN_PAUSE, Ordering::SeqCst);
