@@ -108,6 +108,10 @@ fn kind(title: &str) -> &'static str {
     if title.contains("gcs\0run") {
         return "gcs";
     }
+    // One that is about to end has no title any more: the clients of the run have just left.
+    if title.is_empty() {
+        return "client backends";
+    }
     let Some(what) = title.strip_prefix("postgres: ") else { return "postmaster" };
     TITLES.into_iter().find(|(part, _)| what.contains(part)).map_or("client backends", |(_, kind)| kind)
 }
@@ -160,5 +164,6 @@ mod tests {
         assert_eq!(kind("postgres: postgres shop 127.0.0.1(1) UPDATE"), "client backends");
         assert_eq!(kind("/usr/lib/postgresql/bin/postgres\0-D\0/x"), "postmaster");
         assert_eq!(kind("/x/bin/gcs\0run\0--config"), "gcs");
+        assert_eq!(kind(""), "client backends");
     }
 }
