@@ -195,6 +195,14 @@ pub fn prepared() -> Error {
     .hint("Use COMMIT.")
 }
 
+pub fn prepared_locks() -> Error {
+    Error::new(
+        PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
+        "cannot PREPARE a transaction that holds advisory locks of the group",
+    )
+    .hint("Use COMMIT.")
+}
+
 pub fn too_large(bytes: u64, limit: u64) -> Error {
     Error::new(PgSqlErrorCode::ERRCODE_PROGRAM_LIMIT_EXCEEDED, "transaction is too large to be replicated")
         .detail(format!("Its changes take {bytes} bytes so far, postgres_r.max_writeset_size is {limit} bytes."))
@@ -441,11 +449,75 @@ pub fn not_asked_who_shows(position: Position, why: &str) -> Error {
 
 /// The postmaster's, while it loads libraries.
 pub fn unknown_server() -> Error {
-    Error::new(PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED, "postgres_r cannot give values of sequences on this server")
-        .detail(
-            "The server's table of built-in functions is not where postgres_r expects it, or its memory can't be changed.",
-        )
-        .hint("Use a server of the major version that postgres_r was built for, on a system that lets mprotect() work.")
+    Error::new(
+        PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
+        "postgres_r cannot give values of sequences, or advisory locks, on this server",
+    )
+    .detail("The server's table of built-in functions is not where postgres_r expects it, or its memory can't be changed.")
+    .hint("Use a server of the major version that postgres_r was built for, on a system that lets mprotect() work.")
+}
+
+/// `why` the group can't be asked.
+pub fn cannot_lock(why: Error) -> Error {
+    Error { message: "cannot take an advisory lock of the group".to_owned(), ..why }.hint(
+        "Try again on another node, or in a moment. With postgres_r.advisory_locks = local a lock holds on this node alone.",
+    )
+}
+
+pub fn lock_not_available() -> Error {
+    Error::new(PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE, "could not obtain an advisory lock of the group")
+}
+
+pub fn lock_timeout() -> Error {
+    Error::new(PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE, "canceling statement due to lock timeout")
+}
+
+pub fn lock_deadlock() -> Error {
+    Error::new(PgSqlErrorCode::ERRCODE_T_R_DEADLOCK_DETECTED, "deadlock detected")
+        .detail("This session waits for an advisory lock of the group whose holder waits, perhaps for others that do, for this session.")
+        .hint(RETRY)
+}
+
+pub fn too_many_locks() -> Error {
+    Error::new(PgSqlErrorCode::ERRCODE_OUT_OF_MEMORY, "the group has no room for another advisory lock in this database")
+        .hint("Give locks back that are not needed any more.")
+}
+
+pub fn locks_not_known() -> Error {
+    Error::new(
+        PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+        "advisory locks of the group are not available yet",
+    )
+    .detail("A member runs an earlier release, or has not been reached since this release was installed.")
+    .hint("\"gcs status\" names the members that the group waits for. With postgres_r.advisory_locks = local a lock holds on this node alone.")
+}
+
+/// What was done under the lock before takes too long to apply here.
+pub fn lock_not_seen(position: Position, at: Position, waited: Duration) -> Error {
+    Error::new(PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE, "this node is too far behind its group for an advisory lock")
+        .detail(format!(
+            "What was committed before the lock was granted reaches to position {position}; after {} ms this node is at {at}.",
+            waited.as_millis()
+        ))
+        .hint("Try again later, or on another node.")
+}
+
+const LOCKS_LOST: &str =
+    "This node's gcs was restarted, or was out of touch with its group for too long: others may have been given the locks.";
+
+pub fn session_locks_lost() -> Error {
+    Error::new(PgSqlErrorCode::ERRCODE_ADMIN_SHUTDOWN, "terminating connection because its advisory locks are lost")
+        .detail(LOCKS_LOST)
+        .hint("Connect again, and take them again.")
+}
+
+pub fn transaction_locks_lost() -> Error {
+    Error::new(
+        PgSqlErrorCode::ERRCODE_T_R_SERIALIZATION_FAILURE,
+        "could not go on with the transaction because its advisory locks are lost",
+    )
+    .detail(LOCKS_LOST)
+    .hint(RETRY)
 }
 
 pub fn exhausted(sequence: &str, ascends: bool, end: i64) -> Error {

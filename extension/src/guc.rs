@@ -42,6 +42,15 @@ pub enum CommitLevel {
     After,
 }
 
+/// Where an advisory lock holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PostgresGucEnum)]
+pub enum AdvisoryLocks {
+    #[name = c"group"]
+    Group,
+    #[name = c"local"]
+    Local,
+}
+
 /// What is done for a member that is further behind than `max_apply_lag`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PostgresGucEnum)]
 pub enum LagPolicy {
@@ -51,6 +60,7 @@ pub enum LagPolicy {
     Throttle,
 }
 
+static ADVISORY_LOCKS: GucSetting<AdvisoryLocks> = GucSetting::<AdvisoryLocks>::new(AdvisoryLocks::Group);
 static AFTER_TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(10_000);
 static APPLY_LAG_TARGET: GucSetting<i32> = GucSetting::<i32>::new(8);
 static APPLY_QUEUE_SIZE: GucSetting<i32> = GucSetting::<i32>::new(16 * 1024);
@@ -108,6 +118,14 @@ fn define_lag() {
 }
 
 fn define_a_to_c() {
+    GucRegistry::define_enum_guc(
+        c"postgres_r.advisory_locks",
+        c"Whether advisory locks hold on all nodes of the group (group) or on this node alone (local).",
+        c"Sessions exclude each other only if they have the same setting.",
+        &ADVISORY_LOCKS,
+        GucContext::Userset,
+        GucFlags::default(),
+    );
     GucRegistry::define_int_guc(
         c"postgres_r.apply_lag_target",
         c"How many positions may wait to be applied here while a statement begins to write.",
@@ -283,6 +301,10 @@ fn define_levels() {
         GucContext::Userset,
         GucFlags::UNIT_MS,
     );
+}
+
+pub fn advisory_locks() -> AdvisoryLocks {
+    ADVISORY_LOCKS.get()
 }
 
 pub fn after_timeout() -> Duration {

@@ -39,6 +39,7 @@ pub extern "C-unwind" fn _PG_init() {
     backend::capture::init();
     backend::read_only::install();
     sequences::install();
+    backend::advisory::install();
     backend::retry::install();
     pg::xact::on_end(|event| {
         backend::commit::on_end(event);
@@ -48,6 +49,7 @@ pub extern "C-unwind" fn _PG_init() {
             // Also in remote backends, whose statements pass through capture's hooks.
             backend::capture::reset();
             backend::retry::reset();
+            backend::advisory::transaction_ended();
             sequences::reset();
             verify::mark::forget();
         }

@@ -84,6 +84,11 @@ impl Link {
         latch::wait_socket(&self.socket, self.wants_to_write(), timeout);
     }
 
+    /// The same, as a wait for an advisory lock.
+    pub fn wait_for_advisory_lock(&self, timeout: Duration) {
+        latch::wait_for_advisory_lock(&self.socket, self.wants_to_write(), timeout);
+    }
+
     /// Itself, unless the other end has hung up.
     pub fn if_open(mut self) -> Option<Link> {
         self.read().is_ok().then_some(self)

@@ -25,6 +25,8 @@ mod error;
 mod feed;
 mod fetcher;
 mod hub;
+mod locker;
+mod lockers;
 mod reader;
 mod readers;
 mod rehearsal;
@@ -60,7 +62,7 @@ pub fn start(
     listener: UnixListener,
 ) -> Rc<Hub> {
     let (roster, rehearsals, shown) = (peers.roster.clone(), peers.rehearsals.clone(), peers.shown.clone());
-    let (databases, sessions, readers, complaints) = Default::default();
+    let (databases, sessions, readers, lockers, complaints) = Default::default();
     let node = ThisNode {
         roster,
         uids,
@@ -69,6 +71,7 @@ pub fn start(
         rehearsals,
         shown,
         readers,
+        lockers,
         copies,
         log,
         usage,

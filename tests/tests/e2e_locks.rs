@@ -191,15 +191,15 @@ fn an_open_cursor_holds_its_table_and_one_with_hold_after_its_commit_does_not() 
 }
 
 #[test]
-fn an_advisory_lock_is_of_its_node_and_in_nobodys_way() {
+fn an_advisory_lock_is_in_nobodys_way_and_who_waits_for_it_gives_way() {
     let group = harness::shared();
     make_table(&group, "advisory");
     let lock = "SELECT pg_advisory_lock(7)";
     let mut holder = group.connect(node(2));
     holder.batch_execute(lock).unwrap();
-    // Another node knows nothing of it.
+    // Another node knows of it.
     let taken = group.value(node(1), "SELECT pg_try_advisory_lock(7)");
-    assert_eq!(taken, "true");
+    assert_eq!(taken, "false");
     let mut waiter = open(&group, "UPDATE advisory SET x = 1 WHERE id = 1");
     thread::scope(|scope| {
         let waiting = scope.spawn(|| waiter.batch_execute(lock).unwrap_err());

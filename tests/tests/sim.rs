@@ -9,9 +9,11 @@ use postgres_r_tests::sim::postgres::Mistake;
 use postgres_r_tests::sim::{report, run, run_seeds, run_traced};
 
 /// What 200 seeds must have been through for their silence to mean something.
-const CORNERS: [&str; 38] = [
+const CORNERS: [&str; 41] = [
     "a base was below the horizon",
     "a checkpoint was written",
+    "a lock was granted",
+    "a lock was lost",
     "a manager died",
     "a manager was stopped for longer than a commit may take",
     "a minority refused a write",
@@ -30,6 +32,7 @@ const CORNERS: [&str; 38] = [
     "a run would have waited for a lock",
     "a session did not come to commit",
     "a session did not come to let an earlier position through",
+    "a session that had lost its locks was refused",
     "a session was ended after its verdict",
     "a snapshot was installed",
     "a submission was left, since its verdict could not come",
@@ -217,6 +220,26 @@ fn a_leader_that_has_a_format_written_which_a_member_cannot_read_is_found() {
     let harm = ["core", "recovery", "liveness", "equal in the end"];
     let plant = |plan| Plan { bug: Some(PlantedBug::FormatUnread), upgrades: true, ..plan };
     finds_planted("FormatUnread", plant, &harm);
+}
+
+#[test]
+fn a_lock_that_is_granted_twice_is_found() {
+    finds_lock_bug(PlantedBug::LockGrantedTwice, &["one holder"]);
+}
+
+#[test]
+fn a_lock_that_is_kept_by_a_dead_session_is_found() {
+    finds_lock_bug(PlantedBug::LockKeptByTheDead, &["liveness"]);
+}
+
+#[test]
+fn a_session_that_commits_as_if_it_held_what_it_has_lost_is_found() {
+    finds_lock_bug(PlantedBug::LostSessionCommits, &["one holder"]);
+}
+
+fn finds_lock_bug(bug: PlantedBug, invariants: &[&str]) {
+    let plant = |plan| Plan { bug: Some(bug), locks: true, upgrades: false, ..plan };
+    finds_planted(&format!("{bug:?}"), plant, invariants);
 }
 
 #[test]

@@ -50,6 +50,8 @@ counters! {
     aborts_horizon,
     /// Local transactions that the group could not read.
     aborts_malformed,
+    /// Local transactions of sessions that had held group locks, and were given up for lost.
+    aborts_locks_lost,
     /// Local transactions whose commit token was used or fenced.
     refused_token,
     /// Local transactions that stood in the way of an earlier position before they had been submitted.
@@ -99,6 +101,9 @@ counters! {
     /// Transactions that had to see what `postgres_r.read_level` promises.
     read_waits,
     read_wait_us,
+    /// Locks that were asked of the group, and the time until it had answered.
+    lock_requests,
+    lock_wait_us,
     /// Commits that waited until other nodes show them, and those that some did not show in time.
     after_waits,
     after_missed,

@@ -112,6 +112,8 @@ impl<S: Spool> Dispatch<S> {
             | Reply::ReadRefused { .. }
             | Reply::Showing { .. }
             | Reply::Shown { .. }
+            | Reply::Lock { .. }
+            | Reply::LockRefused { .. }
             | Reply::Certificates(_)
             | Reply::Place(_)
             | Reply::Log(_)

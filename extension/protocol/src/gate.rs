@@ -56,6 +56,8 @@ pub struct Header {
     /// Up to here no position is in a run with others.
     alone_until: AtomicU64,
     queued: AtomicU32,
+    /// Positions ahead that a remote backend is to commit.
+    to_apply: AtomicU32,
     orphans: AtomicU32,
     /// Bytes of the queue ever freed.
     ring_freed: AtomicU64,
@@ -95,6 +97,7 @@ impl<P: Platform> Gate<P> {
             state.claim_from.store(committed.0 + 1, Ordering::SeqCst);
             state.alone_until.store(0, Ordering::SeqCst);
             state.queued.store(0, Ordering::SeqCst);
+            state.to_apply.store(0, Ordering::SeqCst);
             state.orphans.store(0, Ordering::SeqCst);
             state.ring_freed.store(0, Ordering::SeqCst);
             state.ring_used.store(0, Ordering::SeqCst);
@@ -159,6 +162,11 @@ impl<P: Platform> Gate<P> {
         self.known().0.saturating_sub(self.committed().0)
     }
 
+    /// Those among them that are for remote backends to commit, and not for this node's clients.
+    pub fn to_apply(&self) -> u64 {
+        u64::from(self.state.to_apply.load(Ordering::SeqCst))
+    }
+
     /// How many positions ahead there is room for.
     pub fn window(&self) -> u64 {
         self.ring.len() as u64
@@ -213,6 +221,7 @@ impl<P: Platform> Gate<P> {
         self.append(position, Kind::Orphan, |entry| {
             entry.set_depends_on(depends_on);
             self.state.orphans.fetch_add(1, Ordering::SeqCst);
+            self.state.to_apply.fetch_add(1, Ordering::SeqCst);
         });
     }
 
@@ -221,6 +230,7 @@ impl<P: Platform> Gate<P> {
         self.append(job.position, Kind::Queued, |entry| {
             entry.store(job);
             self.state.queued.fetch_add(1, Ordering::SeqCst);
+            self.state.to_apply.fetch_add(1, Ordering::SeqCst);
         });
     }
 
@@ -231,6 +241,7 @@ impl<P: Platform> Gate<P> {
             Some(entry) if entry.kind() == Kind::Local => {
                 entry.become_kind(Kind::Orphan);
                 self.state.orphans.fetch_add(1, Ordering::SeqCst);
+                self.state.to_apply.fetch_add(1, Ordering::SeqCst);
                 true
             }
             _ => false,
@@ -398,6 +409,9 @@ impl<P: Platform> Gate<P> {
             if let Some(entry) = self.live(position) {
                 if let Some(freed) = entry.take_ring_end() {
                     self.state.ring_freed.store(freed, Ordering::SeqCst);
+                }
+                if entry.kind() == Kind::Claimed {
+                    self.state.to_apply.fetch_sub(1, Ordering::SeqCst);
                 }
                 entry.become_kind(Kind::Unknown);
             }

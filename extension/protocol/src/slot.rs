@@ -136,7 +136,8 @@ impl Word {
             RefusalReason::NoQuorum => 0,
             RefusalReason::Overloaded => 1,
             // For its contents only an attach is refused, and no submission.
-            RefusalReason::NotAttached | RefusalReason::HasContents => 2,
+            // For its format only a request for a lock, which goes another way.
+            RefusalReason::NotAttached | RefusalReason::HasContents | RefusalReason::Format => 2,
         };
         let refusals = u64::from(self.refusals() + 1).min(0xff);
         Word(self.sequence().0 << 16 | refusals << 8 | reason << 4 | u64::from(State::Refused.number()))
@@ -192,6 +193,10 @@ pub struct Slot {
     pub progress: Progress,
     /// What the submission's session calls itself.
     application: Text<NAME_BYTES>,
+    /// By which the group knows what the process holds in its lock table, plus one; 0 for nothing.
+    lock_session: AtomicU64,
+    /// The life of that session, plus one, while it holds locks of its own, and not of a transaction; else 0.
+    lock_life: AtomicU64,
     answer: Answer,
 }
 
@@ -351,6 +356,7 @@ impl Slot {
             3 => AbortCause::TokenUsed { first: winner },
             4 => AbortCause::TokenFenced,
             5 => AbortCause::TokenTooOld { floor: winner },
+            6 => AbortCause::LocksLost,
             _ => AbortCause::Malformed,
         }
     }
@@ -377,6 +383,14 @@ impl Slot {
             2 => TokenOutcome::Aborted { position },
             _ => TokenOutcome::Fenced,
         })
+    }
+
+    pub fn set_lock_session(&self, session: Option<u64>) {
+        self.lock_session.store(session.map_or(0, |number| number.saturating_add(1)), Ordering::SeqCst);
+    }
+
+    pub fn set_lock_life(&self, life: Option<u64>) {
+        self.lock_life.store(life.map_or(0, |life| life.saturating_add(1)), Ordering::SeqCst);
     }
 
     /// Waits to see this position committed, or for none any more.
@@ -434,6 +448,7 @@ impl Slot {
             AbortCause::TokenUsed { first } => (3, first, NodeId(0), 0),
             AbortCause::TokenFenced => (4, Position::ZERO, NodeId(0), 0),
             AbortCause::TokenTooOld { floor } => (5, floor, NodeId(0), 0),
+            AbortCause::LocksLost => (6, Position::ZERO, NodeId(0), 0),
         };
         let verdict = &self.verdict;
         verdict.position.store(position.0, Ordering::SeqCst);
@@ -549,6 +564,14 @@ impl Slot {
             self.leave_asked.store(word.sequence().0, Ordering::SeqCst);
         }
         waits
+    }
+
+    pub fn lock_life(&self) -> Option<u64> {
+        self.lock_life.load(Ordering::SeqCst).checked_sub(1)
+    }
+
+    pub fn lock_session(&self) -> Option<u64> {
+        self.lock_session.load(Ordering::SeqCst).checked_sub(1)
     }
 
     /// Whether the process waits for this position, or for a later one.

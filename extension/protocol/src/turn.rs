@@ -89,7 +89,7 @@ pub fn announce<P: Platform>(at: At<'_, P>, moved: Moved) {
         at.server.wake(owner);
     }
     pool::wake_dependents(at, moved.committed);
-    at.server.waker.ahead(at.database.index, at.database.gate.ahead());
+    at.server.waker.ahead(at.database.index, at.database.gate.to_apply());
     let (replica, committed) = (&at.database.replica, at.database.gate.committed());
     if replica.readers.take(committed) {
         at.server.waker.committed(at.database.index);

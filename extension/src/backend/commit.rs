@@ -23,7 +23,7 @@ use postgres_r_protocol::slot::Slot;
 use postgres_r_protocol::turn::{LocalTurn, Unfinished, Wait};
 
 use super::submit::{self, Failure};
-use super::{capture, lost, read_only, rehearsal, shown, token, writable};
+use super::{advisory, capture, lost, read_only, rehearsal, shown, token, writable};
 use crate::error;
 use crate::guc;
 use crate::node::{self, DatabaseArea};
@@ -84,6 +84,7 @@ pub fn before_statement(writes: bool) {
     {
         slot.victim.set_role(RoleId(role::outer().to_u32()));
         lost::raise_if_victim(area, slot);
+        advisory::check();
     }
     if writes {
         writable::let_ordered_go_first();
@@ -100,6 +101,7 @@ pub fn decide() -> Result<(), Failure> {
         return Ok(());
     }
     writable::ensure();
+    advisory::check();
     sequences::flush();
     // Later, when the group has certified the transaction, it could no longer fail.
     xact::check_serializable();
@@ -197,6 +199,9 @@ fn clean_up() {
 }
 
 fn pre_prepare() {
+    if session::replicated() && advisory::are_of_transaction() {
+        error::prepared_locks().raise();
+    }
     if session::replicated() && (capture::has_writes() || xact::has_id()) {
         error::prepared().raise();
     }

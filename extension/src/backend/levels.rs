@@ -161,9 +161,8 @@ impl Waiting {
                 }
                 Ok(Answer::Interrupted) => interrupt::check(),
                 // gcs has started anew, or is about to.
-                Ok(Answer::Refused(RefusalReason::NotAttached | RefusalReason::HasContents)) | Err(_) => {
-                    latch::wait(Some(ASK_AGAIN))
-                }
+                Ok(Answer::Refused(RefusalReason::NotAttached | RefusalReason::HasContents | RefusalReason::Format))
+                | Err(_) => latch::wait(Some(ASK_AGAIN)),
                 Ok(Answer::None) => {}
             }
             interrupt::check();
@@ -173,44 +172,56 @@ impl Waiting {
         }
     }
 
-    /// Waits until a position is visible here. Without its group the node can't come to it, unless it has it already.
     fn until_visible(&self, position: Position, deadline: Instant) -> Result<(), Error> {
-        let (gate, watch) = (&self.area.gate, &self.area.replica.readers);
-        if gate.committed() >= position {
-            return Ok(());
-        }
-        let slot = node::my_slot();
-        if let Some(slot) = slot {
-            slot.await_position(position);
-        }
-        let result = loop {
-            if let Some(error) = self.why_it_cannot_come(position) {
-                break Err(error);
+        let gate = &self.area.gate;
+        until_visible(self.area, position, deadline).map_err(|why| match why {
+            NotVisible::CannotCome(error) => error::cannot_read(self.level.name(), error),
+            NotVisible::TooLate => {
+                error::read_timeout(self.level.name(), self.timeout, Some((position, gate.committed(), gate.known())))
             }
-            let left = deadline.saturating_duration_since(Instant::now());
-            let is_visible = || {
-                watch.wait_for(position);
-                gate.committed() >= position
-            };
-            if self.area.conditions.wait_for_committed(left.min(LOOK_EVERY), is_visible) {
-                break Ok(());
-            }
-            if left.is_zero() {
-                let (at, known) = (gate.committed(), gate.known());
-                break Err(error::read_timeout(self.level.name(), self.timeout, Some((position, at, known))));
-            }
-        };
-        if let Some(slot) = slot {
-            slot.await_position(Position::ZERO);
-        }
-        result
+        })
     }
+}
 
-    /// What is ordered and known here comes by itself; the rest only with the group.
-    fn why_it_cannot_come(&self, position: Position) -> Option<Error> {
-        let area = self.area;
-        let error = session::phase_error(area)
-            .or_else(|| if area.gate.known() < position { writable::group_error(area) } else { None });
-        error.map(|error| error::cannot_read(self.level.name(), error))
+/// Why a position is not visible here.
+pub enum NotVisible {
+    CannotCome(Error),
+    TooLate,
+}
+
+/// Waits until a position is visible here. Without its group the node can't come to it, unless it has it already. Interrupts are served.
+pub fn until_visible(area: &'static DatabaseArea, position: Position, deadline: Instant) -> Result<(), NotVisible> {
+    let (gate, watch) = (&area.gate, &area.replica.readers);
+    if gate.committed() >= position {
+        return Ok(());
     }
+    let slot = node::my_slot();
+    if let Some(slot) = slot {
+        slot.await_position(position);
+    }
+    let result = loop {
+        if let Some(error) = why_it_cannot_come(area, position) {
+            break Err(NotVisible::CannotCome(error));
+        }
+        let left = deadline.saturating_duration_since(Instant::now());
+        let is_visible = || {
+            watch.wait_for(position);
+            gate.committed() >= position
+        };
+        if area.conditions.wait_for_committed(left.min(LOOK_EVERY), is_visible) {
+            break Ok(());
+        }
+        if left.is_zero() {
+            break Err(NotVisible::TooLate);
+        }
+    };
+    if let Some(slot) = slot {
+        slot.await_position(Position::ZERO);
+    }
+    result
+}
+
+/// What is ordered and known here comes by itself; the rest only with the group.
+fn why_it_cannot_come(area: &DatabaseArea, position: Position) -> Option<Error> {
+    session::phase_error(area).or_else(|| if area.gate.known() < position { writable::group_error(area) } else { None })
 }

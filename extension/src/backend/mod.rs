@@ -4,15 +4,18 @@
 //! statements tried elsewhere, [`submit`] sends on a [`connection`] of the process's own, [`commit`] waits for the turn. [`retry`] runs a single statement again that lost; [`lost`] says what errors mean.
 //! [`levels`] makes whoever reads wait for what it is to see, with [`session_token`] and the answers that [`reader`] brings; [`shown`] makes a commit
 //! wait until others show it.
+//! [`advisory`] makes advisory locks the group's, by a [`locker`].
 //! [`token`] and [`ask`] are for clients that did not hear the outcome. [`databases`] guards
 //! replicated databases as a whole; [`verify`] asks for a verification, and [`repair`] carries what one node lacks; [`read_only`] tells clients beforehand whether the node takes writes.
 
+pub mod advisory;
 pub mod ask;
 pub mod capture;
 pub mod commit;
 pub mod connection;
 pub mod databases;
 pub mod levels;
+pub mod locker;
 pub mod lost;
 pub mod read_only;
 pub mod reader;

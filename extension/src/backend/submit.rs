@@ -16,7 +16,7 @@ use postgres_r_protocol::victim::Winner;
 
 use super::capture::Captured;
 use super::connection::{self, Connection};
-use super::{lost, token};
+use super::{advisory, lost, token};
 use crate::error::{self, Error};
 use crate::guc;
 use crate::node::DatabaseArea;
@@ -135,6 +135,10 @@ fn aborted(area: &'static DatabaseArea, captured: &Captured, cause: AbortCause) 
             counters.aborts_malformed.one();
             error::malformed()
         }
+        AbortCause::LocksLost => {
+            counters.aborts_locks_lost.one();
+            advisory::refused()
+        }
         AbortCause::TokenUsed { first } => {
             counters.refused_token.one();
             error::token_used(first)
@@ -175,7 +179,8 @@ impl Submitting<'_> {
         let has_statements = captured.has_statements;
         let (token, application) = (token::current(), setting::application_name());
         self.slot.set_application(&application);
-        Envelope { has_statements, chunks, oldest_base, started_at, committed_at, token, application, groups }
+        let holder = advisory::holder();
+        Envelope { has_statements, chunks, oldest_base, started_at, committed_at, token, holder, application, groups }
     }
 }
 

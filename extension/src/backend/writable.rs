@@ -64,7 +64,7 @@ fn becomes_writable(area: &DatabaseArea) -> bool {
 
 /// Lets what is already ordered go first: a transaction that takes locks now would lose to it, or hold it up. Without this a
 /// node that has fallen behind a busy one works for nothing: all it does is lose, and losing slows its remote backends
-/// down. Called before a statement that writes; interrupts are served. The wait is bounded, since nothing is wrong with trying: by transaction, not by
+/// down. What waits for clients of this node itself does not count: it holds its locks already, and they are there to be waited for. Called before a statement that writes; interrupts are served. The wait is bounded, since nothing is wrong with trying: by transaction, not by
 /// statement, so that a node that stays behind makes a client wait no longer because its transaction is a long one.
 pub fn let_ordered_go_first() {
     let Some(area) = session::database() else { return };
@@ -73,7 +73,7 @@ pub fn let_ordered_go_first() {
     }
     wait_for_the_slowest(area);
     let target = guc::apply_lag_target();
-    if area.gate.ahead() <= target {
+    if area.gate.to_apply() <= target {
         return;
     }
     let (transaction, _) = xact::times();
@@ -85,7 +85,7 @@ pub fn let_ordered_go_first() {
     }
     let counters = &area.replica.counters;
     let started = Instant::now();
-    area.conditions.wait_for_lag(left, || area.gate.ahead() <= target);
+    area.conditions.wait_for_lag(left, || area.gate.to_apply() <= target);
     LET_GO_FIRST.set((transaction, waited + started.elapsed()));
     counters.lag_waits.one();
     counters.lag_wait_us.time(started.elapsed());

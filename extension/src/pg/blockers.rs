@@ -1,4 +1,4 @@
-//! Whom this process waits for: the look-up behind pg_blocking_pids, for the process itself.
+//! Whom a process waits for: the look-up behind pg_blocking_pids.
 
 use pgrx::pg_sys;
 use postgres_r_protocol::id::LocalXid;
@@ -8,10 +8,31 @@ use super::process::{Holder, holder_by_pid, my_pid};
 /// The transactions that hold the lock that this process waits for, or wait for it in front of this process. Empty when this
 /// process waits for no lock. To be called with no LWLock held.
 pub fn mine() -> Vec<Holder> {
+    of(my_pid())
+}
+
+/// Whether the process with this pid waits for this one, perhaps behind others.
+pub fn waits_for_me(pid: i32) -> bool {
+    let (mut seen, mut open) = (vec![pid], vec![pid]);
+    while let Some(next) = open.pop() {
+        for blocker in of(next) {
+            if blocker.pid == my_pid() {
+                return true;
+            }
+            if !seen.contains(&blocker.pid) {
+                seen.push(blocker.pid);
+                open.push(blocker.pid);
+            }
+        }
+    }
+    false
+}
+
+fn of(pid: i32) -> Vec<Holder> {
     let mut blockers = Vec::new();
     in_own_memory(|| {
         // SAFETY: returns palloc'd arrays whose sizes it tells; freed with the memory context.
-        let data = unsafe { &*pg_sys::GetBlockerStatusData(my_pid()) };
+        let data = unsafe { &*pg_sys::GetBlockerStatusData(pid) };
         for index in 0..data.nprocs {
             // SAFETY: procs has nprocs entries.
             let blocked = unsafe { &*data.procs.add(index as usize) };

@@ -33,26 +33,32 @@ pub fn wait(timeout: Option<Duration>) {
 
 /// As [`wait`], but also returns when the socket can be written to.
 pub fn wait_writable(socket: &Socket, timeout: Duration) {
-    wait_for(socket, pg_sys::WL_SOCKET_WRITEABLE, timeout);
+    wait_for(socket, pg_sys::WL_SOCKET_WRITEABLE, timeout, pg_sys::PG_WAIT_EXTENSION);
 }
 
 /// As [`wait`], but also returns when the socket can be read from or, if that is wanted, written to.
 pub fn wait_socket(socket: &Socket, to_write: bool, timeout: Duration) {
-    let writable = if to_write { pg_sys::WL_SOCKET_WRITEABLE } else { 0 };
-    wait_for(socket, pg_sys::WL_SOCKET_READABLE | writable, timeout);
+    wait_for(socket, readable_or(to_write), timeout, pg_sys::PG_WAIT_EXTENSION);
 }
 
-fn wait_for(socket: &Socket, happens: u32, timeout: Duration) {
+/// As [`wait_socket`]; pg_stat_activity shows it as a wait for an advisory lock, as PostgreSQL's own.
+pub fn wait_for_advisory_lock(socket: &Socket, to_write: bool, timeout: Duration) {
+    let event = PG_WAIT_LOCK | pg_sys::LockTagType::LOCKTAG_ADVISORY;
+    wait_for(socket, readable_or(to_write), timeout, event);
+}
+
+/// Of utils/wait_event.h, which pgrx does not bind.
+const PG_WAIT_LOCK: u32 = 0x0300_0000;
+
+fn readable_or(to_write: bool) -> u32 {
+    pg_sys::WL_SOCKET_READABLE | if to_write { pg_sys::WL_SOCKET_WRITEABLE } else { 0 }
+}
+
+fn wait_for(socket: &Socket, happens: u32, timeout: Duration, event: u32) {
     let events = pg_sys::WL_LATCH_SET | pg_sys::WL_EXIT_ON_PM_DEATH | pg_sys::WL_TIMEOUT | happens;
     // SAFETY: MyLatch is valid; the descriptor is open for as long as `socket` is borrowed.
     unsafe {
-        pg_sys::WaitLatchOrSocket(
-            pg_sys::MyLatch,
-            events as i32,
-            socket.as_raw_fd(),
-            timeout_ms(timeout),
-            pg_sys::PG_WAIT_EXTENSION,
-        );
+        pg_sys::WaitLatchOrSocket(pg_sys::MyLatch, events as i32, socket.as_raw_fd(), timeout_ms(timeout), event);
         pg_sys::ResetLatch(pg_sys::MyLatch);
     }
 }

@@ -10,6 +10,7 @@
 
 pub mod access;
 pub mod admission;
+pub mod advisory;
 pub mod afterwards;
 pub mod alter;
 pub mod bearing;

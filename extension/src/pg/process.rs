@@ -50,6 +50,13 @@ pub fn my_pid() -> i32 {
     unsafe { pg_sys::MyProcPid }
 }
 
+/// The process in this place, if there is one.
+pub fn pid_at(index: usize) -> Option<i32> {
+    let place = place(ProcNo(u32::try_from(index).ok()?))?;
+    // SAFETY: see `place`; the field is read once.
+    Some(unsafe { (*place).pid }).filter(|pid| *pid != 0)
+}
+
 /// The transaction that this process is in.
 pub fn my_transaction() -> Option<LocalXid> {
     // SAFETY: null or this process's own entry.

@@ -190,6 +190,16 @@ impl Utility {
         unsafe { database::about(self.node()) }
     }
 
+    /// DISCARD ALL.
+    pub fn discards_all(&self) -> bool {
+        // SAFETY: a parse tree that lives as long as the call; the tag says of which kind.
+        unsafe {
+            let node = self.node();
+            (*node).type_ == pg_sys::NodeTag::T_DiscardStmt
+                && (*node.cast::<pg_sys::DiscardStmt>()).target == pg_sys::DiscardMode::DISCARD_ALL
+        }
+    }
+
     /// Whether it is a part of another statement, which travels as a whole.
     pub fn is_subcommand(&self) -> bool {
         self.context == pg_sys::ProcessUtilityContext::PROCESS_UTILITY_SUBCOMMAND

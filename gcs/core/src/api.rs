@@ -23,7 +23,9 @@
 
 use bytes::Bytes;
 use gcs_writeset::link::{GroupStatus, RefusalReason, Verdict};
-use gcs_writeset::{DatabaseId, Incarnation, NodeId, Position, Sequence, SlotId, Tag, Token, TokenOutcome};
+use gcs_writeset::{
+    DatabaseId, Incarnation, LockAnswer, LockOp, LockSession, NodeId, Position, Sequence, SlotId, Tag, Token, TokenOutcome,
+};
 use raft::eraftpb;
 
 use crate::command::Encoded;
@@ -157,6 +159,15 @@ pub enum Local {
         token: Token,
         fence_after: Option<Position>,
     },
+    /// Asks for group locks, or gives them back: what the session of this connection wants next ([`crate::locks`]). Answered `LocalReply::Lock` or
+    /// `LockRefused`, under the session's own number of the request. Connections are the driver's, each once; one that is at its end has its session
+    /// closed, with any number that is higher than its last.
+    Lock {
+        connection: u64,
+        database: DatabaseId,
+        number: u64,
+        op: LockOp,
+    },
     /// Wants something of the membership. Answered `LocalReply::Wish` under this number.
     Wish {
         number: u64,
@@ -272,6 +283,21 @@ pub enum LocalReply {
         database: String,
         incarnation: Incarnation,
         reason: RefusalReason,
+    },
+    Lock {
+        connection: u64,
+        number: u64,
+        session: LockSession,
+        answer: LockAnswer,
+    },
+    LockRefused {
+        connection: u64,
+        number: u64,
+        reason: RefusalReason,
+    },
+    /// What the session of this connection believes to hold, others may: it is over.
+    LocksLost {
+        connection: u64,
     },
     /// Whatever was acknowledged, or shown to anybody, before the question was asked lies at or below this position.
     ReadFrom {

@@ -80,6 +80,25 @@ pub const TOKEN_POSITIONS_MAX: u64 = 1 << 20;
 /// Commit tokens of one database that are remembered (*ordered*). At the bound the oldest is forgotten, however young it is.
 pub const TOKENS_MAX: usize = 1 << 19;
 
+/// Sessions that use group locks in one database, and locks that they hold, together (*ordered*). At the bound a request is answered that there is no
+/// room.
+pub const LOCKS_MAX: usize = 1 << 17;
+
+/// Ticks that a node may be silent, as its leader sees it, before what its sessions hold is given to others.
+pub const LOCKS_LOST_TICKS: u64 = 100;
+
+/// Ticks without sessions that use locks after which a node's life of them ends.
+pub const LOCKS_IDLE_TICKS: u64 = 600;
+
+/// Ticks between two questions of a node whose sessions use locks, whether its leader hears it.
+pub const TOUCH_TICKS: u64 = 10;
+
+/// Ticks after which a node that has not been in touch with the group gives up what its sessions hold: before others get it.
+pub const LOCKS_GIVEN_UP_TICKS: u64 = 50;
+
+/// Requests of one session that wait for the one before to be ordered. A session that has more is closed.
+pub const LOCK_REQUESTS_MAX: usize = 64;
+
 /// Keys forgotten for each certified writeset, at the least; it is always twice what the writeset added. Forgetting never
 /// changes a verdict.
 pub const PURGE_KEYS_MIN: usize = 32;

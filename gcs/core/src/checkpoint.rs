@@ -1,8 +1,8 @@
 //! Checkpoints: the whole ordered state as bytes, for recovery and for followers that are too far behind.
 //!
 //! ```text
-//! checkpoint  := version u8 = 4, index u64, term u64, group str, membership,
-//!                databases ever u32, databases varint × database, crc32c u32 of all before
+//! checkpoint  := version u8 = 5, index u64, term u64, group str, membership,
+//!                databases ever u32, databases varint × database, lives, crc32c u32 of all before
 //! membership  := version u64, format u16, founders varint × (node u64, name str, address str, kind u8),
 //!                members varint × (node u64, name str, address str, ordinal u16, role u8, generation u32, directory u64, kind u8),
 //!                gone varint × (name str, next generation u32)
@@ -13,15 +13,22 @@
 //!                                [sequence u64, chunks varint × (chunk u32, index u64, ordinal u32)]),
 //!                horizon u64, holders varint × (position u64, node u64, exclusive varint, shared varint, keys u64 ...),
 //!                last mark, marks varint × mark, chunked varint × (position u64, index u64),
-//!                token floor u64, tokens varint × (token 16 bytes, position u64, fate u8)
+//!                token floor u64, tokens varint × (token 16 bytes, position u64, fate u8),
+//!                locks
 //! mark        := index u64, head u64
+//! lives       := varint × (node u64, life u64, closed sessions varint × (first u64, last u64))
+//! locks       := varint × (node u64, session u64, last u64, held varint × lock, taken u8, [lock, number u64], waits u8,
+//!                          blocks varint × session u64), waiting varint × (node u64, session u64)
 //! ```
 //!
-//! Version 3 is that of a group in format 1 ([`crate::format`]), and does not say so. Version 2 knows full members only, and has no kinds. Version 1, from before the membership could change, has the founders of version 2 in place
+//! Version 4 is that of a group in format 2, which has no locks. Version 3 is that of a group in format 1 ([`crate::format`]), and does not say so. Version 2 knows full members only, and has no kinds. Version 1, from before the membership could change, has the founders of version 2 in place
 //! of the membership.
 //!
 //! Everything is listed in order, so equal states give equal bytes. The window is listed above the horizon only: what lies
 //! below cannot show any more.
+
+mod items;
+mod locks;
 
 use bytes::Bytes;
 use gcs_writeset::bounds::{GROUP_MEMBERS_MAX, KEYS_MAX, NAME_BYTES_MAX};
@@ -36,22 +43,32 @@ use crate::certify::{Certifier, Holder, WindowBounds};
 use crate::command::{Generation, Report};
 use crate::deliver::{Collecting, Database, Slot};
 use crate::format::Format;
+use crate::locks::{Lives, Locks};
 use crate::member::{Attachment, Attachments};
 use crate::membership::wish::Founder;
 use crate::membership::{Member, Membership};
 use crate::retention::{Mark, Retention};
 use crate::state::State;
 use crate::tokens::{Fate, Tokens, Use};
+use items::{list, read_flag};
 
-const VERSION: u8 = 4;
+const VERSION: u8 = 5;
+const VERSION_WITHOUT_LOCKS: u8 = 4;
 const VERSION_OF_FORMAT_1: u8 = 3;
 const VERSION_WITHOUT_KINDS: u8 = 2;
 const VERSION_OF_FOUNDERS: u8 = 1;
 
 pub fn encode(state: &State) -> Checkpoint {
     let mut out = Vec::new();
-    let says_format = state.membership.format > Format::FIRST;
-    out.put_u8(if says_format { VERSION } else { VERSION_OF_FORMAT_1 });
+    let format = state.membership.format;
+    let has_locks = format >= Format::LOCKS;
+    out.put_u8(if has_locks {
+        VERSION
+    } else if format > Format::FIRST {
+        VERSION_WITHOUT_LOCKS
+    } else {
+        VERSION_OF_FORMAT_1
+    });
     out.put_u64(state.applied.0);
     out.put_u64(state.applied_term);
     out.put_str(&state.group);
@@ -61,6 +78,12 @@ pub fn encode(state: &State) -> Checkpoint {
     for (id, database) in &state.databases {
         out.put_u32(id.0);
         put_database(&mut out, database);
+        if has_locks {
+            locks::put(&mut out, &database.locks);
+        }
+    }
+    if has_locks {
+        locks::put_lives(&mut out, &state.lives);
     }
     let checksum = crc32c::crc32c(&out);
     out.put_u32(checksum);
@@ -113,6 +136,7 @@ pub fn membership(bytes: &[u8]) -> Result<Membership, WireError> {
 
 /// What a checkpoint begins with.
 struct Head {
+    has_locks: bool,
     applied: LogIndex,
     applied_term: u64,
     group: String,
@@ -125,7 +149,7 @@ fn read_head(reader: &mut Reader<'_>) -> Result<Head, WireError> {
     let applied_term = reader.u64()?;
     let group = reader.str("group name", NAME_BYTES_MAX)?.to_owned();
     let membership = match version {
-        VERSION => read_membership(reader, read_format, NodeKind::read)?,
+        VERSION | VERSION_WITHOUT_LOCKS => read_membership(reader, read_format, NodeKind::read)?,
         VERSION_OF_FORMAT_1 => read_membership(reader, first_format, NodeKind::read)?,
         VERSION_WITHOUT_KINDS => read_membership(reader, first_format, all_full)?,
         VERSION_OF_FOUNDERS => Membership::new(read_founders(reader, all_full)?),
@@ -134,7 +158,7 @@ fn read_head(reader: &mut Reader<'_>) -> Result<Head, WireError> {
     if !membership.is_sound() {
         return Err(WireError::OutOfRange { what: "membership" });
     }
-    Ok(Head { applied, applied_term, group, membership })
+    Ok(Head { has_locks: version >= VERSION, applied, applied_term, group, membership })
 }
 
 fn put_membership(out: &mut Vec<u8>, membership: &Membership) {
@@ -240,13 +264,19 @@ pub fn decode(bytes: &[u8], bounds: WindowBounds) -> Result<State, WireError> {
     let head = read_head(&mut reader)?;
     let databases_ever = reader.u32()?;
     let databases = list(&mut reader, "databases", DATABASES_MAX as u64, |reader| {
-        Ok((DatabaseId(reader.u32()?), read_database(reader, bounds)?))
+        let (id, mut database) = (DatabaseId(reader.u32()?), read_database(reader, bounds)?);
+        if head.has_locks {
+            database.locks = locks::read(reader)?;
+        }
+        Ok((id, database))
     })?;
+    let lives = if head.has_locks { locks::read_lives(&mut reader)? } else { Lives::default() };
     reader.finish("checkpoint")?;
     let mut state = State::new(head.group, head.membership, bounds);
     state.applied = head.applied;
     state.applied_term = head.applied_term;
     state.databases_ever = databases_ever;
+    state.lives = lives;
     state.databases = databases.into_iter().collect();
     Ok(state)
 }
@@ -315,6 +345,7 @@ fn read_database(reader: &mut Reader<'_>, bounds: WindowBounds) -> Result<Databa
         certifier,
         retention,
         tokens,
+        locks: Locks::default(),
     })
 }
 
@@ -460,32 +491,6 @@ fn put_mark(out: &mut Vec<u8>, mark: Mark) {
 
 fn read_mark(reader: &mut Reader<'_>) -> Result<Mark, WireError> {
     Ok(Mark { index: LogIndex(reader.u64()?), head: Position(reader.u64()?) })
-}
-
-fn read_flag(reader: &mut Reader<'_>, what: &'static str) -> Result<bool, WireError> {
-    match reader.u8()? {
-        0 => Ok(false),
-        1 => Ok(true),
-        value => Err(WireError::Unknown { what, value: u64::from(value) }),
-    }
-}
-
-/// A varint count of at most `limit`, then that many items. What is allocated is bounded by what was read.
-fn list<T>(
-    reader: &mut Reader<'_>,
-    what: &'static str,
-    limit: u64,
-    mut item: impl FnMut(&mut Reader<'_>) -> Result<T, WireError>,
-) -> Result<Vec<T>, WireError> {
-    let count = reader.varint()?;
-    if count > limit {
-        return Err(WireError::TooLarge { what, value: count, limit });
-    }
-    let mut items = Vec::new();
-    for _ in 0..count {
-        items.push(item(reader)?);
-    }
-    Ok(items)
 }
 
 #[cfg(test)]

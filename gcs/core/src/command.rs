@@ -10,6 +10,8 @@
 //!           | 6 progress  node u64, incarnation u64, database u32, committed u64, flushed u64, oldest_base u64
 //!           | 7 ask       tag, token 16 bytes, fences u8, fence_after u64
 //!           | 8 change    of the membership, see `membership::change`; none that changes votes
+//!           | 9 life      node u64, life u64, by u64
+//!           | 10 lock     node u64, life u64, session u64, database u32, number u64, op, see `gcs_writeset::lock`
 //! tag      := database u32, node u64, incarnation u64, slot u32, sequence u64
 //! ```
 //!
@@ -27,7 +29,7 @@
 use bytes::Bytes;
 use gcs_writeset::bounds::NAME_BYTES_MAX;
 use gcs_writeset::wire::{Put, Reader, WireError};
-use gcs_writeset::{DatabaseId, Incarnation, NodeId, Position, Tag, Token};
+use gcs_writeset::{DatabaseId, Incarnation, LockOp, LockSession, NodeId, Position, Tag, Token};
 
 use crate::bounds::{COMMAND_BYTES_MAX, ENTRY_COMMANDS_MAX};
 use crate::format::Format;
@@ -44,6 +46,8 @@ const ABANDON: u8 = 5;
 const PROGRESS: u8 = 6;
 const ASK: u8 = 7;
 const CHANGE: u8 = 8;
+const LIFE: u8 = 9;
+const LOCK: u8 = 10;
 
 /// How many attaches and detaches of one node and database were ordered.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -104,13 +108,31 @@ pub enum Command {
         fence_after: Option<Position>,
     },
     Change(Change),
+    /// Ends this life of the node's sessions; the next one begins ([`crate::locks`]).
+    Life {
+        node: NodeId,
+        life: u64,
+        /// The process of the node that begins the next one; 0 if the leader gives the node up.
+        by: u64,
+    },
+    Lock {
+        node: NodeId,
+        session: LockSession,
+        database: DatabaseId,
+        number: u64,
+        op: LockOp,
+    },
 }
 
 impl Command {
     /// The member whose command this is. Nobody may send commands of another.
     pub fn node(&self) -> NodeId {
         match self {
-            Command::Attach { node, .. } | Command::Detach { node, .. } | Command::Progress { node, .. } => *node,
+            Command::Attach { node, .. }
+            | Command::Detach { node, .. }
+            | Command::Progress { node, .. }
+            | Command::Life { node, .. }
+            | Command::Lock { node, .. } => *node,
             Command::Submit { tag, .. }
             | Command::Chunk { tag, .. }
             | Command::Abandon { tag }
@@ -173,13 +195,20 @@ impl Command {
             Command::Ask { tag, token, fence_after } => {
                 out.put_u8(ASK);
                 tag.put(&mut out);
-                out.extend_from_slice(&token.0);
-                out.put_u8(u8::from(fence_after.is_some()));
-                out.put_u64(fence_after.unwrap_or_default().0);
+                put_question(&mut out, *token, *fence_after);
             }
             Command::Change(change) => {
                 out.put_u8(CHANGE);
                 change.put(&mut out);
+            }
+            Command::Life { node, life, by } => {
+                out.put_u8(LIFE);
+                [node.0, *life, *by].into_iter().for_each(|number| out.put_u64(number));
+            }
+            Command::Lock { node, session, database, number, op } => {
+                out.put_u8(LOCK);
+                put_lock(&mut out, (*node, *session), *database, *number);
+                op.put(&mut out);
             }
         }
         Encoded { head: Bytes::from(out), payload }
@@ -196,6 +225,21 @@ impl Command {
             Read::Small(command) => command,
         })
     }
+}
+
+fn put_question(out: &mut Vec<u8>, token: Token, fence_after: Option<Position>) {
+    out.extend_from_slice(&token.0);
+    out.put_u8(u8::from(fence_after.is_some()));
+    out.put_u64(fence_after.unwrap_or_default().0);
+}
+
+/// Whose request about locks it is, and which.
+fn put_lock(out: &mut Vec<u8>, (node, session): (NodeId, LockSession), database: DatabaseId, number: u64) {
+    out.put_u64(node.0);
+    out.put_u64(session.life);
+    out.put_u64(session.number);
+    out.put_u32(database.0);
+    out.put_u64(number);
 }
 
 /// Room for the head of any command but an attach, whose name may be longer.
@@ -286,6 +330,14 @@ fn read(bytes: &[u8]) -> Result<Read<'_>, WireError> {
         }),
         ASK => Read::Small(read_ask(&mut reader)?),
         CHANGE => Read::Small(read_change(&mut reader)?),
+        LIFE => Read::Small(Command::Life { node: NodeId(reader.u64()?), life: reader.u64()?, by: reader.u64()? }),
+        LOCK => Read::Small(Command::Lock {
+            node: NodeId(reader.u64()?),
+            session: LockSession { life: reader.u64()?, number: reader.u64()? },
+            database: DatabaseId(reader.u32()?),
+            number: reader.u64()?,
+            op: LockOp::read(&mut reader)?,
+        }),
         kind => return Err(WireError::Unknown { what: "command kind", value: u64::from(kind) }),
     };
     reader.finish("command")?;
@@ -439,6 +491,14 @@ mod tests {
             tag().prop_map(|tag| Command::Abandon { tag }),
             (tag(), any::<[u8; 16]>(), prop::option::of(any::<u64>())).prop_map(|(tag, token, fence_after)| {
                 Command::Ask { tag, token: Token(token), fence_after: fence_after.map(Position) }
+            }),
+            (any::<[u64; 3]>()).prop_map(|[node, life, by]| Command::Life { node: NodeId(node), life, by }),
+            (any::<[u64; 5]>(), any::<u32>()).prop_map(|(n, database)| Command::Lock {
+                node: NodeId(n[0]),
+                session: LockSession { life: n[1], number: n[2] },
+                database: DatabaseId(database),
+                number: n[3],
+                op: if n[4] % 2 == 0 { LockOp::Withdraw { take: n[4] } } else { LockOp::Blocks { sessions: vec![n[4]] } },
             }),
             (any::<[u64; 5]>(), any::<u32>()).prop_map(|(n, database)| Command::Progress {
                 node: NodeId(n[0]),

@@ -8,6 +8,8 @@
 //!
 //! Between handing out a write and [`Input::Written`] the core only waits, as Raft's ready demands.
 
+mod locks;
+mod lost;
 mod members;
 
 use std::collections::VecDeque;
@@ -31,6 +33,7 @@ use crate::reads::Reads;
 use crate::state::{Event, State};
 use crate::wishes::Wishes;
 use crate::{checkpoint, recovery, status};
+use lost::{Lost, Touch};
 
 /// What the core is waiting for.
 enum Stage {
@@ -106,6 +109,8 @@ pub struct Core<L: Storage, R: Rules = Exact> {
     proposed_for: Option<(u64, u64)>,
     /// Leading as a witness: when it last began to hand over.
     handed_over_at: Option<Tick>,
+    lost: Lost,
+    touch: Touch,
     /// Inputs that came while a write was outstanding.
     waiting: VecDeque<Input>,
 }
@@ -146,7 +151,7 @@ impl<L: Storage, R: Rules + Default> Core<L, R> {
         let hard_state = recovered.hard_state.unwrap_or_default();
         let order = Order::new(&config, &state, log, hard_state.clone())?;
         Ok(Core {
-            flow: Flow::new(config.node),
+            flow: Flow::new(config.node, config.seed),
             quorum: Quorum::new(config.node, config.detector.quorum_ticks_max()),
             readers: Readers::default(),
             reads: Reads::new(config.node, config.seed),
@@ -169,6 +174,8 @@ impl<L: Storage, R: Rules + Default> Core<L, R> {
             told_version: None,
             proposed_for: None,
             handed_over_at: None,
+            lost: Lost::default(),
+            touch: Touch::default(),
             waiting: VecDeque::new(),
         })
     }
@@ -209,6 +216,7 @@ impl<L: Storage, R: Rules> Core<L, R> {
         }
         self.follow_membership(&mut effects);
         self.reads.answer(&self.state, &mut effects.replies);
+        self.touch.take_answer(&mut effects.replies);
         if std::mem::take(&mut self.status_is_due) {
             self.note_status(now, &mut effects);
         }
@@ -235,6 +243,8 @@ impl<L: Storage, R: Rules> Core<L, R> {
             Input::Tick => {
                 self.order.tick(now);
                 self.flow.tick(now);
+                self.touch_locks(now, &mut effects.replies);
+                self.lead_locks(now);
                 self.status_is_due = true;
             }
             Input::PeerUp { node, reads } => {
@@ -252,9 +262,12 @@ impl<L: Storage, R: Rules> Core<L, R> {
             }
             Input::Peer { from, message: PeerMessage::Raft(mut message) } => {
                 let age = Quorum::unmark(&mut message);
-                let term = message.term;
+                let (term, is_answer) = (message.term, Quorum::is_answer(&message));
                 if self.order.step(from, *message) {
-                    self.quorum.heard(from, now);
+                    self.quorum.said(from, now);
+                    if is_answer {
+                        self.quorum.heard(from, now);
+                    }
                     if let Some(age) = age.filter(|_| self.order.leader() == Some(from) && self.order.term() == term) {
                         self.quorum.led(now, age);
                     }
@@ -385,7 +398,7 @@ impl<L: Storage, R: Rules> Core<L, R> {
                 self.hard_state_is_news = true;
             }
             let committed = ready.take_committed_entries();
-            let install = self.install(&ready)?;
+            let install = self.install(&ready, effects)?;
             let held = Held {
                 install,
                 entries: ready.take_entries(),
@@ -415,7 +428,7 @@ impl<L: Storage, R: Rules> Core<L, R> {
     }
 
     /// A snapshot replaces the state at once; the log follows with the durable write.
-    fn install(&mut self, ready: &Ready) -> Result<Option<Checkpoint>, CoreError> {
+    fn install(&mut self, ready: &Ready, effects: &mut Effects) -> Result<Option<Checkpoint>, CoreError> {
         let snapshot = ready.snapshot();
         if snapshot.is_empty() {
             return Ok(None);
@@ -428,7 +441,7 @@ impl<L: Storage, R: Rules> Core<L, R> {
         };
         self.state = recovery::of_checkpoint(&self.config, &checkpoint, self.state.bounds)?;
         self.since_checkpoint = (0, 0);
-        self.flow.skipped_to(&self.state);
+        self.flow.skipped_to(&self.state, &mut effects.replies);
         Ok(Some(checkpoint))
     }
 

@@ -13,12 +13,13 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use gcs_writeset::link::{AbortCause, Verdict};
 use gcs_writeset::writeset::Envelope;
-use gcs_writeset::{CommitToken, Incarnation, NodeId, Position, Sequence, SlotId, Tag, Token, TokenOutcome};
+use gcs_writeset::{CommitToken, Incarnation, LockSession, NodeId, Position, Sequence, SlotId, Tag, Token, TokenOutcome};
 
 use crate::api::{LogIndex, LogRef, PositionOutcome};
 use crate::bounds::{CHUNKS_MAX, SLOTS_MAX};
 use crate::certify::{Certifier, Rules, WindowBounds};
 use crate::command::{Generation, Report};
+use crate::locks::{Lives, Locks, Who};
 use crate::member::Attachments;
 use crate::membership::Member;
 use crate::retention::Retention;
@@ -52,6 +53,7 @@ pub struct Database {
     pub certifier: Certifier,
     pub retention: Retention,
     pub tokens: Tokens,
+    pub locks: Locks,
 }
 
 impl Database {
@@ -64,6 +66,7 @@ impl Database {
             certifier: Certifier::new(bounds),
             retention: Retention::default(),
             tokens: Tokens::default(),
+            locks: Locks::default(),
         }
     }
 
@@ -94,6 +97,11 @@ impl Database {
         self.head <= FOUNDATION && self.attachments.by_node.keys().all(|&other| other == node)
     }
 
+    /// Whether a detach would count.
+    pub fn may_detach(&self, node: NodeId, generation: Generation) -> bool {
+        self.attachments.generation(node) == generation && self.attachments.incarnation(node).is_some()
+    }
+
     pub fn detach(&mut self, node: NodeId, generation: Generation) -> bool {
         let detached = self.attachments.detach(node, generation);
         if detached {
@@ -115,12 +123,19 @@ impl Database {
     }
 
     /// Orders a submission and certifies it by these rules; `None` if it does not count.
-    pub fn submit(&mut self, rules: impl Rules, tag: Tag, writeset: &Bytes, at: LogRef) -> Option<PositionOutcome> {
+    pub fn submit(
+        &mut self,
+        rules: impl Rules,
+        lives: &Lives,
+        tag: Tag,
+        writeset: &Bytes,
+        at: LogRef,
+    ) -> Option<PositionOutcome> {
         let chunks = self.finish(tag)?;
         let position = self.head.next();
         let (verdict, chunks): (_, Vec<LogRef>) = match Envelope::decode(writeset) {
             Ok((envelope, _)) if is_complete(&chunks, envelope.chunks) => {
-                let verdict = self.judge(rules, position, tag.node, &envelope);
+                let verdict = self.judge(rules, lives, position, tag.node, &envelope);
                 self.attachments.report_oldest_base(tag.node, envelope.oldest_base, self.head);
                 (verdict, chunks.into_values().collect())
             }
@@ -135,7 +150,10 @@ impl Database {
         Some(PositionOutcome { database: tag.database, position, ordinal: at.ordinal, verdict, chunks })
     }
 
-    fn judge(&mut self, rules: impl Rules, position: Position, node: NodeId, envelope: &Envelope) -> Verdict {
+    fn judge(&mut self, rules: impl Rules, lives: &Lives, position: Position, node: NodeId, envelope: &Envelope) -> Verdict {
+        if envelope.holder.is_some_and(|holder| rules.lost_sessions_are_fenced() && !self.is_holder(lives, node, holder)) {
+            return Verdict::Aborted(AbortCause::LocksLost);
+        }
         if let Some(cause) = envelope.token.and_then(|token| self.tokens.refuse(token)) {
             return Verdict::Aborted(cause);
         }
@@ -144,6 +162,10 @@ impl Database {
             self.tokens.decided(token, position, matches!(verdict, Verdict::Certified { .. }));
         }
         verdict
+    }
+
+    fn is_holder(&self, lives: &Lives, node: NodeId, session: LockSession) -> bool {
+        lives.counts(node, session.life, session.number) && self.locks.holds(Who { node, session: session.number })
     }
 
     /// What a commit token has come to; nothing if the question is of another life.

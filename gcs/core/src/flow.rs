@@ -12,15 +12,19 @@
 //! **Nobody waits for somebody else's large transaction.** Chunks leave behind everything else, and only so many of them in one
 //! step: whatever comes meanwhile is ordered with the next step, behind one step's chunks and not behind all that wait.
 
+mod lockers;
+mod locks;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use gcs_writeset::link::RefusalReason;
-use gcs_writeset::{DatabaseId, Incarnation, NodeId, Position, Sequence, SlotId, Tag};
+use gcs_writeset::{DatabaseId, Incarnation, LockOp, LockSession, NodeId, Position, Sequence, SlotId, Tag};
 
 use crate::api::{Local, LocalReply, Tick};
 use crate::bounds::*;
 use crate::command::{Command, Encoded, Report};
 use crate::state::{Event, State};
+use lockers::Lockers;
 
 /// Counts commands as they come in; they leave in this order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -32,6 +36,9 @@ enum Subject {
     Attach(String),
     Detach(DatabaseId),
     Piece(DatabaseId, SlotId, Sequence, Piece),
+    /// By the session's number in the present life.
+    Lock(u64),
+    Life,
 }
 
 /// In this order: a writeset after its chunks.
@@ -55,6 +62,14 @@ enum Body {
         tag: Tag,
         encoded: Encoded,
     },
+    Lock {
+        database: DatabaseId,
+        /// The request's number.
+        request: u64,
+        op: LockOp,
+    },
+    /// Encoded when sent, for the life that it then ends.
+    Life,
 }
 
 #[derive(Debug)]
@@ -66,6 +81,12 @@ struct Pending {
 }
 
 impl Pending {
+    /// Whether it can be refused as long as it was never sent. What gives locks back has to be ordered some day.
+    fn is_refusable(&self) -> bool {
+        !matches!(self.body, Body::Life)
+            && !matches!(&self.body, Body::Lock { op, .. } if !matches!(op, LockOp::Take { .. }))
+    }
+
     fn is_chunk(&self) -> bool {
         matches!(self.subject, Subject::Piece(_, _, _, Piece::Chunk(_)))
     }
@@ -94,10 +115,12 @@ pub struct Flow {
     progress: BTreeMap<DatabaseId, Progress>,
     /// The leader, and its term, that everything was last sent to.
     sent_to: Option<(NodeId, u64)>,
+    lockers: Lockers,
 }
 
 impl Flow {
-    pub fn new(me: NodeId) -> Flow {
+    /// `process` is another number in every life of this daemon.
+    pub fn new(me: NodeId, process: u64) -> Flow {
         Flow {
             me,
             quorum: false,
@@ -110,6 +133,7 @@ impl Flow {
             chunk_bytes: CHUNK_BYTES_PER_STEP_MAX,
             progress: BTreeMap::new(),
             sent_to: None,
+            lockers: Lockers { process: process.max(1), ..Lockers::default() },
         }
     }
 
@@ -146,6 +170,9 @@ impl Flow {
                     self.enter_tagged(tag, Piece::Question, Command::Ask { tag, token, fence_after }.encode());
                 }
             }
+            Local::Lock { connection, database, number, op } => {
+                self.lock((connection, database), (number, op), state, replies);
+            }
             // Not a command: it is the core's.
             Local::Wish { .. } => {}
             Local::Progress { database, committed, flushed, oldest_base, out_of_service } => {
@@ -164,12 +191,17 @@ impl Flow {
         let refused: Vec<Ticket> = self
             .pending
             .iter()
+            .filter(|(_, pending)| pending.is_refusable())
             .filter(|(_, pending)| pending.sent.is_none() || matches!(pending.body, Body::Attach { .. } | Body::Detach))
             .map(|(ticket, _)| *ticket)
             .collect();
+        self.refuse_waiting(replies);
         for ticket in refused {
             if let Some(pending) = self.remove(ticket) {
                 replies.extend(self.refusal(&pending, RefusalReason::NoQuorum, state));
+                if let Subject::Lock(session) = pending.subject {
+                    self.lock_request_done(session, false);
+                }
             }
         }
     }
@@ -221,6 +253,9 @@ impl Flow {
 
     pub fn sent(&mut self, ticket: Ticket, now: Tick) {
         if let Some(pending) = self.pending.get_mut(&ticket) {
+            if let Body::Life = pending.body {
+                self.lockers.asked_at.get_or_insert(now);
+            }
             pending.sent = Some(now);
         }
     }
@@ -270,16 +305,24 @@ impl Flow {
             }
             Event::Detached { node, database } if *node == self.me => {
                 self.forget_database(*database, None);
+                self.locks_detached(*database, replies);
                 if self.remove_subject(&Subject::Detach(*database)).is_some() {
                     replies.push(LocalReply::Detached { database: *database });
                 }
+            }
+            Event::Life { node, life, by } if *node == self.me => self.life_began(*life, *by, replies),
+            Event::LifeStale { node } if *node == self.me => self.again(Subject::Life),
+            Event::LockOrdered { node, session, number } if *node == self.me => self.lock_ordered(*session, *number),
+            Event::Lock { node, session, number, answer } if *node == self.me => {
+                replies.extend(self.lock_answered(*session, *number, *answer));
             }
             _ => {}
         }
     }
 
     /// The state was replaced by a later one: what was ordered in between will not be seen ordered.
-    pub fn skipped_to(&mut self, state: &State) {
+    pub fn skipped_to(&mut self, state: &State, replies: &mut Vec<LocalReply>) {
+        self.end_life(replies);
         let over = |pending: &Pending| match &pending.body {
             Body::Tagged { tag, .. } => {
                 state.database(tag.database).is_none_or(|database| !database.counts(*tag) || database.is_over(*tag))
@@ -316,7 +359,11 @@ impl Flow {
             Some(reason) => {
                 replies.push(LocalReply::AttachRefused { database: known.name.clone(), incarnation, reason });
             }
-            None => self.enter(Subject::Detach(database), Body::Detach, 0),
+            None => {
+                // They hear of it before others are given what they hold.
+                self.locks_detached(database, replies);
+                self.enter(Subject::Detach(database), Body::Detach, 0);
+            }
         }
     }
 
@@ -456,7 +503,15 @@ impl Flow {
                 let generation = known.map_or_else(Default::default, |db| db.attachments.generation(self.me));
                 Command::Detach { node: self.me, generation, database: *database }.encode()
             }
-            (Body::Attach { .. } | Body::Detach, _) => Encoded::default(),
+            (Body::Lock { database, request, op }, Subject::Lock(number)) => {
+                let session = LockSession { life: self.lockers.life.unwrap_or_default(), number: *number };
+                let (node, database, number, op) = (self.me, *database, *request, op.clone());
+                Command::Lock { node, session, database, number, op }.encode()
+            }
+            (Body::Life, _) => {
+                Command::Life { node: self.me, life: state.lives.of(self.me), by: self.lockers.process }.encode()
+            }
+            (Body::Attach { .. } | Body::Detach | Body::Lock { .. }, _) => Encoded::default(),
         }
     }
 
@@ -464,6 +519,7 @@ impl Flow {
         match (&pending.body, &pending.subject) {
             (Body::Tagged { .. }, Subject::Piece(_, _, _, Piece::Abandon)) => None,
             (Body::Tagged { tag, .. }, _) => Some(LocalReply::Refused { tag: *tag, reason }),
+            (Body::Lock { request, .. }, Subject::Lock(number)) => self.lock_refused(*number, *request, reason),
             (&Body::Attach { incarnation, .. }, Subject::Attach(name)) => {
                 Some(LocalReply::AttachRefused { database: name.clone(), incarnation, reason })
             }

@@ -8,6 +8,7 @@
 //! |---|---|
 //! | 1 | entries of version 1, commands 1 to 8, changes of the membership 1 to 8, checkpoints of version 3 |
 //! | 2 | also the change 9, by which the format is raised, and checkpoints of version 4, which say the group's format |
+//! | 3 | also the commands 9 and 10, by which locks are asked for ([`crate::locks`]), writesets that say which session holds some, and checkpoints of version 5 |
 //!
 //! The format is ordered state, a part of the membership: a function of the log. A member says in its greeting up to which format it *reads*. The
 //! leader has the format raised ([`Step::Format`](crate::membership::Step::Format)) when every member is connected and reads a newer one. Three things could
@@ -42,7 +43,9 @@ impl Format {
     /// What a group begins with, and what whoever says nothing reads.
     pub const FIRST: Format = Format(1);
     /// What this release reads, and writes when it may.
-    pub const NEWEST: Format = Format(2);
+    pub const NEWEST: Format = Format(3);
+    /// From which on there are group locks.
+    pub const LOCKS: Format = Format(3);
 
     /// As a peer says it, which says nothing (0) if its release is from before there were formats.
     pub fn of_peer(number: u32) -> Format {
@@ -106,7 +109,7 @@ mod tests {
 
     #[test]
     fn whoever_says_nothing_reads_the_first_and_whoever_says_more_than_is_known_reads_all_that_is() {
-        assert_eq!([0, 1, 2].map(Format::of_peer), [Format(1), Format(1), Format(2)]);
+        assert_eq!([0, 1, 2, 3].map(Format::of_peer), [Format(1), Format(1), Format(2), Format(3)]);
         assert!(Format::of_peer(70_000) >= Format::NEWEST);
     }
 }

@@ -15,6 +15,7 @@
 //! | [`deliver`] | per database: positions, each submission once, chunks |
 //! | [`certify`] | per database: verdicts |
 //! | [`tokens`] | per database: what became of commit tokens |
+//! | [`locks`] | per database: who holds and awaits group locks |
 //! | [`membership`] | who the members are, and how that changes |
 //! | [`wishes`] | what is wanted of the membership, until it is so |
 //! | [`member`], [`retention`] | who takes part in a database, how far each is, what of the log is still needed |
@@ -41,6 +42,7 @@ pub mod detector;
 pub mod error;
 pub mod flow;
 pub mod format;
+pub mod locks;
 pub mod member;
 pub mod membership;
 pub mod order;

@@ -6,7 +6,7 @@
 //! minority gets an error instead of waiting (invariant 9). It errs towards "no" within a bound: there is a quorum while
 //! connections to a majority are up, and the leader was in touch with a majority a short while ago.
 //!
-//! The leader knows that from what it hears. Followers know it from the leader: each heartbeat says, in its context, how many
+//! The leader knows that from the answers it gets. Followers know it from the leader: each heartbeat says, in its context, how many
 //! ticks ago it last heard from a majority and from this follower. Without it, a follower on the leader's side of a partition
 //! would go on trusting for as long as the leader takes to step down, and one that hears its leader but is not heard, for ever.
 
@@ -25,14 +25,24 @@ pub struct Quorum {
     /// Those of whom a majority is needed: the voters, and while two change also those that were.
     halves: Vec<Vec<NodeId>>,
     up: BTreeSet<NodeId>,
+    /// When each last answered, and when it last said anything.
     heard: BTreeMap<NodeId, Tick>,
+    said: BTreeMap<NodeId, Tick>,
     /// When there last was a leader in touch.
     good_at: Option<Tick>,
 }
 
 impl Quorum {
     pub fn new(me: NodeId, ticks_max: u64) -> Quorum {
-        Quorum { me, ticks_max, halves: Vec::new(), up: BTreeSet::new(), heard: BTreeMap::new(), good_at: None }
+        Quorum {
+            me,
+            ticks_max,
+            halves: Vec::new(),
+            up: BTreeSet::new(),
+            heard: BTreeMap::new(),
+            said: BTreeMap::new(),
+            good_at: None,
+        }
     }
 
     /// From now on these vote; `outgoing` is empty unless two are changing.
@@ -49,6 +59,7 @@ impl Quorum {
     pub fn peer_down(&mut self, node: NodeId) {
         self.up.remove(&node);
         self.heard.remove(&node);
+        self.said.remove(&node);
     }
 
     pub fn is_up(&self, node: NodeId) -> bool {
@@ -60,8 +71,17 @@ impl Quorum {
         &self.up
     }
 
+    pub fn said(&mut self, from: NodeId, now: Tick) {
+        self.said.insert(from, now);
+    }
+
     pub fn heard(&mut self, from: NodeId, now: Tick) {
         self.heard.insert(from, now);
+    }
+
+    /// When this peer last said anything, if it is up.
+    pub fn said_at(&self, node: NodeId) -> Option<Tick> {
+        self.said.get(&node).copied()
     }
 
     /// The judgement as of `now`; `leading` whether this node is the leader.
@@ -83,6 +103,13 @@ impl Quorum {
             let age = both.map_or(u64::MAX, |(majority, follower)| now.0.saturating_sub(majority.min(*follower).0));
             message.context.push(u8::try_from(age).unwrap_or(u8::MAX));
         }
+    }
+
+    /// Whether a message says that its sender has heard this node. One that asks for votes says the opposite: a leader that hears others and is not heard by
+    /// them has no majority.
+    pub fn is_answer(message: &Message) -> bool {
+        let answers = [MessageType::MsgAppendResponse, MessageType::MsgHeartbeatResponse];
+        answers.iter().any(|kind| message.msg_type == *kind as i32)
     }
 
     /// Takes the mark off a heartbeat, so that Raft does not see it: how many ticks ago its leader was in touch.

@@ -7,13 +7,14 @@
 use std::collections::BTreeMap;
 
 use gcs_writeset::link::RefusalReason;
-use gcs_writeset::{DatabaseId, Incarnation, NodeId, Position, Tag, TokenOutcome};
+use gcs_writeset::{DatabaseId, Incarnation, LockAnswer, LockOp, LockSession, NodeId, Position, Tag, TokenOutcome};
 
 use crate::api::{EntryOutcome, LogIndex, LogRef, Ordered, PositionOutcome};
 use crate::bounds::DATABASES_MAX;
 use crate::certify::{Rules, WindowBounds};
 use crate::command::{Command, Generation};
 use crate::deliver::Database;
+use crate::locks::{Lives, Told, What, Who};
 use crate::membership::{Change, Membership};
 
 #[derive(Debug)]
@@ -25,6 +26,8 @@ pub struct State {
     pub databases: BTreeMap<DatabaseId, Database>,
     /// Databases ever numbered. A number is never given twice, so positions of different lives of a name do not mix.
     pub databases_ever: u32,
+    /// Of sessions that use group locks.
+    pub lives: Lives,
     pub bounds: WindowBounds,
 }
 
@@ -75,6 +78,29 @@ pub enum Event {
         node: NodeId,
         database: DatabaseId,
     },
+    /// Another life of a node's sessions has begun, by whom it says.
+    Life {
+        node: NodeId,
+        life: u64,
+        by: u64,
+    },
+    /// It did not follow what it said it follows.
+    LifeStale {
+        node: NodeId,
+    },
+    /// A request about locks has had its place in the order.
+    LockOrdered {
+        node: NodeId,
+        session: LockSession,
+        number: u64,
+    },
+    /// What such a request came to; `node` is whose session made it.
+    Lock {
+        node: NodeId,
+        session: LockSession,
+        number: u64,
+        answer: LockAnswer,
+    },
 }
 
 impl State {
@@ -86,6 +112,7 @@ impl State {
             applied_term: 0,
             databases: BTreeMap::new(),
             databases_ever: 0,
+            lives: Lives::default(),
             bounds,
         }
     }
@@ -100,8 +127,19 @@ impl State {
     ) -> (EntryOutcome, Vec<Event>) {
         debug_assert_eq!(index.0, self.applied.0 + 1);
         let mut events = Vec::with_capacity(commands.len());
+        let mut told = Vec::new();
         for (ordinal, command) in commands.into_iter().enumerate() {
-            events.extend(self.apply_command(rules, command, LogRef { index, ordinal: ordinal as u32 }));
+            let at = LogRef { index, ordinal: ordinal as u32 };
+            match command {
+                Command::Life { node, life, by } => self.next_life(rules, node, (life, by), &mut events),
+                Command::Lock { node, session, database, number, op } => {
+                    self.lock(rules, (node, session), database, (number, &op), &mut events);
+                }
+                other => events.extend(self.apply_command(rules, other, at, &mut told)),
+            }
+            for (database, told) in told.drain(..) {
+                self.tell(database, told, &mut events);
+            }
         }
         self.applied = index;
         self.applied_term = term;
@@ -134,7 +172,8 @@ impl State {
         (EntryOutcome { index, positions: Vec::new(), heads: self.heads() }, removed.is_some())
     }
 
-    /// The node is no member any more: it takes part in no database. As with a detach, a database that is left by the last ends.
+    /// The node is no member any more: it takes part in no database. As with a detach, a database that is left by the last ends. What its sessions
+    /// hold is free when the leader ends their life: they may not have heard of it yet.
     fn forget(&mut self, node: NodeId) {
         let members = &self.membership.members;
         self.databases.values_mut().for_each(|database| database.forget(node, members));
@@ -153,6 +192,10 @@ impl State {
         self.databases.iter().find(|(_, database)| database.name == name).map(|(id, database)| (*id, database))
     }
 
+    pub fn has_lock_sessions_of(&self, node: NodeId) -> bool {
+        self.databases.values().any(|database| database.locks.has_sessions_of(node))
+    }
+
     /// The last entry that no member needs any more, as of now.
     pub fn releasable(&self) -> LogIndex {
         let by_database = self.databases.values().filter_map(|database| {
@@ -162,14 +205,26 @@ impl State {
         by_database.min().unwrap_or(self.applied)
     }
 
-    fn apply_command(&mut self, rules: impl Rules, command: Command, at: LogRef) -> Option<Event> {
+    fn apply_command(
+        &mut self,
+        rules: impl Rules,
+        command: Command,
+        at: LogRef,
+        told: &mut Vec<(DatabaseId, Vec<Told>)>,
+    ) -> Option<Event> {
         match command {
             Command::Attach { node, incarnation, generation, database, founds } => {
                 Some(self.attach(node, incarnation, generation, database, founds))
             }
-            Command::Detach { node, generation, database } => Some(self.detach(node, generation, database)),
+            Command::Detach { node, generation, database } => {
+                if let Some(known) = self.databases.get_mut(&database).filter(|db| db.may_detach(node, generation)) {
+                    told.push((database, known.locks.release(rules, node)));
+                }
+                Some(self.detach(node, generation, database))
+            }
             Command::Submit { tag, writeset } => {
-                let outcome = self.databases.get_mut(&tag.database).and_then(|db| db.submit(rules, tag, &writeset, at));
+                let outcome =
+                    self.databases.get_mut(&tag.database).and_then(|db| db.submit(rules, &self.lives, tag, &writeset, at));
                 Some(match outcome {
                     Some(outcome) => Event::Ordered(Ordered { index: at.index, outcome, tag, writeset }),
                     None => Event::Dropped { tag },
@@ -191,6 +246,8 @@ impl State {
                 self.membership.change(&change);
                 None
             }
+            // Those are `apply`'s.
+            Command::Life { .. } | Command::Lock { .. } => None,
             Command::Progress { node, incarnation, database, report } => {
                 let database = self.databases.get_mut(&database)?;
                 database.progress(node, incarnation, report);
@@ -200,6 +257,57 @@ impl State {
                 None
             }
         }
+    }
+
+    /// Ends this life of a node's sessions, and all that they hold with it.
+    fn next_life(&mut self, rules: impl Rules, node: NodeId, (life, by): (u64, u64), events: &mut Vec<Event>) {
+        if !self.membership.contains(node) && self.lives.of(node) == 0 {
+            return;
+        }
+        let Some(life) = self.lives.end(node, life) else { return events.push(Event::LifeStale { node }) };
+        if !self.membership.contains(node) {
+            self.lives.forget(node);
+        }
+        events.push(Event::Life { node, life, by });
+        let told: Vec<_> = self.databases.iter_mut().map(|(id, db)| (*id, db.locks.release(rules, node))).collect();
+        told.into_iter().for_each(|(database, told)| self.tell(database, told, events));
+    }
+
+    /// One request about locks. Of a session that is closed, or of an earlier life, it is a copy.
+    fn lock(
+        &mut self,
+        rules: impl Rules,
+        (node, session): (NodeId, LockSession),
+        database: DatabaseId,
+        (number, op): (u64, &LockOp),
+        events: &mut Vec<Event>,
+    ) {
+        events.push(Event::LockOrdered { node, session, number });
+        if !self.lives.counts(node, session.life, session.number) {
+            return;
+        }
+        if matches!(op, LockOp::Close) {
+            self.lives.close(node, session.number);
+        }
+        if let Some(known) = self.databases.get_mut(&database) {
+            let told = known.locks.request(rules, Who { node, session: session.number }, number, op);
+            self.tell(database, told, events);
+        }
+    }
+
+    fn tell(&self, database: DatabaseId, told: Vec<Told>, events: &mut Vec<Event>) {
+        let position = self.databases.get(&database).map_or(Position::ZERO, |db| db.head);
+        events.extend(told.into_iter().map(|Told { who, number, what }| {
+            let answer = match what {
+                What::Granted => LockAnswer::Granted { position },
+                What::NotAvailable => LockAnswer::NotAvailable,
+                What::Deadlock => LockAnswer::Deadlock,
+                What::Full => LockAnswer::Full,
+                What::Given => LockAnswer::Given,
+            };
+            let session = LockSession { life: self.lives.of(who.node), number: who.session };
+            Event::Lock { node: who.node, session, number, answer }
+        }));
     }
 
     fn attach(

@@ -11,10 +11,13 @@ use bytes::Bytes;
 use gcs_core::certify::{Exact, WindowBounds};
 use gcs_core::command::{Command, Generation, Report};
 use gcs_core::state::{Event, State};
-use gcs_core::{Local, LocalReply, LogIndex, Membership, Ordered, checkpoint};
+use gcs_core::{Format, Local, LocalReply, LogIndex, Membership, Ordered, checkpoint};
 use gcs_writeset::link::{AbortCause, Verdict};
 use gcs_writeset::writeset::Envelope;
-use gcs_writeset::{CommitToken, DatabaseId, Incarnation, Key, KeyGroup, NodeId, Position, Token, TokenOutcome};
+use gcs_writeset::{
+    CommitToken, DatabaseId, Incarnation, Key, KeyGroup, Lock, LockAnswer, LockKey, LockMode, LockOp, LockSession, NodeId,
+    Position, Token, TokenOutcome,
+};
 use goldenscript::{ArgumentConsumer, Runner};
 use support::{Cluster, node, tag};
 
@@ -84,7 +87,9 @@ fn envelope(args: &mut ArgumentConsumer<'_>) -> Result<Envelope, Box<dyn Error>>
     let since = Position(optional(args, "since", 0)?);
     let named = args.lookup("token").map(|argument| argument.value.parse::<u8>()).transpose()?;
     let token = named.map(|number| CommitToken { token: token(number), since });
-    Ok(Envelope { oldest_base, chunks, groups, token, ..Envelope::default() })
+    let number = args.lookup("holder").map(|argument| argument.value.parse::<u64>()).transpose()?;
+    let holder = number.map(|number| LockSession { life: 1, number });
+    Ok(Envelope { oldest_base, chunks, groups, token, holder, ..Envelope::default() })
 }
 
 fn token(number: u8) -> Token {
@@ -116,6 +121,7 @@ fn verdict(verdict: Verdict) -> String {
         Verdict::Aborted(AbortCause::Malformed) => "aborted: malformed".into(),
         Verdict::Aborted(AbortCause::TokenUsed { first }) => format!("aborted: its token is committed at {first}"),
         Verdict::Aborted(AbortCause::TokenFenced) => "aborted: its token is fenced".into(),
+        Verdict::Aborted(AbortCause::LocksLost) => "aborted: its session's locks are lost".into(),
         Verdict::Aborted(AbortCause::TokenTooOld { floor }) => format!("aborted: its token is not younger than {floor}"),
     }
 }
@@ -179,7 +185,38 @@ fn event(event: &Event) -> String {
         Event::AttachImpossible { node, .. } => format!("{}: too many databases\n", name(*node)),
         Event::Detached { node, database } => format!("{} detached from {database}\n", name(*node)),
         Event::DetachStale { node, .. } => format!("{}: stale detach\n", name(*node)),
+        Event::Life { node, life, .. } => format!("{} begins life {life}\n", name(*node)),
+        Event::LifeStale { node } => format!("{}: stale life\n", name(*node)),
+        Event::LockOrdered { .. } => String::new(),
+        Event::Lock { node, session, number, answer } => {
+            format!("{} session {} request {number}: {}\n", name(*node), session.number, lock_answer(*answer))
+        }
     }
+}
+
+fn lock_answer(answer: LockAnswer) -> String {
+    match answer {
+        LockAnswer::Granted { position } => format!("granted after {position}"),
+        LockAnswer::NotAvailable => "not available".into(),
+        LockAnswer::Deadlock => "deadlock".into(),
+        LockAnswer::Full => "no room".into(),
+        LockAnswer::Given => "given back".into(),
+    }
+}
+
+/// `take=5 mode=shared waits=false`, `give=5`, `withdraw=3`, `blocks=0,1`, `close=yes`
+fn lock_op(args: &mut ArgumentConsumer<'_>) -> Result<LockOp, Box<dyn Error>> {
+    let mode = if optional(args, "mode", String::new())? == "shared" { LockMode::Shared } else { LockMode::Exclusive };
+    let waits = optional(args, "waits", true)?;
+    let lock = |value| Lock { key: LockKey { space: LockKey::ADVISORY, value }, mode };
+    let mut text = |key: &str| args.lookup(key).map(|argument| argument.value.clone());
+    Ok(match (text("take"), text("give"), text("blocks"), text("withdraw")) {
+        (Some(key), ..) => LockOp::Take { lock: lock(key.parse()?), waits },
+        (_, Some(key), ..) => LockOp::Give { locks: vec![lock(key.parse()?)] },
+        (_, _, Some(list), _) => LockOp::Blocks { sessions: list.split(',').map(str::parse).collect::<Result<_, _>>()? },
+        (.., Some(take)) => LockOp::Withdraw { take: take.parse()? },
+        _ => text("close").map(|_| LockOp::Close).ok_or("which request?")?,
+    })
 }
 
 impl Runner for Ledger {
@@ -188,6 +225,10 @@ impl Runner for Ledger {
         if command.name == "state" {
             args.reject_rest()?;
             return Ok(self.show());
+        }
+        if command.name == "format" {
+            self.state.membership.format = Format(args.next_pos().ok_or("which format?")?.parse()?);
+            return Ok(String::new());
         }
         if command.name == "checkpoint" {
             let encoded = checkpoint::encode(&self.state);
@@ -217,6 +258,13 @@ impl Runner for Ledger {
                 self.order(Command::Chunk { tag, index, bytes: Bytes::from_static(b"chunk") })
             }
             "abandon" => self.order(Command::Abandon { tag }),
+            "life" => self.order(Command::Life { node: id, life: optional(&mut args, "ends", 0)?, by: 0 }),
+            "lock" => {
+                let number = optional(&mut args, "session", 0)?;
+                let session = LockSession { life: optional(&mut args, "of", 1)?, number };
+                let (number, op) = (optional(&mut args, "n", 1)?, lock_op(&mut args)?);
+                self.order(Command::Lock { node: id, session, database, number, op })
+            }
             "ask" => {
                 let (token, fence_after) = question(&mut args)?;
                 self.order(Command::Ask { tag, token, fence_after })
@@ -275,7 +323,25 @@ fn reply_text(reply: &LocalReply) -> String {
         LocalReply::Wish { number, outcome } => format!("wish {number}: {outcome:?}"),
         LocalReply::AttachRefused { database, reason, .. } => format!("attach to {database} refused: {reason:?}"),
         LocalReply::ReadFrom { number, position } => format!("{number}: read from {position}"),
+        LocalReply::Lock { connection, number, answer, .. } => {
+            format!("connection {connection} request {number}: {}", lock_answer(*answer))
+        }
+        LocalReply::LockRefused { connection, number, reason } => {
+            format!("connection {connection} request {number} refused: {reason:?}")
+        }
+        LocalReply::LocksLost { connection } => format!("connection {connection}: its locks are lost"),
         LocalReply::ReadRefused { number, reason } => format!("{number}: read refused: {reason:?}"),
+    }
+}
+
+/// Whether messages pass between two nodes from now on.
+fn touch(cluster: &mut Cluster, (first, second): (NodeId, NodeId), passes: bool) {
+    for pair in [(first, second), (second, first)] {
+        if passes {
+            cluster.cut.remove(&pair)
+        } else {
+            cluster.cut.insert(pair)
+        };
     }
 }
 
@@ -292,6 +358,8 @@ impl Runner for Group {
                 let views = cluster.nodes.iter().filter(|(_, n)| n.up);
                 return Ok(views.map(|(id, n)| format!("{} {}\n", name(*id), n.core.status(None).quorum)).collect());
             }
+            // Nodes that are started from now on read up to this format.
+            "reads" => cluster.reads = Format(args.next_pos().ok_or("which format?")?.parse()?),
             "stop-leader" => {
                 let leader = cluster.leader().ok_or("nobody leads")?;
                 cluster.stop(leader);
@@ -320,6 +388,11 @@ impl Runner for Group {
                         cluster.local(first, Local::Chunk { tag, index, bytes });
                     }
                     "abandon" => cluster.local(first, Local::Abandon { tag }),
+                    "lock" => {
+                        let connection = optional(&mut args, "connection", 1)?;
+                        let (number, op) = (optional(&mut args, "n", 1)?, lock_op(&mut args)?);
+                        cluster.local(first, Local::Lock { connection, database: DatabaseId(1), number, op });
+                    }
                     "ask" => {
                         let (token, fence_after) = question(&mut args)?;
                         cluster.local(first, Local::AskToken { tag, token, fence_after });
@@ -333,13 +406,7 @@ impl Runner for Group {
                     }
                     "cut" | "heal" => {
                         let second = node(&args.next_pos().ok_or("and which?")?.value);
-                        for pair in [(first, second), (second, first)] {
-                            if other == "cut" {
-                                cluster.cut.insert(pair)
-                            } else {
-                                cluster.cut.remove(&pair)
-                            };
-                        }
+                        touch(cluster, (first, second), other == "heal");
                     }
                     other => return Err(format!("no command {other}").into()),
                 }
@@ -382,5 +449,7 @@ fn command_text(command: &Command) -> String {
         Command::Progress { .. } => format!("progress {node}"),
         Command::Ask { tag, .. } => format!("ask {node}/{}", tag.sequence),
         Command::Change(_) => String::new(),
+        Command::Life { life, .. } => format!("life {node}/{life}"),
+        Command::Lock { session, number, .. } => format!("lock {node}/{}.{number}", session.number),
     }
 }

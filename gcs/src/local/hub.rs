@@ -78,6 +78,9 @@ impl Hub {
                 self.answer(tag, &Reply::TokenOutcome { slot, sequence, outcome });
             }
             LocalReply::ReadFrom { .. } | LocalReply::ReadRefused { .. } => self.node.readers.answered(&reply),
+            LocalReply::Lock { .. } | LocalReply::LockRefused { .. } | LocalReply::LocksLost { .. } => {
+                self.node.lockers.answered(&reply);
+            }
             LocalReply::Refused { tag, reason } => {
                 let (slot, sequence) = (tag.slot, tag.sequence);
                 self.answer(tag, &Reply::Refused { slot, sequence, reason });

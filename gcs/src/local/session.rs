@@ -16,6 +16,7 @@ use super::error::SessionError;
 use super::feed::{Feed, Wish};
 use super::fetcher;
 use super::hub::Hub;
+use super::locker;
 use super::reader;
 use super::rehearsal;
 use super::requests::Requests;
@@ -132,6 +133,10 @@ async fn serve_postgresql(
         Role::Reader => {
             welcome(hub, outbox)?;
             reader::serve(&hub.node, outbox, &database, requests).await
+        }
+        Role::Locker => {
+            welcome(hub, outbox)?;
+            locker::serve(&hub.node, outbox, &database, requests).await
         }
         Role::Control => Ok(()),
     }

@@ -7,6 +7,7 @@ use gcs_writeset::link::{CertificateStatus, Failure, FailureKind, LogStatus, PRO
 use gcs_writeset::{NodeId, NodeKind};
 
 use super::databases::Databases;
+use super::lockers::Lockers;
 use super::readers::Readers;
 use super::sessions::Sessions;
 use crate::complaints::Complaints;
@@ -32,6 +33,7 @@ pub struct ThisNode {
     pub copies: Rc<Copies>,
     pub shown: Rc<Shown>,
     pub readers: Readers,
+    pub lockers: Lockers,
     pub log: LogReader,
     pub usage: Rc<Usage>,
     pub databases: Databases,

@@ -23,6 +23,9 @@ pub const NAME_BYTES_MAX: usize = 256;
 /// Certificates that a daemon tells of at once: its own, and those of the authorities that it believes; further ones are not shown.
 pub const CERTIFICATES_MAX: usize = 32;
 
+/// Locks, or sessions, that one request names. A backend that has more to say sends several.
+pub const LOCKS_AT_ONCE_MAX: usize = 1_024;
+
 /// Bytes of a text for people in a link message: why something failed, what to do about it. A longer one is refused by the writer
 /// and ends the connection at the reader.
 pub const TEXT_BYTES_MAX: usize = 4096;

@@ -7,6 +7,7 @@
 //! - [`key`]: certification keys (docs/certification.md): 64-bit hashes in namespaces, shared or exclusive.
 //! - [`kind`]: what a node is for: full, query-only, witness.
 //! - [`token`]: commit tokens, by which an application asks what became of a transaction.
+//! - [`lock`]: what sessions ask of the group's lock table.
 //! - [`wire`]: little-endian readers and writers that never panic on input.
 //! - [`writeset`]: the envelope that the daemon reads (bases, keys) around a body that it does not.
 //! - [`body`]: row images and ordered statements, as the extension writes and applies them.
@@ -23,6 +24,7 @@ pub mod id;
 pub mod key;
 pub mod kind;
 pub mod link;
+pub mod lock;
 pub mod token;
 pub mod wire;
 pub mod writeset;
@@ -30,4 +32,5 @@ pub mod writeset;
 pub use id::{DatabaseId, Incarnation, NodeId, Position, Sequence, SlotId, Tag};
 pub use key::{Key, KeyGroup, Mode, Namespace};
 pub use kind::NodeKind;
+pub use lock::{Lock, LockAnswer, LockKey, LockMode, LockOp, LockSession};
 pub use token::{CommitToken, Token, TokenOutcome};

@@ -30,6 +30,9 @@
 //! - **Reader**: sends `ReadFrom`, answered `ReadFrom` or `ReadRefused`: up to where must be read to see whatever anybody was told before. And
 //!   `AskShown`, answered `Showing` with the nodes that were asked, then `Shown` for each as it shows the position to its clients, or is
 //!   found to have gone. One question of each kind at a time.
+//! - **Locker** (one for each backend that uses group locks): sends `Lock`; each `Take` and `Give` is answered `Lock` or `LockRefused`, a `Take` that
+//!   waits for as long as it does. When the connection ends, its session does, and all that it held is free. When the group has given the session up for lost,
+//!   the answer is `Failed` with `LocksLost`.
 //! - **Rehearser** (one for each database): receives `Rehearse`, tries it in a transaction that is rolled back, and sends `Rehearsed`.
 //!
 //! When the daemon goes away, the manager reconnects, attaches again after its own committed position, and the backends that
@@ -43,11 +46,12 @@ pub use frame::{decode_frame, frame_len, put_frame, put_frame_with};
 
 use crate::id::{DatabaseId, Incarnation, NodeId, Position, Sequence, SlotId, Tag};
 use crate::kind::NodeKind;
+use crate::lock::{LockAnswer, LockOp, LockSession};
 use crate::token::{Token, TokenOutcome};
 
 /// Goes up when a frame or a message changes; both sides refuse another number with a clear error. So that they can, two things
 /// keep their form in every protocol: the beginning of a [`Request::Hello`] up to this number, and a [`Reply::Failed`].
-pub const PROTOCOL: u32 = 6;
+pub const PROTOCOL: u32 = 7;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
@@ -58,6 +62,7 @@ pub enum Role {
     Rehearsing,
     Rehearser,
     Reader,
+    Locker,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -148,6 +153,11 @@ pub enum Request {
     AskShown {
         number: u64,
         position: Position,
+    },
+    /// Numbered by the backend, each one higher than the last.
+    Lock {
+        number: u64,
+        op: LockOp,
     },
     /// How the connections to the other daemons are protected: answered `Certificates`.
     Certificates,
@@ -282,6 +292,15 @@ pub enum Reply {
         number: u64,
         node: String,
     },
+    Lock {
+        number: u64,
+        session: LockSession,
+        answer: LockAnswer,
+    },
+    LockRefused {
+        number: u64,
+        reason: RefusalReason,
+    },
     /// To a manager: somebody waits for this position to be visible here. To be reported (`Progress`) at once when it is.
     Watch {
         position: Position,
@@ -330,6 +349,8 @@ pub enum AbortCause {
     TokenFenced,
     /// The token may have been used at or before a position up to which tokens are forgotten.
     TokenTooOld { floor: Position },
+    /// The session held group locks, and had been given up for lost when this was ordered: others may hold them.
+    LocksLost,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -342,6 +363,8 @@ pub enum RefusalReason {
     NotAttached,
     /// The group has contents for this database already.
     HasContents,
+    /// A member does not read what this would have written ([`crate::lock`]).
+    Format,
 }
 
 /// What became of a transaction that a node tried and rolled back.
@@ -531,4 +554,6 @@ pub enum FailureKind {
     QueryOnly,
     /// The group has no contents for this database that could take the place of its own.
     NoContents,
+    /// The session's locks may be held by others.
+    LocksLost,
 }

@@ -2,12 +2,14 @@
 //!
 //! ```text
 //! version      u8    2
-//! flags        u8    bit 0: the body holds statements; bit 1: there is a commit token
+//! flags        u8    bit 0: the body holds statements; bit 1: there is a commit token; bit 2: the session holds
+//!                    group locks (in groups of format 3 and above)
 //! chunks       u32   how many chunks of this tag hold the front of the body; 0 for all but large transactions
 //! oldest_base  u64   the oldest base that a transaction of this node may still use (the horizon, docs/certification.md)
 //! started_at   i64   transaction start, microseconds since 2000-01-01 UTC
 //! committed_at i64   when COMMIT was asked for, same unit
 //! token        16 bytes and since u64, if the flag says so: see [`crate::token`]
+//! holder       life u64 and number u64, if the flag says so: the session that holds locks, see [`crate::lock`]
 //! application  varint length, then UTF-8: application_name of the session
 //! groups       varint, then each: base u64, exclusive varint, shared varint, checked varint, that many u64 keys in that order
 //! body         varint length, then the bytes
@@ -21,12 +23,14 @@ use std::ops::Range;
 use crate::bounds::{KEYS_MAX, NAME_BYTES_MAX};
 use crate::id::Position;
 use crate::key::{Key, KeyGroup, Mode};
+use crate::lock::LockSession;
 use crate::token::{CommitToken, Token};
 use crate::wire::{Put, Reader, WireError};
 
 pub const VERSION: u8 = 2;
 const FLAG_STATEMENTS: u8 = 1;
 const FLAG_TOKEN: u8 = 2;
+const FLAG_HOLDER: u8 = 4;
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Envelope {
@@ -37,6 +41,8 @@ pub struct Envelope {
     pub committed_at: i64,
     /// By which the client can ask for the outcome; see `postgres_r.set_commit_token`.
     pub token: Option<CommitToken>,
+    /// The session that the transaction is of, if it holds group locks: it may commit only while it does.
+    pub holder: Option<LockSession>,
     /// For whoever loses against this writeset.
     pub application: String,
     pub groups: Vec<KeyGroup>,
@@ -51,6 +57,7 @@ pub struct Head {
     pub started_at: i64,
     pub committed_at: i64,
     pub token: Option<CommitToken>,
+    pub holder: Option<LockSession>,
 }
 
 /// What whoever applies a writeset wants of its envelope: everything but the keys.
@@ -62,8 +69,8 @@ pub struct Peeked<'a> {
     pub body: Range<usize>,
 }
 
-/// Version, flags, chunks, oldest base, times, and the token.
-const HEAD_BYTES_MAX: usize = 2 + 4 + 3 * 8 + 24;
+/// Version, flags, chunks, oldest base, times, the token and the holder of locks.
+const HEAD_BYTES_MAX: usize = 2 + 4 + 3 * 8 + 24 + 16;
 
 /// The longest varint, and the checksum.
 const VARINT_BYTES_MAX: usize = 10;
@@ -109,7 +116,9 @@ impl Envelope {
     fn put_front(&self, out: &mut Vec<u8>, body_length: usize) {
         out.put_u8(VERSION);
         let statements = if self.has_statements { FLAG_STATEMENTS } else { 0 };
-        out.put_u8(statements | if self.token.is_some() { FLAG_TOKEN } else { 0 });
+        let token = if self.token.is_some() { FLAG_TOKEN } else { 0 };
+        let holder = if self.holder.is_some() { FLAG_HOLDER } else { 0 };
+        out.put_u8(statements | token | holder);
         out.put_u32(self.chunks);
         out.put_u64(self.oldest_base.0);
         out.put_i64(self.started_at);
@@ -117,6 +126,10 @@ impl Envelope {
         if let Some(token) = &self.token {
             out.extend_from_slice(&token.token.0);
             out.put_u64(token.since.0);
+        }
+        if let Some(holder) = &self.holder {
+            out.put_u64(holder.life);
+            out.put_u64(holder.number);
         }
         out.put_str(&self.application);
         out.put_varint(self.groups.len() as u64);
@@ -135,7 +148,7 @@ impl Envelope {
     /// Decodes and checks a whole writeset; the body is borrowed.
     pub fn decode(bytes: &[u8]) -> Result<(Envelope, &[u8]), WireError> {
         let mut reader = Reader::new(checked_content(bytes)?);
-        let Head { has_statements, chunks, oldest_base, started_at, committed_at, token } = read_head(&mut reader)?;
+        let Head { has_statements, chunks, oldest_base, started_at, committed_at, token, holder } = read_head(&mut reader)?;
         let application = read_application(&mut reader)?.to_owned();
         let mut left = KEYS_MAX as u64;
         let mut groups = Vec::new();
@@ -144,7 +157,7 @@ impl Envelope {
         }
         let body = read_body(reader)?;
         let envelope =
-            Envelope { has_statements, chunks, oldest_base, started_at, committed_at, token, application, groups };
+            Envelope { has_statements, chunks, oldest_base, started_at, committed_at, token, holder, application, groups };
         Ok((envelope, body))
     }
 
@@ -205,7 +218,7 @@ fn read_head(reader: &mut Reader<'_>) -> Result<Head, WireError> {
         return Err(WireError::Unknown { what: "writeset version", value: u64::from(version) });
     }
     let flags = reader.u8()?;
-    if flags & !(FLAG_STATEMENTS | FLAG_TOKEN) != 0 {
+    if flags & !(FLAG_STATEMENTS | FLAG_TOKEN | FLAG_HOLDER) != 0 {
         return Err(WireError::Unknown { what: "writeset flags", value: u64::from(flags) });
     }
     Ok(Head {
@@ -215,11 +228,16 @@ fn read_head(reader: &mut Reader<'_>) -> Result<Head, WireError> {
         started_at: reader.i64()?,
         committed_at: reader.i64()?,
         token: (flags & FLAG_TOKEN != 0).then(|| read_token(reader)).transpose()?,
+        holder: (flags & FLAG_HOLDER != 0).then(|| read_holder(reader)).transpose()?,
     })
 }
 
 fn read_token(reader: &mut Reader<'_>) -> Result<CommitToken, WireError> {
     Ok(CommitToken { token: Token(reader.array()?), since: Position(reader.u64()?) })
+}
+
+fn read_holder(reader: &mut Reader<'_>) -> Result<LockSession, WireError> {
+    Ok(LockSession { life: reader.u64()?, number: reader.u64()? })
 }
 
 fn read_application<'a>(reader: &mut Reader<'a>) -> Result<&'a str, WireError> {
@@ -288,12 +306,14 @@ mod tests {
     fn envelope() -> impl Strategy<Value = Envelope> {
         let head = (any::<bool>(), any::<u32>(), any::<u64>(), any::<i64>(), any::<i64>());
         let token = prop::option::of((any::<[u8; 16]>(), any::<u64>()));
-        let names = (token, "[a-zé]{0,20}");
-        (head, names, prop::collection::vec(group(), 0..4)).prop_map(|(head, (token, application), groups)| {
+        let holder = prop::option::of((any::<u64>(), any::<u64>()));
+        let names = ((token, holder), "[a-zé]{0,20}");
+        (head, names, prop::collection::vec(group(), 0..4)).prop_map(|(head, ((token, holder), application), groups)| {
+            let holder = holder.map(|(life, number)| LockSession { life, number });
             let (has_statements, chunks, oldest_base, started_at, committed_at) = head;
             let oldest_base = Position(oldest_base);
             let token = token.map(|(token, since)| CommitToken { token: Token(token), since: Position(since) });
-            Envelope { has_statements, chunks, oldest_base, started_at, committed_at, token, application, groups }
+            Envelope { has_statements, chunks, oldest_base, started_at, committed_at, token, holder, application, groups }
         })
     }
 
@@ -326,10 +346,10 @@ mod tests {
         fn a_look_sees_what_decoding_does(envelope in envelope(), body in prop::collection::vec(any::<u8>(), 0..64)) {
             let bytes = envelope.encode(&body);
             let Peeked { head, application, body: range } = Envelope::peek(&bytes).unwrap();
-            let Head { has_statements, chunks, oldest_base, started_at, committed_at, token } = head;
+            let Head { has_statements, chunks, oldest_base, started_at, committed_at, token, holder } = head;
             let (application, groups) = (application.to_owned(), envelope.groups.clone());
             let seen =
-                Envelope { has_statements, chunks, oldest_base, started_at, committed_at, token, application, groups };
+                Envelope { has_statements, chunks, oldest_base, started_at, committed_at, token, holder, application, groups };
             prop_assert_eq!((seen, &bytes[range]), (envelope, &body[..]));
         }
 

@@ -11,6 +11,7 @@ mod minority_commits_nothing;
 mod never_diverge;
 mod no_lost_update;
 mod one_commit_order;
+mod one_holder;
 mod precedence;
 mod reads_see_what_was_told;
 mod same_order;
@@ -24,6 +25,7 @@ pub fn all(reference_certifier: bool) -> Vec<Box<dyn Invariant>> {
         Box::new(same_verdict::SameVerdict::new(reference_certifier)),
         Box::new(durable_before_acknowledged::DurableBeforeAcknowledged::default()),
         Box::new(one_commit_order::OneCommitOrder::default()),
+        Box::new(one_holder::OneHolder::default()),
         Box::new(exactly_once::ExactlyOnce::default()),
         Box::new(certified_means_committed::CertifiedMeansCommitted::default()),
         Box::new(never_diverge::NeverDiverge),

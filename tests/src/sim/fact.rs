@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 use gcs_core::{LogIndex, PositionOutcome};
-use gcs_writeset::{Position, Tag};
+use gcs_writeset::{Lock, LockSession, Position, Tag};
 
 use super::postgres::{Row, TxnId, Value};
 use super::time::{Span, Time};
@@ -95,6 +95,12 @@ pub enum Fact {
     AskedWhereToRead { number: u64 },
     /// And is told.
     ToldWhereToRead { node: N, number: u64, position: Position },
+    /// A backend with locks was granted one; what was ordered before lies at or below this position.
+    LockGranted { node: N, locker: usize, lock: Lock, session: LockSession, position: Position },
+    /// It gives it back, or ends.
+    LockGiven { node: N, locker: usize },
+    /// It can't know any more that it holds it.
+    LockLost { node: N, locker: usize },
     /// A position has been waiting so long for a lock of something later.
     HeldUp { node: N, position: Position, by: String, since: Time },
     /// Something happened that seeds must have been through.

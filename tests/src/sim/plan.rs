@@ -22,6 +22,8 @@ pub struct Plan {
     pub operator: bool,
     /// The nodes begin with an older release, and are upgraded one by one, when their daemons are started again.
     pub upgrades: bool,
+    /// Backends use group locks.
+    pub locks: bool,
     pub settings: Settings,
     /// Of a thousand messages between daemons.
     pub drop_permille: u64,
@@ -47,6 +49,7 @@ pub struct Plan {
 }
 
 const UPGRADES: u64 = 0x666f_730c_0000;
+const LOCKS: u64 = 0x6c6f_636b_0000;
 
 impl Plan {
     pub fn of_seed(seed: u64) -> Plan {
@@ -66,6 +69,7 @@ impl Plan {
             operator: Rng::new(seed ^ 0x006d_656d_6265).permille(350),
             // By a number of its own, with which the seeds in which something was found go as they went.
             upgrades: Rng::new(seed ^ UPGRADES).permille(250),
+            locks: Rng::new(seed ^ LOCKS).permille(400),
             settings: settings(&mut rng),
             drop_permille: if bad_network { rng.between(1, 80) } else { 0 },
             duplicate_permille: if bad_network { rng.between(1, 80) } else { 0 },

@@ -5,7 +5,7 @@
 
 use std::rc::Rc;
 
-use gcs_writeset::{Incarnation, Position};
+use gcs_writeset::{Incarnation, LockSession, Position};
 use postgres_r_protocol::id::ProcNo;
 use postgres_r_protocol::manager::Link;
 
@@ -52,10 +52,21 @@ impl Server {
             numbers: vec![0; places],
             stopped_until: vec![Time(0); places],
             quiet: false,
+            lock_sessions: [None; 2],
+            calm: false,
             settings,
         };
         let processes = (0..places as u32).map(|place| Process::vacant(ProcNo(place))).collect();
         Server { ground, processes, is_up: false, committed: Position::ZERO, disturbed_at: Time(0) }
+    }
+
+    /// The session with locks that the transactions of a client belong to.
+    pub fn set_lock_session(&mut self, locker: usize, session: Option<LockSession>) {
+        self.ground.lock_sessions[locker] = session;
+    }
+
+    pub fn be_calm(&mut self) {
+        self.ground.calm = true;
     }
 
     pub fn committed(&self) -> Position {

@@ -2,6 +2,7 @@
 //!
 //! - [`daemons`]: lives, clocks, writes and messages of daemons
 //! - [`link`]: what goes on between a daemon and its PostgreSQL
+//! - [`lockers`]: backends that use group locks
 //! - [`membership`]: an operator, who takes members out and brings them back
 //! - [`node`]: a node's disk, daemon and server
 //! - [`reads`]: who asks up to where to read
@@ -11,6 +12,8 @@
 mod daemons;
 mod ending;
 mod link;
+mod locker;
+mod lockers;
 mod membership;
 mod node;
 mod operation;
@@ -137,6 +140,10 @@ pub struct World {
     txns: u64,
     /// Questions of readers.
     questions: u64,
+    /// Connections of backends with locks.
+    connections: u64,
+    /// What they draw from.
+    lockers_chance: Rng,
     facts: VecDeque<Fact>,
     checks: Vec<Box<dyn Invariant>>,
     failure: Option<Failure>,
@@ -170,6 +177,8 @@ impl World {
             planned: 0,
             txns: 0,
             questions: 0,
+            connections: 0,
+            lockers_chance: Rng::new(plan.seed ^ 0x006c_6f63_6b65),
             facts: VecDeque::new(),
             checks: check::all(plan.reference_certifier),
             failure: None,
@@ -286,6 +295,7 @@ impl World {
             let now = self.now;
             self.nodes[n.0].slow_until = now;
             self.nodes[n.0].server.continue_all(now);
+            self.nodes[n.0].server.be_calm();
             self.later(ms(10), Event::StartDaemon(n));
             self.later(ms(20), Event::StartServer(n));
         }
@@ -357,6 +367,7 @@ impl World {
                     Verdict::Aborted(AbortCause::Conflict { .. }) => "a writeset lost",
                     Verdict::Aborted(AbortCause::BelowHorizon { .. }) => "a base was below the horizon",
                     Verdict::Aborted(AbortCause::Malformed) => "a writeset was malformed",
+                    Verdict::Aborted(AbortCause::LocksLost) => "a session that had lost its locks was refused",
                     Verdict::Aborted(_) => "a token was refused",
                 };
                 *corners.entry(corner).or_default() += 1;

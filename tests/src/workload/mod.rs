@@ -5,4 +5,5 @@ pub mod customers;
 pub mod fan;
 pub mod ledger;
 pub mod lists;
+pub mod mutex;
 pub mod pessoas;

@@ -117,3 +117,26 @@ fn a_run_is_given_back_as_a_whole_and_taken_position_by_position_if_it_came_to_n
     room.gate().unclaim(Position(1));
     assert_eq!(room.gate().queued(), 0, "committed");
 }
+
+#[test]
+fn what_remote_backends_are_to_commit_counts_until_it_is_passed_and_what_clients_commit_does_not() {
+    let room = Room::new();
+    let gate = room.gate();
+    gate.add_local(Position(1), Position::ZERO, BACKEND);
+    queue(&room, 2, 0);
+    gate.add_aborted(Position(3));
+    gate.add_local(Position(4), Position::ZERO, BACKEND);
+    assert_eq!((gate.ahead(), gate.to_apply()), (4, 1));
+    // Its backend has left.
+    assert!(gate.hand_over(Position(4)));
+    gate.add_orphan(Position(5), Position::ZERO);
+    assert_eq!(gate.to_apply(), 3);
+    gate.advance(Run::of(Position(1)), Lsn(1));
+    assert_eq!(claim(&room, PLENTY), [2]);
+    gate.unclaim(Position(2));
+    assert_eq!(claim(&room, PLENTY), [2]);
+    gate.advance(Run::of(Position(2)), Lsn(2));
+    assert_eq!((gate.ahead(), gate.to_apply()), (2, 2));
+    gate.reset(Position(9));
+    assert_eq!(gate.to_apply(), 0);
+}

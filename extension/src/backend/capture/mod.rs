@@ -32,6 +32,7 @@ use gcs_writeset::{Key, KeyGroup};
 use postgres_r_protocol::capture::body::Body;
 use postgres_r_protocol::capture::buffer::Entry;
 
+use crate::backend::advisory;
 use crate::pg::execution::{self, Execution};
 use crate::pg::tempfile::TempFile;
 use crate::pg::{self, lookup, naming, rowlock, subtransaction};
@@ -71,10 +72,12 @@ pub fn init() {
     subtransaction::on_end(|level, end| match end {
         subtransaction::End::Released => {
             transaction::subtransaction_released(level);
+            advisory::subtransaction_released(level);
             reads::subtransaction_released(level);
         }
         subtransaction::End::Aborted => {
             transaction::subtransaction_aborted(level);
+            advisory::subtransaction_aborted(level);
             reads::subtransaction_aborted(level);
             running::subtransaction_aborted(level);
             naming::reset();

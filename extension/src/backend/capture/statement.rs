@@ -18,7 +18,7 @@ use postgres_r_protocol::capture::buffer::{Guard, Strength};
 use super::running::{self, Origin, Watched};
 use super::touched::Touched;
 use super::{base, decided, overlap, reads, transaction};
-use crate::backend::{databases, read_only};
+use crate::backend::{advisory, databases, read_only};
 use crate::error::{self, Error};
 use crate::pg::access::{self, Happened, Object};
 use crate::pg::bearing;
@@ -96,6 +96,9 @@ fn before(utility: &mut Utility) {
 fn after(utility: &mut Utility) {
     utility.finish_left_out();
     sequences::copy_ends(utility.serial);
+    if utility.discards_all() {
+        advisory::all_given();
+    }
     if let Some((relations, lock)) = LOCKING.take() {
         lock_keys(&relations, lock);
     }
@@ -136,6 +139,7 @@ fn watch(utility: &mut Utility, class: Class) {
         }
         Class::Refused(refusal) => refuse(&refusal),
         // What a DO block or CALL runs is looked at statement by statement.
+        Class::Local if utility.discards_all() => utility.stage = Stage::Part,
         Class::Local => {}
         Class::CopyIn(table) => {
             require_capture(table);

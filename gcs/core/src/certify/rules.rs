@@ -37,6 +37,24 @@ pub trait Rules: Copy {
     fn formats_wait_for_all(self) -> bool {
         true
     }
+
+    /// Whether a lock is granted only when nobody else holds or awaits it in a mode that conflicts ([`crate::locks`]).
+    #[inline]
+    fn locks_exclude(self) -> bool {
+        true
+    }
+
+    /// Whether what a session holds is free when its life ends.
+    #[inline]
+    fn locks_end_with_their_life(self) -> bool {
+        true
+    }
+
+    /// Whether a session that is given up for lost can commit nothing more.
+    #[inline]
+    fn lost_sessions_are_fenced(self) -> bool {
+        true
+    }
 }
 
 /// The rules as they are.
@@ -58,6 +76,12 @@ pub enum PlantedBug {
     ReadsUnconfirmed,
     /// A leader has a format written that a member which is away cannot read.
     FormatUnread,
+    /// A lock is granted although somebody holds it.
+    LockGrantedTwice,
+    /// What a session holds stays held when its life ends.
+    LockKeptByTheDead,
+    /// A session whose locks others may hold commits as if it held them.
+    LostSessionCommits,
 }
 
 /// The rules with a mistake, if one is planted. For tests of tests only.
@@ -83,5 +107,17 @@ impl Rules for Planted {
 
     fn formats_wait_for_all(self) -> bool {
         self.0 != Some(PlantedBug::FormatUnread)
+    }
+
+    fn locks_exclude(self) -> bool {
+        self.0 != Some(PlantedBug::LockGrantedTwice)
+    }
+
+    fn locks_end_with_their_life(self) -> bool {
+        self.0 != Some(PlantedBug::LockKeptByTheDead)
+    }
+
+    fn lost_sessions_are_fenced(self) -> bool {
+        self.0 != Some(PlantedBug::LostSessionCommits)
     }
 }

@@ -28,6 +28,7 @@ use crate::link::{
     MemberState, MemberStatus, PROTOCOL, RefusalReason, Rehearsal, RehearsalFailure, Reply, Request, Role, ServerPlace,
     Verdict,
 };
+use crate::lock::{LockAnswer, LockOp, LockSession};
 use crate::token::{Token, TokenOutcome};
 use crate::wire::{Put, Reader, WireError};
 
@@ -118,6 +119,7 @@ variants! { Request "link request" {
     13 ReadFrom { number },
     14 AskShown { number, position },
     15 Rebuild { position },
+    16 Lock { number, op },
     32 Change(change),
     40 Certificates,
     41 AskPlace { database },
@@ -147,6 +149,8 @@ variants! { Reply "link reply" {
     15 Showing { number, nodes },
     16 Shown { number, node },
     17 Watch { position },
+    18 Lock { number, session, answer },
+    19 LockRefused { number, reason },
     32 Done,
     40 Certificates(certificates),
     41 Place(place),
@@ -155,8 +159,8 @@ variants! { Reply "link reply" {
     44 Log(log),
 } }
 
-variants! { Role "role" { 0 Manager, 1 Backend, 2 Control, 3 Fetcher, 4 Rehearsing, 5 Rehearser, 6 Reader, } }
-variants! { RefusalReason "refusal" { 0 NoQuorum, 1 Overloaded, 2 NotAttached, 3 HasContents, } }
+variants! { Role "role" { 0 Manager, 1 Backend, 2 Control, 3 Fetcher, 4 Rehearsing, 5 Rehearser, 6 Reader, 7 Locker, } }
+variants! { RefusalReason "refusal" { 0 NoQuorum, 1 Overloaded, 2 NotAttached, 3 HasContents, 4 Format, } }
 variants! { MemberState "member state" { 0 Online, 1 Detached, 2 Unreachable, 3 OutOfService, 4 Draining, 5 Copying, } }
 variants! { Drain "drain" { 0 No, 1 Idle, 2 All, } }
 variants! { FailureKind "failure" {
@@ -176,6 +180,7 @@ variants! { FailureKind "failure" {
     18 Witness,
     19 QueryOnly,
     20 NoContents,
+    21 LocksLost,
 } }
 variants! { NodeKind "kind of a node" { 0 Full, 1 QueryOnly, 2 Witness, } }
 variants! { MemberRole "member role" { 0 Voter, 1 Learner, 2 Joining, 3 Leaving, } }
@@ -189,6 +194,9 @@ variants! { TokenOutcome "token outcome" { 0 Unknown, 1 Committed { position }, 
 
 variants! { Rehearsal "rehearsal" { 0 Passed, 1 Partly, 2 Absent, 3 Failed(failure), } }
 
+variants! { LockAnswer "answer about a lock" { 0 Granted { position }, 1 NotAvailable, 2 Deadlock, 3 Full, 4 Given, } }
+
+fields! { LockSession { life, number } }
 fields! { GroupStatus { quorum, leader, term, members } }
 fields! { CertificateStatus { name, is_authority, serial, not_after } }
 fields! { MemberStatus { node, name, address, ordinal, role, state, committed, ordered, copy, kind } }
@@ -241,6 +249,7 @@ const MALFORMED: u8 = 3;
 const TOKEN_USED: u8 = 4;
 const TOKEN_FENCED: u8 = 5;
 const TOKEN_TOO_OLD: u8 = 6;
+const LOCKS_LOST: u8 = 7;
 
 impl Verdict {
     /// Appends the one form that a verdict has, here and among the outcomes in the log.
@@ -253,6 +262,7 @@ impl Verdict {
             Verdict::Aborted(AbortCause::TokenUsed { first }) => (TOKEN_USED, Some(first)),
             Verdict::Aborted(AbortCause::TokenFenced) => (TOKEN_FENCED, None),
             Verdict::Aborted(AbortCause::TokenTooOld { floor }) => (TOKEN_TOO_OLD, Some(floor)),
+            Verdict::Aborted(AbortCause::LocksLost) => (LOCKS_LOST, None),
         };
         out.put_u8(tag);
         if let Some(position) = position {
@@ -279,6 +289,7 @@ impl Verdict {
             TOKEN_USED => AbortCause::TokenUsed { first: position()? },
             TOKEN_FENCED => AbortCause::TokenFenced,
             TOKEN_TOO_OLD => AbortCause::TokenTooOld { floor: position()? },
+            LOCKS_LOST => AbortCause::LocksLost,
             value => return Err(WireError::Unknown { what: "verdict", value: u64::from(value) }),
         }))
     }
@@ -291,6 +302,16 @@ impl Field for Tag {
     }
     fn read(reader: &mut Reader<'_>) -> Result<Tag, WireError> {
         Tag::read(reader)
+    }
+}
+
+impl Field for LockOp {
+    fn put(&self, out: &mut Vec<u8>) -> Result<(), WireError> {
+        LockOp::put(self, out);
+        Ok(())
+    }
+    fn read(reader: &mut Reader<'_>) -> Result<LockOp, WireError> {
+        LockOp::read(reader)
     }
 }
 

@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::lock::{Lock, LockKey, LockMode};
 
 fn number<T: std::fmt::Debug>(make: impl Fn(u64) -> T + 'static) -> impl Strategy<Value = T> {
     any::<u64>().prop_map(make)
@@ -34,7 +35,8 @@ fn tag() -> impl Strategy<Value = Tag> {
 }
 
 fn role() -> impl Strategy<Value = Role> {
-    let roles = [Role::Manager, Role::Backend, Role::Control, Role::Fetcher, Role::Rehearsing, Role::Rehearser];
+    let roles =
+        [Role::Manager, Role::Backend, Role::Control, Role::Fetcher, Role::Rehearsing, Role::Rehearser, Role::Locker];
     prop::sample::select(roles.to_vec())
 }
 
@@ -78,7 +80,30 @@ fn request() -> impl Strategy<Value = Request> {
         (name(), prop::option::of(any::<u32>())).prop_map(|(node, grace)| Request::Drain { node, grace }),
         Just(Request::AskLog),
         any::<u64>().prop_map(|number| Request::ReadFrom { number }),
+        (any::<u64>(), op()).prop_map(|(number, op)| Request::Lock { number, op }),
         (any::<u64>(), position()).prop_map(|(number, position)| Request::AskShown { number, position }),
+    ]
+}
+
+fn op() -> impl Strategy<Value = LockOp> {
+    let lock = (any::<u64>(), any::<bool>()).prop_map(|(value, exclusive)| Lock {
+        key: LockKey { space: LockKey::ADVISORY, value },
+        mode: if exclusive { LockMode::Exclusive } else { LockMode::Shared },
+    });
+    prop_oneof![
+        (lock.clone(), any::<bool>()).prop_map(|(lock, waits)| LockOp::Take { lock, waits }),
+        prop::collection::vec(lock, 0..4).prop_map(|locks| LockOp::Give { locks }),
+        any::<u64>().prop_map(|take| LockOp::Withdraw { take }),
+    ]
+}
+
+fn lock_answer() -> impl Strategy<Value = LockAnswer> {
+    prop_oneof![
+        position().prop_map(|position| LockAnswer::Granted { position }),
+        Just(LockAnswer::NotAvailable),
+        Just(LockAnswer::Deadlock),
+        Just(LockAnswer::Full),
+        Just(LockAnswer::Given),
     ]
 }
 
@@ -127,6 +152,7 @@ fn cause() -> impl Strategy<Value = AbortCause> {
         position().prop_map(|first| AbortCause::TokenUsed { first }),
         Just(AbortCause::TokenFenced),
         position().prop_map(|floor| AbortCause::TokenTooOld { floor }),
+        Just(AbortCause::LocksLost),
     ]
 }
 
@@ -148,7 +174,8 @@ fn reason() -> impl Strategy<Value = RefusalReason> {
         Just(RefusalReason::NoQuorum),
         Just(RefusalReason::Overloaded),
         Just(RefusalReason::NotAttached),
-        Just(RefusalReason::HasContents)
+        Just(RefusalReason::HasContents),
+        Just(RefusalReason::Format)
     ]
 }
 
@@ -209,6 +236,7 @@ fn failure() -> impl Strategy<Value = Failure> {
         FailureKind::Witness,
         FailureKind::QueryOnly,
         FailureKind::NoContents,
+        FailureKind::LocksLost,
     ];
     (prop::sample::select(kinds.to_vec()), "[a-zé ]{0,400}", "[a-zé ]{0,40}").prop_map(|(kind, message, hint)| Failure {
         kind,
@@ -252,6 +280,12 @@ fn reply() -> impl Strategy<Value = Reply> {
         any::<u32>().prop_map(|nodes| Reply::Rehearsing { nodes }),
         (name(), rehearsal()).prop_map(|(node, outcome)| Reply::Rehearsed { node, outcome }),
         (any::<u64>(), position()).prop_map(|(number, after)| Reply::Rehearse { number, after }),
+        (any::<[u64; 3]>(), lock_answer()).prop_map(|([number, life, session], answer)| Reply::Lock {
+            number,
+            session: LockSession { life, number: session },
+            answer,
+        }),
+        (any::<u64>(), reason()).prop_map(|(number, reason)| Reply::LockRefused { number, reason }),
     ]
 }
 
@@ -275,7 +309,7 @@ fn stranger(protocol: u32) -> Request {
 fn the_bytes_are_those_that_are_written_down() {
     let submit = Request::Submit { slot: SlotId(300), sequence: Sequence(9) };
     assert_eq!(encode(&submit), [2, 0xac, 2, 9, 0, 0, 0, 0, 0, 0, 0]);
-    assert_eq!(encode(&hello(PROTOCOL, "shop")), *b"\0\x06\x01\x04shop\x01\x01g\x01\0\0\0\0\0\0\0");
+    assert_eq!(encode(&hello(PROTOCOL, "shop")), *b"\0\x07\x01\x04shop\x01\x01g\x01\0\0\0\0\0\0\0");
     let failure = Failure { kind: FailureKind::AlreadyAttached, message: "no".to_owned(), hint: String::new() };
     assert_eq!(encode(&Reply::Failed(failure)), *b"\x09\x03\x02no\0");
     let verdict = Verdict::Aborted(AbortCause::Conflict { winner: Position(300), winner_node: NodeId(1), key_index: 7 });
@@ -320,14 +354,14 @@ fn nobody_writes_what_nobody_would_read() {
 
 #[test]
 fn an_unknown_tag_is_refused() {
-    assert_eq!(Request::decode(&[16]), Err(WireError::Unknown { what: "link request", value: 16 }));
-    assert_eq!(Reply::decode(&[18]), Err(WireError::Unknown { what: "link reply", value: 18 }));
-    assert_eq!(Request::decode(b"\0\x06\x07"), Err(WireError::Unknown { what: "role", value: 7 }));
-    assert_eq!(Reply::decode(b"\x06\0\0\0\0\0\0\0\0\0\x04"), Err(WireError::Unknown { what: "refusal", value: 4 }));
+    assert_eq!(Request::decode(&[17]), Err(WireError::Unknown { what: "link request", value: 17 }));
+    assert_eq!(Reply::decode(&[20]), Err(WireError::Unknown { what: "link reply", value: 20 }));
+    assert_eq!(Request::decode(b"\0\x07\x08"), Err(WireError::Unknown { what: "role", value: 8 }));
+    assert_eq!(Reply::decode(b"\x06\0\0\0\0\0\0\0\0\0\x05"), Err(WireError::Unknown { what: "refusal", value: 5 }));
     assert_eq!(Reply::decode(b"\x05\0\0\0\0\0\0\0\0\0\x04"), Err(WireError::Unknown { what: "token outcome", value: 4 }));
     assert_eq!(Reply::decode(b"\x03\0\0\0\0\0\0\0\0\x02"), Err(WireError::Unknown { what: "flag", value: 2 }));
     assert_eq!(Reply::decode(b"\x09\x0b\0\0"), Err(WireError::Unknown { what: "failure", value: 11 }));
-    assert_eq!(Verdict::read(&mut Reader::new(&[7])), Err(WireError::Unknown { what: "verdict", value: 7 }));
+    assert_eq!(Verdict::read(&mut Reader::new(&[8])), Err(WireError::Unknown { what: "verdict", value: 8 }));
 }
 
 #[test]

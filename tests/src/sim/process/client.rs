@@ -240,7 +240,7 @@ impl Client {
             return Some(self.finish(ctx, Told::Failed(VICTIM)));
         }
         let Some(op) = self.txn.as_ref().and_then(|txn| txn.ops.front().copied()) else { return self.commit(ctx) };
-        if op.writes() && ctx.ground.memory.database.gate.ahead() > LAG_TARGET {
+        if op.writes() && ctx.ground.memory.database.gate.to_apply() > LAG_TARGET {
             self.doing = Doing::LagWait { since: ctx.now() };
             return None;
         }
@@ -268,7 +268,7 @@ impl Client {
             return Some(self.interrupted(ctx));
         }
         let left = (since + LAG_WAIT_MAX).since(ctx.now());
-        if left > us(0) && ctx.ground.memory.database.gate.ahead() > LAG_TARGET {
+        if left > us(0) && ctx.ground.memory.database.gate.to_apply() > LAG_TARGET {
             return Some(Next::Sleep(Some(left)));
         }
         let op = self.txn.as_ref().and_then(|txn| txn.ops.front().copied())?;
@@ -312,7 +312,7 @@ impl Client {
         }
         self.interrupts = Interrupts::default();
         self.doing = Doing::Away;
-        let span = ctx.between(us(500), us(30_000));
+        let span = if ctx.ground.calm { ctx.between(ms(20), ms(200)) } else { ctx.between(us(500), us(30_000)) };
         self.until = ctx.now() + span;
         Next::Sleep(Some(span))
     }

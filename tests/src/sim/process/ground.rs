@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 
+use gcs_writeset::LockSession;
 use gcs_writeset::link::Request;
 use postgres_r_protocol::id::{LocalXid, ProcNo};
 
@@ -101,6 +102,10 @@ pub enum Action {
 
 /// What the processes of a server share, and what the world knows of it.
 pub struct Ground {
+    /// Of sessions that hold locks: of two clients.
+    pub lock_sessions: [Option<LockSession>; 2],
+    /// Trouble has ended: clients take their time, so that who is behind catches up.
+    pub calm: bool,
     pub n: N,
     pub settings: Settings,
     pub memory: Rc<Memory>,

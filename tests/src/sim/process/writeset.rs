@@ -149,7 +149,9 @@ impl Backend for Outlet<'_, '_, '_> {
         oldest_base: Position,
     ) -> Result<(), WireError> {
         let groups = self.txn.groups(base, self.ctx.ground.settings.mistake);
-        let envelope = Envelope { chunks, oldest_base, groups, ..Envelope::default() };
+        let client = self.ctx.me.0 as usize;
+        let holder = self.ctx.ground.lock_sessions.get(client).copied().flatten();
+        let envelope = Envelope { chunks, oldest_base, groups, holder, ..Envelope::default() };
         let writeset = envelope.encode(self.reading.next(usize::MAX));
         put_frame(frame, request, &writeset)
     }

@@ -75,6 +75,7 @@ impl World {
         }
         self.give(n, Input::Tick);
         self.ask_where_to_read(n);
+        self.use_locks(n);
         let in_touch = self.in_touch(n);
         let touched = (0..self.plan.nodes).map(N).filter(|other| *other != n && self.touches(n, *other)).collect();
         self.facts.push_back(Fact::Ticked { node: n, quorum, in_touch, touched });

@@ -2,6 +2,7 @@
 
 use gcs_writeset::Position;
 
+use super::locker::Locker;
 use super::node::Node;
 use super::{HEALED_WITHIN, World};
 use crate::sim::fact::{Fact, N};
@@ -17,6 +18,10 @@ impl World {
         }
         let members: Vec<usize> = (0..self.plan.nodes).filter(|i| !self.nodes[*i].is_witness()).collect();
         if !self.operations.is_empty() || !self.writers().all(|i| self.wrote_since[i]) {
+            return false;
+        }
+        let at_rest = self.nodes.iter().flat_map(|node| &node.lockers).all(Locker::is_at_rest);
+        if !self.all_have_held() || !at_rest {
             return false;
         }
         for i in &members {
@@ -43,9 +48,10 @@ impl World {
         for node in &self.nodes {
             let status = node.daemon.as_ref().map(|daemon| daemon.core.status(None));
             what += &format!(
-                " [node {}: {:?}, wrote {}, committed {}, known {}, idle {}, head {:?}, leader {:?}, quorum {:?}]",
+                " [node {}: {:?}, lockers {:?}, wrote {}, committed {}, known {}, idle {}, head {:?}, leader {:?}, quorum {:?}]",
                 node.n.0,
                 self.operations.get(&node.n),
+                node.lockers,
                 self.wrote_since[node.n.0],
                 node.server.committed(),
                 node.server.known(),

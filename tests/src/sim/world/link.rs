@@ -226,7 +226,7 @@ impl World {
     /// Answers and newly ordered positions go to PostgreSQL.
     pub(super) fn hand_on(&mut self, n: N, replies: Vec<LocalReply>) {
         for reply in replies {
-            if self.answered_where_to_read(n, &reply) {
+            if self.answered_where_to_read(n, &reply) || self.answered_about_locks(n, &reply) {
                 continue;
             }
             self.answer(n, reply);
@@ -270,6 +270,9 @@ impl World {
             LocalReply::Refused { tag, reason } => (tag, Reply::Refused { slot: tag.slot, sequence: tag.sequence, reason }),
             LocalReply::Detached { .. }
             | LocalReply::Wish { .. }
+            | LocalReply::Lock { .. }
+            | LocalReply::LockRefused { .. }
+            | LocalReply::LocksLost { .. }
             | LocalReply::ReadFrom { .. }
             | LocalReply::ReadRefused { .. } => return,
         };
@@ -329,7 +332,9 @@ impl World {
             return false;
         };
         let Some(delivery) = read_delivery(&node.disk.0.borrow(), database, position) else {
-            if !self.copy_again(n) {
+            // One that is no member any more is told so by its daemon, whatever it asks for.
+            let is_member = daemon.core.state().membership.contains(node.id);
+            if is_member && !self.copy_again(n) {
                 self.facts.push_back(Fact::LogTooShort { node: n, after: position.previous() });
                 self.hang_up(n, conn);
             }

@@ -160,7 +160,8 @@ impl World {
             None if is_done => {
                 self.corner("a member came back with an empty disk");
                 self.next(n, None);
-                if let Some((of, _)) = old {
+                // It may be on its way out for another reason.
+                if let Some((of, _)) = old.filter(|(of, _)| !self.operations.contains_key(of)) {
                     self.next(of, Some(Operation::Remove { is_dead: false }));
                 }
             }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use gcs_core::Format;
 use gcs_writeset::{NodeId, NodeKind};
 
+use super::locker::{EACH, Locker};
 use crate::rng::Rng;
 use crate::sim::daemon::Daemon;
 use crate::sim::disk::SimLog;
@@ -42,6 +43,7 @@ pub struct Node {
     pub(super) pipes: BTreeMap<ConnId, Pipe>,
     pub slow_until: Time,
     pub(super) tick_span: Span,
+    pub(super) lockers: [Locker; EACH],
 }
 
 impl Node {
@@ -54,7 +56,7 @@ impl Node {
             n,
             id,
             kind,
-            reads: Format::FIRST,
+            reads: if plan.locks && !plan.upgrades { Format::NEWEST } else { Format::FIRST },
             generation: 0,
             directory: 0,
             disk: SimLog::default(),
@@ -65,6 +67,7 @@ impl Node {
             pipes: BTreeMap::new(),
             slow_until: Time(0),
             tick_span: ms(rng.between(95, 105)),
+            lockers: [Locker::new(), Locker::new()],
         }
     }
 

@@ -126,6 +126,7 @@ impl World {
     }
 
     pub(super) fn crash_daemon(&mut self, n: N) {
+        self.lockers_daemon_died(n);
         if self.nodes[n.0].daemon.take().is_none() {
             return;
         }
