@@ -97,11 +97,6 @@ impl Database {
         self.head <= FOUNDATION && self.attachments.by_node.keys().all(|&other| other == node)
     }
 
-    /// Whether a detach would count.
-    pub fn may_detach(&self, node: NodeId, generation: Generation) -> bool {
-        self.attachments.generation(node) == generation && self.attachments.incarnation(node).is_some()
-    }
-
     pub fn detach(&mut self, node: NodeId, generation: Generation) -> bool {
         let detached = self.attachments.detach(node, generation);
         if detached {

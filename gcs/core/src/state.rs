@@ -127,19 +127,10 @@ impl State {
     ) -> (EntryOutcome, Vec<Event>) {
         debug_assert_eq!(index.0, self.applied.0 + 1);
         let mut events = Vec::with_capacity(commands.len());
-        let mut told = Vec::new();
         for (ordinal, command) in commands.into_iter().enumerate() {
             let at = LogRef { index, ordinal: ordinal as u32 };
-            match command {
-                Command::Life { node, life, by } => self.next_life(rules, node, (life, by), &mut events),
-                Command::Lock { node, session, database, number, op } => {
-                    self.lock(rules, (node, session), database, (number, &op), &mut events);
-                }
-                other => events.extend(self.apply_command(rules, other, at, &mut told)),
-            }
-            for (database, told) in told.drain(..) {
-                self.tell(database, told, &mut events);
-            }
+            let event = self.apply_command(rules, command, at, &mut events);
+            events.extend(event);
         }
         self.applied = index;
         self.applied_term = term;
@@ -205,22 +196,14 @@ impl State {
         by_database.min().unwrap_or(self.applied)
     }
 
-    fn apply_command(
-        &mut self,
-        rules: impl Rules,
-        command: Command,
-        at: LogRef,
-        told: &mut Vec<(DatabaseId, Vec<Told>)>,
-    ) -> Option<Event> {
+    fn apply_command(&mut self, rules: impl Rules, command: Command, at: LogRef, events: &mut Vec<Event>) -> Option<Event> {
         match command {
             Command::Attach { node, incarnation, generation, database, founds } => {
                 Some(self.attach(node, incarnation, generation, database, founds))
             }
             Command::Detach { node, generation, database } => {
-                if let Some(known) = self.databases.get_mut(&database).filter(|db| db.may_detach(node, generation)) {
-                    told.push((database, known.locks.release(rules, node)));
-                }
-                Some(self.detach(node, generation, database))
+                self.detach(rules, node, generation, database, events);
+                None
             }
             Command::Submit { tag, writeset } => {
                 let outcome =
@@ -246,8 +229,14 @@ impl State {
                 self.membership.change(&change);
                 None
             }
-            // Those are `apply`'s.
-            Command::Life { .. } | Command::Lock { .. } => None,
+            Command::Life { node, life, by } => {
+                self.next_life(rules, node, (life, by), events);
+                None
+            }
+            Command::Lock { node, session, database, number, op } => {
+                self.lock(rules, (node, session), database, (number, &op), events);
+                None
+            }
             Command::Progress { node, incarnation, database, report } => {
                 let database = self.databases.get_mut(&database)?;
                 database.progress(node, incarnation, report);
@@ -352,13 +341,17 @@ impl State {
     }
 
     /// With the last detach the database's life in the group ends: whoever starts it again starts from nothing.
-    fn detach(&mut self, node: NodeId, generation: Generation, id: DatabaseId) -> Event {
+    /// What the node's sessions hold there is free.
+    fn detach(&mut self, rules: impl Rules, node: NodeId, generation: Generation, id: DatabaseId, events: &mut Vec<Event>) {
         let Some(database) = self.databases.get_mut(&id).and_then(|db| db.detach(node, generation).then_some(db)) else {
-            return Event::DetachStale { node, database: id };
+            return events.push(Event::DetachStale { node, database: id });
         };
-        if database.attachments.nobody() {
+        let told = database.locks.release(rules, node);
+        let is_over = database.attachments.nobody();
+        events.push(Event::Detached { node, database: id });
+        self.tell(id, told, events);
+        if is_over {
             self.databases.remove(&id);
         }
-        Event::Detached { node, database: id }
     }
 }
