@@ -196,11 +196,8 @@ pub fn prepared() -> Error {
 }
 
 pub fn prepared_locks() -> Error {
-    Error::new(
-        PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
-        "cannot PREPARE a transaction that holds advisory locks of the group",
-    )
-    .hint("Use COMMIT.")
+    Error::new(PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED, "cannot PREPARE a transaction that holds locks of the group")
+        .hint("Use COMMIT.")
 }
 
 pub fn too_large(bytes: u64, limit: u64) -> Error {
@@ -457,11 +454,50 @@ pub fn unknown_server() -> Error {
     .hint("Use a server of the major version that postgres_r was built for, on a system that lets mprotect() work.")
 }
 
+/// What a lock of the group is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GroupLock {
+    Advisory,
+    Row,
+}
+
+impl GroupLock {
+    fn noun(self) -> &'static str {
+        match self {
+            GroupLock::Advisory => "advisory lock",
+            GroupLock::Row => "row lock",
+        }
+    }
+
+    fn article(self) -> &'static str {
+        match self {
+            GroupLock::Advisory => "an",
+            GroupLock::Row => "a",
+        }
+    }
+
+    /// With which it is this node's alone.
+    fn setting(self) -> &'static str {
+        match self {
+            GroupLock::Advisory => "postgres_r.advisory_locks = local a lock holds on this node alone",
+            GroupLock::Row => "postgres_r.row_locks = local rows are locked on this node alone",
+        }
+    }
+}
+
 /// `why` the group can't be asked.
-pub fn cannot_lock(why: Error) -> Error {
-    Error { message: "cannot take an advisory lock of the group".to_owned(), ..why }.hint(
-        "Try again on another node, or in a moment. With postgres_r.advisory_locks = local a lock holds on this node alone.",
+pub fn cannot_lock(of: GroupLock, why: Error) -> Error {
+    let message = format!("cannot take {} {} of the group", of.article(), of.noun());
+    Error { message, ..why }.hint(format!("Try again on another node, or in a moment. With {}.", of.setting()))
+}
+
+/// As PostgreSQL says it of a row that is locked on this server.
+pub fn row_not_available(relation: &str) -> Error {
+    Error::new(
+        PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE,
+        format!("could not obtain lock on row in relation \"{relation}\""),
     )
+    .detail("A transaction of the group has locked it.")
 }
 
 pub fn lock_not_available() -> Error {
@@ -472,9 +508,13 @@ pub fn lock_timeout() -> Error {
     Error::new(PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE, "canceling statement due to lock timeout")
 }
 
-pub fn lock_deadlock() -> Error {
+pub fn lock_deadlock(of: GroupLock) -> Error {
     Error::new(PgSqlErrorCode::ERRCODE_T_R_DEADLOCK_DETECTED, "deadlock detected")
-        .detail("This session waits for an advisory lock of the group whose holder waits, perhaps for others that do, for this session.")
+        .detail(format!(
+            "This session waits for {} {} of the group whose holder waits, perhaps for others that do, for this session.",
+            of.article(),
+            of.noun()
+        ))
         .hint(RETRY)
 }
 
@@ -493,8 +533,9 @@ pub fn locks_not_known() -> Error {
 }
 
 /// What was done under the lock before takes too long to apply here.
-pub fn lock_not_seen(position: Position, at: Position, waited: Duration) -> Error {
-    Error::new(PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE, "this node is too far behind its group for an advisory lock")
+pub fn lock_not_seen(of: GroupLock, position: Position, at: Position, waited: Duration) -> Error {
+    let message = format!("this node is too far behind its group for {} {}", of.article(), of.noun());
+    Error::new(PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE, message)
         .detail(format!(
             "What was committed before the lock was granted reaches to position {position}; after {} ms this node is at {at}.",
             waited.as_millis()
@@ -514,7 +555,7 @@ pub fn session_locks_lost() -> Error {
 pub fn transaction_locks_lost() -> Error {
     Error::new(
         PgSqlErrorCode::ERRCODE_T_R_SERIALIZATION_FAILURE,
-        "could not go on with the transaction because its advisory locks are lost",
+        "could not go on with the transaction because its locks of the group are lost",
     )
     .detail(LOCKS_LOST)
     .hint(RETRY)

@@ -42,9 +42,9 @@ pub enum CommitLevel {
     After,
 }
 
-/// Where an advisory lock holds.
+/// Where a lock holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PostgresGucEnum)]
-pub enum AdvisoryLocks {
+pub enum LockScope {
     #[name = c"group"]
     Group,
     #[name = c"local"]
@@ -60,7 +60,7 @@ pub enum LagPolicy {
     Throttle,
 }
 
-static ADVISORY_LOCKS: GucSetting<AdvisoryLocks> = GucSetting::<AdvisoryLocks>::new(AdvisoryLocks::Group);
+static ADVISORY_LOCKS: GucSetting<LockScope> = GucSetting::<LockScope>::new(LockScope::Group);
 static AFTER_TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(10_000);
 static APPLY_LAG_TARGET: GucSetting<i32> = GucSetting::<i32>::new(8);
 static APPLY_QUEUE_SIZE: GucSetting<i32> = GucSetting::<i32>::new(16 * 1024);
@@ -82,6 +82,7 @@ static READ_TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(10_000);
 static READER_GRACE: GucSetting<i32> = GucSetting::<i32>::new(5_000);
 static REHEARSAL_TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(2_000);
 static RETRY_AUTOCOMMIT: GucSetting<i32> = GucSetting::<i32>::new(100);
+static ROW_LOCKS: GucSetting<LockScope> = GucSetting::<LockScope>::new(LockScope::Group);
 
 /// As many chunks as the group keeps of one writeset (`CHUNKS_MAX` of gcs_core), in kB.
 const MAX_WRITESET_KB: i32 = 64 << 20;
@@ -94,6 +95,26 @@ pub fn define() {
     define_g_to_r();
     define_lag();
     define_levels();
+    define_locks();
+}
+
+fn define_locks() {
+    GucRegistry::define_enum_guc(
+        c"postgres_r.advisory_locks",
+        c"Whether advisory locks hold on all nodes of the group (group) or on this node alone (local).",
+        c"Sessions exclude each other only if they have the same setting.",
+        &ADVISORY_LOCKS,
+        GucContext::Userset,
+        GucFlags::default(),
+    );
+    GucRegistry::define_enum_guc(
+        c"postgres_r.row_locks",
+        c"Whether SKIP LOCKED and NOWAIT see the rows that are locked on other nodes (group) or on this node alone (local).",
+        c"Sessions see each other's locks only if they have the same setting.",
+        &ROW_LOCKS,
+        GucContext::Userset,
+        GucFlags::default(),
+    );
 }
 
 fn define_lag() {
@@ -118,14 +139,6 @@ fn define_lag() {
 }
 
 fn define_a_to_c() {
-    GucRegistry::define_enum_guc(
-        c"postgres_r.advisory_locks",
-        c"Whether advisory locks hold on all nodes of the group (group) or on this node alone (local).",
-        c"Sessions exclude each other only if they have the same setting.",
-        &ADVISORY_LOCKS,
-        GucContext::Userset,
-        GucFlags::default(),
-    );
     GucRegistry::define_int_guc(
         c"postgres_r.apply_lag_target",
         c"How many positions may wait to be applied here while a statement begins to write.",
@@ -303,8 +316,12 @@ fn define_levels() {
     );
 }
 
-pub fn advisory_locks() -> AdvisoryLocks {
+pub fn advisory_locks() -> LockScope {
     ADVISORY_LOCKS.get()
+}
+
+pub fn row_locks() -> LockScope {
+    ROW_LOCKS.get()
 }
 
 pub fn after_timeout() -> Duration {

@@ -40,6 +40,7 @@ pub extern "C-unwind" fn _PG_init() {
     backend::read_only::install();
     sequences::install();
     backend::advisory::install();
+    backend::row_locks::install();
     backend::retry::install();
     pg::xact::on_end(|event| {
         backend::commit::on_end(event);
@@ -49,7 +50,8 @@ pub extern "C-unwind" fn _PG_init() {
             // Also in remote backends, whose statements pass through capture's hooks.
             backend::capture::reset();
             backend::retry::reset();
-            backend::advisory::transaction_ended();
+            backend::advisory::let_go();
+            backend::held::transaction_ended();
             sequences::reset();
             verify::mark::forget();
         }

@@ -10,7 +10,7 @@ use gcs_writeset::link::{Reply, Request, decode_frame, frame_len, put_frame};
 use gcs_writeset::wire::WireError;
 use postgres_r_protocol::dispatch::Trouble;
 
-use crate::pg::latch::{self, WaitSet};
+use crate::pg::latch::{self, Locked, WaitSet};
 use crate::pg::socket::Socket;
 
 /// What one system call reads at most.
@@ -85,8 +85,8 @@ impl Link {
     }
 
     /// The same, as a wait for an advisory lock.
-    pub fn wait_for_advisory_lock(&self, timeout: Duration) {
-        latch::wait_for_advisory_lock(&self.socket, self.wants_to_write(), timeout);
+    pub fn wait_for_lock(&self, timeout: Duration, of: Locked) {
+        latch::wait_for_lock(&self.socket, self.wants_to_write(), timeout, of);
     }
 
     /// Itself, unless the other end has hung up.

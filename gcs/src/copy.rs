@@ -32,6 +32,7 @@ mod progress;
 mod server;
 mod source;
 mod target;
+mod write_back;
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;

@@ -9,10 +9,12 @@ use postgres_r_tests::sim::postgres::Mistake;
 use postgres_r_tests::sim::{report, run, run_seeds, run_traced};
 
 /// What 200 seeds must have been through for their silence to mean something.
-const CORNERS: [&str; 41] = [
+const CORNERS: [&str; 43] = [
     "a base was below the horizon",
     "a checkpoint was written",
     "a lock was granted",
+    "a row's lock ended with its transaction",
+    "the first free lock of several was granted",
     "a lock was lost",
     "a manager died",
     "a manager was stopped for longer than a commit may take",

@@ -19,11 +19,11 @@ use postgres_r_protocol::conflicts::Kind;
 use postgres_r_protocol::ending;
 use postgres_r_protocol::id::RoleId;
 use postgres_r_protocol::progress::Stage;
-use postgres_r_protocol::slot::Slot;
+use postgres_r_protocol::slot::{Slot, State};
 use postgres_r_protocol::turn::{LocalTurn, Unfinished, Wait};
 
 use super::submit::{self, Failure};
-use super::{advisory, capture, lost, read_only, rehearsal, shown, token, writable};
+use super::{capture, held, lost, read_only, rehearsal, shown, token, writable};
 use crate::error;
 use crate::guc;
 use crate::node::{self, DatabaseArea};
@@ -84,7 +84,7 @@ pub fn before_statement(writes: bool) {
     {
         slot.victim.set_role(RoleId(role::outer().to_u32()));
         lost::raise_if_victim(area, slot);
-        advisory::check();
+        held::check();
     }
     if writes {
         writable::let_ordered_go_first();
@@ -101,7 +101,7 @@ pub fn decide() -> Result<(), Failure> {
         return Ok(());
     }
     writable::ensure();
-    advisory::check();
+    held::check();
     sequences::flush();
     // Later, when the group has certified the transaction, it could no longer fail.
     xact::check_serializable();
@@ -185,6 +185,9 @@ fn clean_up() {
     let Some(slot) = node::my_slot() else { return };
     match submitted {
         Some(area) => {
+            if matches!(slot.state(), State::Sent | State::Deciding) {
+                held::in_doubt();
+            }
             ending::release(area.at(), slot);
         }
         // At most a question about a token.
@@ -199,7 +202,7 @@ fn clean_up() {
 }
 
 fn pre_prepare() {
-    if session::replicated() && advisory::are_of_transaction() {
+    if session::replicated() && held::are_of_transaction() {
         error::prepared_locks().raise();
     }
     if session::replicated() && (capture::has_writes() || xact::has_id()) {

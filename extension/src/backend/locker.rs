@@ -19,6 +19,7 @@ use postgres_r_protocol::slot::Slot;
 use crate::guc;
 use crate::link::{Link, LinkError};
 use crate::node::{self, DatabaseArea};
+use crate::pg::latch::Locked;
 use crate::pg::{advisory, blockers, interrupt, process};
 
 /// A wait looks around so often, whatever wakes it.
@@ -29,6 +30,8 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 pub enum Ended {
     /// What was ordered before lies at or below.
     Granted(Position),
+    /// The one at this place of those that were asked for.
+    Found(usize),
     Given,
     NotAvailable,
     Deadlock,
@@ -81,7 +84,16 @@ impl Locker {
 
     /// Asks for a lock, and waits for it if it `waits`.
     pub fn take(&mut self, area: &DatabaseArea, lock: Lock, waits: bool) -> Ended {
-        let number = match self.ask(area, LockOp::Take { lock, waits }) {
+        self.take_by(area, of(lock), LockOp::Take { lock, waits }, waits)
+    }
+
+    /// Asks for the first of these that is free, and under which nothing was done behind a position that this node has committed.
+    pub fn take_first(&mut self, area: &DatabaseArea, locks: Vec<Lock>, seen: Position) -> Ended {
+        self.take_by(area, Locked::Row, LockOp::First { locks, seen }, false)
+    }
+
+    fn take_by(&mut self, area: &DatabaseArea, of: Locked, op: LockOp, waits: bool) -> Ended {
+        let number = match self.ask(area, op) {
             Ok(number) => number,
             Err(trouble) => return self.broken(trouble),
         };
@@ -90,6 +102,7 @@ impl Locker {
             number,
             limit: if waits { Duration::from_millis(lock_timeout) } else { guc::commit_timeout() },
             look_every: waits.then(|| Duration::from_millis(deadlock_timeout)),
+            of,
             area,
         });
         match ended {
@@ -104,8 +117,9 @@ impl Locker {
 
     /// Gives locks back, and waits until nobody can find them held.
     pub fn give(&mut self, area: &DatabaseArea, locks: Vec<Lock>) -> Ended {
+        let of = locks.first().map_or(Locked::Advisory, |lock| of(*lock));
         match self.ask(area, LockOp::Give { locks }) {
-            Ok(number) => self.wait(Waiting { number, limit: guc::commit_timeout(), look_every: None, area }),
+            Ok(number) => self.wait(Waiting { number, limit: guc::commit_timeout(), look_every: None, of, area }),
             Err(trouble) => self.broken(trouble),
         }
     }
@@ -188,7 +202,7 @@ impl Locker {
             }
             let look = looks_at.map_or(LOOK_EVERY, |at| at.saturating_duration_since(now));
             if link.read()? == 0 {
-                link.wait_for_advisory_lock(left.min(look).min(LOOK_EVERY));
+                link.wait_for_lock(left.min(look).min(LOOK_EVERY), waiting.of);
                 interrupt::serve_barrier();
             }
         }
@@ -201,7 +215,7 @@ impl Locker {
             match &frame.reply {
                 Reply::Failed(failure) => return Err(LinkError::Failed(failure.message.clone())),
                 Reply::Lock { number: of, session, answer } if *of == number => {
-                    if let LockAnswer::Granted { .. } = answer
+                    if let LockAnswer::Granted { .. } | LockAnswer::Found { .. } = answer
                         && self.session.replace(*session) != Some(*session)
                     {
                         note_session(*session);
@@ -219,6 +233,10 @@ impl Locker {
     }
 }
 
+fn of(lock: Lock) -> Locked {
+    if lock.key.row().is_some() { Locked::Row } else { Locked::Advisory }
+}
+
 fn outcome(answer: LockAnswer) -> Ended {
     match answer {
         LockAnswer::Granted { position } => Ended::Granted(position),
@@ -226,6 +244,7 @@ fn outcome(answer: LockAnswer) -> Ended {
         LockAnswer::Deadlock => Ended::Deadlock,
         LockAnswer::Full => Ended::Full,
         LockAnswer::Given => Ended::Given,
+        LockAnswer::Found { at } => Ended::Found(at as usize),
     }
 }
 
@@ -236,6 +255,7 @@ struct Waiting<'a> {
     limit: Duration,
     /// How often to look for those who wait for this process.
     look_every: Option<Duration>,
+    of: Locked,
     area: &'a DatabaseArea,
 }
 

@@ -6,7 +6,7 @@ use postgres_r_protocol::id::RoleId;
 use postgres_r_protocol::slot::{Slot, State};
 use postgres_r_protocol::victim::Winner;
 
-use super::{advisory, token};
+use super::{held, token};
 use crate::error::{self, Error};
 use crate::node::{self, DatabaseArea};
 use crate::pg::log::{Level, Report};
@@ -48,7 +48,7 @@ fn truth_about(report: &Report) -> Option<Error> {
     if process::was_sent_away() && report.is(PgSqlErrorCode::ERRCODE_ADMIN_SHUTDOWN) {
         return Some(error::sent_away());
     }
-    if report.is(PgSqlErrorCode::ERRCODE_ADMIN_SHUTDOWN) && advisory::are_lost() {
+    if report.is(PgSqlErrorCode::ERRCODE_ADMIN_SHUTDOWN) && held::are_lost() {
         return Some(error::session_locks_lost());
     }
     if let Some(position) = turn::expected().map(|turn| turn.position()) {

@@ -16,7 +16,7 @@ use postgres_r_protocol::victim::Winner;
 
 use super::capture::Captured;
 use super::connection::{self, Connection};
-use super::{advisory, lost, token};
+use super::{held, lost, token};
 use crate::error::{self, Error};
 use crate::guc;
 use crate::node::DatabaseArea;
@@ -63,6 +63,11 @@ pub fn submit(
         }
     };
     area.replica.counters.verdict_wait_us.time(started.elapsed());
+    match ended {
+        Ended::Certified(_) | Ended::Aborted(_) => held::decided(),
+        Ended::Unknown | Ended::UnknownAtEnd => held::in_doubt(),
+        _ => {}
+    }
     match ended {
         Ended::Certified(position) => Ok((position, backend.committed_at)),
         Ended::Interrupted => {
@@ -137,7 +142,7 @@ fn aborted(area: &'static DatabaseArea, captured: &Captured, cause: AbortCause) 
         }
         AbortCause::LocksLost => {
             counters.aborts_locks_lost.one();
-            advisory::refused()
+            held::refused()
         }
         AbortCause::TokenUsed { first } => {
             counters.refused_token.one();
@@ -179,7 +184,7 @@ impl Submitting<'_> {
         let has_statements = captured.has_statements;
         let (token, application) = (token::current(), setting::application_name());
         self.slot.set_application(&application);
-        let holder = advisory::holder();
+        let holder = held::holder();
         Envelope { has_statements, chunks, oldest_base, started_at, committed_at, token, holder, application, groups }
     }
 }

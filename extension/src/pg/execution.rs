@@ -8,7 +8,7 @@ use pgrx::pg_sys;
 use super::list;
 use super::names::Oid;
 use super::statement::ends_block;
-use super::{lookup, rowlock, summons};
+use super::{lock_rows, lookup, summons};
 
 #[derive(Clone, Copy)]
 pub struct Listener {
@@ -122,12 +122,12 @@ impl Plan {
         unsafe { lookup::watch((*self.query).planstate, wanted) }
     }
 
-    /// Shows the listener of [`rowlock`] every row that the plan locks for FOR UPDATE, FOR SHARE and the like.
+    /// Shows the listener of [`lock_rows`] every row that the plan locks for FOR UPDATE, FOR SHARE and the like.
     pub fn watch_row_locks(&self) {
         // SAFETY: by the hooks' contract; the nodes are there.
         unsafe {
             if !(*(*self.query).plannedstmt).rowMarks.is_null() {
-                rowlock::watch((*self.query).planstate);
+                lock_rows::watch((*self.query).planstate);
             }
         }
     }

@@ -41,9 +41,20 @@ pub fn wait_socket(socket: &Socket, to_write: bool, timeout: Duration) {
     wait_for(socket, readable_or(to_write), timeout, pg_sys::PG_WAIT_EXTENSION);
 }
 
+/// What is waited for, as pg_stat_activity shows it.
+#[derive(Clone, Copy, Debug)]
+pub enum Locked {
+    Advisory,
+    Row,
+}
+
 /// As [`wait_socket`]; pg_stat_activity shows it as a wait for an advisory lock, as PostgreSQL's own.
-pub fn wait_for_advisory_lock(socket: &Socket, to_write: bool, timeout: Duration) {
-    let event = PG_WAIT_LOCK | pg_sys::LockTagType::LOCKTAG_ADVISORY;
+pub fn wait_for_lock(socket: &Socket, to_write: bool, timeout: Duration, of: Locked) {
+    let kind = match of {
+        Locked::Advisory => pg_sys::LockTagType::LOCKTAG_ADVISORY,
+        Locked::Row => pg_sys::LockTagType::LOCKTAG_TUPLE,
+    };
+    let event = PG_WAIT_LOCK | kind;
     wait_for(socket, readable_or(to_write), timeout, event);
 }
 

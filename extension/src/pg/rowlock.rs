@@ -1,11 +1,7 @@
-//! Row locks: who holds one, and being shown each row that SELECT FOR UPDATE, FOR SHARE and the like lock.
-
-use std::ffi::c_void;
-use std::sync::OnceLock;
+//! Row locks: how strong they are, and who holds one.
 
 use pgrx::pg_sys;
 
-use super::list;
 use super::names::Oid;
 use super::row::Row;
 use super::table::Table;
@@ -19,9 +15,9 @@ pub enum Strength {
     Update,
 }
 
-/// A row that was locked just now.
+/// A row that was locked just now, or is about to be.
 pub struct Locked<'a> {
-    relation: pg_sys::Relation,
+    pub(super) relation: pg_sys::Relation,
     pub strength: Strength,
     pub row: Row<'a>,
 }
@@ -37,94 +33,33 @@ impl Locked<'_> {
     }
 }
 
-struct Hook {
-    listener: fn(&Locked<'_>),
+/// None of a row that is only read.
+pub(super) fn strength_of(mark: pg_sys::RowMarkType::Type) -> Option<Strength> {
+    match mark {
+        pg_sys::RowMarkType::ROW_MARK_EXCLUSIVE => Some(Strength::Update),
+        pg_sys::RowMarkType::ROW_MARK_NOKEYEXCLUSIVE => Some(Strength::NoKeyUpdate),
+        pg_sys::RowMarkType::ROW_MARK_SHARE => Some(Strength::Share),
+        pg_sys::RowMarkType::ROW_MARK_KEYSHARE => Some(Strength::KeyShare),
+        _ => None,
+    }
 }
 
-static HOOK: OnceLock<Hook> = OnceLock::new();
-/// What the executor itself calls for a node that locks rows.
-static LOCK_ROWS: OnceLock<unsafe extern "C-unwind" fn(*mut pg_sys::PlanState) -> *mut pg_sys::TupleTableSlot> =
-    OnceLock::new();
-
-/// Calls `listener` for each row locked by a plan that is watched. Once, while libraries are preloaded.
-pub fn on_lock(listener: fn(&Locked<'_>)) {
-    let _ = HOOK.set(Hook { listener });
-}
-
-unsafe extern "C-unwind" {
-    /// Of nodes/nodeFuncs.h, which pgrx does not bind.
-    fn planstate_tree_walker(
-        state: *mut pg_sys::PlanState,
-        walker: unsafe extern "C-unwind" fn(*mut pg_sys::PlanState, *mut c_void) -> bool,
-        context: *mut c_void,
-    ) -> bool;
-}
-
-/// Has every row that a node of this plan locks shown to the listener.
+/// Whether the current transaction has made this version of the row, or has changed or locked it, however.
 ///
 /// # Safety
-/// `state` must be the top of a plan that was initialised and has not run.
-pub(super) unsafe fn watch(state: *mut pg_sys::PlanState) {
-    if !state.is_null() {
-        // SAFETY: by contract.
-        unsafe { visit(state, std::ptr::null_mut()) };
-    }
-}
-
-/// # Safety
-/// Called by `planstate_tree_walker` with the nodes of a plan. Nothing in this frame needs a `Drop`.
-unsafe extern "C-unwind" fn visit(state: *mut pg_sys::PlanState, context: *mut c_void) -> bool {
-    // SAFETY: by contract. The first call of a node goes through PostgreSQL's own wrapper, which then uses `ExecProcNodeReal`.
+/// `slot` must hold a row in a buffer.
+pub(super) unsafe fn is_own(slot: *mut pg_sys::TupleTableSlot) -> bool {
+    // SAFETY: by contract the slot pins the buffer, so the header can be read.
     unsafe {
-        if (*state).type_ == pg_sys::NodeTag::T_LockRowsState
-            && let Some(real) = (*state).ExecProcNodeReal
-            && std::ptr::fn_addr_eq(*LOCK_ROWS.get_or_init(|| real), real)
-        {
-            (*state).ExecProcNodeReal = Some(lock_rows);
+        let header = (*(*slot.cast::<pg_sys::BufferHeapTupleTableSlot>()).base.tuple).t_data;
+        let mask = u32::from((*header).t_infomask);
+        if pg_sys::TransactionIdIsCurrentTransactionId((*header).t_choice.t_heap.t_xmin) {
+            return true;
         }
-        planstate_tree_walker(state, visit, context)
-    }
-}
-
-/// # Safety
-/// Called by the executor. Not guarded: an ERROR passes through this frame, in which nothing needs a `Drop`.
-unsafe extern "C-unwind" fn lock_rows(state: *mut pg_sys::PlanState) -> *mut pg_sys::TupleTableSlot {
-    // SAFETY: only nodes that were watched come here.
-    unsafe {
-        let Some(real) = LOCK_ROWS.get() else { return std::ptr::null_mut() };
-        let slot = real(state);
-        if !slot.is_null() && u32::from((*slot).tts_flags) & pg_sys::TTS_FLAG_EMPTY == 0 {
-            tell(state.cast());
-        }
-        slot
-    }
-}
-
-/// # Safety
-/// `node` must have just given a row.
-#[pgrx::pg_guard]
-unsafe extern "C-unwind" fn tell(node: *mut pg_sys::LockRowsState) {
-    let Some(hook) = HOOK.get() else { return };
-    // SAFETY: by contract: every active mark has its row, as it was locked, in the slot kept for a recheck.
-    unsafe {
-        let slots = (*node).lr_epqstate.relsubs_slot;
-        if slots.is_null() {
-            return;
-        }
-        for mark in list::pointers::<pg_sys::ExecAuxRowMark>((*node).lr_arowMarks) {
-            let mark = &*(*mark).rowmark;
-            let strength = match mark.markType {
-                pg_sys::RowMarkType::ROW_MARK_EXCLUSIVE => Strength::Update,
-                pg_sys::RowMarkType::ROW_MARK_NOKEYEXCLUSIVE => Strength::NoKeyUpdate,
-                pg_sys::RowMarkType::ROW_MARK_SHARE => Strength::Share,
-                pg_sys::RowMarkType::ROW_MARK_KEYSHARE => Strength::KeyShare,
-                _ => continue,
-            };
-            let slot = *slots.add(mark.rti as usize - 1);
-            if mark.ermActive && !slot.is_null() && u32::from((*slot).tts_flags) & pg_sys::TTS_FLAG_EMPTY == 0 {
-                (hook.listener)(&Locked { relation: mark.relation, strength, row: Row::of_slot(slot) });
-            }
-        }
+        // Of several who lock it this may be one, as weakly as they do; whoever asks is told.
+        mask & (pg_sys::HEAP_XMAX_INVALID | pg_sys::HEAP_XMAX_IS_MULTI) == 0
+            && mask & pg_sys::HEAP_LOCK_MASK == pg_sys::HEAP_XMAX_EXCL_LOCK
+            && pg_sys::TransactionIdIsCurrentTransactionId((*header).t_choice.t_heap.t_xmax)
     }
 }
 

@@ -182,6 +182,12 @@ impl Certifier {
         Some(last).filter(|&last| last > self.horizon)
     }
 
+    /// The last position that held the key in a mode that does not go with an exclusive holder, or a shared one; at least the horizon, below which nobody asks.
+    pub fn last_against(&self, key: Key, exclusive: bool) -> Position {
+        let mode = if exclusive { Mode::Exclusive } else { Mode::Shared };
+        self.last_conflicting(Exact, key, mode).unwrap_or(self.horizon)
+    }
+
     /// Which node's writeset was certified at `position`, which lies above the horizon.
     fn node_at(&self, position: Position) -> NodeId {
         match self.records.binary_search_by_key(&position, |record| record.position) {

@@ -13,13 +13,16 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use gcs_writeset::link::{AbortCause, Verdict};
 use gcs_writeset::writeset::Envelope;
-use gcs_writeset::{CommitToken, Incarnation, LockSession, NodeId, Position, Sequence, SlotId, Tag, Token, TokenOutcome};
+use gcs_writeset::{
+    CommitToken, Incarnation, Lock, LockMode, LockOp, LockSession, NodeId, Position, Sequence, SlotId, Tag, Token,
+    TokenOutcome,
+};
 
 use crate::api::{LogIndex, LogRef, PositionOutcome};
 use crate::bounds::{CHUNKS_MAX, SLOTS_MAX};
 use crate::certify::{Certifier, Rules, WindowBounds};
 use crate::command::{Generation, Report};
-use crate::locks::{Lives, Locks, Who};
+use crate::locks::{Lives, Locks, Told, Who};
 use crate::member::Attachments;
 use crate::membership::Member;
 use crate::retention::Retention;
@@ -54,6 +57,13 @@ pub struct Database {
     pub retention: Retention,
     pub tokens: Tokens,
     pub locks: Locks,
+}
+
+/// What became of a submission, and of those who waited for locks that its session held.
+#[derive(Debug)]
+pub struct Decided {
+    pub outcome: PositionOutcome,
+    pub told: Vec<Told>,
 }
 
 impl Database {
@@ -117,20 +127,15 @@ impl Database {
         }
     }
 
-    /// Orders a submission and certifies it by these rules; `None` if it does not count.
-    pub fn submit(
-        &mut self,
-        rules: impl Rules,
-        lives: &Lives,
-        tag: Tag,
-        writeset: &Bytes,
-        at: LogRef,
-    ) -> Option<PositionOutcome> {
+    /// Orders a submission and certifies it by these rules; `None` if it does not count. Whichever way it is decided, its transaction is over for the locks
+    /// of rows that its session holds: who waits for one goes on from here, and not from when the session's node has committed.
+    pub fn submit(&mut self, rules: impl Rules, lives: &Lives, tag: Tag, writeset: &Bytes, at: LogRef) -> Option<Decided> {
         let chunks = self.finish(tag)?;
         let position = self.head.next();
-        let (verdict, chunks): (_, Vec<LogRef>) = match Envelope::decode(writeset) {
+        let decoded = Envelope::decode(writeset);
+        let (verdict, chunks): (_, Vec<LogRef>) = match &decoded {
             Ok((envelope, _)) if is_complete(&chunks, envelope.chunks) => {
-                let verdict = self.judge(rules, lives, position, tag.node, &envelope);
+                let verdict = self.judge(rules, lives, position, tag.node, envelope);
                 self.attachments.report_oldest_base(tag.node, envelope.oldest_base, self.head);
                 (verdict, chunks.into_values().collect())
             }
@@ -142,7 +147,26 @@ impl Database {
         if let Some(first) = chunks.iter().map(|chunk| chunk.index).min() {
             self.retention.chunked(position, first);
         }
-        Some(PositionOutcome { database: tag.database, position, ordinal: at.ordinal, verdict, chunks })
+        let holder = decoded.ok().and_then(|(envelope, _)| envelope.holder);
+        let told = holder
+            .filter(|holder| lives.counts(tag.node, holder.life, holder.number))
+            .map(|holder| self.locks.transaction_decided(Who { node: tag.node, session: holder.number }));
+        let outcome = PositionOutcome { database: tag.database, position, ordinal: at.ordinal, verdict, chunks };
+        let told = told.unwrap_or_default();
+        Some(Decided { outcome, told })
+    }
+
+    /// One request of a session about locks.
+    pub fn lock(&mut self, rules: impl Rules, who: Who, number: u64, op: &LockOp) -> Vec<Told> {
+        let (certifier, head) = (&self.certifier, self.head);
+        let seen = if let LockOp::First { seen, .. } = op { *seen } else { head };
+        self.locks.request(rules, who, (number, op), |lock| last_under(certifier, head, lock) <= seen)
+    }
+
+    /// Up to where whoever gets the lock now has to see: of a row, what was the last to change it or to lock it, as far as anybody may still need to know; of anything
+    /// else, all that was ordered.
+    pub fn last_under(&self, lock: Lock) -> Position {
+        last_under(&self.certifier, self.head, &lock)
     }
 
     fn judge(&mut self, rules: impl Rules, lives: &Lives, position: Position, node: NodeId, envelope: &Envelope) -> Verdict {
@@ -251,6 +275,13 @@ impl Database {
 
     fn raise_horizon(&mut self) {
         self.certifier.raise_horizon(self.attachments.oldest_base(self.head));
+    }
+}
+
+fn last_under(certifier: &Certifier, head: Position, lock: &Lock) -> Position {
+    match lock.key.row() {
+        Some(key) => certifier.last_against(key, lock.mode == LockMode::Exclusive),
+        None => head,
     }
 }
 

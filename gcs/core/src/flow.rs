@@ -18,7 +18,7 @@ mod locks;
 use std::collections::{BTreeMap, BTreeSet};
 
 use gcs_writeset::link::RefusalReason;
-use gcs_writeset::{DatabaseId, Incarnation, LockOp, LockSession, NodeId, Position, Sequence, SlotId, Tag};
+use gcs_writeset::{DatabaseId, Incarnation, LockAnswer, LockOp, LockSession, NodeId, Position, Sequence, SlotId, Tag};
 
 use crate::api::{Local, LocalReply, Tick};
 use crate::bounds::*;
@@ -83,8 +83,7 @@ struct Pending {
 impl Pending {
     /// Whether it can be refused as long as it was never sent. What gives locks back has to be ordered some day.
     fn is_refusable(&self) -> bool {
-        !matches!(self.body, Body::Life)
-            && !matches!(&self.body, Body::Lock { op, .. } if !matches!(op, LockOp::Take { .. }))
+        !matches!(self.body, Body::Life) && !matches!(&self.body, Body::Lock { op, .. } if !op.is_for_lock())
     }
 
     fn is_chunk(&self) -> bool {
@@ -170,9 +169,12 @@ impl Flow {
                     self.enter_tagged(tag, Piece::Question, Command::Ask { tag, token, fence_after }.encode());
                 }
             }
-            Local::Lock { connection, database, number, op } => {
-                self.lock((connection, database), (number, op), state, replies);
-            }
+            Local::Lock { connection, database, number, op } => match self.lock_in_vain(connection, &op, state) {
+                Some(session) => {
+                    replies.push(LocalReply::Lock { connection, number, session, answer: LockAnswer::NotAvailable });
+                }
+                None => self.lock((connection, database), (number, op), state, replies),
+            },
             // Not a command: it is the core's.
             Local::Wish { .. } => {}
             Local::Progress { database, committed, flushed, oldest_base, out_of_service } => {

@@ -55,7 +55,9 @@ pub struct Told {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum What {
-    Granted,
+    Granted(Lock),
+    /// The lock at this place of those that were named.
+    Found(u32),
     NotAvailable,
     Deadlock,
     Full,
@@ -135,12 +137,24 @@ impl Locks {
         self.sessions.get(&who).is_some_and(|session| !session.held.is_empty())
     }
 
+    /// Whether others hold it in a mode that conflicts.
+    pub fn excludes(&self, who: Who, lock: Lock) -> bool {
+        self.queues.get(&lock.key).is_some_and(|queue| queue.against(who, lock.mode).next().is_some())
+    }
+
     pub fn has_sessions_of(&self, node: NodeId) -> bool {
         self.of(node).next().is_some()
     }
 
     /// One request of a session that is not closed.
-    pub fn request(&mut self, rules: impl Rules, who: Who, number: u64, op: &LockOp) -> Vec<Told> {
+    /// `is_fresh` says whether nothing was done under a lock that the session does not know of.
+    pub fn request(
+        &mut self,
+        rules: impl Rules,
+        who: Who,
+        (number, op): (u64, &LockOp),
+        is_fresh: impl Fn(&Lock) -> bool,
+    ) -> Vec<Told> {
         let session = self.sessions.entry(who).or_default();
         if number <= session.last {
             return Vec::new();
@@ -167,7 +181,21 @@ impl Locks {
             }
             LockOp::Blocks { sessions } => told.extend(self.blocks(who, sessions)),
             LockOp::Close => self.close(&[who], &mut told),
+            LockOp::First { locks, .. } => {
+                self.stop_waiting(who, &mut told);
+                told.push(self.first(rules, who, number, locks, is_fresh));
+            }
         }
+        told
+    }
+
+    /// What the session submitted is decided, whichever way: the locks of rows that its transaction held are free.
+    pub fn transaction_decided(&mut self, who: Who) -> Vec<Told> {
+        let mut told = Vec::new();
+        let of_rows = |lock: &Lock| lock.key.row().is_some();
+        let held = self.sessions.get(&who).into_iter().flat_map(|session| session.held.iter().copied().filter(of_rows));
+        let held: Vec<Lock> = held.collect();
+        held.into_iter().for_each(|lock| self.give(who, lock, &mut told));
         told
     }
 
@@ -191,34 +219,55 @@ impl Locks {
         if let Some(session) = self.sessions.get_mut(&who) {
             session.taken = None;
         }
-        if self.count + self.sessions.len() >= LOCKS_MAX {
-            return told(What::Full);
-        }
         let session = self.sessions.entry(who).or_default();
         // Held already: undoing it would take more away than it gave.
         session.taken = (!session.held.contains(&lock)).then_some((lock, number));
         if session.taken.is_none() {
-            return told(What::Granted);
+            return told(What::Granted(lock));
+        }
+        // Half of the room is for what is no row: transactions can lock many of these, and can do without.
+        let room = if lock.key.row().is_some() { LOCKS_MAX / 2 } else { LOCKS_MAX };
+        if self.count + self.sessions.len() >= room {
+            let excluded = !waits && self.excludes(who, lock);
+            return self.not_taken(who, number, if excluded { What::NotAvailable } else { What::Full });
         }
         let queue = self.queues.entry(lock.key).or_default();
         let place = if queue.holders.contains_key(&who) { 0 } else { queue.waiting.len() };
         let is_free = queue.against(who, lock.mode).next().is_none() && queue.ahead(place, lock.mode).next().is_none();
         if is_free || !rules.locks_exclude() {
             self.hold(who, lock);
-            return told(What::Granted);
+            return told(What::Granted(lock));
         }
         if waits {
             queue.waiting.insert(place, (who, lock.mode));
-            session.waits = true;
+            if let Some(session) = self.sessions.get_mut(&who) {
+                session.waits = true;
+            }
             if !self.waits_for_itself(who) {
                 return None;
             }
             self.remove_waiting(who);
         }
+        self.not_taken(who, number, if waits { What::Deadlock } else { What::NotAvailable })
+    }
+
+    fn not_taken(&mut self, who: Who, number: u64, what: What) -> Option<Told> {
         if let Some(session) = self.sessions.get_mut(&who) {
             session.taken = None;
         }
-        told(if waits { What::Deadlock } else { What::NotAvailable })
+        Some(Told { who, number, what })
+    }
+
+    /// The first of these that is free, and fresh.
+    fn first(&mut self, rules: impl Rules, who: Who, number: u64, locks: &[Lock], is_fresh: impl Fn(&Lock) -> bool) -> Told {
+        for (at, lock) in locks.iter().enumerate().filter(|(_, lock)| is_fresh(lock)) {
+            match self.take(rules, who, number, *lock, false) {
+                Some(Told { what: What::Granted(_), .. }) => return Told { who, number, what: What::Found(at as u32) },
+                Some(told) if told.what == What::Full => return told,
+                _ => {}
+            }
+        }
+        Told { who, number, what: What::NotAvailable }
     }
 
     fn hold(&mut self, who: Who, lock: Lock) {
@@ -233,7 +282,8 @@ impl Locks {
 
     fn give(&mut self, who: Who, lock: Lock, told: &mut Vec<Told>) {
         let Some(session) = self.sessions.get_mut(&who) else { return };
-        session.taken = None;
+        // What it waits for stays what it was: a transaction may be decided meanwhile.
+        session.taken = session.taken.filter(|_| session.waits);
         if !session.held.remove(&lock) {
             return;
         }
@@ -278,9 +328,10 @@ impl Locks {
                 continue;
             }
             queue.waiting.remove(place);
-            self.hold(who, Lock { key, mode });
+            let lock = Lock { key, mode };
+            self.hold(who, lock);
             let number = self.sessions.get(&who).and_then(|session| session.taken).map(|(_, number)| number);
-            told.extend(number.map(|number| Told { who, number, what: What::Granted }));
+            told.extend(number.map(|number| Told { who, number, what: What::Granted(lock) }));
         }
         if self.queues.get(&key).is_some_and(|queue| queue.holders.is_empty() && queue.waiting.is_empty()) {
             self.queues.remove(&key);

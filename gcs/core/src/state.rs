@@ -13,7 +13,7 @@ use crate::api::{EntryOutcome, LogIndex, LogRef, Ordered, PositionOutcome};
 use crate::bounds::DATABASES_MAX;
 use crate::certify::{Rules, WindowBounds};
 use crate::command::{Command, Generation};
-use crate::deliver::Database;
+use crate::deliver::{Database, Decided};
 use crate::locks::{Lives, Told, What, Who};
 use crate::membership::{Change, Membership};
 
@@ -206,12 +206,15 @@ impl State {
                 None
             }
             Command::Submit { tag, writeset } => {
-                let outcome =
-                    self.databases.get_mut(&tag.database).and_then(|db| db.submit(rules, &self.lives, tag, &writeset, at));
-                Some(match outcome {
-                    Some(outcome) => Event::Ordered(Ordered { index: at.index, outcome, tag, writeset }),
-                    None => Event::Dropped { tag },
-                })
+                let database = self.databases.get_mut(&tag.database);
+                let Some(Decided { outcome, told }) =
+                    database.and_then(|db| db.submit(rules, &self.lives, tag, &writeset, at))
+                else {
+                    return Some(Event::Dropped { tag });
+                };
+                events.push(Event::Ordered(Ordered { index: at.index, outcome, tag, writeset }));
+                self.tell(tag.database, told, events);
+                None
             }
             Command::Chunk { tag, index, .. } => {
                 self.databases.get_mut(&tag.database)?.chunk(tag, index, at);
@@ -279,16 +282,19 @@ impl State {
             self.lives.close(node, session.number);
         }
         if let Some(known) = self.databases.get_mut(&database) {
-            let told = known.locks.request(rules, Who { node, session: session.number }, number, op);
+            let told = known.lock(rules, Who { node, session: session.number }, number, op);
             self.tell(database, told, events);
         }
     }
 
     fn tell(&self, database: DatabaseId, told: Vec<Told>, events: &mut Vec<Event>) {
-        let position = self.databases.get(&database).map_or(Position::ZERO, |db| db.head);
+        let known = self.databases.get(&database);
         events.extend(told.into_iter().map(|Told { who, number, what }| {
             let answer = match what {
-                What::Granted => LockAnswer::Granted { position },
+                What::Granted(lock) => {
+                    LockAnswer::Granted { position: known.map_or(Position::ZERO, |db| db.last_under(lock)) }
+                }
+                What::Found(at) => LockAnswer::Found { at },
                 What::NotAvailable => LockAnswer::NotAvailable,
                 What::Deadlock => LockAnswer::Deadlock,
                 What::Full => LockAnswer::Full,

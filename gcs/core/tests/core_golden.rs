@@ -201,14 +201,21 @@ fn lock_answer(answer: LockAnswer) -> String {
         LockAnswer::Deadlock => "deadlock".into(),
         LockAnswer::Full => "no room".into(),
         LockAnswer::Given => "given back".into(),
+        LockAnswer::Found { at } => format!("got number {at} of those"),
     }
 }
 
-/// `take=5 mode=shared waits=false`, `give=5`, `withdraw=3`, `blocks=0,1`, `close=yes`
+/// `take=5 mode=shared waits=false`, `give=5`, `withdraw=3`, `blocks=0,1`, `close=yes`, `first=5,6 seen=3`; `space=row` for locks of rows
 fn lock_op(args: &mut ArgumentConsumer<'_>) -> Result<LockOp, Box<dyn Error>> {
     let mode = if optional(args, "mode", String::new())? == "shared" { LockMode::Shared } else { LockMode::Exclusive };
     let waits = optional(args, "waits", true)?;
-    let lock = |value| Lock { key: LockKey { space: LockKey::ADVISORY, value }, mode };
+    let space = if optional(args, "space", String::new())? == "row" { LockKey::ROW } else { LockKey::ADVISORY };
+    let lock = |value| Lock { key: LockKey { space, value }, mode };
+    let seen = Position(optional(args, "seen", 0)?);
+    if let Some(list) = args.lookup("first") {
+        let keys: Vec<u64> = list.value.split(',').map(str::parse).collect::<Result<_, _>>()?;
+        return Ok(LockOp::First { locks: keys.into_iter().map(lock).collect(), seen });
+    }
     let mut text = |key: &str| args.lookup(key).map(|argument| argument.value.clone());
     Ok(match (text("take"), text("give"), text("blocks"), text("withdraw")) {
         (Some(key), ..) => LockOp::Take { lock: lock(key.parse()?), waits },

@@ -11,10 +11,12 @@
 //!              3 withdraw  number u64 of the take
 //!              4 blocks    count u32, numbers of sessions u64
 //!              5 close
+//!              6 first     count u32, locks, seen u64
 //! ```
 
 use crate::bounds::LOCKS_AT_ONCE_MAX;
 use crate::id::Position;
+use crate::key::Key;
 use crate::wire::{Put, Reader, WireError};
 
 /// What is locked, within a database.
@@ -30,6 +32,18 @@ impl LockKey {
     pub const ADVISORY: u8 = 1;
     /// Advisory locks by two integers.
     pub const ADVISORY_PAIR: u8 = 2;
+    /// Rows, by the certification key of each. What a session holds of these is its transaction's: the order gives it back where it decides on the writeset that
+    /// names the session as its holder.
+    pub const ROW: u8 = 3;
+
+    pub fn of_row(key: Key) -> LockKey {
+        LockKey { space: LockKey::ROW, value: key.0 }
+    }
+
+    /// The certification key of the row, if it is one.
+    pub fn row(self) -> Option<Key> {
+        (self.space == LockKey::ROW).then_some(Key(self.value))
+    }
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -71,11 +85,34 @@ pub enum LockOp {
     Blocks { sessions: Vec<u64> },
     /// The session is over.
     Close,
+    /// The first of these that can be had now, and under which nothing was done behind `seen`, which the session's node has committed: for whoever takes
+    /// what is free and skips the rest. Answered [`LockAnswer::Found`], or `NotAvailable`.
+    First { locks: Vec<Lock>, seen: Position },
+}
+
+impl LockOp {
+    /// Whether it asks for a lock, so that nothing is amiss if it is refused.
+    pub fn is_for_lock(&self) -> bool {
+        matches!(self, LockOp::Take { .. } | LockOp::First { .. })
+    }
+
+    /// How many locks it names.
+    pub fn len(&self) -> usize {
+        match self {
+            LockOp::Take { .. } => 1,
+            LockOp::Give { locks } | LockOp::First { locks, .. } => locks.len(),
+            LockOp::Withdraw { .. } | LockOp::Blocks { .. } | LockOp::Close => 0,
+        }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LockAnswer {
-    /// What was ordered before the lock was granted lies at or below this position.
+    /// What was ordered before the lock was granted lies at or below this position; of a row, what changed or locked it.
     Granted {
         position: Position,
     },
@@ -86,6 +123,10 @@ pub enum LockAnswer {
     /// There is no room for another lock.
     Full,
     Given,
+    /// The lock at this place of those that were named is held.
+    Found {
+        at: u32,
+    },
 }
 
 const TAKE: u8 = 1;
@@ -93,6 +134,7 @@ const GIVE: u8 = 2;
 const WITHDRAW: u8 = 3;
 const BLOCKS: u8 = 4;
 const CLOSE: u8 = 5;
+const FIRST: u8 = 6;
 
 impl Lock {
     pub fn put(&self, out: &mut Vec<u8>) {
@@ -138,6 +180,12 @@ impl LockOp {
                 sessions.iter().for_each(|session| out.put_u64(*session));
             }
             LockOp::Close => out.put_u8(CLOSE),
+            LockOp::First { locks, seen } => {
+                out.put_u8(FIRST);
+                out.put_u32(locks.len() as u32);
+                locks.iter().for_each(|lock| lock.put(out));
+                out.put_u64(seen.0);
+            }
         }
     }
 
@@ -156,6 +204,7 @@ impl LockOp {
             WITHDRAW => LockOp::Withdraw { take: reader.u64()? },
             BLOCKS => LockOp::Blocks { sessions: several(reader, |reader| reader.u64())? },
             CLOSE => LockOp::Close,
+            FIRST => LockOp::First { locks: several(reader, Lock::read)?, seen: Position(reader.u64()?) },
             value => return Err(WireError::Unknown { what: "request for a lock", value: u64::from(value) }),
         })
     }
@@ -192,6 +241,8 @@ mod tests {
             any::<u64>().prop_map(|take| LockOp::Withdraw { take }),
             prop::collection::vec(any::<u64>(), 0..5).prop_map(|sessions| LockOp::Blocks { sessions }),
             Just(LockOp::Close),
+            (prop::collection::vec(lock(), 0..5), any::<u64>())
+                .prop_map(|(locks, seen)| LockOp::First { locks, seen: Position(seen) }),
         ]
     }
 

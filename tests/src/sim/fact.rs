@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 use gcs_core::{LogIndex, PositionOutcome};
-use gcs_writeset::{Lock, LockSession, Position, Tag};
+use gcs_writeset::{Lock, LockSession, NodeId, Position, Tag};
 
 use super::postgres::{Row, TxnId, Value};
 use super::time::{Span, Time};
@@ -56,7 +56,7 @@ pub enum Elsewhere {
 #[derive(Clone, Debug)]
 pub enum Fact {
     /// A core ordered a position, whether its node has a database or not.
-    Ordered { node: N, tag: Tag, outcome: PositionOutcome },
+    Ordered { node: N, tag: Tag, outcome: PositionOutcome, holder: Option<LockSession> },
     /// A node wrote down its ordered state as of this entry.
     Checkpointed { node: N, index: LogIndex, checksum: u32 },
     /// A daemon gave a position to its PostgreSQL.
@@ -96,7 +96,7 @@ pub enum Fact {
     /// And is told.
     ToldWhereToRead { node: N, number: u64, position: Position },
     /// A backend with locks was granted one; what was ordered before lies at or below this position.
-    LockGranted { node: N, locker: usize, lock: Lock, session: LockSession, position: Position },
+    LockGranted { node: N, id: NodeId, locker: usize, lock: Lock, session: LockSession, position: Position },
     /// It gives it back, or ends.
     LockGiven { node: N, locker: usize },
     /// It can't know any more that it holds it.

@@ -352,7 +352,10 @@ impl World {
                 self.tally.failed += 1;
                 *self.tally.why_failed.entry(why).or_default() += 1;
             }
-            Fact::Unknown { .. } => self.tally.unknown += 1,
+            Fact::Unknown { node, .. } => {
+                self.tally.unknown += 1;
+                self.end_lockers(*node);
+            }
             Fact::CommittedElsewhere { .. } => self.tally.elsewhere += 1,
             Fact::Corner { what, .. } => *self.tally.corners.entry(what).or_default() += 1,
             Fact::SentAgain { .. } => *self.tally.corners.entry("a submission was sent again").or_default() += 1,

@@ -7,3 +7,4 @@ pub mod ledger;
 pub mod lists;
 pub mod mutex;
 pub mod pessoas;
+pub mod queue;

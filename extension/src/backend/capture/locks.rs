@@ -11,9 +11,13 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
 
+use gcs_writeset::Key;
+use postgres_r_protocol::capture::buffer::Strength;
+
 use super::keys::{self, RowKey};
 use super::transaction;
 use crate::pg::datum::TransmissionModes;
+use crate::pg::index::Index;
 use crate::pg::relation::{self, Persistence, RelationKind};
 use crate::pg::rowlock::Locked;
 use crate::relations::{self, Identity, Known};
@@ -36,6 +40,24 @@ thread_local! {
 /// A row was locked.
 pub fn on_lock(locked: &Locked<'_>) {
     let Some((known, source)) = known(locked) else { return };
+    transaction::append_lock(&known, source, &keys_of(locked, &known));
+}
+
+/// The key of a row itself, and whether whoever locks it so shuts everybody out; none if there is none, or it may be locked by others all the same.
+pub fn row_key(locked: &Locked<'_>) -> Option<(Key, bool)> {
+    let (known, _) = known(locked)?;
+    // All rows would be one, of which one transaction could lock one.
+    if let Identity::Index { index, .. } = &known.identity
+        && known.table.indexes.get(*index).is_none_or(Index::is_coarse)
+    {
+        return None;
+    }
+    let keys = keys_of(locked, &known);
+    let found = keys.iter().find(|key| key.part == keys::ROW)?;
+    Some((found.key, found.strength == Strength::Exclusive))
+}
+
+fn keys_of(locked: &Locked<'_>, known: &Known) -> Vec<RowKey> {
     let mut image = Vec::new();
     if known.identity == Identity::WholeRow {
         let modes = known.table.depends_on_settings.then(TransmissionModes::enter);
@@ -43,8 +65,8 @@ pub fn on_lock(locked: &Locked<'_>) {
         drop(modes);
     }
     let mut keys: Vec<RowKey> = Vec::new();
-    keys::of_lock(&known, locked.row, locked.strength, &image, session::committed(), &mut keys);
-    transaction::append_lock(&known, source, &keys);
+    keys::of_lock(known, locked.row, locked.strength, &image, session::committed(), &mut keys);
+    keys
 }
 
 fn known(locked: &Locked<'_>) -> Found {

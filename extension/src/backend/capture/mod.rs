@@ -14,7 +14,7 @@ pub mod base;
 mod columns;
 mod decided;
 pub mod keys;
-mod locks;
+pub mod locks;
 mod overlap;
 pub mod reads;
 mod renamed;
@@ -32,10 +32,10 @@ use gcs_writeset::{Key, KeyGroup};
 use postgres_r_protocol::capture::body::Body;
 use postgres_r_protocol::capture::buffer::Entry;
 
-use crate::backend::advisory;
+use crate::backend::{advisory, held};
 use crate::pg::execution::{self, Execution};
 use crate::pg::tempfile::TempFile;
-use crate::pg::{self, lookup, naming, rowlock, subtransaction};
+use crate::pg::{self, lock_rows, lookup, naming, subtransaction};
 use crate::relations::{self, Identity, KeyDescription};
 use crate::session;
 use transaction::Sources;
@@ -72,12 +72,13 @@ pub fn init() {
     subtransaction::on_end(|level, end| match end {
         subtransaction::End::Released => {
             transaction::subtransaction_released(level);
-            advisory::subtransaction_released(level);
+            held::subtransaction_released(level);
             reads::subtransaction_released(level);
         }
         subtransaction::End::Aborted => {
             transaction::subtransaction_aborted(level);
-            advisory::subtransaction_aborted(level);
+            advisory::let_go();
+            held::subtransaction_aborted(level);
             reads::subtransaction_aborted(level);
             running::subtransaction_aborted(level);
             naming::reset();
@@ -118,7 +119,7 @@ pub fn init() {
         },
     });
     pg::trigger::on_row(pg::trigger::Listener { is_wanted, row: trigger::on_row });
-    rowlock::on_lock(locks::on_lock);
+    lock_rows::on_lock(locks::on_lock);
     lookup::on_lookup(reads::on_lookup);
     statement::init();
 }

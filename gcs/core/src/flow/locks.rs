@@ -19,13 +19,14 @@
 use std::collections::VecDeque;
 
 use gcs_writeset::link::RefusalReason;
-use gcs_writeset::{DatabaseId, LockAnswer, LockOp, LockSession};
+use gcs_writeset::{DatabaseId, Lock, LockAnswer, LockOp, LockSession};
 
 use super::lockers::{Connection, Session};
 use super::{Body, Flow, Subject};
 use crate::api::{LocalReply, Tick};
 use crate::bounds::{LOCK_REQUESTS_MAX, LOCKS_GIVEN_UP_TICKS, LOCKS_IDLE_TICKS};
 use crate::format::Format;
+use crate::locks::Who;
 use crate::state::State;
 
 impl Flow {
@@ -37,7 +38,7 @@ impl Flow {
         state: &State,
         replies: &mut Vec<LocalReply>,
     ) {
-        if let LockOp::Take { .. } = op
+        if op.is_for_lock()
             && let Some(reason) = self.lock_refusal(database, state)
         {
             return replies.push(LocalReply::LockRefused { connection, number, reason });
@@ -45,7 +46,7 @@ impl Flow {
         self.lockers.database = Some(database);
         let is_new = !self.lockers.sessions.contains_key(&connection);
         // Nothing of it was ever ordered, or all of it was given up.
-        if is_new && !matches!(op, LockOp::Take { .. }) {
+        if is_new && !op.is_for_lock() {
             if matches!(op, LockOp::Give { .. }) {
                 replies.push(LocalReply::LocksLost { connection });
             }
@@ -58,6 +59,17 @@ impl Flow {
             replies.push(LocalReply::LocksLost { connection });
         }
         self.go_on(connection);
+    }
+
+    /// The session that asks, if nothing of what it would take could be had, as far as this node can see: whoever skips what is locked is told so without the
+    /// order, and no harm is done if something has just been given back.
+    pub(super) fn lock_in_vain(&self, connection: Connection, op: &LockOp, state: &State) -> Option<LockSession> {
+        let LockOp::First { locks, seen } = op else { return None };
+        let (life, session) = (self.lockers.life?, self.lockers.sessions.get(&connection)?);
+        let (number, database) = (session.number?, state.database(session.database)?);
+        let who = Who { node: self.me, session: number };
+        let is_vain = |lock: &Lock| *seen < database.last_under(*lock) || database.locks.excludes(who, *lock);
+        locks.iter().all(is_vain).then_some(LockSession { life, number })
     }
 
     fn lock_refusal(&self, database: DatabaseId, state: &State) -> Option<RefusalReason> {
@@ -90,7 +102,7 @@ impl Flow {
         let Some((request, op)) = session.queue.pop_front() else { return };
         session.is_busy = true;
         let database = session.database;
-        let bytes = 64 + if let LockOp::Give { locks } = &op { 16 * locks.len() } else { 0 };
+        let bytes = 64 + 16 * op.len();
         self.enter(Subject::Lock(number), Body::Lock { database, request, op }, bytes);
     }
 
@@ -171,7 +183,7 @@ impl Flow {
     /// What waits for a life to begin has never left.
     pub(super) fn refuse_waiting(&mut self, replies: &mut Vec<LocalReply>) {
         for (connection, session) in self.lockers.sessions.extract_if(.., |_, session| session.number.is_none()) {
-            let takes = session.queue.iter().filter(|(_, op)| matches!(op, LockOp::Take { .. }));
+            let takes = session.queue.iter().filter(|(_, op)| op.is_for_lock());
             replies.extend(takes.map(|(number, _)| LocalReply::LockRefused {
                 connection,
                 number: *number,

@@ -194,7 +194,7 @@ variants! { TokenOutcome "token outcome" { 0 Unknown, 1 Committed { position }, 
 
 variants! { Rehearsal "rehearsal" { 0 Passed, 1 Partly, 2 Absent, 3 Failed(failure), } }
 
-variants! { LockAnswer "answer about a lock" { 0 Granted { position }, 1 NotAvailable, 2 Deadlock, 3 Full, 4 Given, } }
+variants! { LockAnswer "answer about a lock" { 0 Granted { position }, 1 NotAvailable, 2 Deadlock, 3 Full, 4 Given, 5 Found { at }, } }
 
 fields! { LockSession { life, number } }
 fields! { GroupStatus { quorum, leader, term, members } }

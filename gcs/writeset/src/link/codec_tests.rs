@@ -92,7 +92,8 @@ fn op() -> impl Strategy<Value = LockOp> {
     });
     prop_oneof![
         (lock.clone(), any::<bool>()).prop_map(|(lock, waits)| LockOp::Take { lock, waits }),
-        prop::collection::vec(lock, 0..4).prop_map(|locks| LockOp::Give { locks }),
+        prop::collection::vec(lock.clone(), 0..4).prop_map(|locks| LockOp::Give { locks }),
+        (prop::collection::vec(lock, 0..4), position()).prop_map(|(locks, seen)| LockOp::First { locks, seen }),
         any::<u64>().prop_map(|take| LockOp::Withdraw { take }),
     ]
 }
@@ -102,6 +103,7 @@ fn lock_answer() -> impl Strategy<Value = LockAnswer> {
         position().prop_map(|position| LockAnswer::Granted { position }),
         Just(LockAnswer::NotAvailable),
         Just(LockAnswer::Deadlock),
+        any::<u32>().prop_map(|at| LockAnswer::Found { at }),
         Just(LockAnswer::Full),
         Just(LockAnswer::Given),
     ]
@@ -309,7 +311,7 @@ fn stranger(protocol: u32) -> Request {
 fn the_bytes_are_those_that_are_written_down() {
     let submit = Request::Submit { slot: SlotId(300), sequence: Sequence(9) };
     assert_eq!(encode(&submit), [2, 0xac, 2, 9, 0, 0, 0, 0, 0, 0, 0]);
-    assert_eq!(encode(&hello(PROTOCOL, "shop")), *b"\0\x07\x01\x04shop\x01\x01g\x01\0\0\0\0\0\0\0");
+    assert_eq!(encode(&hello(PROTOCOL, "shop")), *b"\0\x08\x01\x04shop\x01\x01g\x01\0\0\0\0\0\0\0");
     let failure = Failure { kind: FailureKind::AlreadyAttached, message: "no".to_owned(), hint: String::new() };
     assert_eq!(encode(&Reply::Failed(failure)), *b"\x09\x03\x02no\0");
     let verdict = Verdict::Aborted(AbortCause::Conflict { winner: Position(300), winner_node: NodeId(1), key_index: 7 });
@@ -356,7 +358,7 @@ fn nobody_writes_what_nobody_would_read() {
 fn an_unknown_tag_is_refused() {
     assert_eq!(Request::decode(&[17]), Err(WireError::Unknown { what: "link request", value: 17 }));
     assert_eq!(Reply::decode(&[20]), Err(WireError::Unknown { what: "link reply", value: 20 }));
-    assert_eq!(Request::decode(b"\0\x07\x08"), Err(WireError::Unknown { what: "role", value: 8 }));
+    assert_eq!(Request::decode(b"\0\x08\x08"), Err(WireError::Unknown { what: "role", value: 8 }));
     assert_eq!(Reply::decode(b"\x06\0\0\0\0\0\0\0\0\0\x05"), Err(WireError::Unknown { what: "refusal", value: 5 }));
     assert_eq!(Reply::decode(b"\x05\0\0\0\0\0\0\0\0\0\x04"), Err(WireError::Unknown { what: "token outcome", value: 4 }));
     assert_eq!(Reply::decode(b"\x03\0\0\0\0\0\0\0\0\x02"), Err(WireError::Unknown { what: "flag", value: 2 }));

@@ -10,29 +10,47 @@ use gcs_writeset::{Lock, LockSession, NodeId, Position};
 use super::invariant::Invariant;
 use crate::sim::fact::{Fact, N, View};
 
+#[derive(Clone, Copy)]
+struct Held {
+    lock: Lock,
+    /// A node that was replaced has another identity.
+    by: (NodeId, LockSession),
+}
+
 #[derive(Default)]
 pub struct OneHolder {
-    holders: BTreeMap<(N, usize), (Lock, LockSession)>,
+    holders: BTreeMap<(N, usize), Held>,
     /// Held when they were lost, and not yet granted to anybody else.
-    lost: Vec<(N, Lock, LockSession)>,
+    lost: Vec<Held>,
+    /// The last position that is known to be decided.
+    decided: Position,
     /// Sessions that may commit nothing behind a position.
     fenced: BTreeMap<(NodeId, LockSession), Position>,
 }
 
-fn id(node: N) -> NodeId {
-    NodeId::of_name(&format!("n{}", node.0))
-}
-
 impl OneHolder {
-    fn granted(&mut self, who: (N, usize), lock: Lock, session: LockSession, position: Position) -> Result<(), String> {
-        let conflicts = |other: &Lock| other.key == lock.key && other.mode.conflicts(lock.mode);
-        if let Some((other, _)) = self.holders.iter().find(|(other, (held, _))| **other != who && conflicts(held)) {
+    /// Wherever it is seen first. The locks of rows that its session holds are free from there on.
+    fn decided(&mut self, position: Position, submitter: NodeId, holder: Option<LockSession>) {
+        if position <= self.decided {
+            return;
+        }
+        self.decided = position;
+        let goes_on = |held: &Held| held.lock.key.row().is_none() || holder != Some(held.by.1) || held.by.0 != submitter;
+        self.holders.retain(|_, held| goes_on(held));
+        self.lost.retain(goes_on);
+    }
+
+    /// A grant of a row says up to where it was changed: all that is known to be decided was ordered before those who wait for it were told.
+    fn granted(&mut self, who: (N, usize), held: Held, position: Position) -> Result<(), String> {
+        let lock = held.lock;
+        let conflicts = |other: &Held| other.lock.key == lock.key && other.lock.mode.conflicts(lock.mode);
+        if let Some((other, _)) = self.holders.iter().find(|(other, held)| **other != who && conflicts(held)) {
             return Err(format!("{lock:?} is granted to {who:?}, and {other:?} holds it"));
         }
-        self.holders.insert(who, (lock, session));
-        let fenced = self.lost.extract_if(.., |(_, held, _)| conflicts(held));
-        let fenced: Vec<_> = fenced.map(|(node, _, session)| ((id(node), session), position)).collect();
-        self.fenced.extend(fenced);
+        self.holders.insert(who, held);
+        let position = if lock.key.row().is_some() { self.decided } else { position };
+        let fenced = self.lost.extract_if(.., |held| conflicts(held));
+        self.fenced.extend(fenced.map(|held| (held.by, position)));
         Ok(())
     }
 }
@@ -44,14 +62,14 @@ impl Invariant for OneHolder {
 
     fn observe(&mut self, fact: &Fact, _: &View<'_>) -> Result<(), String> {
         match fact {
-            Fact::LockGranted { node, locker, lock, session, position } => {
-                return self.granted((*node, *locker), *lock, *session, *position);
+            Fact::LockGranted { node, id, locker, lock, session, position } => {
+                let held = Held { lock: *lock, by: (*id, *session) };
+                return self.granted((*node, *locker), held, *position);
             }
+            Fact::Ordered { tag, outcome, holder, .. } => self.decided(outcome.position, tag.node, *holder),
             Fact::LockGiven { node, locker } => drop(self.holders.remove(&(*node, *locker))),
             Fact::LockLost { node, locker } => {
-                if let Some((lock, session)) = self.holders.remove(&(*node, *locker)) {
-                    self.lost.push((*node, lock, session));
-                }
+                self.lost.extend(self.holders.remove(&(*node, *locker)));
             }
             Fact::Delivered { delivery, .. } => {
                 let (position, verdict) = (delivery.outcome.position, delivery.outcome.verdict);

@@ -28,7 +28,7 @@ impl Invariant for SameOrder {
 
     fn observe(&mut self, fact: &Fact, _: &View<'_>) -> Result<(), String> {
         match fact {
-            Fact::Ordered { node, tag, outcome } => self.names(*node, outcome.position, *tag),
+            Fact::Ordered { node, tag, outcome, .. } => self.names(*node, outcome.position, *tag),
             Fact::Delivered { node, delivery } => {
                 let position = delivery.outcome.position;
                 let checksum = crc32c::crc32c(&delivery.writeset);

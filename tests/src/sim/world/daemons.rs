@@ -2,6 +2,7 @@
 
 use gcs_core::{Core, CoreConfig, Detector, Effects, Format, Founder, Input, PeerMessage};
 use gcs_writeset::NodeId;
+use gcs_writeset::writeset::Envelope;
 
 use super::{Event, World};
 use crate::rng::Rng;
@@ -222,10 +223,12 @@ impl World {
         self.send(n, effects.send_after_write);
         for ordered in effects.ordered {
             let (tag, outcome) = (ordered.tag, ordered.outcome);
+            let holder = Envelope::decode(&ordered.writeset).ok().and_then(|(envelope, _)| envelope.holder);
             if let Some(daemon) = &mut self.nodes[n.0].daemon {
                 daemon.head = daemon.head.max(outcome.position);
             }
-            self.facts.push_back(Fact::Ordered { node: n, tag, outcome });
+            self.facts.push_back(Fact::Ordered { node: n, tag, outcome, holder });
+            self.transaction_of_locker_decided(n, tag.node, holder);
         }
         self.hand_on(n, effects.replies);
     }

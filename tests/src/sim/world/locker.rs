@@ -9,6 +9,7 @@ pub const EACH: usize = 2;
 pub enum Doing {
     Nothing,
     Asks(Lock),
+    AsksFirst([Lock; 2]),
     Holds(Lock, LockSession),
     GivesBack,
 }
@@ -20,13 +21,15 @@ pub struct Locker {
     pub connection: Option<(u64, u64)>,
     pub number: u64,
     pub doing: Doing,
+    /// Its session has held what its client's transaction may name for long after.
+    pub has_held_own: bool,
     /// It has held something since trouble ended.
     pub held_since: bool,
 }
 
 impl Locker {
     pub fn new() -> Locker {
-        Locker { connection: None, number: 0, doing: Doing::Nothing, held_since: false }
+        Locker { connection: None, number: 0, doing: Doing::Nothing, has_held_own: false, held_since: false }
     }
 
     pub fn is_at_rest(&self) -> bool {

@@ -103,6 +103,10 @@ impl World {
     fn go_on(&mut self, n: N, operation: Operation, at: N, seen: &Membership) {
         let (id, name) = (self.nodes[n.0].id, format!("n{}", n.0));
         match operation {
+            // Another was given its vote meanwhile, and it had to go.
+            Operation::Copy { .. } | Operation::Vote { .. } if seen.is_gone(&name, self.nodes[n.0].generation) => {
+                self.next(n, Some(Operation::Remove { is_dead: false }));
+            }
             Operation::Remove { is_dead } if !seen.contains(id) && seen.is_gone(&name, self.nodes[n.0].generation) => {
                 if !is_dead {
                     self.corner("a member was removed while it ran");
