@@ -11,6 +11,7 @@ use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 use postgres_r_protocol::conflicts::Conflict;
 
+use crate::pg::latch::GroupLock;
 use crate::pg::xact;
 
 /// An error of ours, ready to be raised or to be put into another report.
@@ -454,41 +455,25 @@ pub fn unknown_server() -> Error {
     .hint("Use a server of the major version that postgres_r was built for, on a system that lets mprotect() work.")
 }
 
-/// What a lock of the group is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum GroupLock {
-    Advisory,
-    Row,
+fn noun(of: GroupLock) -> &'static str {
+    match of {
+        GroupLock::Advisory => "an advisory lock",
+        GroupLock::Row => "a row lock",
+    }
 }
 
-impl GroupLock {
-    fn noun(self) -> &'static str {
-        match self {
-            GroupLock::Advisory => "advisory lock",
-            GroupLock::Row => "row lock",
-        }
-    }
-
-    fn article(self) -> &'static str {
-        match self {
-            GroupLock::Advisory => "an",
-            GroupLock::Row => "a",
-        }
-    }
-
-    /// With which it is this node's alone.
-    fn setting(self) -> &'static str {
-        match self {
-            GroupLock::Advisory => "postgres_r.advisory_locks = local a lock holds on this node alone",
-            GroupLock::Row => "postgres_r.row_locks = local rows are locked on this node alone",
-        }
+/// With which it is this node's alone.
+fn local_setting(of: GroupLock) -> &'static str {
+    match of {
+        GroupLock::Advisory => "postgres_r.advisory_locks = local a lock holds on this node alone",
+        GroupLock::Row => "postgres_r.row_locks = local rows are locked on this node alone",
     }
 }
 
 /// `why` the group can't be asked.
 pub fn cannot_lock(of: GroupLock, why: Error) -> Error {
-    let message = format!("cannot take {} {} of the group", of.article(), of.noun());
-    Error { message, ..why }.hint(format!("Try again on another node, or in a moment. With {}.", of.setting()))
+    let message = format!("cannot take {} of the group", noun(of));
+    Error { message, ..why }.hint(format!("Try again on another node, or in a moment. With {}.", local_setting(of)))
 }
 
 /// As PostgreSQL says it of a row that is locked on this server.
@@ -511,9 +496,8 @@ pub fn lock_timeout() -> Error {
 pub fn lock_deadlock(of: GroupLock) -> Error {
     Error::new(PgSqlErrorCode::ERRCODE_T_R_DEADLOCK_DETECTED, "deadlock detected")
         .detail(format!(
-            "This session waits for {} {} of the group whose holder waits, perhaps for others that do, for this session.",
-            of.article(),
-            of.noun()
+            "This session waits for {} of the group whose holder waits, perhaps for others that do, for this session.",
+            noun(of)
         ))
         .hint(RETRY)
 }
@@ -534,7 +518,7 @@ pub fn locks_not_known() -> Error {
 
 /// What was done under the lock before takes too long to apply here.
 pub fn lock_not_seen(of: GroupLock, position: Position, at: Position, waited: Duration) -> Error {
-    let message = format!("this node is too far behind its group for {} {}", of.article(), of.noun());
+    let message = format!("this node is too far behind its group for {}", noun(of));
     Error::new(PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE, message)
         .detail(format!(
             "What was committed before the lock was granted reaches to position {position}; after {} ms this node is at {at}.",

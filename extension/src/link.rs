@@ -10,7 +10,7 @@ use gcs_writeset::link::{Reply, Request, decode_frame, frame_len, put_frame};
 use gcs_writeset::wire::WireError;
 use postgres_r_protocol::dispatch::Trouble;
 
-use crate::pg::latch::{self, Locked, WaitSet};
+use crate::pg::latch::{self, GroupLock, WaitSet};
 use crate::pg::socket::Socket;
 
 /// What one system call reads at most.
@@ -85,7 +85,7 @@ impl Link {
     }
 
     /// The same, as a wait for an advisory lock.
-    pub fn wait_for_lock(&self, timeout: Duration, of: Locked) {
+    pub fn wait_for_lock(&self, timeout: Duration, of: GroupLock) {
         latch::wait_for_lock(&self.socket, self.wants_to_write(), timeout, of);
     }
 

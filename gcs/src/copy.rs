@@ -32,7 +32,6 @@ mod progress;
 mod server;
 mod source;
 mod target;
-mod write_back;
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;

@@ -391,13 +391,7 @@ fn a_mutex_of_three_nodes_has_one_holder_whatever_is_killed() {
     group.execute(node(1), mutex::TABLE);
     group.settle();
     let running = mutex::Workload::start(&group, 2);
-    for part in [Part::Postgres, Part::Gcs, Part::Both] {
-        for number in group.numbers() {
-            running.goes_on();
-            group.kill(number, part);
-            group.start_node(number);
-        }
-    }
+    group.kill_each_in_turn(|| running.goes_on());
     running.goes_on();
     let summary = running.finish();
     println!("{summary:?}");

@@ -8,6 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use gcs::playground::Part;
+use gcs::playground::process::Signal;
 use postgres::{Client, Error};
 use postgres_r_tests::harness::{self, node, wait};
 use postgres_r_tests::workload::queue;
@@ -238,6 +239,81 @@ fn what_is_read_ahead_is_used_once() {
     one.batch_execute("ROLLBACK").unwrap();
 }
 
+#[test]
+fn what_a_plan_does_besides_reading_is_done_as_on_one_server() {
+    let group = group();
+    group.execute(node(1), "CREATE SEQUENCE IF NOT EXISTS looked_at");
+    group.execute(
+        node(1),
+        "CREATE OR REPLACE FUNCTION fails(id int) RETURNS int LANGUAGE plpgsql AS
+            $$ BEGIN RAISE division_by_zero USING TABLE = 'some'; END $$",
+    );
+    group.settle();
+    let (mut one, mut two) = (group.connect(node(1)), group.connect(node(2)));
+    one.batch_execute("BEGIN").unwrap();
+    assert_eq!(ids(&mut one, "SELECT id FROM t WHERE id <= 5 ORDER BY id FOR UPDATE SKIP LOCKED"), [1, 2, 3, 4, 5]);
+    // Six rows are looked at, and none ahead.
+    two.batch_execute("BEGIN; SELECT nextval('looked_at')").unwrap();
+    let query = "SELECT id, nextval('looked_at') FROM t ORDER BY id LIMIT 1 FOR UPDATE SKIP LOCKED";
+    let plan = format!("SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off; EXPLAIN {query}");
+    two.batch_execute(&plan).unwrap();
+    let before: i64 = two.query_one("SELECT currval('looked_at')", &[]).unwrap().get(0);
+    assert_eq!(ids(&mut two, query), [6]);
+    let after: i64 = two.query_one("SELECT currval('looked_at')", &[]).unwrap().get(0);
+    assert_eq!(after - before, 6);
+    two.batch_execute("ROLLBACK").unwrap();
+    // An error that comes from below says where, and keeps what it says.
+    let error = two.batch_execute("SELECT id, fails(id) FROM t ORDER BY id FOR UPDATE SKIP LOCKED").unwrap_err();
+    let error = error.as_db_error().unwrap();
+    assert_eq!((error.code().code(), error.table()), ("22012", Some("some")));
+    assert!(error.where_().is_some_and(|text| text.contains("PL/pgSQL function fails")), "{error:?}");
+    one.batch_execute("ROLLBACK").unwrap();
+    // What a transaction has changed itself it can lock, whoever has asked the group for it.
+    wait::until("what was rolled back is free", RESOLVED_MAX, || {
+        one.batch_execute("BEGIN; UPDATE t SET n = 1 WHERE id = 1").unwrap();
+        two.batch_execute("BEGIN").unwrap();
+        let got = ids(&mut two, "SELECT id FROM t WHERE id = 1 FOR UPDATE SKIP LOCKED");
+        let own = one.batch_execute("SELECT FROM t WHERE id = 1 FOR UPDATE NOWAIT");
+        one.batch_execute("ROLLBACK").unwrap();
+        two.batch_execute("ROLLBACK").unwrap();
+        own.unwrap();
+        if got == [1] { Ok(()) } else { Err(format!("{got:?}")) }
+    });
+}
+
+#[test]
+fn a_row_is_lost_with_its_daemon_and_without_a_majority_none_is_locked() {
+    let group = group();
+    let (mut one, mut two) = (group.connect(node(1)), group.connect(node(2)));
+    two.batch_execute("BEGIN").unwrap();
+    assert_eq!(ids(&mut two, "SELECT id FROM t WHERE id = 1 FOR UPDATE SKIP LOCKED"), [1]);
+    two.batch_execute("UPDATE t SET n = 1 WHERE id = 2").unwrap();
+    group.kill(node(2), Part::Gcs);
+    group.start_node(node(2));
+    wait::until("another has the row", RESOLVED_MAX, || {
+        match ids(&mut one, "SELECT id FROM t WHERE id = 1 FOR UPDATE SKIP LOCKED")[..] {
+            [1] => Ok(()),
+            ref other => Err(format!("{other:?}")),
+        }
+    });
+    assert_eq!(code(&two.batch_execute("COMMIT").unwrap_err()), "40001");
+    two.batch_execute("SELECT 1").unwrap();
+    assert_eq!(group.value(node(1), "SELECT n FROM t WHERE id = 2"), "0");
+    for number in [2, 3] {
+        group.signal(node(number), Part::Gcs, Signal::TERM);
+    }
+    wait::until("no majority", RESOLVED_MAX, || {
+        let refused = one.batch_execute("SELECT FROM t WHERE id = 3 FOR UPDATE NOWAIT").map_err(|error| code(&error));
+        if refused == Err("25006".to_owned()) { Ok(()) } else { Err(format!("{refused:?}")) }
+    });
+    let refused = one.batch_execute("SELECT FROM t WHERE id = 3 FOR UPDATE SKIP LOCKED").unwrap_err();
+    assert_eq!(code(&refused), "25006");
+    one.batch_execute("SET postgres_r.row_locks = local; SELECT FROM t WHERE id = 3 FOR UPDATE SKIP LOCKED").unwrap();
+    for number in [2, 3] {
+        group.start_node(node(number));
+    }
+}
+
 /// Nobody is told that there is nothing because others of its node ask at that moment, and all get the first rows that there are.
 #[test]
 fn workers_that_come_at_once_get_a_row_each() {
@@ -307,13 +383,7 @@ fn no_job_is_done_twice_or_forgotten_whatever_is_killed() {
     queue::fill(&group, node(1), 1, 100_000);
     group.settle();
     let running = queue::Workload::start(&group, 2);
-    for part in [Part::Postgres, Part::Gcs, Part::Both] {
-        for number in group.numbers() {
-            running.goes_on();
-            group.kill(number, part);
-            group.start_node(number);
-        }
-    }
+    group.kill_each_in_turn(|| running.goes_on());
     running.goes_on();
     // The last of them, to the end.
     let (mut client, mut last) = (group.connect(node(1)), None);

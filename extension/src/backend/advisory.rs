@@ -21,7 +21,7 @@ use gcs_writeset::{Lock, LockKey, LockMode};
 use super::held::{self, Answer, Failure};
 use crate::error;
 use crate::guc::{self, LockScope};
-use crate::pg::advisory::{self, Scope, Subject, Wanted};
+use crate::pg::advisory::{self, Subject, Wanted};
 use crate::session;
 
 /// A lock that is being tried for.
@@ -63,16 +63,6 @@ fn lock_of(wanted: Wanted) -> Lock {
     Lock { key, mode: if wanted.is_shared { LockMode::Shared } else { LockMode::Exclusive } }
 }
 
-fn count(lock: Lock, scope: Scope) {
-    held::count(
-        lock,
-        match scope {
-            Scope::Session => held::Scope::Session,
-            Scope::Transaction => held::Scope::Transaction,
-        },
-    );
-}
-
 fn before(wanted: Wanted) {
     let lock = lock_of(wanted);
     held::check();
@@ -89,7 +79,7 @@ fn before(wanted: Wanted) {
 fn taken(wanted: Wanted) {
     let lock = lock_of(wanted);
     if held::is_unsettled(&lock) || held::holds(&lock) {
-        count(lock, wanted.scope);
+        held::count(lock, wanted.scope);
     }
 }
 

@@ -23,20 +23,15 @@ use gcs_writeset::{Lock, LockMode, LockSession, Position};
 use postgres_r_protocol::id::ProcNo;
 
 use super::levels::{self, NotVisible};
-use super::locker::{Ended, Locker};
+use super::locker::{self, Ended, Locker};
 use super::writable;
-use crate::error::{self, Error, GroupLock};
+use crate::error::{self, Error};
 use crate::guc;
 use crate::node::{self, DatabaseArea};
+use crate::pg::advisory::Scope;
+use crate::pg::latch::GroupLock;
 use crate::pg::{interrupt, process, subtransaction};
 use crate::session;
-
-/// By what a lock is held.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Scope {
-    Session,
-    Transaction,
-}
 
 /// How often a lock is held: by the session, and by subtransactions, each by its level.
 #[derive(Default)]
@@ -206,20 +201,16 @@ impl Held {
     }
 }
 
-fn of(lock: Lock) -> GroupLock {
-    if lock.key.row().is_some() { GroupLock::Row } else { GroupLock::Advisory }
-}
-
 /// Asks the group for a lock, and waits for it if that is wanted.
 pub fn ask(lock: Lock, waits: bool) -> Result<Answer, Failure> {
-    asked(of(lock), |locker, area| locker.take(area, lock, waits), |_| Some(lock))
+    asked(locker::of(lock), |locker, area| locker.take(area, lock, waits), |_| Some(lock))
 }
 
 /// Asks for the first of these that is free, and under which nothing was done behind a position that this node has committed.
 pub fn ask_first(locks: &[Lock], seen: Position) -> Result<Answer, Failure> {
     let Some(first) = locks.first() else { return Ok(Answer::NotAvailable) };
     let take = |locker: &mut Locker, area: &DatabaseArea| locker.take_first(area, locks.to_vec(), seen);
-    asked(of(*first), take, |at| locks.get(at).copied())
+    asked(locker::of(*first), take, |at| locks.get(at).copied())
 }
 
 fn asked(
@@ -294,7 +285,7 @@ fn end_those_who_lost(area: &DatabaseArea) {
 
 /// Waits until this node shows what was done under a lock before.
 pub fn see(lock: Lock, position: Position) -> Result<(), Failure> {
-    let of = of(lock);
+    let of = locker::of(lock);
     let Some(area) = session::database() else { return Err(Failure::Error(error::not_attached())) };
     let limit = guc::commit_timeout();
     levels::until_visible(area, position, Instant::now() + limit).map_err(|why| {

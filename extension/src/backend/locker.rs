@@ -19,7 +19,7 @@ use postgres_r_protocol::slot::Slot;
 use crate::guc;
 use crate::link::{Link, LinkError};
 use crate::node::{self, DatabaseArea};
-use crate::pg::latch::Locked;
+use crate::pg::latch::GroupLock;
 use crate::pg::{advisory, blockers, interrupt, process};
 
 /// A wait looks around so often, whatever wakes it.
@@ -89,10 +89,10 @@ impl Locker {
 
     /// Asks for the first of these that is free, and under which nothing was done behind a position that this node has committed.
     pub fn take_first(&mut self, area: &DatabaseArea, locks: Vec<Lock>, seen: Position) -> Ended {
-        self.take_by(area, Locked::Row, LockOp::First { locks, seen }, false)
+        self.take_by(area, GroupLock::Row, LockOp::First { locks, seen }, false)
     }
 
-    fn take_by(&mut self, area: &DatabaseArea, of: Locked, op: LockOp, waits: bool) -> Ended {
+    fn take_by(&mut self, area: &DatabaseArea, of: GroupLock, op: LockOp, waits: bool) -> Ended {
         let number = match self.ask(area, op) {
             Ok(number) => number,
             Err(trouble) => return self.broken(trouble),
@@ -117,7 +117,7 @@ impl Locker {
 
     /// Gives locks back, and waits until nobody can find them held.
     pub fn give(&mut self, area: &DatabaseArea, locks: Vec<Lock>) -> Ended {
-        let of = locks.first().map_or(Locked::Advisory, |lock| of(*lock));
+        let of = locks.first().map_or(GroupLock::Advisory, |lock| of(*lock));
         match self.ask(area, LockOp::Give { locks }) {
             Ok(number) => self.wait(Waiting { number, limit: guc::commit_timeout(), look_every: None, of, area }),
             Err(trouble) => self.broken(trouble),
@@ -233,8 +233,8 @@ impl Locker {
     }
 }
 
-fn of(lock: Lock) -> Locked {
-    if lock.key.row().is_some() { Locked::Row } else { Locked::Advisory }
+pub fn of(lock: Lock) -> GroupLock {
+    if lock.key.row().is_some() { GroupLock::Row } else { GroupLock::Advisory }
 }
 
 fn outcome(answer: LockAnswer) -> Ended {
@@ -255,7 +255,7 @@ struct Waiting<'a> {
     limit: Duration,
     /// How often to look for those who wait for this process.
     look_every: Option<Duration>,
-    of: Locked,
+    of: GroupLock,
     area: &'a DatabaseArea,
 }
 

@@ -21,9 +21,10 @@
 use gcs_writeset::{Lock, LockKey, LockMode};
 
 use super::capture::locks;
-use super::held::{self, Answer, Scope};
+use super::held::{self, Answer};
 use crate::error;
 use crate::guc::{self, LockScope};
+use crate::pg::advisory::Scope;
 use crate::pg::candidates;
 use crate::pg::rowlock::Locked;
 use crate::session;

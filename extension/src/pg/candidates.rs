@@ -16,6 +16,7 @@ use gcs_writeset::Lock;
 use pgrx::pg_sys;
 
 use super::list;
+use super::planstate::{planstate_tree_walker, rescan_by_postgres};
 use super::row::Row;
 use super::rowlock::{Locked, Strength, holders, is_own, strength_of};
 use super::snapshot;
@@ -51,17 +52,6 @@ pub fn on_candidates(listener: Listener) {
 pub(super) type Real = unsafe extern "C-unwind" fn(*mut pg_sys::PlanState) -> *mut pg_sys::TupleTableSlot;
 type Slot = *mut pg_sys::TupleTableSlot;
 type Marks = Vec<*mut pg_sys::ExecAuxRowMark>;
-
-unsafe extern "C-unwind" {
-    /// Of nodes/nodeFuncs.h, which pgrx does not bind.
-    fn planstate_tree_walker(
-        state: *mut pg_sys::PlanState,
-        walker: unsafe extern "C-unwind" fn(*mut pg_sys::PlanState, *mut c_void) -> bool,
-        context: *mut c_void,
-    ) -> bool;
-    /// Without pgrx's guard, which an ERROR of a user's function would lose its context in.
-    fn ExecReScan(node: *mut pg_sys::PlanState);
-}
 
 /// What a node that locks rows takes them from, while it runs. Begins as any node does.
 #[repr(C)]
@@ -216,7 +206,7 @@ unsafe fn below(candidates: *mut Candidates) -> Slot {
     unsafe {
         let node = (*candidates).below;
         if !(*node).chgParam.is_null() {
-            ExecReScan(node);
+            rescan_by_postgres(node);
         }
         match (*node).ExecProcNode {
             Some(run) => run(node),
@@ -351,7 +341,7 @@ impl Candidates {
         self.is_open = true;
         // SAFETY: by contract.
         let marks = unsafe { self.marks() };
-        for (at, &mark) in marks.iter().enumerate() {
+        for &mark in &marks {
             // SAFETY: by contract.
             let Some(found) = (unsafe { self.find(mark, slot) }) else { continue };
             let Some(lock) = (listener.wish)(&found.locked).filter(|_| !found.is_out_of_question) else { continue };
@@ -377,7 +367,7 @@ impl Candidates {
                 self.is_contended = true;
                 return Taken::No;
             }
-            if let Some(place) = self.granted.get_mut(at) {
+            if let Some(place) = self.granted.iter_mut().find(|place| place.is_none()) {
                 *place = Some(lock);
             }
         }

@@ -41,18 +41,18 @@ pub fn wait_socket(socket: &Socket, to_write: bool, timeout: Duration) {
     wait_for(socket, readable_or(to_write), timeout, pg_sys::PG_WAIT_EXTENSION);
 }
 
-/// What is waited for, as pg_stat_activity shows it.
-#[derive(Clone, Copy, Debug)]
-pub enum Locked {
+/// What a lock of the group is for; pg_stat_activity shows who waits for it as for PostgreSQL's own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GroupLock {
     Advisory,
     Row,
 }
 
-/// As [`wait_socket`]; pg_stat_activity shows it as a wait for an advisory lock, as PostgreSQL's own.
-pub fn wait_for_lock(socket: &Socket, to_write: bool, timeout: Duration, of: Locked) {
+/// As [`wait_socket`], for a lock of the group.
+pub fn wait_for_lock(socket: &Socket, to_write: bool, timeout: Duration, of: GroupLock) {
     let kind = match of {
-        Locked::Advisory => pg_sys::LockTagType::LOCKTAG_ADVISORY,
-        Locked::Row => pg_sys::LockTagType::LOCKTAG_TUPLE,
+        GroupLock::Advisory => pg_sys::LockTagType::LOCKTAG_ADVISORY,
+        GroupLock::Row => pg_sys::LockTagType::LOCKTAG_TUPLE,
     };
     let event = PG_WAIT_LOCK | kind;
     wait_for(socket, readable_or(to_write), timeout, event);

@@ -7,6 +7,7 @@ use pgrx::pg_sys;
 
 use super::candidates::{self, is_empty};
 use super::list;
+use super::planstate::planstate_tree_walker;
 use super::row::Row;
 use super::rowlock::{Locked, strength_of};
 
@@ -21,15 +22,6 @@ static LOCK_ROWS: OnceLock<candidates::Real> = OnceLock::new();
 /// Calls `listener` for each row locked by a plan that is watched. Once, while libraries are preloaded.
 pub fn on_lock(listener: fn(&Locked<'_>)) {
     let _ = HOOK.set(Hook { listener });
-}
-
-unsafe extern "C-unwind" {
-    /// Of nodes/nodeFuncs.h, which pgrx does not bind.
-    fn planstate_tree_walker(
-        state: *mut pg_sys::PlanState,
-        walker: unsafe extern "C-unwind" fn(*mut pg_sys::PlanState, *mut c_void) -> bool,
-        context: *mut c_void,
-    ) -> bool;
 }
 
 /// Has every row that a node of this plan locks shown to the listener.

@@ -7,6 +7,7 @@ use pgrx::pg_sys;
 
 use super::index::{Index, IndexKey};
 use super::names::Oid;
+use super::planstate::{planstate_tree_walker, rescan_by_postgres};
 use super::table::Table;
 
 /// A scan of an index by equality with one value in each of some of its columns.
@@ -66,18 +67,6 @@ static INDEX_ONLY_SCAN: OnceLock<Run> = OnceLock::new();
 /// Calls `listener` for each value that a watched scan looks for. Once, while libraries are preloaded.
 pub fn on_lookup(listener: fn(&Lookup<'_>)) {
     let _ = LISTENER.set(listener);
-}
-
-unsafe extern "C-unwind" {
-    /// Of nodes/nodeFuncs.h, which pgrx does not bind.
-    fn planstate_tree_walker(
-        state: *mut pg_sys::PlanState,
-        walker: unsafe extern "C-unwind" fn(*mut pg_sys::PlanState, *mut c_void) -> bool,
-        context: *mut c_void,
-    ) -> bool;
-    /// As pgrx binds it, but without the guard: errors of the executor pass with all their fields.
-    #[link_name = "ExecReScan"]
-    fn rescan_by_postgres(state: *mut pg_sys::PlanState);
 }
 
 struct Search<'a> {

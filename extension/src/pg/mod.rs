@@ -56,6 +56,7 @@ pub mod origin;
 pub mod partition;
 pub mod place;
 pub mod plan;
+mod planstate;
 pub mod privilege;
 pub mod process;
 pub mod query;

@@ -7,7 +7,6 @@ use std::time::Instant;
 use gcs_proto::CopyUnderWay;
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::write_back::WriteBack;
 use crate::bounds::{COPY_LOOK_EVERY, COPY_REPORT_EVERY};
 use crate::peers::Peers;
 
@@ -29,18 +28,16 @@ impl Progress {
         progress
     }
 
-    /// Looks at what is being written into a directory until `work` is done, and has it go to disk.
+    /// Looks at what is being written into a directory until `work` is done.
     pub async fn while_running<T>(&self, into: &Path, work: impl Future<Output = T>) -> T {
         tokio::pin!(work);
         let mut clock = interval(COPY_LOOK_EVERY);
         clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut logged = Instant::now();
-        let mut write_back = WriteBack::of(into);
         loop {
             tokio::select! {
                 done = &mut work => return done,
                 _ = clock.tick() => {
-                    write_back.go_on();
                     let written = size(into);
                     self.show(written, self.bytes_total);
                     if logged.elapsed() >= COPY_REPORT_EVERY {

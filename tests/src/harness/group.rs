@@ -178,6 +178,17 @@ impl Group {
         self.signal(number, part, Signal::KILL);
     }
 
+    /// Server, daemon and both are killed, on each node in turn, and started again; each time after this.
+    pub fn kill_each_in_turn(&self, before: impl Fn()) {
+        for part in [Part::Postgres, Part::Gcs, Part::Both] {
+            for number in self.numbers() {
+                before();
+                self.kill(number, part);
+                self.start_node(number);
+            }
+        }
+    }
+
     pub fn signal(&self, number: NodeNumber, part: Part, signal: Signal) {
         self.playground.kill(number, part, signal).unwrap_or_else(|error| panic!("{error}"));
     }

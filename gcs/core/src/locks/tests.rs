@@ -284,6 +284,27 @@ fn closed_sessions_are_remembered_as_ranges() {
 }
 
 #[test]
+fn rows_leave_half_of_the_room_to_what_is_no_row() {
+    let mut locks = Locks::default();
+    let [a, b] = [who(1, 0), who(2, 0)];
+    let row = |value| Lock { key: LockKey { space: LockKey::ROW, value }, mode: LockMode::Exclusive };
+    let mut number = 0;
+    let full = (0..LOCKS_MAX as u64).find(|value| {
+        number += 1;
+        take(&mut locks, a, number, row(*value)) == [Told { who: a, number, what: What::Full }]
+    });
+    // The session itself has a place too.
+    assert_eq!(full, Some(LOCKS_MAX as u64 / 2 - 1));
+    let first = |locks: &mut Locks, number, value| {
+        ask(locks, b, number, &LockOp::First { locks: vec![row(value)], seen: Default::default() })
+    };
+    // What another holds is said to be held, however full it is.
+    assert_eq!(first(&mut locks, 1, 0), [Told { who: b, number: 1, what: What::NotAvailable }]);
+    assert_eq!(first(&mut locks, 2, LOCKS_MAX as u64), [Told { who: b, number: 2, what: What::Full }]);
+    assert_eq!(take(&mut locks, b, 3, lock(1, true)), [Told { who: b, number: 3, what: What::Granted(lock(1, true)) }]);
+}
+
+#[test]
 fn who_waits_for_a_row_has_it_from_where_the_transaction_of_its_holder_is_decided() {
     let mut locks = Locks::default();
     let [a, b] = [who(1, 0), who(2, 0)];
