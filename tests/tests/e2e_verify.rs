@@ -11,6 +11,7 @@ use gcs::playground::group::describe;
 use gcs::playground::{NodeNumber, Part};
 use postgres::Client;
 use postgres_r_tests::harness::damage::{change_file, change_rows, flip_a_bit, run_alone};
+use postgres_r_tests::harness::stopped::Stopped;
 use postgres_r_tests::harness::{self, Group, node, wait};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -550,6 +551,42 @@ fn a_verification_that_is_canceled_or_ended_leaves_nothing_and_another_can_begin
     }
     assert_nothing_left(&group);
     group.execute(node(1), "DROP SCHEMA stopped CASCADE");
+}
+
+/// The end of a verification is ordered first, and the node that answers has not applied it.
+#[test]
+fn what_a_node_says_of_a_verification_that_has_ended_is_not_kept() {
+    let group = harness::shared();
+    group.execute(node(1), "CREATE SCHEMA late; CREATE TABLE late.t (id int PRIMARY KEY); INSERT INTO late.t VALUES (1)");
+    group.settle();
+    let mut holder = group.connect(node(3));
+    holder.batch_execute("BEGIN; LOCK TABLE late.t IN ACCESS EXCLUSIVE MODE").unwrap();
+    let decided = "SELECT gate_waits + aborts_conflict FROM pg_stat_postgres_r";
+    let mut client = group.connect(node(1));
+    let pid: i32 = client.query_one("SELECT pg_backend_pid()", &[]).unwrap().get(0);
+    thread::scope(|scope| {
+        let asked = scope.spawn(|| ask(&mut client, "verify()"));
+        wait::until("node 3 looks", Duration::from_secs(20), || {
+            let looks = "SELECT count(*) FROM postgres_r.verification_progress WHERE table_name = 'late.t'";
+            if group.value(node(3), looks) == "1" { Ok(()) } else { Err("it does not".to_owned()) }
+        });
+        let stopped = Stopped::remote_backends(&group, node(3));
+        assert_eq!(group.value(node(1), &format!("SELECT pg_cancel_backend({pid})")), "true");
+        assert!(asked.join().unwrap().is_err());
+        wait::until("the end of the verification", Duration::from_secs(20), || {
+            let marks = group.value(node(1), "SELECT count(*) FROM postgres_r.verification_marks");
+            if marks == "0" { Ok(()) } else { Err(format!("{marks} marks")) }
+        });
+        let before = group.value(node(3), decided);
+        holder.batch_execute("COMMIT").unwrap();
+        // Refused, or waiting for the end to be applied.
+        wait::until("node 3 answers", Duration::from_secs(20), || {
+            if group.value(node(3), decided) != before { Ok(()) } else { Err("it looks".to_owned()) }
+        });
+        drop(stopped);
+    });
+    assert_nothing_left(&group);
+    group.execute(node(1), "DROP SCHEMA late CASCADE");
 }
 
 #[test]

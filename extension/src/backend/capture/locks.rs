@@ -18,8 +18,10 @@ use super::keys::{self, RowKey};
 use super::transaction;
 use crate::pg::datum::TransmissionModes;
 use crate::pg::index::Index;
-use crate::pg::relation::{self, Persistence, RelationKind};
+use crate::pg::names::Oid;
+use crate::pg::relation::{self, Entry, Lock, Open, Persistence, RelationKind};
 use crate::pg::rowlock::Locked;
+use crate::pg::trigger;
 use crate::relations::{self, Identity, Known};
 use crate::session;
 
@@ -81,7 +83,9 @@ fn known(locked: &Locked<'_>) -> Found {
         return known;
     }
     let has_keys = relation::entry(table).is_some_and(|entry| {
-        entry.kind == RelationKind::Table && entry.persistence == Persistence::Permanent && !entry.is_internal
+        entry.kind == RelationKind::Table
+            && entry.persistence == Persistence::Permanent
+            && (!entry.is_internal || is_captured_all_the_same(table, &entry))
     });
     let known = has_keys.then(|| {
         let known = relations::known(table, || locked.describe());
@@ -90,6 +94,11 @@ fn known(locked: &Locked<'_>) -> Found {
     });
     TABLES.with_borrow_mut(|tables| tables.by_oid.insert(table.to_u32(), known.clone()));
     known
+}
+
+/// Some tables of this extension are replicated like any others.
+fn is_captured_all_the_same(table: Oid, entry: &Entry) -> bool {
+    entry.schema == "postgres_r" && Open::by_oid(table, Lock::AccessShare).is_some_and(|table| trigger::is_in_force(&table))
 }
 
 /// The end of every transaction.
