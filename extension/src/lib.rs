@@ -41,6 +41,7 @@ pub extern "C-unwind" fn _PG_init() {
     sequences::install();
     backend::advisory::install();
     backend::row_locks::install();
+    backend::hot_rows::install();
     backend::retry::install();
     pg::xact::on_end(|event| {
         backend::commit::on_end(event);
@@ -52,6 +53,7 @@ pub extern "C-unwind" fn _PG_init() {
             backend::retry::reset();
             backend::advisory::let_go();
             backend::held::transaction_ended();
+            backend::hot_rows::reset();
             sequences::reset();
             verify::mark::forget();
         }

@@ -10,8 +10,9 @@ use std::rc::Rc;
 use gcs_writeset::key::name_hash;
 use gcs_writeset::{Key, Namespace};
 
-use crate::pg::index::Index;
+use crate::pg::index::{Index, IndexKey};
 use crate::pg::relation::{Oid, Open};
+use crate::pg::row::Row;
 use crate::pg::table::Table;
 use crate::pg::{invalidation, privilege};
 
@@ -138,6 +139,18 @@ pub struct Known {
     pub lock_key: Key,
     /// What the current transaction calls it; belongs to capture.
     pub in_transaction: Cell<InTransaction>,
+}
+
+impl Known {
+    /// The certification key of a row, by its identity; none where rows are told apart by all of their columns, or not at all.
+    pub fn row_key(&self, row: Row<'_>) -> Option<Key> {
+        let Identity::Index { index, .. } = &self.identity else { return None };
+        let index = self.table.indexes.get(*index).filter(|index| !index.is_coarse())?;
+        match index.key(row) {
+            IndexKey::Hash(hash) => Some(Key::new(Namespace::Row, self.name, hash)),
+            IndexKey::None => None,
+        }
+    }
 }
 
 /// Numbers given to a table by a transaction's buffer, valid in that epoch of the buffer only.

@@ -130,15 +130,15 @@ fn finds_mistake(mistake: Mistake) {
     finds_planted(&format!("{mistake:?}"), |plan| plan.with_mistake(mistake), &["no lost update"]);
 }
 
-/// The first seed, of 200, in which one of these invariants notices.
+/// The first seed, of 600, in which one of these invariants notices.
 fn finds_planted(what: &str, plant: impl Fn(Plan) -> Plan, invariants: &[&str]) {
-    let found = (1..=200).find_map(|seed| {
+    let found = (1..=600).find_map(|seed| {
         let plan = plant(Plan { reference_certifier: false, ..Plan::of_seed(seed) });
         let failure = run(&plan).err()?;
         println!("{what}: {}", report(seed, &failure));
         invariants.contains(&failure.invariant).then_some(())
     });
-    assert!(found.is_some(), "{what} does not show as {invariants:?} in 200 seeds");
+    assert!(found.is_some(), "{what} does not show as {invariants:?} in 600 seeds");
 }
 
 /// A mistake in what the processes of a server do to one another.

@@ -12,6 +12,7 @@ use gcs_writeset::{NodeId, Position, Sequence, SlotId, Tag};
 
 use crate::assembly::{Assembly, Spool};
 use crate::gate::Job;
+use crate::heat::millis;
 use crate::id::ProcNo;
 use crate::platform::{Exclusion, Platform, Wake};
 use crate::progress::{Progress, Stage, Whose};
@@ -104,6 +105,7 @@ impl<S: Spool> Dispatch<S> {
             Reply::Detached => return Ok(Taken::Detached),
             Reply::Failed(failure) => return Ok(Taken::Failed(failure.clone())),
             Reply::Drain(drain) => at.database.replica.turnaway.store((*drain).into()),
+            Reply::Contended { key } => at.database.heat.contended_elsewhere(*key, millis(me.at)),
             Reply::Watch { position } => at.database.replica.asked.wait_for(*position),
             Reply::Rehearsing { .. }
             | Reply::Rehearsed { .. }
@@ -177,9 +179,7 @@ impl<S: Spool> Dispatch<S> {
         payload: &[u8],
         more: bool,
     ) -> Result<Taken, Trouble> {
-        if let Some(application) = Envelope::peek_application(payload) {
-            at.database.recent.note(position, application);
-        }
+        at.database.recent.note(position, node, Envelope::peek_application(payload).unwrap_or_default());
         if !more {
             if let Some(storage) = queue::place_in_ring(at.database, payload) {
                 add_queued(at, Job { position, depends_on, node, storage });
@@ -238,7 +238,7 @@ fn add_queued<P: Platform>(at: At<'_, P>, job: Job) {
 fn certified_here<P: Platform>(at: At<'_, P>, position: Position, slot: SlotId, sequence: Sequence, depends_on: Position) {
     let (gate, process) = (&at.database.gate, ProcNo(slot.0));
     let told = at.server.slot_of(process).map_or(Told::NobodyWaits, |slot| {
-        at.database.recent.note(position, &slot.application());
+        at.database.recent.note(position, at.database.replica.node(), &slot.application());
         slot.certify::<P>(sequence, position, || gate.add_local(position, depends_on, process))
     });
     match told {

@@ -18,6 +18,7 @@
 //! | [`victim`], [`precedence`] | who gives way, and how hard it is pressed |
 //! | [`replica`], [`progress`], [`recent`], [`conflicts`], [`counters`] | what is known and shown |
 //! | [`watch`], [`sighting`] | whom a position that becomes visible wakes, and how old what is read may be |
+//! | [`heat`] | which rows are fought over so often that they are locked in the group first |
 //! | [`lease`] | which values of a sequence are a node's |
 //! | [`statement`] | START and STOP REPLICATION as typed |
 //!
@@ -38,6 +39,7 @@ pub mod ending;
 pub mod failure;
 pub mod fetcher;
 pub mod gate;
+pub mod heat;
 pub mod id;
 pub mod items;
 pub mod lease;

@@ -12,6 +12,7 @@ use crate::conflicts::{Conflict, Conflicts, Kind};
 use crate::counters::Counters;
 use crate::failure::Failure;
 use crate::gate::Gate;
+use crate::heat::Heat;
 use crate::id::{Holds, ProcNo};
 use crate::numbered::Atomic;
 use crate::platform::{Platform, Wake};
@@ -471,6 +472,7 @@ pub struct Database<P: Platform> {
     pub workers: P::Shared<[Worker]>,
     pub recent: Recent<P>,
     pub conflicts: Conflicts<P>,
+    pub heat: Heat<P>,
 }
 
 impl<P: Platform> Database<P> {
@@ -509,6 +511,7 @@ impl<P: Platform> Database<P> {
         replica.sighting.clear();
         self.recent.clear();
         self.conflicts.clear();
+        self.heat.clear();
         self.gate.reset(committed);
     }
 }

@@ -10,6 +10,7 @@ use gcs_writeset::{Incarnation, Position, Sequence};
 
 use crate::conflicts::Conflicts;
 use crate::gate::Gate;
+use crate::heat::Heat;
 use crate::id::{LocalXid, ProcNo};
 use crate::numbered::Numbered;
 use crate::platform::{Exclusion, Platform, Ring, Wake};
@@ -89,6 +90,7 @@ impl Room {
             workers: Arc::from([Worker::default()]),
             recent: Recent::new((0..8).map(|_| Default::default()).collect()),
             conflicts: Conflicts::new(NoLock, Arc::default(), Arc::from([]), Arc::from([])),
+            heat: Heat::new(Arc::default(), Arc::from([])),
         };
         database.gate.reset(Position::ZERO);
         database.replica.manager.set(Some(MANAGER));

@@ -56,6 +56,11 @@ pub fn begin_in_run(job: &Job, worker: &'static Worker) {
     APPLICATION.set(Some(Application { position: job.position, node: job.node, worker, is_in_run: true }));
 }
 
+/// The position that is being applied.
+pub fn position() -> Option<Position> {
+    APPLICATION.get().map(|application| application.position)
+}
+
 /// Raises if the writeset at hand is one of a run: it is applied again by itself.
 pub fn be_alone() {
     if APPLICATION.get().is_some_and(|application| application.is_in_run) {

@@ -14,7 +14,7 @@ use std::rc::Rc;
 
 use gcs_writeset::body::Datum::Absent;
 use gcs_writeset::body::{self, Image, Item};
-use pgrx::PgSqlErrorCode;
+use pgrx::{PgSqlErrorCode, pg_sys};
 use postgres_r_protocol::items::StreamError;
 
 use super::divergence::{Action, Divergence};
@@ -29,6 +29,7 @@ use crate::pg::role::Acting;
 use crate::pg::snapshot::Fresh;
 use crate::pg::{clock, difference, naming};
 use crate::relations::{self, Identity, KeyDescription, Known};
+use crate::session;
 use crate::verify::mark;
 
 /// How often a row may slip away under us before the writeset is given up and tried again as a whole.
@@ -277,6 +278,7 @@ impl Application {
                 Outcome::Done => return Ok(()),
                 Outcome::Gone => {}
                 Outcome::Held(holders) => {
+                    self.note_heat(relation, &holders);
                     let what = self.describe(relation, identity);
                     holders.into_iter().for_each(|holder| precedence::give_way(holder, &what));
                     if self.try_change(relation, new, Patience::Wait)? == Outcome::Done {
@@ -298,6 +300,17 @@ impl Application {
         for doubt in doubts {
             self.in_doubt.insert((relation, doubt.place));
             self.doubts.push((relation, doubt));
+        }
+    }
+
+    /// Somebody here loses the row found last, to what is being applied.
+    fn note_heat(&self, relation: usize, holders: &[pg_sys::TransactionId]) {
+        if let (Some(area), Some(position)) = (session::database(), precedence::position())
+            && let Some(Opened { target, known }) = &self.relations[relation].open
+            && !holders.is_empty()
+            && let Some(key) = known.row_key(target.found())
+        {
+            area.heat.lost(key, position, clock::millis());
         }
     }
 

@@ -9,12 +9,14 @@
 //! is the same, a connection that is gone and a lock with it. A transaction with locks only of its own fails with 40001. Whatever they commit in the moments
 //! in which they do not know it yet is refused by the order (`gcs_core::locks`): the writeset says which session holds locks ([`holder`]).
 //!
+//! A lock that nobody relies on ([`count_advice`]) is lost without a word.
+//!
 //! **A transaction whose outcome is not known** may be decided when this session has long taken other locks of rows, for the next one, and the order would take
 //! those for its. So the session ends with it, as the group sees it; where it has locks of its own to keep, it takes none of rows any more ([`in_doubt`]).
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use gcs_writeset::bounds::LOCKS_AT_ONCE_MAX;
 use gcs_writeset::link::RefusalReason;
@@ -38,6 +40,8 @@ use crate::session;
 struct Count {
     session: u32,
     levels: Vec<i32>,
+    /// Nobody relies on it: what is done under it is as right without it.
+    is_advice: bool,
 }
 
 impl Count {
@@ -121,6 +125,24 @@ pub fn count(lock: Lock, scope: Scope) {
     });
 }
 
+/// As [`count`], of the current subtransaction; but a transaction that loses it goes on.
+pub fn count_advice(lock: Lock) {
+    count(lock, Scope::Transaction);
+    HELD.with_borrow_mut(|held| {
+        if let Some(count) = held.locks.get_mut(&lock) {
+            count.is_advice = true;
+        }
+    });
+}
+
+/// What is held of this lock's key is relied upon from now on.
+pub fn rely_on(lock: &Lock) {
+    HELD.with_borrow_mut(|held| {
+        let of_key = held.locks.iter_mut().filter(|(other, _)| other.key == lock.key);
+        of_key.for_each(|(_, count)| count.is_advice = false);
+    });
+}
+
 /// A lock that the session holds of its own is so once less; true with the last.
 pub fn uncount(lock: Lock) -> bool {
     let is_last = HELD.with_borrow_mut(|held| {
@@ -189,6 +211,16 @@ impl Held {
         }
     }
 
+    fn is_advice(&self) -> bool {
+        self.is_doomed.is_none() && self.locks.values().all(|count| count.is_advice)
+    }
+
+    /// What nobody relied on is lost without a word.
+    fn forget_advice(&mut self) {
+        self.forget();
+        self.is_doomed = None;
+    }
+
     /// Whether any was the session's own.
     fn forget(&mut self) -> bool {
         let is_of_session = self.locks.values().any(|count| count.session > 0);
@@ -228,6 +260,8 @@ fn asked(
         if held.locks.is_empty() && (held.takes_no_rows || held.locker.is_lost()) {
             held.locker.forget();
             held.takes_no_rows = false;
+        } else if held.is_advice() && held.locker.is_lost() {
+            held.forget_advice();
         }
         let ended = take(&mut held.locker, area);
         match ended {
@@ -260,6 +294,7 @@ fn asked(
         Ended::Refused(RefusalReason::NotAttached | RefusalReason::HasContents) => {
             error::cannot_lock(of, error::not_attached())
         }
+        Ended::NoGroup => error::cannot_lock(of, writable::group_error(area).unwrap_or_else(|| session::no_link(area))),
         Ended::NoAnswer => error::cannot_lock(of, error::no_answer(guc::commit_timeout())),
         Ended::Given | Ended::Broken(_) => match lost() {
             Some(error) => error,
@@ -281,6 +316,11 @@ fn end_those_who_lost(area: &DatabaseArea) {
     for (place, _) in slots.filter(|(_, slot)| slot.lock_life().is_some_and(|of| of < life)) {
         process::terminate(ProcNo(place as u32));
     }
+}
+
+/// Waits until this node shows what was done under a lock before; false if that takes longer than this, or cannot come.
+pub fn sees_within(position: Position, limit: Duration) -> bool {
+    session::database().is_some_and(|area| levels::until_visible(area, position, Instant::now() + limit).is_ok())
 }
 
 /// Waits until this node shows what was done under a lock before.
@@ -376,6 +416,11 @@ pub fn holder() -> Option<LockSession> {
     HELD.with_borrow(|held| held.is_doomed.or_else(|| held.locker.session().filter(|_| !held.locks.is_empty())))
 }
 
+/// Whether nobody relies on anything that is held here.
+pub fn are_advice() -> bool {
+    HELD.with_borrow(|held| held.is_advice())
+}
+
 /// Whether this session is ended because it has lost its locks.
 pub fn are_lost() -> bool {
     HELD.with(|held| {
@@ -395,6 +440,10 @@ pub fn check() {
 pub fn lost() -> Option<Error> {
     let is_of_session = HELD.with_borrow_mut(|held| {
         let is_lost = !held.locks.is_empty() && held.locker.is_lost();
+        if is_lost && held.is_advice() {
+            held.forget_advice();
+            return None;
+        }
         if is_lost { Some(held.forget()) } else { held.is_doomed.map(|_| false) }
     })?;
     Some(end(is_of_session))

@@ -16,6 +16,7 @@ use gcs_writeset::link::{PROTOCOL, RefusalReason, Reply, Request, Role};
 use gcs_writeset::{Lock, LockAnswer, LockOp, LockSession, Position};
 use postgres_r_protocol::slot::Slot;
 
+use super::read_only;
 use crate::guc;
 use crate::link::{Link, LinkError};
 use crate::node::{self, DatabaseArea};
@@ -34,6 +35,8 @@ pub enum Ended {
     Found(usize),
     Given,
     NotAvailable,
+    /// The group is out of reach.
+    NoGroup,
     Deadlock,
     Full,
     Refused(RefusalReason),
@@ -84,7 +87,7 @@ impl Locker {
 
     /// Asks for a lock, and waits for it if it `waits`.
     pub fn take(&mut self, area: &DatabaseArea, lock: Lock, waits: bool) -> Ended {
-        self.take_by(area, of(lock), LockOp::Take { lock, waits }, waits)
+        self.take_by(area, of(lock), LockOp::Take { lock, waits, seen: area.gate.committed() }, waits)
     }
 
     /// Asks for the first of these that is free, and under which nothing was done behind a position that this node has committed.
@@ -106,7 +109,7 @@ impl Locker {
             area,
         });
         match ended {
-            Ended::Interrupted | Ended::NoAnswer => {
+            Ended::Interrupted | Ended::NoAnswer | Ended::NoGroup => {
                 self.withdraw(number);
                 // Only a wait for a lock has no other end.
                 if waits && matches!(ended, Ended::NoAnswer) { Ended::LockTimeout } else { ended }
@@ -186,6 +189,13 @@ impl Locker {
                 return Ok(Ended::Interrupted);
             }
             let left = if waiting.limit.is_zero() { LOOK_EVERY } else { waiting.limit.saturating_sub(started.elapsed()) };
+            // Rows can do without: nobody waits for a group that is not there, or a daemon that does not say so.
+            if matches!(waiting.of, GroupLock::Row)
+                && waiting.look_every.is_some()
+                && read_only::is_without_group(waiting.area)
+            {
+                return Ok(Ended::NoGroup);
+            }
             if left.is_zero() {
                 return Ok(Ended::NoAnswer);
             }

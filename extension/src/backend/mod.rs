@@ -16,6 +16,7 @@ pub mod commit;
 pub mod connection;
 pub mod databases;
 pub mod held;
+pub mod hot_rows;
 pub mod levels;
 pub mod locker;
 pub mod lost;

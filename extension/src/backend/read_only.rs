@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use postgres_r_protocol::replica::Phase;
 
+use crate::node::DatabaseArea;
 use crate::pg::{clock, read_only};
 use crate::session;
 
@@ -30,12 +31,16 @@ fn is_read_only() -> bool {
         return false;
     }
     let Some(area) = session::database() else { return false };
-    let replica = area.replica;
-    let is_without_group = || {
-        let since = replica.unwritable_since.load(Ordering::SeqCst);
-        !replica.is_writable() && clock::since(since) >= WRITABLE_GRACE
-    };
-    area.phase() != Phase::Active || replica.is_query_only() || !session::is_open_to_writers(area) || is_without_group()
+    area.phase() != Phase::Active
+        || area.replica.is_query_only()
+        || !session::is_open_to_writers(area)
+        || is_without_group(area)
+}
+
+/// Whether the node has been without its group for longer than a change of leaders takes. Only looks.
+pub fn is_without_group(area: &DatabaseArea) -> bool {
+    let since = area.replica.unwritable_since.load(Ordering::SeqCst);
+    !area.replica.is_writable() && clock::since(since) >= WRITABLE_GRACE
 }
 
 /// At the beginning of a statement, and when a write is refused: the client hears of a change when the statement ends.

@@ -30,7 +30,7 @@ use crate::pg::rowlock::Locked;
 use crate::session;
 
 /// Rows that one transaction locks in the group.
-const ROWS_MAX: usize = 1_000;
+pub(super) const ROWS_MAX: usize = 1_000;
 
 /// Called while libraries are preloaded.
 pub fn install() {
@@ -49,7 +49,11 @@ fn wish(row: &Locked<'_>) -> Option<Lock> {
     let (key, is_exclusive) = locks::row_key(row)?;
     let mode = if is_exclusive { LockMode::Exclusive } else { LockMode::Shared };
     let lock = Lock { key: LockKey::of_row(key), mode };
-    (!held::serves(&lock)).then_some(lock)
+    if held::serves(&lock) {
+        held::rely_on(&lock);
+        return None;
+    }
+    Some(lock)
 }
 
 /// Which of these is granted. Where the group can't grant any for want of room, the first is as good as granted.

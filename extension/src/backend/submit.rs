@@ -16,7 +16,7 @@ use postgres_r_protocol::victim::Winner;
 
 use super::capture::Captured;
 use super::connection::{self, Connection};
-use super::{held, lost, token};
+use super::{held, hot_rows, lost, token};
 use crate::error::{self, Error};
 use crate::guc;
 use crate::node::DatabaseArea;
@@ -125,6 +125,7 @@ fn aborted(area: &'static DatabaseArea, captured: &Captured, cause: AbortCause) 
     let error = match cause {
         AbortCause::Conflict { winner, winner_node, key_index } => {
             counters.aborts_conflict.one();
+            captured.row_key(key_index).into_iter().for_each(|key| hot_rows::lost(key, winner));
             let found = captured.describe(key_index).unwrap_or_default();
             let key = found.key_for(Some(role::outer()));
             let winner = Winner { position: winner, node: winner_node, table: found.table, key };
@@ -185,7 +186,19 @@ impl Submitting<'_> {
         let (token, application) = (token::current(), setting::application_name());
         self.slot.set_application(&application);
         let holder = held::holder();
-        Envelope { has_statements, chunks, oldest_base, started_at, committed_at, token, holder, application, groups }
+        let locks_are_advice = holder.is_some() && held::are_advice();
+        Envelope {
+            has_statements,
+            chunks,
+            oldest_base,
+            started_at,
+            committed_at,
+            token,
+            holder,
+            locks_are_advice,
+            application,
+            groups,
+        }
     }
 }
 

@@ -7,7 +7,7 @@
 //! | entries of the gate | database, [`WINDOW`] of them | whoever holds the gate's lock |
 //! | apply queue | database | its manager; read by remote backends |
 //! | recent winners | database | its manager |
-//! | conflicts | database | whoever loses |
+//! | conflicts, hot rows | database | whoever loses |
 //! | [`Leases`] | database, [`LEASES`] of them | the leaser, and who draws values |
 //! | [`Worker`] | database, [`APPLY_WORKERS_MAX`] of them | the remote backend of that number |
 //! | [`Slot`] | process | its process and the manager, by compare and swap |
@@ -29,9 +29,10 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use gcs_writeset::{Incarnation, Position};
 use pgrx::pg_sys;
-use postgres_r_protocol::bounds::{CONFLICTS_COUNTED, CONFLICTS_KEPT, RECENT, WINDOW};
+use postgres_r_protocol::bounds::{CONFLICTS_COUNTED, CONFLICTS_KEPT, HOT_KEYS, RECENT, WINDOW};
 use postgres_r_protocol::conflicts::{self, Conflicts};
 use postgres_r_protocol::gate::{self, Gate};
+use postgres_r_protocol::heat::{self, Heat};
 use postgres_r_protocol::id::{Holds, ProcNo};
 use postgres_r_protocol::recent::{self, Recent};
 use postgres_r_protocol::replica::{At, Database, Phase, Replica, Server};
@@ -219,7 +220,9 @@ fn demand() -> Demand {
         + bytes_of::<conflicts::Count>(CONFLICTS_COUNTED)
         + bytes_of::<leases::Entry>(LEASES)
         + bytes_of::<Holds>(1)
-        + bytes_of::<Verification>(1);
+        + bytes_of::<Verification>(1)
+        + bytes_of::<heat::Memory>(1)
+        + bytes_of::<heat::Entry>(HOT_KEYS);
     let bytes =
         bytes_of::<Registry>(1) + databases * one + bytes_of::<Slot>(process::places()) + bytes_of::<Request>(REQUESTS);
     Demand { bytes, locks: 1 + 3 * databases }
@@ -264,6 +267,7 @@ fn lay_out_database(arena: &mut Arena, index: usize) -> Database<Postgres> {
         workers: arena.slice::<Worker>(APPLY_WORKERS_MAX),
         recent: Recent::new(arena.slice(RECENT)),
         conflicts: Conflicts::new(arena.lock(), memory, kept, counted),
+        heat: Heat::new(&arena.slice::<heat::Memory>(1)[0], arena.slice(HOT_KEYS)),
     }
 }
 

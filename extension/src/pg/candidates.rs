@@ -16,7 +16,7 @@ use gcs_writeset::Lock;
 use pgrx::pg_sys;
 
 use super::list;
-use super::planstate::{planstate_tree_walker, rescan_by_postgres};
+use super::planstate::{Real, next_of, planstate_tree_walker};
 use super::row::Row;
 use super::rowlock::{Locked, Strength, holders, is_own, strength_of};
 use super::snapshot;
@@ -48,8 +48,6 @@ pub fn on_candidates(listener: Listener) {
     let _ = LISTENER.set(listener);
 }
 
-/// What the executor calls for a plan node.
-pub(super) type Real = unsafe extern "C-unwind" fn(*mut pg_sys::PlanState) -> *mut pg_sys::TupleTableSlot;
 type Slot = *mut pg_sys::TupleTableSlot;
 type Marks = Vec<*mut pg_sys::ExecAuxRowMark>;
 
@@ -174,7 +172,7 @@ unsafe extern "C-unwind" fn next(node: *mut pg_sys::PlanState) -> Slot {
                 if (*candidates).is_contended && may_read_ahead(candidates) {
                     begin_ahead(candidates, std::ptr::null_mut());
                 } else {
-                    let slot = below(candidates);
+                    let slot = next_of((*candidates).below);
                     if is_empty(slot) {
                         return slot;
                     }
@@ -185,7 +183,7 @@ unsafe extern "C-unwind" fn next(node: *mut pg_sys::PlanState) -> Slot {
                     }
                 }
                 while wants_more(candidates) {
-                    let slot = below(candidates);
+                    let slot = next_of((*candidates).below);
                     keep(candidates, slot);
                 }
             }
@@ -193,24 +191,6 @@ unsafe extern "C-unwind" fn next(node: *mut pg_sys::PlanState) -> Slot {
             if !slot.is_null() {
                 return slot;
             }
-        }
-    }
-}
-
-/// The next row of the node below, as ExecProcNode() gives it.
-///
-/// # Safety
-/// `candidates` must be what [`through`] made. Not guarded.
-unsafe fn below(candidates: *mut Candidates) -> Slot {
-    // SAFETY: by contract.
-    unsafe {
-        let node = (*candidates).below;
-        if !(*node).chgParam.is_null() {
-            rescan_by_postgres(node);
-        }
-        match (*node).ExecProcNode {
-            Some(run) => run(node),
-            None => std::ptr::null_mut(),
         }
     }
 }
@@ -454,33 +434,18 @@ impl Candidates {
     unsafe fn find<'a>(&self, mark: *mut pg_sys::ExecAuxRowMark, slot: Slot) -> Option<Found<'a>> {
         // SAFETY: by contract. As the node itself does, but that it then locks what this only reads.
         unsafe {
-            let (mark, of) = (&*mark, &*(*mark).rowmark);
-            let strength = strength_of(of.markType)?;
-            if of.waitPolicy == pg_sys::LockWaitPolicy::LockWaitBlock {
+            let policy = (*(*mark).rowmark).waitPolicy;
+            if policy == pg_sys::LockWaitPolicy::LockWaitBlock {
                 return None;
             }
-            if of.rti != of.prti && attribute(slot, mark.toidAttNo)? != pg_sys::Datum::from(of.relid) {
-                return None;
-            }
-            let relation = of.relation;
-            if (*(*relation).rd_rel).relkind == pg_sys::RELKIND_FOREIGN_TABLE as std::ffi::c_char {
-                return None;
-            }
-            let place = attribute(slot, mark.ctidAttNo)?.cast_mut_ptr::<pg_sys::ItemPointerData>();
-            let row = pg_sys::EvalPlanQualSlot(&mut (*self.locking).lr_epqstate, relation, of.rti);
-            if !std::ptr::eq((*row).tts_ops, &raw const pg_sys::TTSOpsBufferHeapTuple)
-                || !pg_sys::table_tuple_fetch_row_version(relation, place, (*(*self.locking).ps.state).es_snapshot, row)
-                || is_own(row)
-            {
-                return None;
-            }
+            let Marked { relation, strength, place, row } = marked(self.locking, mark, slot)?;
             let against = |mode| !holders(row, mode).is_empty();
             let is_taken = match strength {
                 Strength::Update => against(pg_sys::LockTupleMode::LockTupleExclusive),
                 Strength::NoKeyUpdate => against(pg_sys::LockTupleMode::LockTupleNoKeyExclusive),
                 Strength::Share | Strength::KeyShare => false,
             };
-            let is_out_of_question = is_taken || is_deleted(relation, row, *place);
+            let is_out_of_question = is_taken || is_deleted(relation, row, place);
             let locked = Locked { relation, strength, row: Row::of_slot(row) };
             // As PostgreSQL takes for each (`tupleLockExtraInfo` of heapam.c).
             let mode = match strength {
@@ -489,10 +454,47 @@ impl Candidates {
                 Strength::NoKeyUpdate => pg_sys::ExclusiveLock,
                 Strength::Update => pg_sys::AccessExclusiveLock,
             };
-            let entry = Entry { relation, place: *place, mode: mode as pg_sys::LOCKMODE };
-            let skips = of.waitPolicy == pg_sys::LockWaitPolicy::LockWaitSkip;
+            let entry = Entry { relation, place, mode: mode as pg_sys::LOCKMODE };
+            let skips = policy == pg_sys::LockWaitPolicy::LockWaitSkip;
             Some(Found { locked, is_out_of_question, entry, skips })
         }
+    }
+}
+
+/// A row that a node is about to lock.
+pub(super) struct Marked {
+    pub relation: pg_sys::Relation,
+    pub strength: Strength,
+    place: pg_sys::ItemPointerData,
+    /// In a buffer.
+    pub row: Slot,
+}
+
+/// The row of one mark, as the plan has found it; none if there is none, or if it is this transaction's own already.
+///
+/// # Safety
+/// `locking` must be a node of a plan that runs, `mark` one of its, and `slot` what the node below it has just given.
+pub(super) unsafe fn marked(
+    locking: *mut pg_sys::LockRowsState,
+    mark: *mut pg_sys::ExecAuxRowMark,
+    slot: Slot,
+) -> Option<Marked> {
+    // SAFETY: by contract. As the node itself does, but that it then locks what this only reads.
+    unsafe {
+        let (mark, of) = (&*mark, &*(*mark).rowmark);
+        let strength = strength_of(of.markType)?;
+        if of.rti != of.prti && attribute(slot, mark.toidAttNo)? != pg_sys::Datum::from(of.relid) {
+            return None;
+        }
+        let relation = of.relation;
+        if (*(*relation).rd_rel).relkind == pg_sys::RELKIND_FOREIGN_TABLE as std::ffi::c_char {
+            return None;
+        }
+        let place = attribute(slot, mark.ctidAttNo)?.cast_mut_ptr::<pg_sys::ItemPointerData>();
+        let row = pg_sys::EvalPlanQualSlot(&mut (*locking).lr_epqstate, relation, of.rti);
+        let is_found = std::ptr::eq((*row).tts_ops, &raw const pg_sys::TTSOpsBufferHeapTuple)
+            && pg_sys::table_tuple_fetch_row_version(relation, place, (*(*locking).ps.state).es_snapshot, row);
+        (is_found && !is_own(row)).then(|| Marked { relation, strength, place: *place, row })
     }
 }
 
@@ -574,7 +576,7 @@ unsafe fn is_deleted(relation: pg_sys::Relation, row: Slot, place: pg_sys::ItemP
 
 /// # Safety
 /// `slot` must hold a row with this attribute.
-unsafe fn attribute(slot: Slot, number: pg_sys::AttrNumber) -> Option<pg_sys::Datum> {
+pub(super) unsafe fn attribute(slot: Slot, number: pg_sys::AttrNumber) -> Option<pg_sys::Datum> {
     // SAFETY: by contract.
     unsafe {
         if (*slot).tts_nvalid < number {

@@ -25,6 +25,11 @@ pub fn now() -> i64 {
     unsafe { pg_sys::GetCurrentTimestamp() }
 }
 
+/// Now, in milliseconds, by the clock of [`now`]: the same for all processes of the server.
+pub fn millis() -> u64 {
+    (now() / 1_000).max(0) as u64
+}
+
 /// How long ago `then` was; zero if it lies ahead.
 pub fn since(then: i64) -> Duration {
     Duration::from_micros(now().saturating_sub(then).max(0) as u64)

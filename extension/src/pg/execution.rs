@@ -8,7 +8,7 @@ use pgrx::pg_sys;
 use super::list;
 use super::names::Oid;
 use super::statement::ends_block;
-use super::{lock_rows, lookup, summons};
+use super::{before_change, lock_rows, lookup, summons};
 
 #[derive(Clone, Copy)]
 pub struct Listener {
@@ -122,7 +122,17 @@ impl Plan {
         unsafe { lookup::watch((*self.query).planstate, wanted) }
     }
 
-    /// Shows the listener of [`lock_rows`] every row that the plan locks for FOR UPDATE, FOR SHARE and the like.
+    /// Shows the listener of [`before_change`] the rows that the plan changes, before it does.
+    pub fn watch_changes(&self) {
+        // SAFETY: by the hooks' contract; the nodes are there.
+        unsafe {
+            if !(*(*self.query).plannedstmt).resultRelations.is_null() {
+                before_change::watch((*self.query).planstate);
+            }
+        }
+    }
+
+    /// Shows the listener of [`lock_rows`] every row that the plan locks for FOR UPDATE, FOR SHARE and the like, and that of [`before_change`] before it does.
     pub fn watch_row_locks(&self) {
         // SAFETY: by the hooks' contract; the nodes are there.
         unsafe {

@@ -135,6 +135,12 @@ impl Target {
         &self.relation
     }
 
+    /// The row found last.
+    pub fn found(&self) -> Row<'_> {
+        // SAFETY: a slot of the relation's.
+        unsafe { Row::of_slot(self.found) }
+    }
+
     /// Puts in a row; gives the constraints that the row may break. Memory for the row's values comes from `scratch`.
     pub fn insert(&mut self, table: &Table, new: Image<'_>, scratch: &Context) -> Result<Vec<Doubt>, BadColumn> {
         self.fill(table, new, false, scratch)?;

@@ -5,9 +5,10 @@ use std::sync::OnceLock;
 
 use pgrx::pg_sys;
 
+use super::before_change;
 use super::candidates::{self, is_empty};
 use super::list;
-use super::planstate::planstate_tree_walker;
+use super::planstate::{Real, planstate_tree_walker};
 use super::row::Row;
 use super::rowlock::{Locked, strength_of};
 
@@ -17,7 +18,7 @@ struct Hook {
 
 static HOOK: OnceLock<Hook> = OnceLock::new();
 /// What the executor itself calls for a node that locks rows.
-static LOCK_ROWS: OnceLock<candidates::Real> = OnceLock::new();
+static LOCK_ROWS: OnceLock<Real> = OnceLock::new();
 
 /// Calls `listener` for each row locked by a plan that is watched. Once, while libraries are preloaded.
 pub fn on_lock(listener: fn(&Locked<'_>)) {
@@ -56,7 +57,11 @@ unsafe extern "C-unwind" fn lock_rows(state: *mut pg_sys::PlanState) -> *mut pg_
     // SAFETY: only nodes that were watched come here.
     unsafe {
         let Some(real) = LOCK_ROWS.get() else { return std::ptr::null_mut() };
-        let slot = candidates::through(state.cast(), *real);
+        let slot = if before_change::concerns_lock(state) {
+            before_change::through_lock(state, *real)
+        } else {
+            candidates::through(state.cast(), *real)
+        };
         if !is_empty(slot) {
             tell(state.cast());
         }

@@ -14,6 +14,7 @@ pub mod advisory;
 pub mod afterwards;
 pub mod alter;
 pub mod bearing;
+pub mod before_change;
 pub mod blockers;
 mod builtin;
 pub mod candidates;

@@ -24,7 +24,8 @@
 use bytes::Bytes;
 use gcs_writeset::link::{GroupStatus, RefusalReason, Verdict};
 use gcs_writeset::{
-    DatabaseId, Incarnation, LockAnswer, LockOp, LockSession, NodeId, Position, Sequence, SlotId, Tag, Token, TokenOutcome,
+    DatabaseId, Incarnation, Key, LockAnswer, LockOp, LockSession, NodeId, Position, Sequence, SlotId, Tag, Token,
+    TokenOutcome,
 };
 use raft::eraftpb;
 
@@ -298,6 +299,11 @@ pub enum LocalReply {
     /// What the session of this connection believes to hold, others may: it is over.
     LocksLost {
         connection: u64,
+    },
+    /// Sessions of other nodes fight over the row with this key.
+    Contended {
+        database: DatabaseId,
+        key: Key,
     },
     /// Whatever was acknowledged, or shown to anybody, before the question was asked lies at or below this position.
     ReadFrom {

@@ -90,6 +90,10 @@ pub const LOCKS_LOST_TICKS: u64 = 100;
 /// Ticks without sessions that use locks after which a node's life of them ends.
 pub const LOCKS_IDLE_TICKS: u64 = 600;
 
+/// Ticks after which a server is told again that other nodes fight over a row, and rows that it is told of in that time.
+pub const CONTENDED_TICKS: u64 = 100;
+pub const CONTENDED_MAX: usize = 1024;
+
 /// Ticks between two questions of a node whose sessions use locks, whether its leader hears it.
 pub const TOUCH_TICKS: u64 = 10;
 

@@ -188,6 +188,12 @@ impl Certifier {
         self.last_conflicting(Exact, key, mode).unwrap_or(self.horizon)
     }
 
+    /// The last position above the horizon that held the key so, and whose it is.
+    pub fn last_change(&self, key: Key, exclusive: bool) -> Option<(Position, NodeId)> {
+        let mode = if exclusive { Mode::Exclusive } else { Mode::Shared };
+        self.last_conflicting(Exact, key, mode).map(|last| (last, self.node_at(last)))
+    }
+
     /// Which node's writeset was certified at `position`, which lies above the horizon.
     fn node_at(&self, position: Position) -> NodeId {
         match self.records.binary_search_by_key(&position, |record| record.position) {

@@ -14,7 +14,7 @@ use bytes::Bytes;
 use gcs_writeset::link::{AbortCause, Verdict};
 use gcs_writeset::writeset::Envelope;
 use gcs_writeset::{
-    CommitToken, Incarnation, Lock, LockMode, LockOp, LockSession, NodeId, Position, Sequence, SlotId, Tag, Token,
+    CommitToken, Incarnation, Key, Lock, LockMode, LockOp, LockSession, NodeId, Position, Sequence, SlotId, Tag, Token,
     TokenOutcome,
 };
 
@@ -163,6 +163,18 @@ impl Database {
         self.locks.request(rules, who, (number, op), |lock| last_under(certifier, head, lock) <= seen)
     }
 
+    /// The row whose lock is asked for, if other nodes' sessions want it at the same time: one holds it, or has changed the row behind the position that the asker's node has
+    /// committed, and the asker would have lost against that.
+    pub fn contended(&self, who: Who, number: u64, op: &LockOp) -> Option<Key> {
+        let LockOp::Take { lock, waits: true, seen } = op else { return None };
+        let key = lock.key.row().filter(|_| self.locks.is_new(who, number))?;
+        let is_behind = || {
+            let last = self.certifier.last_change(key, lock.mode == LockMode::Exclusive);
+            last.is_some_and(|(last, node)| last > *seen && node != who.node)
+        };
+        (self.locks.is_held_elsewhere(who, *lock) || is_behind()).then_some(key)
+    }
+
     /// Up to where whoever gets the lock now has to see: of a row, what was the last to change it or to lock it, as far as anybody may still need to know; of anything
     /// else, all that was ordered.
     pub fn last_under(&self, lock: Lock) -> Position {
@@ -170,7 +182,8 @@ impl Database {
     }
 
     fn judge(&mut self, rules: impl Rules, lives: &Lives, position: Position, node: NodeId, envelope: &Envelope) -> Verdict {
-        if envelope.holder.is_some_and(|holder| rules.lost_sessions_are_fenced() && !self.is_holder(lives, node, holder)) {
+        let relied_on = envelope.holder.filter(|_| !envelope.locks_are_advice);
+        if relied_on.is_some_and(|holder| rules.lost_sessions_are_fenced() && !self.is_holder(lives, node, holder)) {
             return Verdict::Aborted(AbortCause::LocksLost);
         }
         if let Some(cause) = envelope.token.and_then(|token| self.tokens.refuse(token)) {

@@ -315,6 +315,7 @@ impl Flow {
             Event::Life { node, life, by } if *node == self.me => self.life_began(*life, *by, replies),
             Event::LifeStale { node } if *node == self.me => self.again(Subject::Life),
             Event::LockOrdered { node, session, number } if *node == self.me => self.lock_ordered(*session, *number),
+            Event::Contended { node, database, key } if *node != self.me => self.contended(*database, *key, replies),
             Event::Lock { node, session, number, answer } if *node == self.me => {
                 replies.extend(self.lock_answered(*session, *number, *answer));
             }

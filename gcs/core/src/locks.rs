@@ -12,7 +12,7 @@
 //!
 //! 1. *No two sessions hold a key in modes that conflict.* Until a life ends, all of what it held is its; when it ends, by the order, all of that is free
 //!    at the same place in the order, and nothing that a session of it submits from there on is certified ([`Locks::holds`]; the submission says
-//!    which session holds locks). So also a node that the group had given up for lost, and that does not know it yet, does nothing in the database in the belief that it holds a
+//!    which session holds locks, and whether anybody relies on them: rows that are only locked so that fewer transactions lose are not relied on). So also a node that the group had given up for lost, and that does not know it yet, does nothing in the database in the belief that it holds a
 //!    lock that somebody else has got.
 //! 2. *Whoever gets a lock sees what was done under it.* A grant says which position was the last one before it; the session goes on when its node shows
 //!    that. What the holder before committed was ordered before the lock was given back, and so lies at or below.
@@ -142,6 +142,16 @@ impl Locks {
         self.queues.get(&lock.key).is_some_and(|queue| queue.against(who, lock.mode).next().is_some())
     }
 
+    /// Whether a request is no copy of one that was ordered.
+    pub fn is_new(&self, who: Who, number: u64) -> bool {
+        self.sessions.get(&who).is_none_or(|session| number > session.last)
+    }
+
+    /// Whether sessions of other nodes hold it in a mode that conflicts.
+    pub fn is_held_elsewhere(&self, who: Who, lock: Lock) -> bool {
+        self.queues.get(&lock.key).is_some_and(|queue| queue.against(who, lock.mode).any(|holder| holder.node != who.node))
+    }
+
     pub fn has_sessions_of(&self, node: NodeId) -> bool {
         self.of(node).next().is_some()
     }
@@ -162,7 +172,7 @@ impl Locks {
         session.last = number;
         let mut told = Vec::new();
         match op {
-            LockOp::Take { lock, waits } => {
+            LockOp::Take { lock, waits, .. } => {
                 self.stop_waiting(who, &mut told);
                 told.extend(self.take(rules, who, number, *lock, *waits));
             }

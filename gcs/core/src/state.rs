@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use gcs_writeset::link::RefusalReason;
-use gcs_writeset::{DatabaseId, Incarnation, LockAnswer, LockOp, LockSession, NodeId, Position, Tag, TokenOutcome};
+use gcs_writeset::{DatabaseId, Incarnation, Key, LockAnswer, LockOp, LockSession, NodeId, Position, Tag, TokenOutcome};
 
 use crate::api::{EntryOutcome, LogIndex, LogRef, Ordered, PositionOutcome};
 use crate::bounds::DATABASES_MAX;
@@ -93,6 +93,12 @@ pub enum Event {
         node: NodeId,
         session: LockSession,
         number: u64,
+    },
+    /// A session of that node has asked for the lock of a row that others want at the same time.
+    Contended {
+        node: NodeId,
+        database: DatabaseId,
+        key: Key,
     },
     /// What such a request came to; `node` is whose session made it.
     Lock {
@@ -282,7 +288,9 @@ impl State {
             self.lives.close(node, session.number);
         }
         if let Some(known) = self.databases.get_mut(&database) {
-            let told = known.lock(rules, Who { node, session: session.number }, number, op);
+            let who = Who { node, session: session.number };
+            events.extend(known.contended(who, number, op).map(|key| Event::Contended { node, database, key }));
+            let told = known.lock(rules, who, number, op);
             self.tell(database, told, events);
         }
     }

@@ -89,7 +89,8 @@ fn envelope(args: &mut ArgumentConsumer<'_>) -> Result<Envelope, Box<dyn Error>>
     let token = named.map(|number| CommitToken { token: token(number), since });
     let number = args.lookup("holder").map(|argument| argument.value.parse::<u64>()).transpose()?;
     let holder = number.map(|number| LockSession { life: 1, number });
-    Ok(Envelope { oldest_base, chunks, groups, token, holder, ..Envelope::default() })
+    let locks_are_advice = optional(args, "advice", false)?;
+    Ok(Envelope { oldest_base, chunks, groups, token, holder, locks_are_advice, ..Envelope::default() })
 }
 
 fn token(number: u8) -> Token {
@@ -188,6 +189,7 @@ fn event(event: &Event) -> String {
         Event::Life { node, life, .. } => format!("{} begins life {life}\n", name(*node)),
         Event::LifeStale { node } => format!("{}: stale life\n", name(*node)),
         Event::LockOrdered { .. } => String::new(),
+        Event::Contended { node, key, .. } => format!("row {} is fought over, says {}\n", key.0, name(*node)),
         Event::Lock { node, session, number, answer } => {
             format!("{} session {} request {number}: {}\n", name(*node), session.number, lock_answer(*answer))
         }
@@ -218,7 +220,7 @@ fn lock_op(args: &mut ArgumentConsumer<'_>) -> Result<LockOp, Box<dyn Error>> {
     }
     let mut text = |key: &str| args.lookup(key).map(|argument| argument.value.clone());
     Ok(match (text("take"), text("give"), text("blocks"), text("withdraw")) {
-        (Some(key), ..) => LockOp::Take { lock: lock(key.parse()?), waits },
+        (Some(key), ..) => LockOp::Take { lock: lock(key.parse()?), waits, seen },
         (_, Some(key), ..) => LockOp::Give { locks: vec![lock(key.parse()?)] },
         (_, _, Some(list), _) => LockOp::Blocks { sessions: list.split(',').map(str::parse).collect::<Result<_, _>>()? },
         (.., Some(take)) => LockOp::Withdraw { take: take.parse()? },
@@ -336,6 +338,7 @@ fn reply_text(reply: &LocalReply) -> String {
         LocalReply::LockRefused { connection, number, reason } => {
             format!("connection {connection} request {number} refused: {reason:?}")
         }
+        LocalReply::Contended { key, .. } => format!("row {} is fought over", key.0),
         LocalReply::LocksLost { connection } => format!("connection {connection}: its locks are lost"),
         LocalReply::ReadRefused { number, reason } => format!("{number}: read refused: {reason:?}"),
     }

@@ -77,6 +77,11 @@ impl Hub {
                 let (slot, sequence) = (tag.slot, tag.sequence);
                 self.answer(tag, &Reply::TokenOutcome { slot, sequence, outcome });
             }
+            LocalReply::Contended { database, key } => {
+                if let Some(feed) = self.attached_feed(database) {
+                    feed.send(&Reply::Contended { key }, &[]);
+                }
+            }
             LocalReply::ReadFrom { .. } | LocalReply::ReadRefused { .. } => self.node.readers.answered(&reply),
             LocalReply::Lock { .. } | LocalReply::LockRefused { .. } | LocalReply::LocksLost { .. } => {
                 self.node.lockers.answered(&reply);

@@ -45,13 +45,14 @@ pub use codec::Message;
 pub use frame::{decode_frame, frame_len, put_frame, put_frame_with};
 
 use crate::id::{DatabaseId, Incarnation, NodeId, Position, Sequence, SlotId, Tag};
+use crate::key::Key;
 use crate::kind::NodeKind;
 use crate::lock::{LockAnswer, LockOp, LockSession};
 use crate::token::{Token, TokenOutcome};
 
 /// Goes up when a frame or a message changes; both sides refuse another number with a clear error. So that they can, two things
 /// keep their form in every protocol: the beginning of a [`Request::Hello`] up to this number, and a [`Reply::Failed`].
-pub const PROTOCOL: u32 = 8;
+pub const PROTOCOL: u32 = 9;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
@@ -304,6 +305,10 @@ pub enum Reply {
     /// To a manager: somebody waits for this position to be visible here. To be reported (`Progress`) at once when it is.
     Watch {
         position: Position,
+    },
+    /// To a manager: a session of another node has had to wait for the lock of the row with this key, or came to it after somebody else's change.
+    Contended {
+        key: Key,
     },
     /// To a manager: how clients are to be treated from now on.
     Drain(Drain),

@@ -74,8 +74,8 @@ pub struct LockSession {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LockOp {
-    /// Answered once it is held, or that it can't be had.
-    Take { lock: Lock, waits: bool },
+    /// Answered once it is held, or that it can't be had. `seen` is up to where its node has committed: so the order can tell a row that nodes fight over.
+    Take { lock: Lock, waits: bool, seen: Position },
     /// Of no effect where the session does not hold one. Answered [`LockAnswer::Given`].
     Give { locks: Vec<Lock> },
     /// Whatever the `Take` of this number has come to is undone: it waits no longer, and if it was granted, the lock is given back.
@@ -160,10 +160,11 @@ impl Lock {
 impl LockOp {
     pub fn put(&self, out: &mut Vec<u8>) {
         match self {
-            LockOp::Take { lock, waits } => {
+            LockOp::Take { lock, waits, seen } => {
                 out.put_u8(TAKE);
                 lock.put(out);
                 out.put_u8(u8::from(*waits));
+                out.put_u64(seen.0);
             }
             LockOp::Give { locks } => {
                 out.put_u8(GIVE);
@@ -198,7 +199,7 @@ impl LockOp {
                     1 => true,
                     value => return Err(WireError::Unknown { what: "waits", value: u64::from(value) }),
                 };
-                LockOp::Take { lock, waits }
+                LockOp::Take { lock, waits, seen: Position(reader.u64()?) }
             }
             GIVE => LockOp::Give { locks: several(reader, Lock::read)? },
             WITHDRAW => LockOp::Withdraw { take: reader.u64()? },
@@ -236,7 +237,11 @@ mod tests {
 
     fn op() -> impl Strategy<Value = LockOp> {
         prop_oneof![
-            (lock(), any::<bool>()).prop_map(|(lock, waits)| LockOp::Take { lock, waits }),
+            (lock(), any::<bool>(), any::<u64>()).prop_map(|(lock, waits, seen)| LockOp::Take {
+                lock,
+                waits,
+                seen: Position(seen)
+            }),
             prop::collection::vec(lock(), 0..5).prop_map(|locks| LockOp::Give { locks }),
             any::<u64>().prop_map(|take| LockOp::Withdraw { take }),
             prop::collection::vec(any::<u64>(), 0..5).prop_map(|sessions| LockOp::Blocks { sessions }),

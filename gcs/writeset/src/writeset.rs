@@ -31,6 +31,7 @@ pub const VERSION: u8 = 2;
 const FLAG_STATEMENTS: u8 = 1;
 const FLAG_TOKEN: u8 = 2;
 const FLAG_HOLDER: u8 = 4;
+const FLAG_ADVICE: u8 = 8;
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Envelope {
@@ -41,8 +42,10 @@ pub struct Envelope {
     pub committed_at: i64,
     /// By which the client can ask for the outcome; see `postgres_r.set_commit_token`.
     pub token: Option<CommitToken>,
-    /// The session that the transaction is of, if it holds group locks: it may commit only while it does.
+    /// The session that the transaction is of, if it holds group locks: it may commit only while it does, unless `locks_are_advice`.
     pub holder: Option<LockSession>,
+    /// Nobody relies on the locks that the session holds.
+    pub locks_are_advice: bool,
     /// For whoever loses against this writeset.
     pub application: String,
     pub groups: Vec<KeyGroup>,
@@ -58,6 +61,7 @@ pub struct Head {
     pub committed_at: i64,
     pub token: Option<CommitToken>,
     pub holder: Option<LockSession>,
+    pub locks_are_advice: bool,
 }
 
 /// What whoever applies a writeset wants of its envelope: everything but the keys.
@@ -118,7 +122,8 @@ impl Envelope {
         let statements = if self.has_statements { FLAG_STATEMENTS } else { 0 };
         let token = if self.token.is_some() { FLAG_TOKEN } else { 0 };
         let holder = if self.holder.is_some() { FLAG_HOLDER } else { 0 };
-        out.put_u8(statements | token | holder);
+        let advice = if self.locks_are_advice { FLAG_ADVICE } else { 0 };
+        out.put_u8(statements | token | holder | advice);
         out.put_u32(self.chunks);
         out.put_u64(self.oldest_base.0);
         out.put_i64(self.started_at);
@@ -148,7 +153,8 @@ impl Envelope {
     /// Decodes and checks a whole writeset; the body is borrowed.
     pub fn decode(bytes: &[u8]) -> Result<(Envelope, &[u8]), WireError> {
         let mut reader = Reader::new(checked_content(bytes)?);
-        let Head { has_statements, chunks, oldest_base, started_at, committed_at, token, holder } = read_head(&mut reader)?;
+        let Head { has_statements, chunks, oldest_base, started_at, committed_at, token, holder, locks_are_advice } =
+            read_head(&mut reader)?;
         let application = read_application(&mut reader)?.to_owned();
         let mut left = KEYS_MAX as u64;
         let mut groups = Vec::new();
@@ -156,8 +162,18 @@ impl Envelope {
             groups.push(decode_group(&mut reader, &mut left)?);
         }
         let body = read_body(reader)?;
-        let envelope =
-            Envelope { has_statements, chunks, oldest_base, started_at, committed_at, token, holder, application, groups };
+        let envelope = Envelope {
+            has_statements,
+            chunks,
+            oldest_base,
+            started_at,
+            committed_at,
+            token,
+            holder,
+            locks_are_advice,
+            application,
+            groups,
+        };
         Ok((envelope, body))
     }
 
@@ -218,8 +234,11 @@ fn read_head(reader: &mut Reader<'_>) -> Result<Head, WireError> {
         return Err(WireError::Unknown { what: "writeset version", value: u64::from(version) });
     }
     let flags = reader.u8()?;
-    if flags & !(FLAG_STATEMENTS | FLAG_TOKEN | FLAG_HOLDER) != 0 {
+    if flags & !(FLAG_STATEMENTS | FLAG_TOKEN | FLAG_HOLDER | FLAG_ADVICE) != 0 {
         return Err(WireError::Unknown { what: "writeset flags", value: u64::from(flags) });
+    }
+    if flags & FLAG_ADVICE != 0 && flags & FLAG_HOLDER == 0 {
+        return Err(WireError::Unknown { what: "writeset flags without a holder", value: u64::from(flags) });
     }
     Ok(Head {
         has_statements: flags & FLAG_STATEMENTS != 0,
@@ -229,6 +248,7 @@ fn read_head(reader: &mut Reader<'_>) -> Result<Head, WireError> {
         committed_at: reader.i64()?,
         token: (flags & FLAG_TOKEN != 0).then(|| read_token(reader)).transpose()?,
         holder: (flags & FLAG_HOLDER != 0).then(|| read_holder(reader)).transpose()?,
+        locks_are_advice: flags & FLAG_ADVICE != 0,
     })
 }
 
@@ -304,16 +324,28 @@ mod tests {
     }
 
     fn envelope() -> impl Strategy<Value = Envelope> {
-        let head = (any::<bool>(), any::<u32>(), any::<u64>(), any::<i64>(), any::<i64>());
+        let head = (any::<(bool, bool)>(), any::<u32>(), any::<u64>(), any::<i64>(), any::<i64>());
         let token = prop::option::of((any::<[u8; 16]>(), any::<u64>()));
         let holder = prop::option::of((any::<u64>(), any::<u64>()));
         let names = ((token, holder), "[a-zé]{0,20}");
         (head, names, prop::collection::vec(group(), 0..4)).prop_map(|(head, ((token, holder), application), groups)| {
             let holder = holder.map(|(life, number)| LockSession { life, number });
-            let (has_statements, chunks, oldest_base, started_at, committed_at) = head;
+            let ((has_statements, is_advice), chunks, oldest_base, started_at, committed_at) = head;
+            let locks_are_advice = is_advice && holder.is_some();
             let oldest_base = Position(oldest_base);
             let token = token.map(|(token, since)| CommitToken { token: Token(token), since: Position(since) });
-            Envelope { has_statements, chunks, oldest_base, started_at, committed_at, token, holder, application, groups }
+            Envelope {
+                has_statements,
+                chunks,
+                oldest_base,
+                started_at,
+                committed_at,
+                token,
+                holder,
+                locks_are_advice,
+                application,
+                groups,
+            }
         })
     }
 
@@ -346,10 +378,10 @@ mod tests {
         fn a_look_sees_what_decoding_does(envelope in envelope(), body in prop::collection::vec(any::<u8>(), 0..64)) {
             let bytes = envelope.encode(&body);
             let Peeked { head, application, body: range } = Envelope::peek(&bytes).unwrap();
-            let Head { has_statements, chunks, oldest_base, started_at, committed_at, token, holder } = head;
+            let Head { has_statements, chunks, oldest_base, started_at, committed_at, token, holder, locks_are_advice } = head;
             let (application, groups) = (application.to_owned(), envelope.groups.clone());
             let seen =
-                Envelope { has_statements, chunks, oldest_base, started_at, committed_at, token, holder, application, groups };
+                Envelope { has_statements, chunks, oldest_base, started_at, committed_at, token, holder, locks_are_advice, application, groups };
             prop_assert_eq!((seen, &bytes[range]), (envelope, &body[..]));
         }
 

@@ -7,6 +7,7 @@ use std::rc::Rc;
 use gcs_writeset::{Incarnation, Position};
 use postgres_r_protocol::conflicts::{self, Conflicts};
 use postgres_r_protocol::gate::{self, Gate};
+use postgres_r_protocol::heat::{self, Heat};
 use postgres_r_protocol::id::ProcNo;
 use postgres_r_protocol::platform::{Exclusion, Planted, Platform, Ring, Wake};
 use postgres_r_protocol::recent::{self, Recent};
@@ -135,6 +136,7 @@ impl Memory {
             workers: many::<Worker>(sizes.workers),
             recent: Recent::new(many::<recent::Entry>(16)),
             conflicts,
+            heat: Heat::new(Rc::new(heat::Memory::default()), many::<heat::Entry>(16)),
         };
         database.reset(committed, 0);
         database.replica.name.set("shop");

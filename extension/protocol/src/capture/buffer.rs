@@ -72,7 +72,7 @@ pub struct TooManyKeys;
 /// A key, and where it came from.
 #[derive(Clone, Copy, Debug)]
 pub struct Entry {
-    key: Key,
+    pub key: Key,
     /// Where the item that brought the key starts, among items as they arrived.
     pub item: u64,
     pub source: Source,

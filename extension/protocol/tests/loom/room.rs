@@ -14,6 +14,7 @@ use postgres_r_protocol::conflicts::Conflicts;
 use postgres_r_protocol::dispatch::{Dispatch, Me, Taken};
 use postgres_r_protocol::ending::{self, Released};
 use postgres_r_protocol::gate::{Gate, Job, Storage};
+use postgres_r_protocol::heat::Heat;
 use postgres_r_protocol::id::{LocalXid, Lsn, Moment, ProcNo};
 use postgres_r_protocol::platform::{Exclusion, Planted, Platform, Ring, Wake};
 use postgres_r_protocol::progress::Progress;
@@ -163,6 +164,7 @@ impl<const FAULT: u8> Room<FAULT> {
             workers: many::<Worker>(workers),
             recent: Recent::new(many(1)),
             conflicts: Conflicts::new(Lock::default(), Arc::default(), many(1), many(1)),
+            heat: Heat::new(Arc::default(), many(0)),
         };
         database.gate.reset(Position(0));
         database.replica.phase.store(Phase::Active);

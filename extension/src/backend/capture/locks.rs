@@ -11,16 +11,17 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
 
-use gcs_writeset::Key;
+use gcs_writeset::{Key, LockMode};
 use postgres_r_protocol::capture::buffer::Strength;
 
 use super::keys::{self, RowKey};
 use super::transaction;
 use crate::pg::datum::TransmissionModes;
 use crate::pg::index::Index;
+use crate::pg::memory::Context;
 use crate::pg::names::Oid;
 use crate::pg::relation::{self, Entry, Lock, Open, Persistence, RelationKind};
-use crate::pg::rowlock::Locked;
+use crate::pg::rowlock::{self, Locked};
 use crate::pg::trigger;
 use crate::relations::{self, Identity, Known};
 use crate::session;
@@ -37,6 +38,8 @@ struct Tables {
 
 thread_local! {
     static TABLES: RefCell<Tables> = RefCell::default();
+    /// For what hashing a value leaves behind.
+    static SCRATCH: RefCell<Option<Context>> = const { RefCell::new(None) };
 }
 
 /// A row was locked.
@@ -57,6 +60,30 @@ pub fn row_key(locked: &Locked<'_>) -> Option<(Key, bool)> {
     let keys = keys_of(locked, &known);
     let found = keys.iter().find(|key| key.part == keys::ROW)?;
     Some((found.key, found.strength == Strength::Exclusive))
+}
+
+/// The key of a row and the mode in which it is locked, if it is one of these, and a row of a user's table.
+pub fn hot_key(locked: &Locked<'_>, is_hot: impl Fn(Key) -> bool) -> Option<(Key, LockMode)> {
+    let mode = match locked.strength {
+        rowlock::Strength::KeyShare => return None,
+        rowlock::Strength::Share => LockMode::Shared,
+        rowlock::Strength::NoKeyUpdate | rowlock::Strength::Update => LockMode::Exclusive,
+    };
+    let (known, _) = known(locked)?;
+    // This extension's own statements wait for each other in their own ways.
+    if known.table.schema == "postgres_r" {
+        return None;
+    }
+    let key = SCRATCH.with(|scratch| match scratch.try_borrow_mut() {
+        Ok(mut scratch) => {
+            let scratch = scratch.get_or_insert_with(|| Context::lasting(c"postgres_r hot rows"));
+            scratch.reset();
+            scratch.with(|| known.row_key(locked.row))
+        }
+        // A type's own function changes rows.
+        Err(_) => known.row_key(locked.row),
+    });
+    key.filter(|key| is_hot(*key)).map(|key| (key, mode))
 }
 
 fn keys_of(locked: &Locked<'_>, known: &Known) -> Vec<RowKey> {

@@ -106,6 +106,7 @@ pub fn init() {
             if is_wanted() && FOREIGN_KEY_QUERY.get() != Some(plan.execution()) {
                 reads::on_started(plan);
                 plan.watch_row_locks();
+                plan.watch_changes();
             }
         },
         ends: |execution| {
@@ -174,6 +175,13 @@ pub fn reset() {
 }
 
 impl Captured {
+    /// The key at this index, if it is that of a row.
+    pub fn row_key(&self, key_index: u32) -> Option<Key> {
+        let origin = self.origins.get(key_index as usize)?;
+        let (_, part) = self.sources.find(origin.source)?;
+        (part == keys::ROW).then_some(origin.key)
+    }
+
     /// What the key at this index stands for; indexes count through the guarded group, then the unguarded ones. Needs a
     /// transaction in which catalogs can be read.
     pub fn describe(&self, key_index: u32) -> Option<KeyDescription> {

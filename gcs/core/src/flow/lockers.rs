@@ -1,8 +1,8 @@
 //! This node's sessions that use group locks, and what they wait for.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use gcs_writeset::{DatabaseId, LockOp};
+use gcs_writeset::{DatabaseId, Key, LockOp};
 
 use crate::api::Tick;
 
@@ -35,6 +35,9 @@ pub(super) struct Lockers {
     pub numbered: u64,
     pub sessions: BTreeMap<Connection, Session>,
     pub by_number: BTreeMap<u64, Connection>,
+    /// Rows that the server was told of lately, since other nodes fight over them; and when it is to be told again.
+    pub contended: BTreeSet<(DatabaseId, Key)>,
+    pub contended_until: Tick,
 }
 
 impl Lockers {

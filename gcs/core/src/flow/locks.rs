@@ -19,12 +19,12 @@
 use std::collections::VecDeque;
 
 use gcs_writeset::link::RefusalReason;
-use gcs_writeset::{DatabaseId, Lock, LockAnswer, LockOp, LockSession};
+use gcs_writeset::{DatabaseId, Key, Lock, LockAnswer, LockOp, LockSession};
 
 use super::lockers::{Connection, Session};
 use super::{Body, Flow, Subject};
 use crate::api::{LocalReply, Tick};
-use crate::bounds::{LOCK_REQUESTS_MAX, LOCKS_GIVEN_UP_TICKS, LOCKS_IDLE_TICKS};
+use crate::bounds::{CONTENDED_MAX, CONTENDED_TICKS, LOCK_REQUESTS_MAX, LOCKS_GIVEN_UP_TICKS, LOCKS_IDLE_TICKS};
 use crate::format::Format;
 use crate::locks::Who;
 use crate::state::State;
@@ -192,6 +192,13 @@ impl Flow {
         }
     }
 
+    /// Sessions of other nodes fight over this row: whoever changes it here is to lock it, too. Said now and then, as long as it is so.
+    pub(super) fn contended(&mut self, database: DatabaseId, key: Key, replies: &mut Vec<LocalReply>) {
+        if self.lockers.contended.len() < CONTENDED_MAX && self.lockers.contended.insert((database, key)) {
+            replies.push(LocalReply::Contended { database, key });
+        }
+    }
+
     /// A database in which sessions of this node use locks, or have a moment ago.
     pub fn locks_in(&self) -> Option<DatabaseId> {
         self.lockers.life.and(self.lockers.database)
@@ -199,6 +206,10 @@ impl Flow {
 
     /// Time has passed. `in_touch`: when this node last was, for sure.
     pub fn watch_locks(&mut self, now: Tick, in_touch: Option<Tick>, state: &State, replies: &mut Vec<LocalReply>) {
+        if now.0 >= self.lockers.contended_until.0 {
+            self.lockers.contended.clear();
+            self.lockers.contended_until = Tick(now.0 + CONTENDED_TICKS);
+        }
         let in_touch = in_touch.max(self.lockers.asked_at).unwrap_or(now);
         let since = |at: Tick| now.0.saturating_sub(at.0);
         let is_idle = self.lockers.life.is_some() && self.lockers.sessions.is_empty();

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::certify::{Exact, Planted, PlantedBug};
+use gcs_writeset::Position;
 use proptest::prelude::*;
 
 const KEYS: u64 = 4;
@@ -82,7 +83,7 @@ impl World {
                 // Its next request ends what it waited for.
                 self.waiting.insert(*who, *lock);
                 self.takes.insert(*who, number);
-                self.ask(rules, *who, number, &LockOp::Take { lock: *lock, waits: *waits })
+                self.ask(rules, *who, number, &LockOp::Take { lock: *lock, waits: *waits, seen: Position::ZERO })
             }
             Step::Give(who, lock) => {
                 self.waiting.remove(who);
@@ -204,7 +205,7 @@ fn ask(locks: &mut Locks, who: Who, number: u64, op: &LockOp) -> Vec<Told> {
 }
 
 fn take(locks: &mut Locks, who: Who, number: u64, lock: Lock) -> Vec<Told> {
-    ask(locks, who, number, &LockOp::Take { lock, waits: true })
+    ask(locks, who, number, &LockOp::Take { lock, waits: true, seen: Position::ZERO })
 }
 
 #[test]

@@ -22,6 +22,7 @@
 
 use crate::bounds::{CERTIFICATES_MAX, GROUP_MEMBERS_MAX, NAME_BYTES_MAX, TEXT_BYTES_MAX};
 use crate::id::{DatabaseId, Incarnation, NodeId, Position, Sequence, SlotId, Tag};
+use crate::key::Key;
 use crate::kind::NodeKind;
 use crate::link::{
     AbortCause, CertificateStatus, Change, CopyStatus, Drain, Failure, FailureKind, GroupStatus, LogStatus, MemberRole,
@@ -151,6 +152,7 @@ variants! { Reply "link reply" {
     17 Watch { position },
     18 Lock { number, session, answer },
     19 LockRefused { number, reason },
+    20 Contended { key },
     32 Done,
     40 Certificates(certificates),
     41 Place(place),
@@ -203,7 +205,7 @@ fields! { MemberStatus { node, name, address, ordinal, role, state, committed, o
 fields! { LogStatus { bytes_kept, bytes_max, bytes_a_second, format, reads, waits_for } }
 fields! { CopyStatus { database, from, bytes_done, bytes_total, seconds } }
 
-newtypes! { Position NodeId Incarnation DatabaseId SlotId Sequence }
+newtypes! { Key Position NodeId Incarnation DatabaseId SlotId Sequence }
 
 impl Message for Request {
     fn put(&self, out: &mut Vec<u8>) -> Result<(), WireError> {

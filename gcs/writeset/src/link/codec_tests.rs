@@ -91,7 +91,7 @@ fn op() -> impl Strategy<Value = LockOp> {
         mode: if exclusive { LockMode::Exclusive } else { LockMode::Shared },
     });
     prop_oneof![
-        (lock.clone(), any::<bool>()).prop_map(|(lock, waits)| LockOp::Take { lock, waits }),
+        (lock.clone(), any::<bool>(), position()).prop_map(|(lock, waits, seen)| LockOp::Take { lock, waits, seen }),
         prop::collection::vec(lock.clone(), 0..4).prop_map(|locks| LockOp::Give { locks }),
         (prop::collection::vec(lock, 0..4), position()).prop_map(|(locks, seen)| LockOp::First { locks, seen }),
         any::<u64>().prop_map(|take| LockOp::Withdraw { take }),
@@ -282,6 +282,7 @@ fn reply() -> impl Strategy<Value = Reply> {
         any::<u32>().prop_map(|nodes| Reply::Rehearsing { nodes }),
         (name(), rehearsal()).prop_map(|(node, outcome)| Reply::Rehearsed { node, outcome }),
         (any::<u64>(), position()).prop_map(|(number, after)| Reply::Rehearse { number, after }),
+        any::<u64>().prop_map(|key| Reply::Contended { key: Key(key) }),
         (any::<[u64; 3]>(), lock_answer()).prop_map(|([number, life, session], answer)| Reply::Lock {
             number,
             session: LockSession { life, number: session },
@@ -311,7 +312,7 @@ fn stranger(protocol: u32) -> Request {
 fn the_bytes_are_those_that_are_written_down() {
     let submit = Request::Submit { slot: SlotId(300), sequence: Sequence(9) };
     assert_eq!(encode(&submit), [2, 0xac, 2, 9, 0, 0, 0, 0, 0, 0, 0]);
-    assert_eq!(encode(&hello(PROTOCOL, "shop")), *b"\0\x08\x01\x04shop\x01\x01g\x01\0\0\0\0\0\0\0");
+    assert_eq!(encode(&hello(PROTOCOL, "shop")), *b"\0\x09\x01\x04shop\x01\x01g\x01\0\0\0\0\0\0\0");
     let failure = Failure { kind: FailureKind::AlreadyAttached, message: "no".to_owned(), hint: String::new() };
     assert_eq!(encode(&Reply::Failed(failure)), *b"\x09\x03\x02no\0");
     let verdict = Verdict::Aborted(AbortCause::Conflict { winner: Position(300), winner_node: NodeId(1), key_index: 7 });
@@ -357,8 +358,8 @@ fn nobody_writes_what_nobody_would_read() {
 #[test]
 fn an_unknown_tag_is_refused() {
     assert_eq!(Request::decode(&[17]), Err(WireError::Unknown { what: "link request", value: 17 }));
-    assert_eq!(Reply::decode(&[20]), Err(WireError::Unknown { what: "link reply", value: 20 }));
-    assert_eq!(Request::decode(b"\0\x08\x08"), Err(WireError::Unknown { what: "role", value: 8 }));
+    assert_eq!(Reply::decode(&[21]), Err(WireError::Unknown { what: "link reply", value: 21 }));
+    assert_eq!(Request::decode(b"\0\x09\x08"), Err(WireError::Unknown { what: "role", value: 8 }));
     assert_eq!(Reply::decode(b"\x06\0\0\0\0\0\0\0\0\0\x05"), Err(WireError::Unknown { what: "refusal", value: 5 }));
     assert_eq!(Reply::decode(b"\x05\0\0\0\0\0\0\0\0\0\x04"), Err(WireError::Unknown { what: "token outcome", value: 4 }));
     assert_eq!(Reply::decode(b"\x03\0\0\0\0\0\0\0\0\x02"), Err(WireError::Unknown { what: "flag", value: 2 }));

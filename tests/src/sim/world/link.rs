@@ -261,6 +261,12 @@ impl World {
                 }
                 return;
             }
+            LocalReply::Contended { key, .. } => {
+                for conn in self.managers(n) {
+                    self.send_down(n, conn, (Reply::Contended { key }, Bytes::new()));
+                }
+                return;
+            }
             LocalReply::ChunkOrdered { tag, index } => {
                 (tag, Reply::ChunkOrdered { slot: tag.slot, sequence: tag.sequence, index })
             }

@@ -83,7 +83,7 @@ impl World {
         let seen = self.nodes[n.0].server.committed();
         let (op, next) = match skips {
             true => (LockOp::First { locks: locks.clone(), seen }, Doing::AsksFirst([locks[0], locks[1]])),
-            false => (LockOp::Take { lock, waits }, Doing::Asks(lock)),
+            false => (LockOp::Take { lock, waits, seen }, Doing::Asks(lock)),
         };
         self.ask_about_locks(n, i, op, next);
     }
