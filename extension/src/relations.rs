@@ -142,12 +142,17 @@ pub struct Known {
 }
 
 impl Known {
+    /// The certification key of the row whose identity has this hash.
+    pub fn key_of_row(&self, value: u64) -> Key {
+        Key::new(Namespace::Row, self.name, value)
+    }
+
     /// The certification key of a row, by its identity; none where rows are told apart by all of their columns, or not at all.
     pub fn row_key(&self, row: Row<'_>) -> Option<Key> {
         let Identity::Index { index, .. } = &self.identity else { return None };
         let index = self.table.indexes.get(*index).filter(|index| !index.is_coarse())?;
         match index.key(row) {
-            IndexKey::Hash(hash) => Some(Key::new(Namespace::Row, self.name, hash)),
+            IndexKey::Hash(hash) => Some(self.key_of_row(hash)),
             IndexKey::None => None,
         }
     }

@@ -257,9 +257,11 @@ fn asked(
     let started = Instant::now();
     let ended = HELD.with_borrow_mut(|held| {
         // A session that holds nothing is as good as a new one, and one whose daemon is gone is over.
-        if held.locks.is_empty() && (held.takes_no_rows || held.locker.is_lost()) {
-            held.locker.forget();
-            held.takes_no_rows = false;
+        if held.locks.is_empty() {
+            if held.takes_no_rows || held.locker.is_lost() {
+                held.locker.forget();
+                held.takes_no_rows = false;
+            }
         } else if held.is_advice() && held.locker.is_lost() {
             held.forget_advice();
         }

@@ -13,7 +13,8 @@
 //! Deadlocks are found by the order, and are 40P01 as on one server. Above READ COMMITTED nothing is waited for: the snapshot is there already, and a row that was changed since
 //! would be an error after the wait as well.
 //!
-//! Nothing that the database keeps consistent depends on it, nor anything that is done under it: a transaction that loses it goes on, as long as it does not know it when it commits. Where the group has no room for more locks, or a transaction has very many, certification decides, as ever.
+//! Nothing that the database keeps consistent depends on it, nor anything that is done under it: a transaction that loses it goes on, and its writeset says that nobody relies on
+//! it. Where the group has no room for more locks, or a transaction has very many, certification decides, as ever.
 
 use std::cell::Cell;
 use std::time::Duration;

@@ -227,7 +227,7 @@ impl Keys<'_> {
         };
         // A new row nobody else can have locked.
         let guard = if strength == Strength::Exclusive || self.is_lock { self.held } else { Guard::Locked };
-        self.push(Key::new(Namespace::Row, self.known.name, value), strength, guard, ROW);
+        self.push(self.known.key_of_row(value), strength, guard, ROW);
     }
 
     fn whole_row(&mut self, image: &[u8], strength: Strength) {
