@@ -119,6 +119,8 @@ CREATE VIEW pg_catalog.pg_stat_postgres_r AS
         pg_catalog.max(value) FILTER (WHERE name = 'read_wait_us') / 1000.0 AS read_wait_ms,
         pg_catalog.max(value) FILTER (WHERE name = 'lock_requests') AS lock_requests,
         pg_catalog.max(value) FILTER (WHERE name = 'lock_wait_us') / 1000.0 AS lock_wait_ms,
+        pg_catalog.max(value) FILTER (WHERE name = 'tables_cleared') AS tables_cleared,
+        pg_catalog.max(value) FILTER (WHERE name = 'tables_not_cleared') AS tables_not_cleared,
         pg_catalog.max(value) FILTER (WHERE name = 'after_waits') AS after_waits,
         pg_catalog.max(value) FILTER (WHERE name = 'after_missed') AS after_missed,
         pg_catalog.max(value) FILTER (WHERE name = 'after_wait_us') / 1000.0 AS after_wait_ms,

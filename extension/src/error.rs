@@ -459,6 +459,7 @@ fn noun(of: GroupLock) -> &'static str {
     match of {
         GroupLock::Advisory => "an advisory lock",
         GroupLock::Row => "a row lock",
+        GroupLock::Table => "a table lock",
     }
 }
 
@@ -467,6 +468,7 @@ fn local_setting(of: GroupLock) -> &'static str {
     match of {
         GroupLock::Advisory => "postgres_r.advisory_locks = local a lock holds on this node alone",
         GroupLock::Row => "postgres_r.row_locks = local rows are locked on this node alone",
+        GroupLock::Table => "postgres_r.table_locks = local tables are locked on this node alone",
     }
 }
 
@@ -483,6 +485,12 @@ pub fn row_not_available(relation: &str) -> Error {
         format!("could not obtain lock on row in relation \"{relation}\""),
     )
     .detail("A transaction of the group has locked it.")
+}
+
+/// As PostgreSQL says it of a table that is locked on this server.
+pub fn table_not_available(relation: &str) -> Error {
+    Error::new(PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE, format!("could not obtain lock on relation \"{relation}\""))
+        .detail("A transaction of the group has locked it, or is in it.")
 }
 
 pub fn lock_not_available() -> Error {

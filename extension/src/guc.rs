@@ -83,6 +83,7 @@ static READER_GRACE: GucSetting<i32> = GucSetting::<i32>::new(5_000);
 static REHEARSAL_TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(2_000);
 static RETRY_AUTOCOMMIT: GucSetting<i32> = GucSetting::<i32>::new(100);
 static ROW_LOCKS: GucSetting<LockScope> = GucSetting::<LockScope>::new(LockScope::Group);
+static TABLE_LOCKS: GucSetting<LockScope> = GucSetting::<LockScope>::new(LockScope::Group);
 
 /// As many chunks as the group keeps of one writeset (`CHUNKS_MAX` of gcs_core), in kB.
 const MAX_WRITESET_KB: i32 = 64 << 20;
@@ -112,6 +113,14 @@ fn define_locks() {
         c"Whether SKIP LOCKED and NOWAIT see the rows that are locked on other nodes (group) or on this node alone (local).",
         c"Sessions see each other's locks only if they have the same setting.",
         &ROW_LOCKS,
+        GucContext::Userset,
+        GucFlags::default(),
+    );
+    GucRegistry::define_enum_guc(
+        c"postgres_r.table_locks",
+        c"Whether DDL and LOCK TABLE wait for the writers of all nodes, and these for them (group), or for those of this node alone (local).",
+        c"With local, transactions of several nodes that would wait for each other on one server fail with 40001.",
+        &TABLE_LOCKS,
         GucContext::Userset,
         GucFlags::default(),
     );
@@ -322,6 +331,10 @@ pub fn advisory_locks() -> LockScope {
 
 pub fn row_locks() -> LockScope {
     ROW_LOCKS.get()
+}
+
+pub fn table_locks() -> LockScope {
+    TABLE_LOCKS.get()
 }
 
 pub fn after_timeout() -> Duration {

@@ -42,6 +42,7 @@ pub extern "C-unwind" fn _PG_init() {
     backend::advisory::install();
     backend::row_locks::install();
     backend::hot_rows::install();
+    backend::table_locks::install();
     backend::retry::install();
     pg::xact::on_end(|event| {
         backend::commit::on_end(event);
@@ -54,6 +55,7 @@ pub extern "C-unwind" fn _PG_init() {
             backend::advisory::let_go();
             backend::held::transaction_ended();
             backend::hot_rows::reset();
+            backend::table_locks::reset();
             sequences::reset();
             verify::mark::forget();
         }
@@ -65,6 +67,7 @@ pub extern "C-unwind" fn _PG_init() {
     // The last of those that install such hooks: what the others note is about what is there after the wait.
     pg::reading::before_data(backend::levels::before_data);
     pg::afterwards::on_committed(backend::shown::on_committed);
+    pg::afterwards::on_released(session::locks_released);
     pg::function::undo_calls(session::is_remote_backend);
     pg::log::install(|report| {
         apply::precedence::on_report(report);

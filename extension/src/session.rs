@@ -96,6 +96,13 @@ pub fn is_captured() -> bool {
     replicated() && !is_remote_backend()
 }
 
+/// This process has released locks: who waits for writers to leave a table looks again. Raises nothing.
+pub fn locks_released() {
+    if let Some(area) = database().filter(|area| area.closed.waits_for_writers()) {
+        node::wake(&area.replica.rehearser);
+    }
+}
+
 /// The committed position of this process's database on this node.
 pub fn committed() -> Position {
     database().map_or(Position::ZERO, |area| area.gate.committed())

@@ -28,8 +28,11 @@ pub const SUBMISSION_BYTES_MAX: usize = LINK_FRAME_BYTES_MAX - 1_024;
 /// Fetches that wait on one connection. At the bound further ones are not read until one is answered.
 pub const FETCHES_MAX: usize = 1_024;
 
-/// Rehearsals that wait for the one rehearser of a database. At the bound the next is answered at once: it is not tried.
+/// Rehearsals, and tables that are to be cleared, which wait for the one rehearser of a database; and those of the latter that it works on at a time. At the bound the next is answered at once: it is not tried.
 pub const REHEARSALS_WAITING_MAX: usize = 16;
+
+/// For how long tables are cleared at most, whatever is asked.
+pub const CLEAR_MAX: Duration = Duration::from_secs(10);
 
 /// What a rehearsal's request may carry. A longer one ends the connection.
 pub const REHEARSAL_BYTES_MAX: usize = 8 << 20;

@@ -1,4 +1,5 @@
-//! Rehearsals: a transaction with statements is tried on the other nodes before it is ordered (docs/adr/0031-rehearsal.md).
+//! Rehearsals: a transaction with statements is tried on the other nodes before it is ordered (docs/adr/0031-rehearsal.md). By the same way goes what comes before
+//! that: the tables that it is about are kept clear of writers there (docs/adr/0049-tables-in-the-group.md).
 //!
 //! Nothing of it is ordered, and nothing depends on an answer: it passes by the core, from the connection of the one who asks to the
 //! connections of the rehearsers of its database on the other nodes, and back.
@@ -20,17 +21,24 @@ use gcs_writeset::link::Rehearsal;
 use gcs_writeset::{NodeId, Position};
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 
-use crate::bounds::REHEARSALS_WAITING_MAX;
+use crate::bounds::{CLEAR_MAX, REHEARSALS_WAITING_MAX};
 
-/// What a rehearser is to try.
+/// What a rehearser is to do.
 #[derive(Debug)]
 pub struct Task {
     pub from: NodeId,
     pub number: u64,
-    pub after: Position,
-    pub writeset: Bytes,
+    pub what: What,
     /// Whoever asked waits no longer.
     pub over_at: Instant,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum What {
+    /// To try this, and to roll it back.
+    Try { after: Position, writeset: Bytes },
+    /// To keep these tables clear of writers.
+    Clear { tables: Bytes },
 }
 
 /// What a node says of what it tried.
@@ -76,9 +84,12 @@ impl Rehearsals {
 
     /// A peer asks. What can be said at once is the answer.
     pub fn came(&self, from: NodeId, asked: Rehearse) -> Option<Rehearsed> {
-        let Rehearse { number, database, after, patience_ms, writeset } = asked;
+        let Rehearse { number, database, after, patience_ms, writeset, tables } = asked;
         let over_at = Instant::now() + Duration::from_millis(u64::from(patience_ms));
-        let task = Task { from, number, after: Position(after), writeset, over_at };
+        let is_trial = tables.is_empty();
+        let over_at = if is_trial { over_at } else { over_at.min(Instant::now() + CLEAR_MAX) };
+        let what = if is_trial { What::Try { after: Position(after), writeset } } else { What::Clear { tables } };
+        let task = Task { from, number, what, over_at };
         let mut rehearsers = self.rehearsers.borrow_mut();
         let at_once = match rehearsers.get(&database) {
             Some(rehearser) if rehearser.is_closed() => {
@@ -120,8 +131,8 @@ mod tests {
     const PEER: NodeId = NodeId(7);
 
     fn question(number: u64) -> Rehearse {
-        let (database, writeset) = ("shop".to_owned(), Bytes::new());
-        Rehearse { number, database, after: 3, patience_ms: 1_000, writeset }
+        let database = "shop".to_owned();
+        Rehearse { number, database, after: 3, patience_ms: 1_000, ..Rehearse::default() }
     }
 
     fn outcome(answer: Option<Rehearsed>) -> Option<Rehearsal> {

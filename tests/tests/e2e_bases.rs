@@ -19,7 +19,7 @@ fn count(group: &Group, query: &str) {
 /// The remote backend inserts a child without locking its parent: only the base tells the deletion that it came too late.
 #[test]
 fn a_parent_deleted_while_its_first_child_comes_in_stays() {
-    let group = harness::shared();
+    let group = harness::shared_without_table_locks();
     group.execute(
         node(1),
         "CREATE TABLE parent (id int PRIMARY KEY, a int UNIQUE, v int DEFAULT 0);
@@ -58,7 +58,7 @@ fn a_parent_deleted_while_its_first_child_comes_in_stays() {
 /// A child whose key can't be told in its parent's type is against every deletion, also one that is under way.
 #[test]
 fn a_child_of_a_type_that_does_not_cast_counts_against_deletions_under_way() {
-    let group = harness::shared();
+    let group = harness::shared_without_table_locks();
     group.execute(
         node(1),
         "CREATE TABLE real_parent (id real PRIMARY KEY); INSERT INTO real_parent VALUES (1.5), (2.5);
@@ -75,7 +75,7 @@ fn a_child_of_a_type_that_does_not_cast_counts_against_deletions_under_way() {
 /// other statements of the transaction have seen.
 #[test]
 fn an_unguarded_key_counts_from_its_own_statement() {
-    let group = harness::shared();
+    let group = harness::shared_without_table_locks();
     group.execute(
         node(1),
         "CREATE TABLE above (id int PRIMARY KEY); INSERT INTO above SELECT generate_series(1, 9);
@@ -104,7 +104,7 @@ fn an_unguarded_key_counts_from_its_own_statement() {
 
 #[test]
 fn a_deferrable_unique_value_is_taken_once_by_two_nodes() {
-    let group = harness::shared();
+    let group = harness::shared_without_table_locks();
     group.execute(
         node(1),
         "CREATE TABLE later (id serial PRIMARY KEY, n int UNIQUE DEFERRABLE INITIALLY DEFERRED,
@@ -126,7 +126,7 @@ fn a_deferrable_unique_value_is_taken_once_by_two_nodes() {
 
 #[test]
 fn an_exclusion_constraint_holds_between_two_nodes() {
-    let group = harness::shared();
+    let group = harness::shared_without_table_locks();
     for (table, kind) in [("stay", ""), ("late_stay", "DEFERRABLE INITIALLY DEFERRED")] {
         group.execute(
             node(1),
@@ -155,7 +155,7 @@ fn holder(group: &Group) -> Client {
 /// The one who waited goes on with the version that its snapshot did not see. It has seen it all the same.
 #[test]
 fn an_update_that_waited_for_a_hot_row_is_not_aborted() {
-    let group = harness::shared();
+    let group = harness::shared_without_table_locks();
     group.execute(
         node(1),
         "CREATE TABLE hot (id int PRIMARY KEY, n int, mail text UNIQUE); INSERT INTO hot VALUES (1, 0, 'a'), (2, 0, 'b');
@@ -186,7 +186,7 @@ fn an_update_that_waited_for_a_hot_row_is_not_aborted() {
 /// The winner came from another node and was applied while the statement was still looking: it finds the new version, and is not aborted.
 #[test]
 fn an_update_that_met_a_row_changed_by_another_node_under_way_is_not_aborted() {
-    let group = harness::shared();
+    let group = harness::shared_without_table_locks();
     group.execute(
         node(1),
         "CREATE TABLE slow (id int PRIMARY KEY, n int); INSERT INTO slow SELECT n, 0 FROM generate_series(1, 3) n",

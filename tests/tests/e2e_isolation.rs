@@ -20,7 +20,7 @@ fn shorten_grace(group: &Group) {
 
 #[test]
 fn every_spec_gives_its_expected_output() {
-    let group = harness::shared();
+    let group = harness::shared_without_table_locks();
     shorten_grace(&group);
     let mut failures = Vec::new();
     let mut files: Vec<_> = fs::read_dir(expected::directory()).unwrap().map(|entry| entry.unwrap().path()).collect();
@@ -43,7 +43,7 @@ fn every_spec_gives_its_expected_output() {
 fn every_pair_of_operations_ends_as_the_rules_say() {
     let text = fs::read_to_string(expected::directory().join("pairs.txt")).unwrap();
     let pairs = Pairs::parse(&text).unwrap_or_else(|error| panic!("pairs.txt: {error}"));
-    let group = harness::shared();
+    let group = harness::shared_without_table_locks();
     shorten_grace(&group);
     let mut runner = Runner::new(&group);
     let mut wrong = Vec::new();

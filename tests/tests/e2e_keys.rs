@@ -32,7 +32,7 @@ fn check(group: &Group, setup: &str, pairs: Pairs<'_>) {
 #[test]
 fn a_primary_key_is_taken_once_and_its_row_changed_by_one() {
     check(
-        &harness::shared(),
+        &harness::shared_without_table_locks(),
         "CREATE TABLE pk (id int PRIMARY KEY, v int); INSERT INTO pk SELECT n, 0 FROM generate_series(1, 20) n",
         Pairs {
             conflict: &[
@@ -60,7 +60,7 @@ fn a_primary_key_is_taken_once_and_its_row_changed_by_one() {
 #[test]
 fn every_unique_index_counts_whatever_its_form() {
     check(
-        &harness::shared(),
+        &harness::shared_without_table_locks(),
         "CREATE TABLE un (id serial PRIMARY KEY, a int, b text, c text UNIQUE, UNIQUE (a, b) INCLUDE (c));
          CREATE TABLE pa (id serial PRIMARY KEY, code text, active bool);
          CREATE UNIQUE INDEX ON pa (code) WHERE active;
@@ -107,7 +107,7 @@ fn every_unique_index_counts_whatever_its_form() {
 #[test]
 fn what_an_operator_class_calls_equal_is_equal() {
     check(
-        &harness::shared(),
+        &harness::shared_without_table_locks(),
         "CREATE COLLATION nocase (provider = icu, locale = 'und-u-ks-level2', deterministic = false);
          CREATE TYPE colour AS ENUM ('red', 'green');
          CREATE TYPE pair AS (a int, b numeric);
@@ -156,7 +156,7 @@ fn what_an_operator_class_calls_equal_is_equal() {
 #[test]
 fn a_foreign_key_keeps_child_and_parent_together() {
     check(
-        &harness::shared(),
+        &harness::shared_without_table_locks(),
         "CREATE TABLE parent (id int PRIMARY KEY, a int, b int, v int DEFAULT 0, UNIQUE (a, b));
          INSERT INTO parent SELECT n, n, n FROM generate_series(1, 60) n;
          CREATE TABLE child (id serial PRIMARY KEY, parent int REFERENCES parent);
@@ -206,7 +206,7 @@ fn a_foreign_key_keeps_child_and_parent_together() {
 #[test]
 fn a_child_of_another_type_names_the_same_parent() {
     check(
-        &harness::shared(),
+        &harness::shared_without_table_locks(),
         "CREATE TABLE p_int (id int PRIMARY KEY); INSERT INTO p_int SELECT generate_series(1, 9);
          CREATE TABLE p_numeric (id numeric PRIMARY KEY); INSERT INTO p_numeric VALUES (1.0), (2.0), (3.0);
          CREATE TABLE p_char (id char(10) PRIMARY KEY); INSERT INTO p_char VALUES ('a'), ('b'), ('c');
@@ -242,7 +242,7 @@ fn a_child_of_another_type_names_the_same_parent() {
 
 #[test]
 fn what_a_foreign_key_does_to_children_is_theirs_to_lose() {
-    let group = harness::shared();
+    let group = harness::shared_without_table_locks();
     let actions = ["NO ACTION", "RESTRICT", "CASCADE", "SET NULL", "SET DEFAULT"];
     for (number, action) in actions.into_iter().enumerate() {
         let (parent, child) = (format!("act_p{number}"), format!("act_c{number}"));
@@ -275,7 +275,7 @@ fn what_a_foreign_key_does_to_children_is_theirs_to_lose() {
 #[test]
 fn an_exclusion_constraint_lets_one_at_a_time_in() {
     check(
-        &harness::shared(),
+        &harness::shared_without_table_locks(),
         "CREATE TABLE room (id serial PRIMARY KEY, during int4range, v int, EXCLUDE USING gist (during WITH &&));
          INSERT INTO room (during) VALUES ('[1,5)'), ('[10,15)');
          CREATE TABLE late_room (id serial PRIMARY KEY, during int4range,
@@ -297,7 +297,7 @@ fn an_exclusion_constraint_lets_one_at_a_time_in() {
 #[test]
 fn a_table_without_a_key_has_its_whole_rows_for_keys() {
     check(
-        &harness::shared(),
+        &harness::shared_without_table_locks(),
         "CREATE TABLE loose (a int, b text);
          INSERT INTO loose VALUES (1, 'x'), (2, 'x'), (3, NULL), (4, 'twin'), (4, 'twin'), (5, 'x'), (6, 'x'), (7, 'x');
          CREATE TABLE full_identity (id int PRIMARY KEY, v int); ALTER TABLE full_identity REPLICA IDENTITY FULL;
@@ -336,7 +336,7 @@ fn a_table_without_a_key_has_its_whole_rows_for_keys() {
 #[test]
 fn partitions_agree_on_the_keys_of_their_parent() {
     check(
-        &harness::shared(),
+        &harness::shared_without_table_locks(),
         "CREATE TABLE part (id int, k int, v int DEFAULT 0, PRIMARY KEY (id, k)) PARTITION BY RANGE (k);
          CREATE TABLE part_low PARTITION OF part FOR VALUES FROM (0) TO (100);
          CREATE TABLE part_high PARTITION OF part FOR VALUES FROM (100) TO (200) PARTITION BY RANGE (k);
@@ -390,7 +390,7 @@ fn partitions_agree_on_the_keys_of_their_parent() {
 #[test]
 fn truncate_and_ddl_exclude_writers_of_what_they_touch() {
     check(
-        &harness::shared(),
+        &harness::shared_without_table_locks(),
         "CREATE TABLE tr (id serial PRIMARY KEY, v int); INSERT INTO tr (v) VALUES (1), (2);
          CREATE TABLE tr_child (id serial PRIMARY KEY, tr int REFERENCES tr ON DELETE CASCADE);
          CREATE TABLE tr_other (id serial PRIMARY KEY, v int);
@@ -487,7 +487,7 @@ const CHANGES_OF_WAYS: Pairs<'static> = Pairs {
 
 #[test]
 fn a_change_counts_however_it_is_written() {
-    let group = harness::shared();
+    let group = harness::shared_without_table_locks();
     for number in group.numbers() {
         let mut admin = group.playground.connect(number, "postgres").unwrap();
         admin.batch_execute("CREATE ROLE clerk").unwrap_or_else(|error| panic!("{}", describe(&error)));

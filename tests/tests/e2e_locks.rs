@@ -75,7 +75,7 @@ fn wait_until_runs(group: &Group, text: &str) {
 
 #[test]
 fn a_certified_transaction_at_the_gate_lets_an_earlier_position_have_its_lock_and_is_committed_all_the_same() {
-    let group = harness::shared();
+    let group = harness::shared_without_table_locks();
     make_table(&group, "gate");
     // A reader has its grace; what it writes within it has no key in common with the TRUNCATE that waits for it.
     group.execute(node(2), "ALTER SYSTEM SET postgres_r.reader_grace = '30s'");
@@ -106,7 +106,7 @@ fn a_certified_transaction_at_the_gate_lets_an_earlier_position_have_its_lock_an
 
 #[test]
 fn a_local_transaction_that_waits_for_a_remote_one_that_waits_for_it_gives_way() {
-    let group = harness::shared();
+    let group = harness::shared_without_table_locks();
     make_table(&group, "deadlock");
     group.execute(node(2), "ALTER SYSTEM SET postgres_r.reader_grace = '30s'");
     group.execute(node(2), "SELECT pg_reload_conf()");
@@ -132,7 +132,7 @@ fn a_local_transaction_that_waits_for_a_remote_one_that_waits_for_it_gives_way()
 
 #[test]
 fn sessions_that_take_the_row_again_and_again_do_not_keep_the_applier_out() {
-    let group = harness::shared();
+    let group = harness::shared_without_table_locks();
     make_table(&group, "stubborn");
     let stop = std::sync::atomic::AtomicBool::new(false);
     thread::scope(|scope| {
@@ -158,7 +158,7 @@ fn sessions_that_take_the_row_again_and_again_do_not_keep_the_applier_out() {
 
 #[test]
 fn an_idle_transaction_that_only_read_is_in_the_way_of_ddl_but_not_of_rows() {
-    let group = harness::shared();
+    let group = harness::shared_without_table_locks();
     make_table(&group, "idle_reader");
     let mut reader = open(&group, "SELECT count(*) FROM idle_reader");
     group.execute(node(1), "UPDATE idle_reader SET x = 1");
@@ -172,7 +172,7 @@ fn an_idle_transaction_that_only_read_is_in_the_way_of_ddl_but_not_of_rows() {
 
 #[test]
 fn an_open_cursor_holds_its_table_and_one_with_hold_after_its_commit_does_not() {
-    let group = harness::shared();
+    let group = harness::shared_without_table_locks();
     make_table(&group, "cursor");
     let mut held = group.connect(node(2));
     held.batch_execute(
@@ -192,7 +192,7 @@ fn an_open_cursor_holds_its_table_and_one_with_hold_after_its_commit_does_not() 
 
 #[test]
 fn an_advisory_lock_is_in_nobodys_way_and_who_waits_for_it_gives_way() {
-    let group = harness::shared();
+    let group = harness::shared_without_table_locks();
     make_table(&group, "advisory");
     let lock = "SELECT pg_advisory_lock(7)";
     let mut holder = group.connect(node(2));
@@ -215,7 +215,7 @@ fn an_advisory_lock_is_in_nobodys_way_and_who_waits_for_it_gives_way() {
 
 #[test]
 fn create_index_under_way_gives_way_to_rows() {
-    let group = harness::shared();
+    let group = harness::shared_without_table_locks();
     make_table(&group, "indexed");
     group.execute(
         node(1),
@@ -235,7 +235,7 @@ fn create_index_under_way_gives_way_to_rows() {
 
 #[test]
 fn vacuum_and_analyze_are_in_the_way_of_ddl_but_not_of_rows() {
-    let group = harness::shared();
+    let group = harness::shared_without_table_locks();
     make_table(&group, "vacuumed");
     // Some pages, each of which costs a nap.
     group.execute(
@@ -264,7 +264,7 @@ fn vacuum_and_analyze_are_in_the_way_of_ddl_but_not_of_rows() {
 
 #[test]
 fn autovacuum_gives_way_to_ddl() {
-    let group = harness::shared();
+    let group = harness::shared_without_table_locks();
     make_table(&group, "auto");
     group.execute(
         node(1),
@@ -289,7 +289,7 @@ fn autovacuum_gives_way_to_ddl() {
 
 #[test]
 fn a_table_that_is_being_rebuilt_on_one_node_is_given_up_for_rows() {
-    let group = harness::shared();
+    let group = harness::shared_without_table_locks();
     make_table(&group, "rebuilt");
     let mut client = open(&group, "REINDEX TABLE rebuilt");
     group.execute(node(1), "UPDATE rebuilt SET x = 1");
@@ -300,7 +300,7 @@ fn a_table_that_is_being_rebuilt_on_one_node_is_given_up_for_rows() {
 
 #[test]
 fn lock_table_of_a_transaction_that_writes_turns_writers_of_other_nodes_away_and_leaves_readers() {
-    let group = harness::shared();
+    let group = harness::shared_without_table_locks();
     make_table(&group, "locked");
     let mut writer = open(&group, "UPDATE locked SET x = 1 WHERE id = 1");
     let mut reader = open(&group, "SELECT count(*) FROM locked");
@@ -313,7 +313,7 @@ fn lock_table_of_a_transaction_that_writes_turns_writers_of_other_nodes_away_and
 
 #[test]
 fn lock_table_of_a_transaction_that_writes_nothing_is_of_its_node() {
-    let group = harness::shared();
+    let group = harness::shared_without_table_locks();
     make_table(&group, "locked_here");
     let mut writer = open(&group, "UPDATE locked_here SET x = 1 WHERE id = 1");
     group.execute(node(1), "BEGIN; LOCK TABLE locked_here; COMMIT");

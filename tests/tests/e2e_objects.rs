@@ -44,7 +44,7 @@ fn spread_numbers(group: &Group) {
 
 #[test]
 fn rows_about_a_dropped_table_can_be_changed() {
-    let group = harness::shared();
+    let group = harness::shared_without_table_locks();
     spread_numbers(&group);
     step(
         &group,
@@ -90,7 +90,7 @@ fn rows_about_a_dropped_table_can_be_changed() {
 /// them that other remote backends begin with it.)
 #[test]
 fn a_row_about_a_dropped_table_is_changed_while_other_nodes_still_drop() {
-    let group = harness::shared();
+    let group = harness::shared_without_table_locks();
     spread_numbers(&group);
     step(
         &group,
@@ -122,7 +122,7 @@ fn a_row_about_a_dropped_table_is_changed_while_other_nodes_still_drop() {
 
 #[test]
 fn a_value_naming_a_table_that_was_renamed_meanwhile_loses() {
-    let group = harness::shared();
+    let group = harness::shared_without_table_locks();
     step(
         &group,
         1,
@@ -168,7 +168,7 @@ fn a_value_naming_a_table_that_was_renamed_meanwhile_loses() {
 
 #[test]
 fn a_key_that_names_an_object_is_the_same_on_every_node() {
-    let group = harness::shared();
+    let group = harness::shared_without_table_locks();
     spread_numbers(&group);
     step(
         &group,
@@ -226,7 +226,7 @@ fn check_registry(group: &Group, value: &str, what: &str) {
 
 #[test]
 fn a_value_of_a_tables_row_type_follows_the_table() {
-    let group = harness::shared();
+    let group = harness::shared_without_table_locks();
     step(
         &group,
         1,
@@ -288,7 +288,7 @@ fn values_that_name() -> Vec<String> {
 
 #[test]
 fn every_type_that_names_objects_reads_back_as_the_same_object() {
-    let group = harness::shared();
+    let group = harness::shared_without_table_locks();
     spread_numbers(&group);
     step(
         &group,
@@ -349,7 +349,7 @@ fn every_type_that_names_objects_reads_back_as_the_same_object() {
 
 #[test]
 fn what_other_nodes_have_by_another_name_is_refused() {
-    let group = harness::shared();
+    let group = harness::shared_without_table_locks();
     step(
         &group,
         1,
@@ -381,7 +381,7 @@ fn what_other_nodes_have_by_another_name_is_refused() {
 /// Columns may come to name objects without a row being written.
 #[test]
 fn names_that_a_statement_wrote_are_known_too() {
-    let group = harness::shared();
+    let group = harness::shared_without_table_locks();
     spread_numbers(&group);
     step(
         &group,
@@ -402,7 +402,7 @@ fn names_that_a_statement_wrote_are_known_too() {
 /// A row of another node that names a role which this node does not have.
 #[test]
 fn a_role_that_one_node_has_not_keeps_nobody_out() {
-    let group = harness::shared();
+    let group = harness::shared_without_table_locks();
     group.playground.connect(node(1), "postgres").unwrap().batch_execute("CREATE ROLE only_here").unwrap();
     step(&group, 1, "CREATE TABLE duty (who regrole, since int, rights aclitem)");
     step(
@@ -421,7 +421,7 @@ fn a_role_that_one_node_has_not_keeps_nobody_out() {
 
 #[test]
 fn columns_that_mean_something_on_one_node_only_are_named() {
-    let group = harness::shared();
+    let group = harness::shared_without_table_locks();
     let mut config = group.playground.cluster(node(1)).port.to_string();
     config = format!("host=127.0.0.1 port={config} user=postgres dbname={}", group.database());
     let notices = std::sync::Arc::new(std::sync::Mutex::new(Vec::<String>::new()));
@@ -453,7 +453,7 @@ fn columns_that_mean_something_on_one_node_only_are_named() {
 
 #[test]
 fn a_foreign_key_by_an_objects_name_holds_across_nodes() {
-    let group = harness::shared();
+    let group = harness::shared_without_table_locks();
     spread_numbers(&group);
     step(
         &group,
@@ -486,7 +486,7 @@ fn a_foreign_key_by_an_objects_name_holds_across_nodes() {
 /// A number that is an object on one node and nothing on another.
 #[test]
 fn a_number_that_names_something_on_one_node_only_stays_one_value() {
-    let group = harness::shared();
+    let group = harness::shared_without_table_locks();
     spread_numbers(&group);
     step(&group, 1, "CREATE TABLE numbered (n int); CREATE TABLE loose (about regclass, line text)");
     step(&group, 1, "CREATE TABLE fixed (about regclass PRIMARY KEY, line text)");
@@ -517,7 +517,7 @@ fn a_number_that_names_something_on_one_node_only_stays_one_value() {
 
 #[test]
 fn rows_are_never_looked_for_in_another_partition_than_they_went_to() {
-    let group = harness::shared();
+    let group = harness::shared_without_table_locks();
     step(&group, 1, "CREATE TYPE mood AS ENUM ('sad', 'glad'); CREATE TABLE about_this (n int)");
     let mut client = group.connect(node(1));
     for (columns, key) in [

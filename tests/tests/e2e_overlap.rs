@@ -31,7 +31,7 @@ const RIGHTS: &str = "GRANT ALL ON SCHEMA a, public TO builder; GRANT SELECT ON 
 
 #[test]
 fn what_does_not_concern_each_other_goes_together() {
-    let group = harness::shared();
+    let group = harness::shared_without_table_locks();
     group.execute(node(1), "DROP SCHEMA public CASCADE; CREATE SCHEMA public; DROP SCHEMA IF EXISTS a, b CASCADE");
     group.execute(node(1), SETUP);
     let mut wrong = Vec::new();
@@ -74,7 +74,7 @@ fn what_does_not_concern_each_other_goes_together() {
 /// Without a loser each of these would come out differently where the first is applied before the second is read.
 #[test]
 fn what_would_mean_something_else_elsewhere_loses() {
-    let group = harness::shared();
+    let group = harness::shared_without_table_locks();
     group.execute(node(1), "DROP SCHEMA public CASCADE; CREATE SCHEMA public; DROP SCHEMA IF EXISTS a, b CASCADE");
     group.execute(node(1), SETUP);
     for number in group.numbers() {
@@ -136,7 +136,7 @@ fn what_would_mean_something_else_elsewhere_loses() {
 /// A statement that has waited for another one's lock goes on with what that one left.
 #[test]
 fn who_waits_for_a_lock_goes_on() {
-    let group = harness::shared();
+    let group = harness::shared_without_table_locks();
     group.execute(node(1), "DROP SCHEMA public CASCADE; CREATE SCHEMA public; DROP SCHEMA IF EXISTS a, b CASCADE");
     group.execute(node(1), SETUP);
     for (first, second) in [
@@ -160,7 +160,7 @@ fn who_waits_for_a_lock_goes_on() {
 /// Commits that meet on their way to the group.
 #[test]
 fn four_sessions_of_a_node_define_things_at_once() {
-    let group = harness::shared();
+    let group = harness::shared_without_table_locks();
     group.execute(node(1), "DROP SCHEMA public CASCADE; CREATE SCHEMA public; DROP SCHEMA IF EXISTS a, b CASCADE");
     group.execute(node(1), SETUP);
     thread::scope(|scope| {
@@ -189,7 +189,7 @@ fn four_sessions_of_a_node_define_things_at_once() {
 /// DDL of different nodes excludes each other, as ever.
 #[test]
 fn definitions_of_two_nodes_do_not_go_together() {
-    let group = harness::shared();
+    let group = harness::shared_without_table_locks();
     group.execute(node(1), "DROP SCHEMA public CASCADE; CREATE SCHEMA public; DROP SCHEMA IF EXISTS a, b CASCADE");
     group.execute(node(1), SETUP);
     group.settle();
@@ -209,7 +209,7 @@ fn definitions_of_two_nodes_do_not_go_together() {
 /// On other nodes nobody takes the first choice, since the transaction that has taken it here comes to nothing.
 #[test]
 fn a_name_that_was_made_up_because_of_an_open_transaction_loses() {
-    let group = harness::shared();
+    let group = harness::shared_without_table_locks();
     let mut open = group.connect(node(1));
     open.batch_execute("BEGIN; CREATE SEQUENCE chance_id_seq").unwrap();
     let mut other = group.connect(node(1));
@@ -226,7 +226,7 @@ fn a_name_that_was_made_up_because_of_an_open_transaction_loses() {
 /// What is open on the node where a statement of another node is applied, makes no difference to the names that it makes up.
 #[test]
 fn a_name_is_made_up_as_if_nobody_else_were_there() {
-    let group = harness::shared();
+    let group = harness::shared_without_table_locks();
     group.execute(node(1), "CREATE TABLE beside (n int)");
     group.settle();
     for (open, made) in [

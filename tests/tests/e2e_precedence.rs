@@ -52,7 +52,7 @@ fn holder(group: &Group, statements: &str) -> Client {
 
 #[test]
 fn a_running_statement_of_a_transaction_that_holds_the_row_fails_at_once() {
-    let group = harness::shared();
+    let group = harness::shared_without_table_locks();
     make_table(&group, "running");
     let mut client = holder(&group, "BEGIN; UPDATE running SET x = 1 WHERE id = 3");
     thread::scope(|scope| {
@@ -74,7 +74,7 @@ fn a_running_statement_of_a_transaction_that_holds_the_row_fails_at_once() {
 
 #[test]
 fn an_idle_session_learns_at_its_next_statement_and_lives_on() {
-    let group = harness::shared();
+    let group = harness::shared_without_table_locks();
     make_table(&group, "next_statement");
     let mut client = holder(&group, "BEGIN; UPDATE next_statement SET x = 1 WHERE id = 3");
     group.execute(node(1), "UPDATE next_statement SET x = 2 WHERE id = 3");
@@ -88,7 +88,7 @@ fn an_idle_session_learns_at_its_next_statement_and_lives_on() {
 
 #[test]
 fn a_session_that_stays_idle_in_a_transaction_is_ended_within_a_second() {
-    let group = harness::shared();
+    let group = harness::shared_without_table_locks();
     make_table(&group, "idle");
     let mut client = holder(&group, "BEGIN; LOCK TABLE idle IN ACCESS EXCLUSIVE MODE");
     group.execute(node(1), "UPDATE idle SET x = 2 WHERE id = 3");
@@ -104,7 +104,7 @@ fn a_session_that_stays_idle_in_a_transaction_is_ended_within_a_second() {
 
 #[test]
 fn a_transaction_that_swallows_the_error_cannot_commit() {
-    let group = harness::shared();
+    let group = harness::shared_without_table_locks();
     make_table(&group, "swallowed");
     let mut client = group.connect(node(2));
     thread::scope(|scope| {
@@ -179,7 +179,7 @@ fn assert_becomes(group: &Group, pid: i32, wanted: &str) {
 
 /// Clients take a failed COMMIT for the end of the transaction, and send BEGIN.
 fn assert_ends_its_block(table: &str, commit: &str) {
-    let group = harness::shared();
+    let group = harness::shared_without_table_locks();
     let mut client = group.connect(node(2));
     let message = slow_to_read(commit);
     let (pid, sent) =
@@ -214,7 +214,7 @@ fn a_commit_in_front_of_other_statements_ends_its_block() {
 
 #[test]
 fn a_rollback_is_not_told_that_its_transaction_lost() {
-    let group = harness::shared();
+    let group = harness::shared_without_table_locks();
     let mut client = group.connect(node(2));
     let message = slow_to_read("ROLLBACK");
     let (pid, sent) =
@@ -226,7 +226,7 @@ fn a_rollback_is_not_told_that_its_transaction_lost() {
 
 #[test]
 fn any_other_statement_that_loses_while_it_is_read_fails_before_it_runs() {
-    let group = harness::shared();
+    let group = harness::shared_without_table_locks();
     let mut client = group.connect(node(2));
     let message = slow_to_read("SELECT pg_sleep(30)");
     let start = Instant::now();
@@ -242,7 +242,7 @@ fn any_other_statement_that_loses_while_it_is_read_fails_before_it_runs() {
 /// Its client cannot know which of them failed: the transaction is left as on one server.
 #[test]
 fn a_message_that_ends_in_commit_and_loses_before_leaves_a_failed_transaction() {
-    let group = harness::shared();
+    let group = harness::shared_without_table_locks();
     let mut client = group.connect(node(2));
     let message = slow_to_read("SELECT 1; COMMIT");
     let (pid, sent) =
@@ -255,7 +255,7 @@ fn a_message_that_ends_in_commit_and_loses_before_leaves_a_failed_transaction() 
 
 #[test]
 fn a_reader_in_the_way_of_truncate_gets_its_grace_and_no_more() {
-    let group = harness::shared();
+    let group = harness::shared_without_table_locks();
     make_table(&group, "read");
     let mut reader = holder(&group, "BEGIN; SELECT * FROM read");
     group.execute(node(1), "TRUNCATE read");
@@ -272,7 +272,7 @@ fn a_reader_in_the_way_of_truncate_gets_its_grace_and_no_more() {
 /// them: some are certified behind a TRUNCATE that waits for their lock.
 #[test]
 fn a_certified_transaction_behind_a_position_that_needs_its_lock_lets_it_through() {
-    let group = harness::shared();
+    let group = harness::shared_without_table_locks();
     make_table(&group, "gate_read");
     group.execute(node(1), "CREATE TABLE gate_written (n serial PRIMARY KEY, who int)");
     group.settle();

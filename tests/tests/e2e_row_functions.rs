@@ -37,7 +37,7 @@ fn by_index(group: &Group, before: &str, query: &str) -> String {
 
 #[test]
 fn a_function_in_an_index_finds_what_its_session_finds() {
-    let group = harness::shared();
+    let group = harness::shared_without_table_locks();
     group.execute(
         node(1),
         "CREATE SCHEMA parts;
@@ -105,7 +105,7 @@ fn a_function_in_an_index_finds_what_its_session_finds() {
 
 #[test]
 fn a_function_in_an_index_may_read_settings_zones_and_tables() {
-    let group = harness::shared();
+    let group = harness::shared_without_table_locks();
     group.execute(
         node(1),
         "CREATE FUNCTION tenant(int) RETURNS text IMMUTABLE LANGUAGE plpgsql AS $$BEGIN RETURN current_setting('app.tenant') || $1; END$$;
@@ -149,7 +149,7 @@ fn a_function_in_an_index_may_read_settings_zones_and_tables() {
 
 #[test]
 fn a_domains_check_is_made_on_the_origin_only() {
-    let group = harness::shared();
+    let group = harness::shared_without_table_locks();
     group.execute(
         node(1),
         "CREATE FUNCTION fits(int) RETURNS boolean LANGUAGE plpgsql AS $$BEGIN RETURN $1 < 10; END$$;
@@ -199,7 +199,7 @@ fn a_domains_check_is_made_on_the_origin_only() {
 
 #[test]
 fn generated_columns_exclusion_constraints_and_partitions_carry_what_came_out() {
-    let group = harness::shared();
+    let group = harness::shared_without_table_locks();
     group.execute(
         node(1),
         "CREATE FUNCTION inner_of(int) RETURNS int IMMUTABLE LANGUAGE plpgsql AS $$BEGIN RETURN $1 * 10; END$$;
@@ -238,7 +238,7 @@ fn generated_columns_exclusion_constraints_and_partitions_carry_what_came_out() 
 /// A table whose rows travel as text under settings of their own has an index on a function that needs its session's.
 #[test]
 fn capture_runs_a_users_function_under_the_sessions_settings() {
-    let group = harness::shared();
+    let group = harness::shared_without_table_locks();
     group.execute(
         node(1),
         "CREATE TYPE spot AS (x float8, at timestamptz);
@@ -265,7 +265,7 @@ fn capture_runs_a_users_function_under_the_sessions_settings() {
 /// What an index on a function of a user needs is made anew on one node, and rows go on coming.
 #[test]
 fn an_index_made_anew_on_one_node_takes_what_others_write() {
-    let group = harness::shared();
+    let group = harness::shared_without_table_locks();
     group.execute(
         node(1),
         "CREATE FUNCTION second(int) RETURNS int IMMUTABLE LANGUAGE sql AS 'SELECT $1 + 1';
@@ -310,7 +310,7 @@ const DIFFERENCES: &str = "CREATE TABLE unit (size float8); CREATE TABLE asked (
 /// GiST asks a range type's function of differences where to put an entry, when a row is stored and when an index is made.
 #[test]
 fn a_range_types_function_of_differences_is_called_on_the_origin_only() {
-    let group = harness::shared();
+    let group = harness::shared_without_table_locks();
     group.execute(node(1), DIFFERENCES);
     let port = group.value(node(1), "SELECT current_setting('port')");
     let mine: &[&str] = &[
@@ -379,7 +379,7 @@ fn a_range_types_function_of_differences_is_called_on_the_origin_only() {
 /// Whatever else a user may hang on a table, with a function that insists on the node where the row was written.
 #[test]
 fn what_a_user_hangs_on_a_table_is_not_called_where_its_rows_are_applied() {
-    let group = harness::shared();
+    let group = harness::shared_without_table_locks();
     for number in group.numbers() {
         group.playground.connect(number, "postgres").unwrap().batch_execute("CREATE ROLE keeper").unwrap();
     }
@@ -427,7 +427,7 @@ fn what_a_user_hangs_on_a_table_is_not_called_where_its_rows_are_applied() {
 /// What PostgreSQL calls wherever it stores a row, and what is not part of the row's indexes: nobody but a superuser can make it.
 #[test]
 fn functions_that_are_called_where_rows_are_applied_are_made_by_superusers_only() {
-    let group = harness::shared();
+    let group = harness::shared_without_table_locks();
     for number in group.numbers() {
         group.playground.connect(number, "postgres").unwrap().batch_execute("CREATE ROLE type_maker").unwrap();
     }

@@ -120,7 +120,7 @@ fn a_table_lock_holds_on_all_nodes() {
 
 /// The first commits and is applied where the second is; then that one commits.
 fn meet(schema: &str, meetings: &[(&str, &str, Verdict)]) {
-    let group = harness::shared();
+    let group = harness::shared_without_table_locks();
     group.execute(node(1), &format!("CREATE SCHEMA {schema}; {}", TABLES.replace("{s}", schema)));
     group.settle();
     let open = |number, statements: &str, log: &str| {
@@ -149,7 +149,7 @@ fn meet(schema: &str, meetings: &[(&str, &str, Verdict)]) {
 /// Counts under a lock, on all nodes at once: nobody may count what another is about to change.
 #[test]
 fn a_row_that_all_lock_first_serves_as_a_mutex_of_the_group() {
-    let group = harness::shared();
+    let group = harness::shared_without_table_locks();
     group.execute(
         node(1),
         "CREATE TABLE mutex (id int PRIMARY KEY); INSERT INTO mutex VALUES (1);
@@ -191,7 +191,7 @@ fn take_until_full(group: &Group, number: usize) {
 
 #[test]
 fn a_view_cannot_be_locked() {
-    let group = harness::shared();
+    let group = harness::shared_without_table_locks();
     group.execute(node(1), "CREATE VIEW locked_view AS SELECT 1");
     let mut client = group.connect(node(1));
     let error = client.batch_execute("BEGIN; LOCK locked_view").unwrap_err();

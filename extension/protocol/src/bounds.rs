@@ -62,5 +62,8 @@ pub const CONFLICTS_COUNTED: usize = 128;
 /// Positions whose application is remembered, for whoever loses to them. For older ones the name is not known.
 pub const RECENT: usize = 4096;
 
+/// Tables of each database at which a server's writers find a closing; the earliest makes room.
+pub const CLOSED_TABLES: usize = 1024;
+
 /// Rows that are fought over, of each database, that a server knows at once.
 pub const HOT_KEYS: usize = 1024;

@@ -104,6 +104,9 @@ counters! {
     /// Locks that were asked of the group, and the time until it had answered.
     lock_requests,
     lock_wait_us,
+    /// Statements that had other nodes' writers leave their tables first, and those that went on before all had.
+    tables_cleared,
+    tables_not_cleared,
     /// Commits that waited until other nodes show them, and those that some did not show in time.
     after_waits,
     after_missed,

@@ -110,6 +110,7 @@ impl<S: Spool> Dispatch<S> {
             Reply::Rehearsing { .. }
             | Reply::Rehearsed { .. }
             | Reply::Rehearse { .. }
+            | Reply::Clear { .. }
             | Reply::ReadFrom { .. }
             | Reply::ReadRefused { .. }
             | Reply::Showing { .. }

@@ -18,7 +18,7 @@
 //! | [`victim`], [`precedence`] | who gives way, and how hard it is pressed |
 //! | [`replica`], [`progress`], [`recent`], [`conflicts`], [`counters`] | what is known and shown |
 //! | [`watch`], [`sighting`] | whom a position that becomes visible wakes, and how old what is read may be |
-//! | [`heat`] | which rows are fought over so often that they are locked in the group first |
+//! | [`heat`], [`closed`] | which rows are fought over so often that they are locked in the group first; which tables others have locked there |
 //! | [`lease`] | which values of a sequence are a node's |
 //! | [`statement`] | START and STOP REPLICATION as typed |
 //!
@@ -32,6 +32,7 @@ pub mod ask;
 pub mod assembly;
 pub mod bounds;
 pub mod capture;
+pub mod closed;
 pub mod conflicts;
 pub mod counters;
 pub mod dispatch;

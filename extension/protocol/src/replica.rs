@@ -8,6 +8,7 @@ use gcs_writeset::link::{CopyStatus, Drain, GroupStatus, MemberRole, MemberState
 use gcs_writeset::{DatabaseId, Incarnation, NodeId, NodeKind, Position};
 
 use crate::bounds::{NAME_BYTES, REASON_BYTES};
+use crate::closed::Closed;
 use crate::conflicts::{Conflict, Conflicts, Kind};
 use crate::counters::Counters;
 use crate::failure::Failure;
@@ -473,6 +474,7 @@ pub struct Database<P: Platform> {
     pub recent: Recent<P>,
     pub conflicts: Conflicts<P>,
     pub heat: Heat<P>,
+    pub closed: Closed<P>,
 }
 
 impl<P: Platform> Database<P> {
@@ -512,6 +514,7 @@ impl<P: Platform> Database<P> {
         self.recent.clear();
         self.conflicts.clear();
         self.heat.clear();
+        self.closed.clear();
         self.gate.reset(committed);
     }
 }

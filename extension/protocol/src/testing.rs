@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use gcs_writeset::{Incarnation, Position, Sequence};
 
+use crate::closed::Closed;
 use crate::conflicts::Conflicts;
 use crate::gate::Gate;
 use crate::heat::Heat;
@@ -91,6 +92,7 @@ impl Room {
             recent: Recent::new((0..8).map(|_| Default::default()).collect()),
             conflicts: Conflicts::new(NoLock, Arc::default(), Arc::from([]), Arc::from([])),
             heat: Heat::new(Arc::default(), Arc::from([])),
+            closed: Closed::new(Arc::default(), Arc::from([])),
         };
         database.gate.reset(Position::ZERO);
         database.replica.manager.set(Some(MANAGER));

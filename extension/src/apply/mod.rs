@@ -5,7 +5,8 @@
 //!
 //! The [`rehearser`] tries the statements of other nodes before they are ordered.
 
-pub mod divergence;
+pub mod clearing;
+mod divergence;
 pub mod precedence;
 pub mod queued;
 pub mod rehearser;

@@ -5,6 +5,8 @@
 //! server's own. What cannot run here would take this node out of service once it is ordered. Tried before, it is an error of the client that
 //! asked for it.
 //!
+//! Beside that it keeps tables clear of this node's writers, for whoever is about to run such a statement elsewhere ([`super::clearing`]).
+//!
 //! The rehearser is nobody's obstacle. It waits for a lock for [`LOCK_TIMEOUT`] at most, which is shorter than anybody's deadlock_timeout; it gives
 //! way to remote backends as any open transaction does; and it stops when whoever asked waits no longer. What it could not try by then, it
 //! does not speak of ([`Rehearsal::Partly`]): neither does it of rows, about which certification decides.
@@ -15,6 +17,7 @@ use gcs_writeset::Position;
 use gcs_writeset::link::{PROTOCOL, Rehearsal, RehearsalFailure, Reply, Request, Role};
 use postgres_r_protocol::dispatch::Trouble;
 
+use super::clearing::Clearings;
 use super::divergence::is_passing;
 use super::queued::Queued;
 use super::rows::{self, What};
@@ -88,17 +91,19 @@ fn connect(area: &DatabaseArea) -> Result<Link, LinkError> {
 }
 
 /// Until the connection is lost, or the database is no longer in service.
-fn serve(area: &DatabaseArea, mut link: Link) -> Result<(), LinkError> {
+fn serve(area: &'static DatabaseArea, mut link: Link) -> Result<(), LinkError> {
+    let mut clearings = Clearings::new(area);
     loop {
         link.flush()?;
-        while let Some((number, outcome)) = next(area, &mut link)? {
+        while next(area, &mut link, &mut clearings)? {}
+        for (number, outcome) in clearings.done() {
             link.send(&Request::Rehearsed { number, outcome })?;
         }
         if !area.is_in_use() {
             return Ok(());
         }
         if link.read()? == 0 {
-            link.wait(LOOK_EVERY);
+            link.wait(clearings.rest().unwrap_or(LOOK_EVERY));
             interrupt::forget_cancel();
             interrupt::check();
             interrupt::reload_config();
@@ -106,22 +111,25 @@ fn serve(area: &DatabaseArea, mut link: Link) -> Result<(), LinkError> {
     }
 }
 
-/// Tries what stands at the front of the input, if anything does.
-fn next(area: &DatabaseArea, link: &mut Link) -> Result<Option<(u64, Rehearsal)>, LinkError> {
-    loop {
-        let Some(frame) = link.front()? else { return Ok(None) };
-        let length = frame.length;
-        let tried = match &frame.reply {
-            Reply::Welcome { .. } => None,
-            Reply::Rehearse { number, after } => Some((*number, rehearse(area, *after, frame.payload.to_vec()))),
-            Reply::Failed(failure) => return Err(LinkError::Failed(failure.message.clone())),
-            _ => return Err(Trouble::Protocol("a frame on the wrong connection".into()).into()),
-        };
-        link.consume(length);
-        if tried.is_some() {
-            return Ok(tried);
+/// Does what stands at the front of the input, if anything does.
+fn next(area: &DatabaseArea, link: &mut Link, clearings: &mut Clearings) -> Result<bool, LinkError> {
+    let Some(frame) = link.front()? else { return Ok(false) };
+    let length = frame.length;
+    let answer = match &frame.reply {
+        Reply::Welcome { .. } => None,
+        Reply::Rehearse { number, after } => Some((*number, rehearse(area, *after, frame.payload.to_vec()))),
+        Reply::Clear { number, patience_ms } => {
+            let patience = Duration::from_millis(u64::from(*patience_ms));
+            clearings.begin(*number, patience, frame.payload).map(|outcome| (*number, outcome))
         }
+        Reply::Failed(failure) => return Err(LinkError::Failed(failure.message.clone())),
+        _ => return Err(Trouble::Protocol("a frame on the wrong connection".into()).into()),
+    };
+    link.consume(length);
+    if let Some((number, outcome)) = answer {
+        link.send(&Request::Rehearsed { number, outcome })?;
     }
+    Ok(true)
 }
 
 fn rehearse(area: &DatabaseArea, after: Position, bytes: Vec<u8>) -> Rehearsal {

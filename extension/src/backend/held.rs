@@ -22,6 +22,7 @@ use gcs_writeset::bounds::LOCKS_AT_ONCE_MAX;
 use gcs_writeset::link::RefusalReason;
 use gcs_writeset::{Lock, LockMode, LockSession, Position};
 
+use pgrx::PgSqlErrorCode;
 use postgres_r_protocol::id::ProcNo;
 
 use super::levels::{self, NotVisible};
@@ -57,6 +58,18 @@ pub enum Failure {
 }
 
 impl Failure {
+    /// Whether it is what a wait for a lock can come to on one server. Anything else (no link to gcs, say) is no reason not to go on without a lock that nobody relies on: the
+    /// transaction may be over it when it commits, or will hear of it then.
+    pub fn is_of_wait(&self) -> bool {
+        match self {
+            Failure::Interrupted => true,
+            Failure::Error(error) => matches!(
+                error.code,
+                PgSqlErrorCode::ERRCODE_T_R_DEADLOCK_DETECTED | PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE
+            ),
+        }
+    }
+
     pub fn raise(self) -> ! {
         match self {
             Failure::Interrupted => {
@@ -85,8 +98,8 @@ pub enum Answer {
 struct Held {
     locker: Locker,
     locks: BTreeMap<Lock, Count>,
-    /// Locks of rows among them.
-    rows: usize,
+    /// Locks of rows and tables among them, which are a transaction's.
+    certified: usize,
     /// Granted by the group, and not yet counted.
     unsettled: Option<Lock>,
     /// The transaction's locks were lost: whatever it catches, it cannot commit.
@@ -112,9 +125,9 @@ pub fn is_unsettled(lock: &Lock) -> bool {
     HELD.with_borrow(|held| held.unsettled == Some(*lock))
 }
 
-/// Whether the session may take another lock of a row, of `most`.
+/// Whether the session may take another lock of a row or a table, of `most`.
 pub fn takes_rows(most: usize) -> bool {
-    HELD.with_borrow(|held| held.rows < most && (!held.takes_no_rows || held.locks.is_empty()))
+    HELD.with_borrow(|held| held.certified < most && (!held.takes_no_rows || held.locks.is_empty()))
 }
 
 /// What was granted is the session's, or the current subtransaction's.
@@ -172,15 +185,15 @@ pub fn uncount_all() -> Vec<Lock> {
 
 impl Held {
     fn count(&mut self, lock: Lock, scope: Scope) {
-        let is_row = lock.key.row().is_some();
-        self.rows += usize::from(is_row && !self.locks.contains_key(&lock));
+        let is_certified = lock.key.certified().is_some();
+        self.certified += usize::from(is_certified && !self.locks.contains_key(&lock));
         let count = self.locks.entry(lock).or_default();
         match scope {
             Scope::Session => count.session += 1,
             Scope::Transaction => count.levels.push(subtransaction::level()),
         }
-        // What other sessions of this server see of it has nothing to do with rows.
-        if !is_row {
+        // What other sessions of this server see of it has nothing to do with rows and tables.
+        if !is_certified {
             self.show();
         }
     }
@@ -197,7 +210,7 @@ impl Held {
     fn release(&mut self, change: impl Fn(&mut Count)) -> Vec<Lock> {
         self.locks.values_mut().for_each(change);
         let free: Vec<Lock> = self.locks.extract_if(.., |_, count| count.is_none()).map(|(lock, _)| lock).collect();
-        self.rows -= free.iter().filter(|lock| lock.key.row().is_some()).count();
+        self.certified -= free.iter().filter(|lock| lock.key.certified().is_some()).count();
         self.show();
         free
     }
@@ -226,7 +239,7 @@ impl Held {
         let is_of_session = self.locks.values().any(|count| count.session > 0);
         self.is_doomed = self.locker.session();
         self.locks.clear();
-        self.rows = 0;
+        self.certified = 0;
         self.unsettled = None;
         self.locker.forget();
         is_of_session
@@ -357,12 +370,12 @@ pub fn give(locks: &[Lock]) {
     }
 }
 
-/// The order has decided on what the session submitted, whichever way: it has given back the locks of rows.
+/// The order has decided on what the session submitted, whichever way: it has given back the locks of rows and tables.
 pub fn decided() {
     HELD.with_borrow_mut(|held| {
-        if held.rows > 0 {
-            held.locks.retain(|lock, _| lock.key.row().is_none());
-            held.rows = 0;
+        if held.certified > 0 {
+            held.locks.retain(|lock, _| lock.key.certified().is_none());
+            held.certified = 0;
         }
     });
 }

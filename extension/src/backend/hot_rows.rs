@@ -20,12 +20,10 @@ use std::cell::Cell;
 use std::time::Duration;
 
 use gcs_writeset::{Key, Lock, LockKey, Position};
-use pgrx::PgSqlErrorCode;
 
 use super::capture::locks;
-use super::held::{self, Answer, Failure};
+use super::held::{self, Answer};
 use super::row_locks::ROWS_MAX;
-use crate::error::Error;
 use crate::guc::{self, LockScope};
 use crate::pg::before_change::{self, Listener};
 use crate::pg::rowlock::Locked;
@@ -71,7 +69,7 @@ fn wanted() -> bool {
 }
 
 /// A limit of less than what a round of the order may take would end waits for what nobody has.
-fn can_wait() -> bool {
+pub fn can_wait() -> bool {
     let (limit, _) = advisory::timeouts();
     limit == 0 || Duration::from_millis(limit) >= LOCK_TIMEOUT_MIN
 }
@@ -88,8 +86,8 @@ fn row(row: &Locked<'_>) {
     let position = match held::ask(lock, true) {
         Ok(Answer::Granted(position)) => position,
         Ok(Answer::Full | Answer::NotKnown | Answer::NotAvailable | Answer::Found(_)) => return,
-        Err(Failure::Error(error)) if !is_of_wait(&error) => return,
-        Err(failure) => failure.raise(),
+        Err(failure) if failure.is_of_wait() => failure.raise(),
+        Err(_) => return,
     };
     held::count_advice(lock);
     // Meanwhile nobody else has it. A node that is far behind goes on without.
@@ -101,10 +99,4 @@ fn row(row: &Locked<'_>) {
     if position > seen && area.recent.node(position).is_some_and(|node| node != area.replica.node()) {
         area.heat.contended(key, clock::millis());
     }
-}
-
-/// Whether it is what a wait for a row can come to on one server. Anything else (no link to gcs, say) is no reason not to go on: the transaction may be over it when it
-/// commits, or will hear of it then.
-fn is_of_wait(error: &Error) -> bool {
-    matches!(error.code, PgSqlErrorCode::ERRCODE_T_R_DEADLOCK_DETECTED | PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE)
 }

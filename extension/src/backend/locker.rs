@@ -189,8 +189,8 @@ impl Locker {
                 return Ok(Ended::Interrupted);
             }
             let left = if waiting.limit.is_zero() { LOOK_EVERY } else { waiting.limit.saturating_sub(started.elapsed()) };
-            // Rows can do without: nobody waits for a group that is not there, or a daemon that does not say so.
-            if matches!(waiting.of, GroupLock::Row)
+            // Rows and tables can do without: nobody waits for a group that is not there, or a daemon that does not say so.
+            if !matches!(waiting.of, GroupLock::Advisory)
                 && waiting.look_every.is_some()
                 && read_only::is_without_group(waiting.area)
             {
@@ -244,7 +244,11 @@ impl Locker {
 }
 
 pub fn of(lock: Lock) -> GroupLock {
-    if lock.key.row().is_some() { GroupLock::Row } else { GroupLock::Advisory }
+    match lock.key.certified() {
+        Some(_) if lock.key.row().is_some() => GroupLock::Row,
+        Some(_) => GroupLock::Table,
+        None => GroupLock::Advisory,
+    }
 }
 
 fn outcome(answer: LockAnswer) -> Ended {

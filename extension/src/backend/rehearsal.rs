@@ -4,17 +4,18 @@
 //! own error: the transaction has not been submitted, and nothing of it remains anywhere. Whoever does not answer within
 //! `postgres_r.rehearsal_timeout`, or could not try it to its end, has no say.
 
+use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
-use gcs_writeset::link::{PROTOCOL, Rehearsal, RehearsalFailure, Reply, Request, Role};
+use gcs_writeset::link::{Rehearsal, RehearsalFailure, Request};
 use gcs_writeset::writeset::Envelope;
-use postgres_r_protocol::dispatch::Trouble;
 
 use super::capture::Captured;
+use super::others::{self, Asked};
 use super::submit::Failure;
 use crate::error;
 use crate::guc;
-use crate::link::{Link, LinkError};
+use crate::link::LinkError;
 use crate::node::DatabaseArea;
 use crate::pg::{interrupt, log, xact};
 
@@ -77,82 +78,47 @@ fn refused(captured: &Captured, node: &str, failure: &RehearsalFailure) -> Failu
 }
 
 fn ask(area: &DatabaseArea, captured: &mut Captured, patience: Duration) -> Result<Said, LinkError> {
-    let deadline = Instant::now() + patience;
-    let mut link = Link::connect(&guc::gcs_socket())?;
-    link.send(&Request::Hello {
-        protocol: PROTOCOL,
-        role: Role::Rehearsing,
-        database: area.replica.name.get(),
-        group: Some(area.replica.group.get()),
-        incarnation: area.at().server.incarnation,
-    })?;
     let (started_at, committed_at) = xact::times();
     let envelope = Envelope { has_statements: true, started_at, committed_at, ..Envelope::default() };
     let writeset = envelope.encode(captured.body.peek(BODY_BYTES_MAX));
     let patience_ms = u32::try_from(patience.as_millis()).unwrap_or(u32::MAX);
-    link.send_with(&Request::Rehearse { after: area.gate.committed(), patience_ms }, &writeset)?;
+    let request = Request::Rehearse { after: area.gate.committed(), patience_ms };
     let mut heard = Heard::default();
-    loop {
-        link.flush()?;
-        while let Some(frame) = link.front()? {
-            let length = frame.length;
-            heard.take(&frame.reply)?;
-            link.consume(length);
-        }
-        let left = deadline.saturating_duration_since(Instant::now());
-        if let Some(said) = heard.all() {
-            return Ok(said);
-        }
-        if left.is_zero() || interrupt::pending() {
-            return Ok(Said::Partly);
-        }
-        if link.read()? == 0 {
-            link.wait(left);
-            interrupt::serve_barrier();
-        }
-    }
+    let asked = others::ask(area, (&request, &writeset), patience, |node, outcome| heard.take(node, outcome))?;
+    Ok(heard.said(asked))
 }
 
 /// What was heard so far.
 #[derive(Default)]
 struct Heard {
-    /// How many were asked, once that is known.
-    asked: Option<u32>,
-    answered: u32,
     passed: u32,
     absent: u32,
     refused: Option<(String, RehearsalFailure)>,
 }
 
 impl Heard {
-    fn take(&mut self, reply: &Reply) -> Result<(), LinkError> {
-        match reply {
-            Reply::Welcome { .. } => {}
-            Reply::Rehearsing { nodes } => self.asked = Some(*nodes),
-            Reply::Rehearsed { node, outcome } => {
-                self.answered += 1;
-                match outcome {
-                    Rehearsal::Passed => self.passed += 1,
-                    Rehearsal::Absent => self.absent += 1,
-                    Rehearsal::Partly => {}
-                    Rehearsal::Failed(failure) => self.refused = Some((node.clone(), failure.clone())),
-                }
+    /// One that says no is enough.
+    fn take(&mut self, node: &str, outcome: &Rehearsal) -> ControlFlow<()> {
+        match outcome {
+            Rehearsal::Passed => self.passed += 1,
+            Rehearsal::Absent => self.absent += 1,
+            Rehearsal::Partly | Rehearsal::Clear { .. } => {}
+            Rehearsal::Failed(failure) => {
+                self.refused = Some((node.to_owned(), failure.clone()));
+                return ControlFlow::Break(());
             }
-            Reply::Failed(failure) => return Err(LinkError::Failed(failure.message.clone())),
-            _ => return Err(Trouble::Protocol("a frame on the wrong connection".into()).into()),
         }
-        Ok(())
+        ControlFlow::Continue(())
     }
 
-    /// What all say, or one that says no.
-    fn all(&mut self) -> Option<Said> {
-        if let Some((node, failure)) = self.refused.take() {
-            return Some(Said::No(node, failure));
+    fn said(self, asked: Asked) -> Said {
+        if let Some((node, failure)) = self.refused {
+            return Said::No(node, failure);
         }
-        (self.answered >= self.asked?).then(|| match self.answered - self.absent {
-            0 => Said::NoOne,
-            tried if tried == self.passed => Said::Yes,
+        match asked {
+            Asked::All(nodes) if nodes == self.absent => Said::NoOne,
+            Asked::All(nodes) if nodes - self.absent == self.passed => Said::Yes,
             _ => Said::Partly,
-        })
+        }
     }
 }

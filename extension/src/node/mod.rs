@@ -29,7 +29,8 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use gcs_writeset::{Incarnation, Position};
 use pgrx::pg_sys;
-use postgres_r_protocol::bounds::{CONFLICTS_COUNTED, CONFLICTS_KEPT, HOT_KEYS, RECENT, WINDOW};
+use postgres_r_protocol::bounds::{CLOSED_TABLES, CONFLICTS_COUNTED, CONFLICTS_KEPT, HOT_KEYS, RECENT, WINDOW};
+use postgres_r_protocol::closed::{self, Closed};
 use postgres_r_protocol::conflicts::{self, Conflicts};
 use postgres_r_protocol::gate::{self, Gate};
 use postgres_r_protocol::heat::{self, Heat};
@@ -222,7 +223,9 @@ fn demand() -> Demand {
         + bytes_of::<Holds>(1)
         + bytes_of::<Verification>(1)
         + bytes_of::<heat::Memory>(1)
-        + bytes_of::<heat::Entry>(HOT_KEYS);
+        + bytes_of::<heat::Entry>(HOT_KEYS)
+        + bytes_of::<closed::Memory>(1)
+        + bytes_of::<closed::Entry>(CLOSED_TABLES);
     let bytes =
         bytes_of::<Registry>(1) + databases * one + bytes_of::<Slot>(process::places()) + bytes_of::<Request>(REQUESTS);
     Demand { bytes, locks: 1 + 3 * databases }
@@ -268,6 +271,7 @@ fn lay_out_database(arena: &mut Arena, index: usize) -> Database<Postgres> {
         recent: Recent::new(arena.slice(RECENT)),
         conflicts: Conflicts::new(arena.lock(), memory, kept, counted),
         heat: Heat::new(&arena.slice::<heat::Memory>(1)[0], arena.slice(HOT_KEYS)),
+        closed: Closed::new(&arena.slice::<closed::Memory>(1)[0], arena.slice(CLOSED_TABLES)),
     }
 }
 

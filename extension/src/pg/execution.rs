@@ -8,7 +8,7 @@ use pgrx::pg_sys;
 use super::list;
 use super::names::Oid;
 use super::statement::ends_block;
-use super::{before_change, lock_rows, lookup, summons};
+use super::{before_change, holding_back, lock_rows, lookup, summons};
 
 #[derive(Clone, Copy)]
 pub struct Listener {
@@ -220,6 +220,7 @@ unsafe extern "C-unwind" fn analyse(
         } else {
             summons::statement_is_known();
         }
+        holding_back::after_analysis(state, query);
         tell_analysed();
         if let Some(previous) = HOOKS.get().and_then(|hooks| hooks.analyse) {
             previous(state, query, jumble);

@@ -46,6 +46,7 @@ pub fn wait_socket(socket: &Socket, to_write: bool, timeout: Duration) {
 pub enum GroupLock {
     Advisory,
     Row,
+    Table,
 }
 
 /// As [`wait_socket`], for a lock of the group.
@@ -53,6 +54,7 @@ pub fn wait_for_lock(socket: &Socket, to_write: bool, timeout: Duration, of: Gro
     let kind = match of {
         GroupLock::Advisory => pg_sys::LockTagType::LOCKTAG_ADVISORY,
         GroupLock::Row => pg_sys::LockTagType::LOCKTAG_TUPLE,
+        GroupLock::Table => pg_sys::LockTagType::LOCKTAG_RELATION,
     };
     let event = PG_WAIT_LOCK | kind;
     wait_for(socket, readable_or(to_write), timeout, event);

@@ -8,6 +8,7 @@
 //! doesn't. Nothing here holds a resource that needs a `Drop` while an ERROR unwinds: locks and memory are PostgreSQL's, and
 //! its abort releases them.
 
+pub mod about_tables;
 pub mod access;
 pub mod admission;
 pub mod advisory;
@@ -37,7 +38,9 @@ pub mod foreign_key;
 pub mod function;
 mod hasher;
 pub mod heap;
+pub mod holding_back;
 pub mod index;
+mod inheritance;
 pub mod interrupt;
 pub mod invalidation;
 pub mod latch;
@@ -92,4 +95,5 @@ mod types;
 pub mod utility;
 mod varlena;
 pub mod worker;
+pub mod writers;
 pub mod xact;

@@ -1,4 +1,4 @@
-//! What a role may see.
+//! What a role may see, and lock.
 
 use pgrx::pg_sys;
 
@@ -34,5 +34,22 @@ pub fn sees_activity_of(role: Oid) -> bool {
         let me = pg_sys::GetUserId();
         pg_sys::has_privs_of_role(me, pg_sys::Oid::from(pg_sys::ROLE_PG_READ_ALL_STATS))
             || pg_sys::has_privs_of_role(me, role)
+    }
+}
+
+/// Whether the current role may have a table for itself for as long as a statement takes: it owns the table or its schema, or has one of the privileges by which a statement, or LOCK TABLE, does.
+pub fn may_lock(table: Oid) -> bool {
+    const BY: u32 =
+        pg_sys::ACL_UPDATE | pg_sys::ACL_DELETE | pg_sys::ACL_TRUNCATE | pg_sys::ACL_REFERENCES | pg_sys::ACL_TRIGGER;
+    let mut is_missing = false;
+    // SAFETY: catalog look-ups inside a transaction; with `is_missing` given, a relation that is gone is no error, and whoever has found it looks at it in the caches.
+    unsafe {
+        let me = pg_sys::GetUserId();
+        let mask = BY as pg_sys::AclMode;
+        let granted = pg_sys::pg_class_aclmask_ext(table, me, mask, pg_sys::AclMaskHow::ACLMASK_ANY, &mut is_missing);
+        !is_missing
+            && (granted != 0
+                || pg_sys::pg_class_ownercheck(table, me)
+                || pg_sys::pg_namespace_ownercheck(pg_sys::get_rel_namespace(table), me))
     }
 }

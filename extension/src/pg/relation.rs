@@ -3,7 +3,7 @@
 use pgrx::pg_sys;
 
 use super::encoding;
-use super::list;
+pub use super::inheritance::{with_children, with_parents};
 pub use super::names::Oid;
 use super::names::{name_of, owned, valid};
 
@@ -13,6 +13,8 @@ pub struct Open(pg_sys::Relation);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lock {
     AccessShare = pg_sys::AccessShareLock as isize,
+    /// Of those who lock rows.
+    RowShare = pg_sys::RowShareLock as isize,
     RowExclusive = pg_sys::RowExclusiveLock as isize,
     /// Keeps writers out, and lets readers in.
     ShareRowExclusive = pg_sys::ShareRowExclusiveLock as isize,
@@ -144,6 +146,24 @@ pub fn is_partition(oid: Oid) -> bool {
     unsafe { pg_sys::get_rel_relispartition(oid) }
 }
 
+/// Of c.h, which pgrx does not bind.
+const NO_SUBTRANSACTION: pg_sys::SubTransactionId = 0;
+
+/// Whether this transaction has made the relation: nobody else can be in it. Keeps no lock.
+pub fn is_of_this_transaction(oid: Oid) -> bool {
+    // SAFETY: as in `Open::by_oid`; what was opened is closed, and its lock released.
+    unsafe {
+        let lock = pg_sys::AccessShareLock as pg_sys::LOCKMODE;
+        let raw = pg_sys::try_relation_open(oid, lock);
+        if raw.is_null() {
+            return false;
+        }
+        let is_new = (*raw).rd_createSubid != NO_SUBTRANSACTION;
+        pg_sys::relation_close(raw, lock);
+        is_new
+    }
+}
+
 /// The file of a table, and how long it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Extent {
@@ -234,20 +254,6 @@ pub fn sequences_in(schema: &str) -> Vec<Oid> {
     namespace.map_or_else(Vec::new, |namespace| {
         all(|class| class.relkind as u8 == pg_sys::RELKIND_SEQUENCE && class.relnamespace == namespace)
     })
-}
-
-unsafe extern "C-unwind" {
-    /// Of catalog/pg_inherits.h, which pgrx does not bind.
-    fn find_all_inheritors(parent: Oid, lock: pg_sys::LOCKMODE, parents: *mut *mut pg_sys::List) -> *mut pg_sys::List;
-}
-
-/// A relation and all below it, partitions and tables that inherit, as the catalogs show them now.
-pub fn with_children(oid: Oid) -> Vec<Oid> {
-    // SAFETY: catalog look-ups; the list is palloc'd and read at once.
-    unsafe {
-        let none = std::ptr::null_mut();
-        list::oids(pg_sys::ffi::pg_guard_ffi_boundary(|| find_all_inheritors(oid, pg_sys::NoLock as i32, none)))
-    }
 }
 
 /// A relation and, if it is partitioned, its partitions: where rows inserted into it may go.

@@ -13,8 +13,9 @@ use super::alter::{self, Given};
 use super::bearing::{self, Bearing};
 use super::database::{self, About};
 use super::encoding;
+use super::names::Oid;
 use super::statement::{Class, classify, command_tag, ends_block, find};
-use super::{summons, target};
+use super::{about_tables, summons, target};
 
 #[derive(Clone, Copy)]
 pub struct Listener {
@@ -182,6 +183,12 @@ impl Utility {
     pub fn targets(&self) -> Vec<target::Address> {
         // SAFETY: as above.
         unsafe { target::targets(self.node()) }
+    }
+
+    /// The tables that it will have for itself, as far as can be told before it has run; `targets` are what its class says.
+    pub fn tables(&self, targets: &[Oid]) -> about_tables::Tables {
+        // SAFETY: as above.
+        unsafe { about_tables::of(self.node(), targets) }
     }
 
     /// The whole database that it is about, if it is about one and the database is there.

@@ -158,6 +158,12 @@ pub fn send_invalidations() {
 }
 
 /// Microseconds since 2000-01-01 UTC: when the transaction started, and now.
+pub fn started() -> i64 {
+    // SAFETY: reads this process's state.
+    unsafe { pg_sys::GetCurrentTransactionStartTimestamp() }
+}
+
+/// That, and now.
 pub fn times() -> (i64, i64) {
     // SAFETY: reads the clock and this process's state.
     unsafe { (pg_sys::GetCurrentTransactionStartTimestamp(), pg_sys::GetCurrentTimestamp()) }

@@ -199,11 +199,12 @@ impl Locks {
         told
     }
 
-    /// What the session submitted is decided, whichever way: the locks of rows that its transaction held are free.
+    /// What the session submitted is decided, whichever way: the locks of rows and tables that its transaction held are free.
     pub fn transaction_decided(&mut self, who: Who) -> Vec<Told> {
         let mut told = Vec::new();
-        let of_rows = |lock: &Lock| lock.key.row().is_some();
-        let held = self.sessions.get(&who).into_iter().flat_map(|session| session.held.iter().copied().filter(of_rows));
+        let of_transaction = |lock: &Lock| lock.key.certified().is_some();
+        let held =
+            self.sessions.get(&who).into_iter().flat_map(|session| session.held.iter().copied().filter(of_transaction));
         let held: Vec<Lock> = held.collect();
         held.into_iter().for_each(|lock| self.give(who, lock, &mut told));
         told

@@ -207,11 +207,15 @@ fn lock_answer(answer: LockAnswer) -> String {
     }
 }
 
-/// `take=5 mode=shared waits=false`, `give=5`, `withdraw=3`, `blocks=0,1`, `close=yes`, `first=5,6 seen=3`; `space=row` for locks of rows
+/// `take=5 mode=shared waits=false`, `give=5`, `withdraw=3`, `blocks=0,1`, `close=yes`, `first=5,6 seen=3`; `space=row` for locks of rows, `space=table` of tables
 fn lock_op(args: &mut ArgumentConsumer<'_>) -> Result<LockOp, Box<dyn Error>> {
     let mode = if optional(args, "mode", String::new())? == "shared" { LockMode::Shared } else { LockMode::Exclusive };
     let waits = optional(args, "waits", true)?;
-    let space = if optional(args, "space", String::new())? == "row" { LockKey::ROW } else { LockKey::ADVISORY };
+    let space = match optional(args, "space", String::new())?.as_str() {
+        "row" => LockKey::ROW,
+        "table" => LockKey::TABLE,
+        _ => LockKey::ADVISORY,
+    };
     let lock = |value| Lock { key: LockKey { space, value }, mode };
     let seen = Position(optional(args, "seen", 0)?);
     if let Some(list) = args.lookup("first") {

@@ -389,9 +389,9 @@ mod tests {
         let welcome = (any::<u64>(), ".*", ".*")
             .prop_map(|(node, superuser, programs)| Frame::Welcome(Welcome { node, superuser, programs }));
         let payload = || prop::collection::vec(any::<u8>(), 0..32).prop_map(Bytes::from);
-        let rehearse = (any::<u64>(), ".*", any::<u64>(), any::<u32>(), payload()).prop_map(
-            |(number, database, after, patience_ms, writeset)| {
-                Frame::Rehearse(Rehearse { number, database, after, patience_ms, writeset })
+        let rehearse = (any::<u64>(), ".*", any::<u64>(), any::<u32>(), payload(), payload()).prop_map(
+            |(number, database, after, patience_ms, writeset, tables)| {
+                Frame::Rehearse(Rehearse { number, database, after, patience_ms, writeset, tables })
             },
         );
         let rehearsed =

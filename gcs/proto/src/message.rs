@@ -295,6 +295,9 @@ pub struct Rehearse {
     pub patience_ms: u32,
     #[prost(bytes = "bytes", tag = "5")]
     pub writeset: Bytes,
+    /// Instead: tables that are to be kept clear of writers, `gcs_writeset::link::Request::Clear`.
+    #[prost(bytes = "bytes", tag = "6")]
+    pub tables: Bytes,
 }
 
 #[derive(Clone, PartialEq, Eq, prost::Message)]

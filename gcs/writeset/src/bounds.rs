@@ -26,6 +26,9 @@ pub const CERTIFICATES_MAX: usize = 32;
 /// Locks, or sessions, that one request names. A backend that has more to say sends several.
 pub const LOCKS_AT_ONCE_MAX: usize = 1_024;
 
+/// Tables that a statement locks in the group. Of one that is about more the rest are left to certification.
+pub const TABLES_MAX: usize = 256;
+
 /// Bytes of a text for people in a link message: why something failed, what to do about it. A longer one is refused by the writer
 /// and ends the connection at the reader.
 pub const TEXT_BYTES_MAX: usize = 4096;

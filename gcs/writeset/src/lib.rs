@@ -8,6 +8,7 @@
 //! - [`kind`]: what a node is for: full, query-only, witness.
 //! - [`token`]: commit tokens, by which an application asks what became of a transaction.
 //! - [`lock`]: what sessions ask of the group's lock table.
+//! - [`tables`]: names of tables.
 //! - [`wire`]: little-endian readers and writers that never panic on input.
 //! - [`writeset`]: the envelope that the daemon reads (bases, keys) around a body that it does not.
 //! - [`body`]: row images and ordered statements, as the extension writes and applies them.
@@ -25,6 +26,7 @@ pub mod key;
 pub mod kind;
 pub mod link;
 pub mod lock;
+pub mod tables;
 pub mod token;
 pub mod wire;
 pub mod writeset;
@@ -33,4 +35,5 @@ pub use id::{DatabaseId, Incarnation, NodeId, Position, Sequence, SlotId, Tag};
 pub use key::{Key, KeyGroup, Mode, Namespace};
 pub use kind::NodeKind;
 pub use lock::{Lock, LockAnswer, LockKey, LockMode, LockOp, LockSession};
+pub use tables::TableName;
 pub use token::{CommitToken, Token, TokenOutcome};

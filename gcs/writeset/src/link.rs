@@ -24,7 +24,8 @@
 //!   answered with the `Body` frames of its position, from disk and in the order of the questions; nothing else but `Welcome` and
 //!   `Failed` comes on this connection. It is a connection of its own because a manager stops reading the stream when it has no
 //!   room for further positions, and there may be no room before the writeset that it fetches has been applied.
-//! - **Rehearsing**: sends `Rehearse`: what a transaction with statements would do, to be tried on every other node before it is ordered.
+//! - **Rehearsing**: sends `Rehearse`: what a transaction with statements would do, to be tried on every other node before it is ordered. Or `Clear`: tables that
+//!   every other node is to keep its writers out of.
 //!   Answered `Rehearsing` with the number of nodes that were asked, then `Rehearsed` for each as it answers; one that does not answer in
 //!   time is passed over by whoever asked. One question at a time.
 //! - **Reader**: sends `ReadFrom`, answered `ReadFrom` or `ReadRefused`: up to where must be read to see whatever anybody was told before. And
@@ -33,7 +34,8 @@
 //! - **Locker** (one for each backend that uses group locks): sends `Lock`; each `Take` and `Give` is answered `Lock` or `LockRefused`, a `Take` that
 //!   waits for as long as it does. When the connection ends, its session does, and all that it held is free. When the group has given the session up for lost,
 //!   the answer is `Failed` with `LocksLost`.
-//! - **Rehearser** (one for each database): receives `Rehearse`, tries it in a transaction that is rolled back, and sends `Rehearsed`.
+//! - **Rehearser** (one for each database): receives `Rehearse`, tries it in a transaction that is rolled back, and sends `Rehearsed`; receives `Clear`, and sends `Rehearsed`
+//!   when those have ended who had written to the tables. It receives no second `Rehearse` before it has answered the first, but as many `Clear` as there are.
 //!
 //! When the daemon goes away, the manager reconnects, attaches again after its own committed position, and the backends that
 //! were waiting submit again under the same tag; the group drops what it had already ordered.
@@ -52,7 +54,7 @@ use crate::token::{Token, TokenOutcome};
 
 /// Goes up when a frame or a message changes; both sides refuse another number with a clear error. So that they can, two things
 /// keep their form in every protocol: the beginning of a [`Request::Hello`] up to this number, and a [`Reply::Failed`].
-pub const PROTOCOL: u32 = 9;
+pub const PROTOCOL: u32 = 10;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
@@ -145,6 +147,11 @@ pub enum Request {
     Rehearsed {
         number: u64,
         outcome: Rehearsal,
+    },
+    /// Payload: [`Tables`]. Whoever writes to them from now on is to take their locks in the group first, which the asker holds; and those who have written to them are to be
+    /// waited for, for `patience_ms`.
+    Clear {
+        patience_ms: u32,
     },
     /// At or below which position does everything lie that was acknowledged, or shown to anybody on any node, before this was asked?
     ReadFrom {
@@ -269,6 +276,11 @@ pub enum Reply {
         number: u64,
         after: Position,
     },
+    /// To be kept clear of writers here. Payload: as of the request.
+    Clear {
+        number: u64,
+        patience_ms: u32,
+    },
     /// The connection ends after this.
     Failed(Failure),
     /// Those in force; none if the daemon runs without TLS.
@@ -383,6 +395,8 @@ pub enum Rehearsal {
     Absent,
     /// A statement cannot run there.
     Failed(RehearsalFailure),
+    /// To [`Request::Clear`]: nobody is in the tables any more who did not ask the group first. What those who were in them have committed lies at or below.
+    Clear { committed: Position },
 }
 
 /// PostgreSQL's error there.

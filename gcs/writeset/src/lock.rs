@@ -36,13 +36,25 @@ impl LockKey {
     /// names the session as its holder.
     pub const ROW: u8 = 3;
 
+    /// Tables, by the certification key of each. A transaction's too: exclusive of DDL and the like, shared of whoever has found it held so, and changes rows.
+    pub const TABLE: u8 = 4;
+
     pub fn of_row(key: Key) -> LockKey {
         LockKey { space: LockKey::ROW, value: key.0 }
+    }
+
+    pub fn of_table(key: Key) -> LockKey {
+        LockKey { space: LockKey::TABLE, value: key.0 }
     }
 
     /// The certification key of the row, if it is one.
     pub fn row(self) -> Option<Key> {
         (self.space == LockKey::ROW).then_some(Key(self.value))
+    }
+
+    /// What certification knows it by, if it is a row or a table: such locks are a transaction's, and end where the order decides on that.
+    pub fn certified(self) -> Option<Key> {
+        matches!(self.space, LockKey::ROW | LockKey::TABLE).then_some(Key(self.value))
     }
 }
 

@@ -317,3 +317,17 @@ pub fn shared() -> Shared {
     }
     Shared(guard)
 }
+
+/// The same, where DDL and LOCK TABLE wait for nobody on other nodes, and nobody there for them: what certification makes of that is what such tests are about.
+pub fn shared_without_table_locks() -> Shared {
+    let shared = shared();
+    for number in shared.numbers() {
+        shared.execute(number, "ALTER SYSTEM SET postgres_r.table_locks = local");
+        shared.execute(number, "SELECT pg_reload_conf()");
+        wait::until("the setting", SETTLE_MAX, || match shared.value(number, "current_setting('postgres_r.table_locks')") {
+            value if value == "local" => Ok(()),
+            value => Err(value),
+        });
+    }
+    shared
+}

@@ -5,6 +5,7 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use gcs_writeset::{Incarnation, Position};
+use postgres_r_protocol::closed::{self, Closed};
 use postgres_r_protocol::conflicts::{self, Conflicts};
 use postgres_r_protocol::gate::{self, Gate};
 use postgres_r_protocol::heat::{self, Heat};
@@ -137,6 +138,7 @@ impl Memory {
             recent: Recent::new(many::<recent::Entry>(16)),
             conflicts,
             heat: Heat::new(Rc::new(heat::Memory::default()), many::<heat::Entry>(16)),
+            closed: Closed::new(Rc::new(closed::Memory::default()), many::<closed::Entry>(1)),
         };
         database.reset(committed, 0);
         database.replica.name.set("shop");

@@ -10,6 +10,7 @@ use gcs_writeset::{DatabaseId, Incarnation, NodeId, Position, Sequence, SlotId, 
 use loom::sync::{Notify, RwLock};
 use loom::thread::{self, ThreadId};
 use postgres_r_protocol::assembly::{Spool, SpoolFile};
+use postgres_r_protocol::closed::{self, Closed};
 use postgres_r_protocol::conflicts::Conflicts;
 use postgres_r_protocol::dispatch::{Dispatch, Me, Taken};
 use postgres_r_protocol::ending::{self, Released};
@@ -165,6 +166,7 @@ impl<const FAULT: u8> Room<FAULT> {
             recent: Recent::new(many(1)),
             conflicts: Conflicts::new(Lock::default(), Arc::default(), many(1), many(1)),
             heat: Heat::new(Arc::default(), many(0)),
+            closed: Closed::new(Arc::new(closed::Memory::default()), Arc::from(Vec::<closed::Entry>::new())),
         };
         database.gate.reset(Position(0));
         database.replica.phase.store(Phase::Active);

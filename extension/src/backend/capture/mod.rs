@@ -32,7 +32,7 @@ use gcs_writeset::{Key, KeyGroup};
 use postgres_r_protocol::capture::body::Body;
 use postgres_r_protocol::capture::buffer::Entry;
 
-use crate::backend::{advisory, held};
+use crate::backend::{advisory, held, table_locks};
 use crate::pg::execution::{self, Execution};
 use crate::pg::tempfile::TempFile;
 use crate::pg::{self, lock_rows, lookup, naming, subtransaction};
@@ -79,6 +79,7 @@ pub fn init() {
             transaction::subtransaction_aborted(level);
             advisory::let_go();
             held::subtransaction_aborted(level);
+            table_locks::reset();
             reads::subtransaction_aborted(level);
             running::subtransaction_aborted(level);
             naming::reset();

@@ -18,7 +18,7 @@ use postgres_r_protocol::capture::buffer::{Guard, Strength};
 use super::running::{self, Origin, Watched};
 use super::touched::Touched;
 use super::{base, decided, overlap, reads, transaction};
-use crate::backend::{advisory, databases, read_only};
+use crate::backend::{advisory, databases, read_only, table_locks};
 use crate::error::{self, Error};
 use crate::pg::access::{self, Happened, Object};
 use crate::pg::bearing;
@@ -82,6 +82,7 @@ fn before(utility: &mut Utility) {
         if session::is_remote_backend() {
             watch_remote(utility, class);
         } else {
+            let class = if table_locks::before(utility, &class) { utility.class() } else { class };
             base::before_snapshot();
             watch(utility, class);
         }

@@ -9,7 +9,11 @@ const KEYS: u64 = 4;
 
 /// The last of the keys is a row's.
 fn lock(value: u64, exclusive: bool) -> Lock {
-    let space = if value == KEYS - 1 { LockKey::ROW } else { LockKey::ADVISORY };
+    let space = match KEYS - value {
+        1 => LockKey::ROW,
+        2 => LockKey::TABLE,
+        _ => LockKey::ADVISORY,
+    };
     let key = LockKey { space, value };
     Lock { key, mode: if exclusive { LockMode::Exclusive } else { LockMode::Shared } }
 }
@@ -117,7 +121,7 @@ impl World {
                 told
             }
             Step::Decided(who) => {
-                self.held.retain(|(holder, lock)| holder != who || lock.key.row().is_none());
+                self.held.retain(|(holder, lock)| holder != who || lock.key.certified().is_none());
                 self.locks.transaction_decided(*who)
             }
             Step::Lose(node) => {

@@ -121,6 +121,7 @@ variants! { Request "link request" {
     14 AskShown { number, position },
     15 Rebuild { position },
     16 Lock { number, op },
+    17 Clear { patience_ms },
     32 Change(change),
     40 Certificates,
     41 AskPlace { database },
@@ -153,6 +154,7 @@ variants! { Reply "link reply" {
     18 Lock { number, session, answer },
     19 LockRefused { number, reason },
     20 Contended { key },
+    21 Clear { number, patience_ms },
     32 Done,
     40 Certificates(certificates),
     41 Place(place),
@@ -194,7 +196,7 @@ variants! { Change "change of the membership" {
 } }
 variants! { TokenOutcome "token outcome" { 0 Unknown, 1 Committed { position }, 2 Aborted { position }, 3 Fenced, } }
 
-variants! { Rehearsal "rehearsal" { 0 Passed, 1 Partly, 2 Absent, 3 Failed(failure), } }
+variants! { Rehearsal "rehearsal" { 0 Passed, 1 Partly, 2 Absent, 3 Failed(failure), 4 Clear { committed }, } }
 
 variants! { LockAnswer "answer about a lock" { 0 Granted { position }, 1 NotAvailable, 2 Deadlock, 3 Full, 4 Given, 5 Found { at }, } }
 
