@@ -29,8 +29,8 @@ struct Clearing {
     number: u64,
     /// Those in which somebody may still be.
     tables: Vec<Oid>,
-    /// Who had read them when they were closed.
-    readers: Vec<Running>,
+    /// Who had read which of them when they were closed. Whoever was only about to come in then, and is held back, has no lock any more, and waits for the asker.
+    readers: Vec<(Oid, Running)>,
     until: Instant,
 }
 
@@ -54,8 +54,8 @@ impl Clearings {
         let Ok(tables) = xact::transaction(|| close(area, alone, &names)) else { return Some(Rehearsal::Partly) };
         // Plans are forgotten with that transaction; who comes with a lock from now on comes by.
         let ours = |process| is_ours(area, process);
-        let read = |table: &Oid| if alone { writers::readers(*table, ours) } else { Vec::new() };
-        let readers = tables.iter().flat_map(read).collect();
+        let of = |table: &Oid| writers::readers(*table, ours).into_iter().map(|reader| (*table, reader)).collect::<Vec<_>>();
+        let readers = if alone { tables.iter().flat_map(of).collect() } else { Vec::new() };
         self.open.push(Clearing { number, tables, readers, until: Instant::now() + patience.min(PATIENCE_MAX) });
         None
     }
@@ -65,7 +65,9 @@ impl Clearings {
         let area = self.area;
         for clearing in &mut self.open {
             clearing.tables.retain(|table| writers::are_in(*table, |process| is_ours(area, process)));
-            clearing.readers.retain(|reader| !reader.is_over());
+            clearing
+                .readers
+                .retain(|(table, reader)| writers::readers(*table, |process| is_ours(area, process)).contains(reader));
         }
         let is_clear = |clearing: &mut Clearing| clearing.tables.is_empty() && clearing.readers.is_empty();
         let clear: Vec<Clearing> = self.open.extract_if(.., |clearing| is_clear(clearing)).collect();

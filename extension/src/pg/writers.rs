@@ -35,13 +35,6 @@ pub struct Running {
     transaction: u32,
 }
 
-impl Running {
-    pub fn is_over(self) -> bool {
-        // SAFETY: null or an entry of the process array, which stays allocated; the field is read once.
-        unsafe { BackendIdGetProc(self.backend).as_ref() }.is_none_or(|process| process.lxid != self.transaction)
-    }
-}
-
 /// Other processes that hold a lock on the relation which conflicts with this mode; those that VACUUM do not count, nor those that `are_none`.
 fn holders(relation: Oid, mode: u32, are_none: impl Fn(ProcNo) -> bool) -> Vec<Running> {
     let tag = tag(relation);

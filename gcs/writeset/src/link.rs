@@ -148,7 +148,7 @@ pub enum Request {
         number: u64,
         outcome: Rehearsal,
     },
-    /// Payload: [`Tables`]. Whoever writes to them from now on is to take their locks in the group first, which the asker holds; and those who have written to them are to be
+    /// Payload: tables ([`crate::tables`]). Whoever writes to them from now on is to take their locks in the group first, which the asker holds; and those who have written to them are to be
     /// waited for, for `patience_ms`.
     Clear {
         patience_ms: u32,
