@@ -72,6 +72,8 @@ static GCS_SOCKET: GucSetting<Option<std::ffi::CString>> =
     GucSetting::<Option<std::ffi::CString>>::new(Some(DEFAULT_SOCKET));
 static MAX_APPLY_LAG: GucSetting<i32> = GucSetting::<i32>::new(100_000);
 static MAX_APPLY_LAG_POLICY: GucSetting<LagPolicy> = GucSetting::<LagPolicy>::new(LagPolicy::FallBehind);
+/// A second of work at most, where rows are as narrow as they can be.
+static APPLY_AHEAD_SIZE: GucSetting<i32> = GucSetting::<i32>::new(4 * 1024);
 static MAX_DATABASES: GucSetting<i32> = GucSetting::<i32>::new(4);
 static MAX_STALENESS: GucSetting<i32> = GucSetting::<i32>::new(5_000);
 static MAX_WRITESET_SIZE: GucSetting<i32> = GucSetting::<i32>::new(4 * 1024 * 1024);
@@ -148,6 +150,16 @@ fn define_lag() {
 }
 
 fn define_a_to_c() {
+    GucRegistry::define_int_guc(
+        c"postgres_r.apply_ahead_size",
+        c"Transactions whose changes are larger are applied on the other nodes before they are ordered.",
+        c"So that nobody waits there for as long as that takes. So are statements that take longer to try than postgres_r.rehearsal_timeout. -1 leaves it out.",
+        &APPLY_AHEAD_SIZE,
+        -1,
+        MAX_WRITESET_KB,
+        GucContext::Userset,
+        GucFlags::UNIT_KB,
+    );
     GucRegistry::define_int_guc(
         c"postgres_r.apply_lag_target",
         c"How many positions may wait to be applied here while a statement begins to write.",
@@ -372,6 +384,11 @@ pub fn commit_timeout() -> Duration {
 
 pub fn gcs_socket() -> String {
     GCS_SOCKET.get().map(|path| path.to_string_lossy().into_owned()).unwrap_or_default()
+}
+
+/// Bytes of a transaction's changes from which on it is applied ahead; none if none is.
+pub fn apply_ahead_bytes() -> Option<u64> {
+    u64::try_from(APPLY_AHEAD_SIZE.get()).ok().map(|kilobytes| kilobytes * 1024)
 }
 
 pub fn max_databases() -> usize {

@@ -48,6 +48,7 @@ pub extern "C-unwind" fn _PG_init() {
         backend::commit::on_end(event);
         backend::databases::on_end(event);
         apply::worker::on_end(event);
+        apply::forerunner::on_end(event);
         if matches!(event, Event::Commit | Event::Abort) {
             // Also in remote backends, whose statements pass through capture's hooks.
             backend::capture::reset();
@@ -84,6 +85,7 @@ pub extern "C-unwind" fn _PG_init() {
         manager: manager::process::main,
         remote: apply::worker::main,
         rehearser: apply::rehearser::main,
+        forerunner: apply::forerunner::main,
         leaser: sequences::leaser::main,
         verifier: verify::verifier::main,
         coordinator: verify::coordinator::main,

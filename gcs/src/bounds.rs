@@ -34,6 +34,10 @@ pub const REHEARSALS_WAITING_MAX: usize = 16;
 /// For how long tables are cleared at most, whatever is asked.
 pub const CLEAR_MAX: Duration = Duration::from_secs(10);
 
+/// What is to be applied ahead and waits for a forerunner, of all databases. At the bound the next is applied in its turn; so is what none has come for in time.
+pub const FORERUNNERS_AWAITED_MAX: usize = 8;
+pub const FORERUNNER_COMES_WITHIN: Duration = Duration::from_secs(2);
+
 /// What a rehearsal's request may carry. A longer one ends the connection.
 pub const REHEARSAL_BYTES_MAX: usize = 8 << 20;
 

@@ -9,6 +9,7 @@
 //! - [`copy`]: a database of another node takes the place of one that the log does not reach.
 //! - [`tls`]: what makes the link between daemons safe; [`enrolment`]: how a node gets its certificate; [`complaints`]: strangers in the log.
 //! - [`rehearsals`], [`shown`]: what passes by the core: transactions that are tried before they are ordered, and who shows a position.
+//! - [`forerunners`]: whoever applies a transaction before it is submitted; [`withheld`]: what a manager is not sent therefore.
 //! - [`roster`]: who this node and the members are; [`wishes`]: what waits for the membership to change.
 //! - [`bounds`]: every limit of all this.
 //! - [`playground`]: a whole group of PostgreSQL servers and daemons on one machine.
@@ -27,6 +28,7 @@ pub mod draining;
 pub mod driver;
 pub mod enrolment;
 pub mod equality;
+pub mod forerunners;
 pub mod inbox;
 pub mod local;
 pub mod log;
@@ -43,3 +45,4 @@ pub mod standings;
 pub mod status;
 pub mod tls;
 pub mod wishes;
+pub mod withheld;

@@ -10,7 +10,8 @@
 //! - [`rehearsal`]: transactions that are tried before they are ordered.
 //! - [`changes`]: what people want of the membership.
 //! - [`reader`]: up to where whoever reads must wait, and who shows what was written.
-//! - [`backlog`]: positions read back from the log.
+//! - [`forerunner`], [`starter`]: transactions that are applied before they are submitted.
+//! - [`backlog`]: positions read back from the log; [`chunk_reader`], [`piece`]: how.
 //! - [`requests`], [`error`]: what comes in on a connection, what ends it.
 //! - [`this_node`], [`databases`]: what all of them know.
 //!
@@ -19,14 +20,17 @@
 
 mod backlog;
 mod changes;
+mod chunk_reader;
 mod databases;
 mod drain;
 mod error;
 mod feed;
 mod fetcher;
+mod forerunner;
 mod hub;
 mod locker;
 mod lockers;
+mod piece;
 mod reader;
 mod readers;
 mod rehearsal;
@@ -34,6 +38,7 @@ mod requests;
 mod seat;
 mod session;
 mod sessions;
+mod starter;
 mod this_node;
 
 use std::rc::Rc;

@@ -1,5 +1,6 @@
 //! Rehearsals: a transaction with statements is tried on the other nodes before it is ordered (docs/adr/0031-rehearsal.md). By the same way goes what comes before
-//! that: the tables that it is about are kept clear of writers there (docs/adr/0049-tables-in-the-group.md).
+//! that: the tables that it is about are kept clear of writers there (docs/adr/0049-tables-in-the-group.md). And so does a large transaction that is to be applied there
+//! before it is submitted: the asked node gives it to a forerunner ([`crate::forerunners`]), and the asking node can withdraw it.
 //!
 //! Nothing of it is ordered, and nothing depends on an answer: it passes by the core, from the connection of the one who asks to the
 //! connections of the rehearsers of its database on the other nodes, and back.
@@ -22,6 +23,7 @@ use gcs_writeset::{NodeId, Position};
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 
 use crate::bounds::{CLEAR_MAX, REHEARSALS_WAITING_MAX};
+use crate::forerunners::{Asked, Forerunners};
 
 /// What a rehearser is to do.
 #[derive(Debug)]
@@ -46,10 +48,18 @@ pub type Answer = (NodeId, Rehearsal);
 
 #[derive(Debug, Default)]
 pub struct Rehearsals {
-    asked: RefCell<BTreeMap<u64, Sender<Answer>>>,
+    asked: RefCell<BTreeMap<u64, Unanswered>>,
     last: Cell<u64>,
     /// By the database's name. The newest rehearser of a database is the one.
     rehearsers: RefCell<BTreeMap<String, Sender<Task>>>,
+    pub forerunners: Forerunners,
+}
+
+#[derive(Debug)]
+struct Unanswered {
+    /// Who has yet to answer.
+    by: Vec<NodeId>,
+    answers: Sender<Answer>,
 }
 
 /// A question of this node, for as long as somebody waits for the answers.
@@ -66,12 +76,12 @@ impl Drop for Question {
 }
 
 impl Rehearsals {
-    pub fn ask(self: &Rc<Self>) -> Question {
+    /// A question to these nodes. Each answers once; one that is lost has not tried it to its end.
+    pub fn ask(self: &Rc<Self>, nodes: &[NodeId]) -> Question {
         let number = self.last.get() + 1;
         self.last.set(number);
-        // Each node answers once.
         let (answer, answers) = channel(GROUP_MEMBERS_MAX);
-        self.asked.borrow_mut().insert(number, answer);
+        self.asked.borrow_mut().insert(number, Unanswered { by: nodes.to_vec(), answers: answer });
         Question { rehearsals: self.clone(), number, answers }
     }
 
@@ -82,9 +92,17 @@ impl Rehearsals {
         tasks
     }
 
-    /// A peer asks. What can be said at once is the answer.
+    /// A peer asks, or withdraws what it has asked. What can be said at once is the answer.
     pub fn came(&self, from: NodeId, asked: Rehearse) -> Option<Rehearsed> {
-        let Rehearse { number, database, after, patience_ms, writeset, tables } = asked;
+        let Rehearse { number, database, after, patience_ms, writeset, tables, ahead, over } = asked;
+        if over {
+            self.forerunners.withdraw(from, number);
+            return None;
+        }
+        if let Some(ahead) = ahead {
+            let asked = Asked { from, number, ahead, after: Position(after), patience_ms, writeset };
+            return self.forerunners.give(&database, asked).err().and_then(|outcome| answer(number, &outcome));
+        }
         let over_at = Instant::now() + Duration::from_millis(u64::from(patience_ms));
         let is_trial = tables.is_empty();
         let over_at = if is_trial { over_at } else { over_at.min(Instant::now() + CLEAR_MAX) };
@@ -105,14 +123,35 @@ impl Rehearsals {
         answer(number, &at_once)
     }
 
+    /// The peer's connection has ended: it may have withdrawn something, and nobody would hear of it.
+    pub fn lost(&self, from: NodeId) {
+        self.forerunners.lost(from);
+        self.unreachable(from);
+    }
+
+    /// What the peer was asked it may not have heard, and its answer may not come.
+    pub fn unreachable(&self, node: NodeId) {
+        self.asked.borrow_mut().values_mut().for_each(|question| question.take(node, Rehearsal::Partly));
+    }
+
     /// A peer answers.
     pub fn answered(&self, from: NodeId, Rehearsed { number, outcome }: &Rehearsed) {
         let Ok(outcome) = Rehearsal::decode(outcome) else {
             return tracing::warn!(%from, "the outcome of a rehearsal cannot be read");
         };
-        if let Some(waiting) = self.asked.borrow().get(number) {
-            // A second answer finds no room, and is none.
-            let _ = waiting.try_send((from, outcome));
+        if let Some(question) = self.asked.borrow_mut().get_mut(number) {
+            question.take(from, outcome);
+        }
+    }
+}
+
+impl Unanswered {
+    /// A second answer is none.
+    fn take(&mut self, from: NodeId, outcome: Rehearsal) {
+        if let Some(at) = self.by.iter().position(|node| *node == from) {
+            self.by.swap_remove(at);
+            // There is room for one of each member; and whoever asked may have gone.
+            let _ = self.answers.try_send((from, outcome));
         }
     }
 }
@@ -159,14 +198,38 @@ mod tests {
     }
 
     #[test]
+    fn what_is_to_be_applied_ahead_is_no_trial_and_neither_is_its_withdrawal() {
+        let rehearsals = Rehearsals::default();
+        let mut tasks = rehearsals.enter("shop".to_owned());
+        let ahead = Some(gcs_proto::Ahead { chunks: 1, ..Default::default() });
+        let answer = rehearsals.came(PEER, Rehearse { ahead, ..question(1) });
+        assert_eq!(outcome(answer), Some(Rehearsal::Absent), "a rehearser is no forerunner");
+        assert_eq!(rehearsals.came(PEER, Rehearse { number: 1, over: true, ..Rehearse::default() }), None);
+        assert!(tasks.try_recv().is_err());
+    }
+
+    #[test]
     fn an_answer_goes_to_whoever_asked_and_to_nobody_afterwards() {
         let rehearsals = Rc::new(Rehearsals::default());
-        let mut question = rehearsals.ask();
+        let mut question = rehearsals.ask(&[PEER]);
         let passed = answer(question.number, &Rehearsal::Passed).unwrap();
         rehearsals.answered(PEER, &passed);
         assert_eq!(question.answers.try_recv(), Ok((PEER, Rehearsal::Passed)));
         drop(question);
         rehearsals.answered(PEER, &passed);
         assert!(rehearsals.asked.borrow().is_empty());
+    }
+
+    #[test]
+    fn a_peer_that_is_gone_has_answered_and_what_it_says_afterwards_does_not_count() {
+        let rehearsals = Rc::new(Rehearsals::default());
+        let mut question = rehearsals.ask(&[PEER, NodeId(8)]);
+        rehearsals.unreachable(PEER);
+        rehearsals.unreachable(PEER);
+        assert_eq!(question.answers.try_recv(), Ok((PEER, Rehearsal::Partly)));
+        rehearsals.answered(PEER, &answer(question.number, &Rehearsal::Passed).unwrap());
+        rehearsals.answered(NodeId(8), &answer(question.number, &Rehearsal::Passed).unwrap());
+        assert_eq!(question.answers.try_recv(), Ok((NodeId(8), Rehearsal::Passed)));
+        assert!(question.answers.try_recv().is_err());
     }
 }

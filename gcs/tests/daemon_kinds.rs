@@ -70,7 +70,7 @@ fn two_full_daemons_and_a_witness_order_without_any_one_of_them() {
 #[test]
 fn a_witness_takes_no_postgresql_and_says_so() {
     let group = group_with("witness");
-    for role in [Role::Manager, Role::Backend, Role::Reader, Role::Rehearser, Role::Fetcher] {
+    for role in [Role::Manager, Role::Backend, Role::Reader, Role::Rehearser, Role::Forerunner, Role::Fetcher] {
         let mut link = Link::hello(&group.daemons[2].socket, role, Incarnation(1), Some("g"));
         assert_eq!(link.failure(), FailureKind::Witness, "{role:?}");
     }

@@ -371,7 +371,9 @@ fn a_node_that_is_killed_while_it_applies_a_large_transaction_applies_it_again()
     let group = harness::shared();
     make_wide(&group, "again");
     let mut view = group.connect(node(2));
-    group.execute(node(1), &insert_wide("again", 1, wide_rows()));
+    // In its turn, and not ahead of it.
+    let insert = insert_wide("again", 1, wide_rows());
+    group.execute(node(1), &format!("SET postgres_r.apply_ahead_size = -1; {insert}"));
     wait_for_phase(&mut view, "applying");
     group.kill(node(2), Part::Postgres);
     drop(view);

@@ -59,6 +59,9 @@ pub const CONFLICTS_KEPT: usize = 256;
 /// Tables and kinds of keys whose conflicts are counted apart. What comes when all are taken counts under no name.
 pub const CONFLICTS_COUNTED: usize = 128;
 
+/// Transactions of other nodes that a database applies ahead at a time; a further one is applied in its turn.
+pub const FORERUNNERS: usize = 2;
+
 /// Positions whose application is remembered, for whoever loses to them. For older ones the name is not known.
 pub const RECENT: usize = 4096;
 

@@ -76,6 +76,10 @@ counters! {
     apply_runs,
     /// Those that came to nothing, so that their writesets were applied one by one.
     apply_runs_broken,
+    /// Writesets that forerunners had applied before they were ordered, and committed.
+    applied_ahead,
+    /// Those that were applied ahead in vain: rolled back, and applied in their turn.
+    ahead_lost,
     /// Sessions that were ended because they were idle while standing in the way.
     sessions_ended,
     /// Statements that lost and were run again inside the server.

@@ -6,11 +6,12 @@
 
 use std::io;
 
-use gcs_writeset::link::{Failure, GroupStatus, Reply, Verdict};
+use gcs_writeset::link::{AbortCause, Failure, GroupStatus, Reply, Verdict};
 use gcs_writeset::writeset::Envelope;
 use gcs_writeset::{NodeId, Position, Sequence, SlotId, Tag};
 
 use crate::assembly::{Assembly, Spool};
+use crate::ending::free;
 use crate::gate::Job;
 use crate::heat::millis;
 use crate::id::ProcNo;
@@ -18,7 +19,7 @@ use crate::platform::{Exclusion, Platform, Wake};
 use crate::progress::{Progress, Stage, Whose};
 use crate::replica::At;
 use crate::slot::{Slot, State, Told};
-use crate::{pool, queue, turn};
+use crate::{forerunner, pool, queue, turn};
 
 /// What a frame meant for the manager itself.
 #[derive(Debug, PartialEq, Eq)]
@@ -29,6 +30,8 @@ pub enum Taken {
     Welcome,
     Attached,
     Detached,
+    /// Something is to be applied ahead, and no forerunner is free.
+    ForerunnerWanted,
     /// The group's state changed. Whether it has a majority.
     Quorum(bool),
     Failed(Failure),
@@ -102,15 +105,19 @@ impl<S: Spool> Dispatch<S> {
                 at.database.replica.attached_as(*database, *serve_from);
                 return Ok(Taken::Attached);
             }
+            Reply::ForerunnerWanted => return Ok(Taken::ForerunnerWanted),
             Reply::Detached => return Ok(Taken::Detached),
             Reply::Failed(failure) => return Ok(Taken::Failed(failure.clone())),
             Reply::Drain(drain) => at.database.replica.turnaway.store((*drain).into()),
             Reply::Contended { key } => at.database.heat.contended_elsewhere(*key, millis(me.at)),
+            Reply::AheadOver { tag } => forerunner::over(at, tag),
             Reply::Watch { position } => at.database.replica.asked.wait_for(*position),
             Reply::Rehearsing { .. }
             | Reply::Rehearsed { .. }
             | Reply::Rehearse { .. }
             | Reply::Clear { .. }
+            | Reply::Ahead { .. }
+            | Reply::Over { .. }
             | Reply::ReadFrom { .. }
             | Reply::ReadRefused { .. }
             | Reply::Showing { .. }
@@ -153,6 +160,8 @@ impl<S: Spool> Dispatch<S> {
             Verdict::Aborted(cause) => {
                 if is_ours(at, tag) {
                     tell(at, tag.slot, |slot| slot.refute(tag.sequence, position, cause));
+                } else {
+                    forerunner::aborted(at, position, tag, cause);
                 }
                 if let Some(moved) = gate.add_aborted(position) {
                     turn::announce(at, moved);
@@ -163,9 +172,11 @@ impl<S: Spool> Dispatch<S> {
                 certified_here(at, position, tag.slot, tag.sequence, depends_on);
                 Ok(Taken::Done)
             }
-            Verdict::Certified { depends_on } => {
-                self.certified_elsewhere(at, me, position, tag.node, depends_on, payload, more)
+            Verdict::Certified { depends_on } if payload.is_empty() => {
+                forerunner::certified(at, position, tag, depends_on);
+                Ok(Taken::Done)
             }
+            Verdict::Certified { depends_on } => self.certified_elsewhere(at, me, position, tag, depends_on, payload, more),
         }
     }
 
@@ -175,11 +186,14 @@ impl<S: Spool> Dispatch<S> {
         at: At<'_, P>,
         me: Me<'_>,
         position: Position,
-        node: NodeId,
+        tag: &Tag,
         depends_on: Position,
         payload: &[u8],
         more: bool,
     ) -> Result<Taken, Trouble> {
+        let node = tag.node;
+        // One that has applied it came too late.
+        forerunner::aborted(at, position, tag, AbortCause::Malformed);
         at.database.recent.note(position, node, Envelope::peek_application(payload).unwrap_or_default());
         if !more {
             if let Some(storage) = queue::place_in_ring(at.database, payload) {
@@ -240,7 +254,8 @@ fn certified_here<P: Platform>(at: At<'_, P>, position: Position, slot: SlotId, 
     let (gate, process) = (&at.database.gate, ProcNo(slot.0));
     let told = at.server.slot_of(process).map_or(Told::NobodyWaits, |slot| {
         at.database.recent.note(position, at.database.replica.node(), &slot.application());
-        slot.certify::<P>(sequence, position, || gate.add_local(position, depends_on, process))
+        let owner = (at.database.replica.node(), process);
+        slot.certify::<P>(sequence, position, || gate.add_local(position, depends_on, owner))
     });
     match told {
         // Whoever passes the turn on to it will wake it; what it would do until then is to wait. Looked at after the verdict is written: who passes the
@@ -249,21 +264,13 @@ fn certified_here<P: Platform>(at: At<'_, P>, position: Position, slot: SlotId, 
         Told::Told => {}
         Told::NobodyWaits => {
             at.database.replica.counters.handed_over.one();
-            gate.add_orphan(position, depends_on);
+            gate.add_orphan(position, depends_on, at.database.replica.node());
         }
         Told::JustLeft => {
             at.database.replica.counters.handed_over.one();
             gate.hand_over(position);
             free(at, process);
         }
-    }
-}
-
-/// A slot was left that has been seen to. Its process's next submission may be waiting for it.
-pub(crate) fn free<P: Platform>(at: At<'_, P>, process: ProcNo) {
-    if let Some(slot) = at.server.slot_of(process) {
-        slot.free();
-        at.server.wake(process);
     }
 }
 

@@ -8,6 +8,7 @@ mod tests;
 
 use gcs_writeset::Position;
 
+use crate::id::ProcNo;
 use crate::platform::Platform;
 use crate::replica::At;
 use crate::slot::{Slot, State};
@@ -54,4 +55,12 @@ pub fn hand_over<P: Platform>(at: At<'_, P>, position: Position) -> Released {
     at.database.replica.counters.handed_over.one();
     at.wake_manager();
     Released::HandedOver(position)
+}
+
+/// A slot was left that has been seen to. Its process's next submission may be waiting for it.
+pub(crate) fn free<P: Platform>(at: At<'_, P>, process: ProcNo) {
+    if let Some(slot) = at.server.slot_of(process) {
+        slot.free();
+        at.server.wake(process);
+    }
 }

@@ -75,7 +75,7 @@ impl<S: Spool> Fetcher<S> {
             let storage = half.finish(spool)?;
             let database = at.database;
             database.replica.counters.spooled.one();
-            if database.gate.requeue(position, database.replica.node(), storage) {
+            if database.gate.requeue(position, storage) {
                 pool::queued_below(at, position);
             }
         }

@@ -208,17 +208,19 @@ impl<P: Platform> Gate<P> {
         self.append(position, Kind::Aborted, |_| {})
     }
 
-    /// The next position is certified and its backend waits for it.
-    pub fn add_local(&self, position: Position, depends_on: Position, owner: ProcNo) {
+    /// The next position is certified, and a process that has done all of it waits for it: its backend, or a forerunner.
+    pub fn add_local(&self, position: Position, depends_on: Position, (node, owner): (NodeId, ProcNo)) {
         self.append(position, Kind::Local, |entry| {
             entry.set_owner(owner);
+            entry.set_node(node);
             entry.set_depends_on(depends_on);
         });
     }
 
-    /// The next position is certified and this node's own, but no backend waits for it.
-    pub fn add_orphan(&self, position: Position, depends_on: Position) {
+    /// The same, but no process waits for it.
+    pub fn add_orphan(&self, position: Position, depends_on: Position, node: NodeId) {
         self.append(position, Kind::Orphan, |entry| {
+            entry.set_node(node);
             entry.set_depends_on(depends_on);
             self.state.orphans.fetch_add(1, Ordering::SeqCst);
             self.state.to_apply.fetch_add(1, Ordering::SeqCst);
@@ -278,13 +280,13 @@ impl<P: Platform> Gate<P> {
     }
 
     /// An orphan's writeset is here. False if nobody asked for it (any more).
-    pub fn requeue(&self, position: Position, node: NodeId, storage: Storage) -> bool {
+    pub fn requeue(&self, position: Position, storage: Storage) -> bool {
         if P::planted(Planted::OrphanNotQueued) {
             return true;
         }
         self.lock.exclusive(|| match self.live(position) {
             Some(entry) if entry.kind() == Kind::Fetching => {
-                let depends_on = entry.depends_on();
+                let (depends_on, node) = (entry.depends_on(), entry.node());
                 entry.store(&Job { position, depends_on, node, storage });
                 self.queue_again(entry, position);
                 true

@@ -15,6 +15,7 @@
 //! | [`manager`], [`dispatch`], [`assembly`], [`fetcher`], [`report`] | what each frame of gcs means for this node |
 //! | [`gate`], [`turn`], [`ending`] | who commits when, and who does it when the backend can't |
 //! | [`queue`], [`worker`], [`pool`], [`run`], [`items`] | what remote backends apply, which of them, and what together |
+//! | [`forerunner`], [`offer`] | when a large position is somebody's who applied it before it was ordered |
 //! | [`victim`], [`precedence`] | who gives way, and how hard it is pressed |
 //! | [`replica`], [`progress`], [`recent`], [`conflicts`], [`counters`] | what is known and shown |
 //! | [`watch`], [`sighting`] | whom a position that becomes visible wakes, and how old what is read may be |
@@ -39,6 +40,7 @@ pub mod dispatch;
 pub mod ending;
 pub mod failure;
 pub mod fetcher;
+pub mod forerunner;
 pub mod gate;
 pub mod heat;
 pub mod id;
@@ -46,6 +48,7 @@ pub mod items;
 pub mod lease;
 pub mod manager;
 pub mod numbered;
+pub mod offer;
 pub mod platform;
 pub mod pool;
 pub mod precedence;

@@ -31,7 +31,7 @@ use crate::replica::{At, Phase};
 use crate::report::Report;
 use crate::slot::Resolved;
 use crate::sync::Ordering;
-use crate::{ending, pool, turn};
+use crate::{ending, forerunner, pool, turn};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Link {
@@ -49,6 +49,8 @@ pub enum Next {
     Go,
     /// Keep the frame, and give it again when there is room.
     Keep,
+    /// Start a forerunner, unless there are as many as there may be.
+    Forerunner,
     /// The database is no longer in the group's order.
     Detached,
     /// gcs would not have it; the connection is over. If trying again cannot mend it, the database is out of service.
@@ -68,6 +70,8 @@ impl<S: Spool> Manager<S> {
     /// A manager starts. What its predecessor left half decided is brought to an end.
     pub fn new<P: Platform>(at: At<'_, P>, spool: S) -> Manager<S> {
         resolve(at);
+        // Its predecessor may have been told of them, and this one is not told again.
+        forerunner::all_over(at);
         Manager {
             link: Link::Down,
             dispatch: Dispatch::new(spool),
@@ -90,6 +94,7 @@ impl<S: Spool> Manager<S> {
     pub fn lost<P: Platform>(&mut self, at: At<'_, P>, me: Me<'_>) {
         at.database.replica.unlinked(me.at);
         self.dispatch.link_lost(me.progress);
+        forerunner::all_over(at);
         self.fetcher.lost();
         self.link = Link::Down;
     }
@@ -124,6 +129,7 @@ impl<S: Spool> Manager<S> {
             }
             Taken::Attached => return Err(Trouble::Protocol("an attach out of place".into())),
             Taken::Quorum(quorum) => writable(at, me, at.database.replica.is_attached(), quorum),
+            Taken::ForerunnerWanted => return Ok(Next::Forerunner),
             Taken::Detached => return Ok(Next::Detached),
             Taken::Failed(failure) => return Ok(Next::Failed(failure)),
         }
@@ -239,7 +245,7 @@ pub fn resolve<P: Platform>(at: At<'_, P>) {
                 if let Some(position) = settled {
                     ending::hand_over(at, position);
                 }
-                dispatch::free(at, process);
+                ending::free(at, process);
             }
         }
     }

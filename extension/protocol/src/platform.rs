@@ -70,4 +70,6 @@ pub enum Planted {
     RunCommitsHalf,
     /// A position joins a run that does not wait for what the position depends on.
     RunAheadOfDependency,
+    /// A forerunner begins before what its transaction was made from is committed, and is given the position though it had not seen what that depends on.
+    AheadOfDependency,
 }

@@ -200,14 +200,14 @@ mod tests {
         let (room, remote) = (Room::new(), ProcNo(1));
         let (at, me) = (room.at(), room.worker());
         assert!(enter(me, remote));
-        room.gate().add_orphan(Position(1), Position::ZERO);
+        room.gate().add_orphan(Position(1), Position::ZERO, NodeId(1));
         queue(&room, 2);
         queue(&room, 3);
         me.doing.store(Doing::Applying);
         me.set_position(room.gate().claim(remote).unwrap().position);
         assert!(!must_leave_lock(at, me), "position 3 is queued, which comes later");
         assert_eq!(room.gate().take_orphans(false), [Position(1)]);
-        assert!(room.gate().requeue(Position(1), NodeId(0), STORAGE));
+        assert!(room.gate().requeue(Position(1), STORAGE));
         queued_below(at, Position(1));
         assert!(must_leave_lock(at, me));
     }

@@ -27,6 +27,8 @@ crate::numbered! {
         Applying = 5,
         /// Earlier positions go first.
         Waiting = 6,
+        /// On its origin: all is sent, and other nodes apply it before it is ordered.
+        Ahead = 7,
     }
 }
 
@@ -40,6 +42,7 @@ impl Stage {
             Stage::Receiving => "receiving",
             Stage::Applying => "applying",
             Stage::Waiting => "waiting",
+            Stage::Ahead => "applied ahead",
         })
     }
 }

@@ -16,6 +16,7 @@ use crate::gate::Gate;
 use crate::heat::Heat;
 use crate::id::{Holds, ProcNo};
 use crate::numbered::Atomic;
+use crate::offer::Forerunner;
 use crate::platform::{Platform, Wake};
 use crate::recent::Recent;
 use crate::sighting::Sighting;
@@ -475,6 +476,7 @@ pub struct Database<P: Platform> {
     pub conflicts: Conflicts<P>,
     pub heat: Heat<P>,
     pub closed: Closed<P>,
+    pub forerunners: P::Shared<[Forerunner]>,
 }
 
 impl<P: Platform> Database<P> {

@@ -15,6 +15,7 @@
 //! | `Refused` | `Open` | backend | [`Slot::reopen`] |
 //! | `Refused` | `Sent` | backend | [`Slot::send_again`] |
 //! | `Sent`, `Refused` | `Deciding` | manager | [`Slot::certify`], [`Slot::refute`]: it writes the verdict down |
+//! | `Open` | `Deciding` | manager | the same for a forerunner ([`crate::forerunner`]): [`Slot::certify_ahead`], [`Slot::refute_ahead`] |
 //! | `Deciding` | `Certified`, `Aborted` | manager | the same |
 //! | `Deciding` | `Sent` | the next manager | [`Slot::resolve`]: the verdict comes again |
 //! | `Certified` | `Yielded` | remote backend | [`Slot::yield_to`] |
@@ -85,7 +86,7 @@ impl State {
     pub fn may_become(self, next: State) -> bool {
         match self {
             State::Idle => next == State::Open,
-            State::Open => matches!(next, State::Sent | State::Refused | State::Idle),
+            State::Open => matches!(next, State::Sent | State::Refused | State::Deciding | State::Idle),
             State::Sent => matches!(next, State::Open | State::Refused | State::Deciding | State::GivenUp),
             State::Deciding => matches!(next, State::Certified | State::Aborted | State::Sent | State::Left),
             State::Certified => matches!(next, State::Yielded | State::Idle),
@@ -429,18 +430,37 @@ impl Slot {
         if !self.decide(sequence) {
             return Told::NobodyWaits;
         }
-        self.verdict.position.store(position.0, Ordering::SeqCst);
-        settle();
+        self.settle_certified(position, settle);
         if P::planted(Planted::VerdictDropped) {
             return Told::Told;
         }
         self.decided(sequence, State::Certified)
     }
 
-    pub fn refute(&self, sequence: Sequence, position: Position, cause: AbortCause) -> Told {
-        if !self.decide(sequence) {
+    /// As [`Slot::certify`], for a forerunner: it has submitted nothing, and its slot is open.
+    pub fn certify_ahead(&self, sequence: Sequence, position: Position, settle: impl FnOnce()) -> Told {
+        if !self.decide_ahead(sequence) {
             return Told::NobodyWaits;
         }
+        self.settle_certified(position, settle);
+        self.decided(sequence, State::Certified)
+    }
+
+    fn settle_certified(&self, position: Position, settle: impl FnOnce()) {
+        self.verdict.position.store(position.0, Ordering::SeqCst);
+        settle();
+    }
+
+    pub fn refute(&self, sequence: Sequence, position: Position, cause: AbortCause) -> Told {
+        if self.decide(sequence) { self.aborted(sequence, position, cause) } else { Told::NobodyWaits }
+    }
+
+    /// As [`Slot::refute`], for a forerunner.
+    pub fn refute_ahead(&self, sequence: Sequence, position: Position, cause: AbortCause) -> Told {
+        if self.decide_ahead(sequence) { self.aborted(sequence, position, cause) } else { Told::NobodyWaits }
+    }
+
+    fn aborted(&self, sequence: Sequence, position: Position, cause: AbortCause) -> Told {
         let (number, winner, node, key) = match cause {
             AbortCause::Conflict { winner, winner_node, key_index } => (0, winner, winner_node, key_index),
             AbortCause::BelowHorizon { horizon } => (1, horizon, NodeId(0), 0),
@@ -462,6 +482,11 @@ impl Slot {
     /// A verdict is no less one because another copy of the submission was refused a moment ago.
     fn decide(&self, sequence: Sequence) -> bool {
         self.step(sequence, &[State::Sent, State::Refused], |word| word.with_state(State::Deciding))
+    }
+
+    /// A forerunner's slot is `Sent` after a manager has died in the middle of the verdict.
+    fn decide_ahead(&self, sequence: Sequence) -> bool {
+        self.step(sequence, &[State::Open, State::Sent], |word| word.with_state(State::Deciding))
     }
 
     fn decided(&self, sequence: Sequence, verdict: State) -> Told {

@@ -9,7 +9,8 @@
 //! |---|---|---|---|
 //! | `Slot` | the manager to notice that the last submission was left | ends it | `Room` |
 //! | `Room` | this node not to be far behind | ends it | `Chunks` |
-//! | `Chunks` | the front of a long body to be ordered, chunk by chunk | ends it | `Submit` |
+//! | `Chunks` | the front of a long body to be ordered, chunk by chunk | ends it | `Ahead` |
+//! | `Ahead` | other nodes to have applied what is so long that others would wait for it ([`crate::forerunner`]) | ends it | `Submit` |
 //! | `Submit` | nothing: the line is crossed | ends it, before the line | `Verdict` |
 //! | `Verdict` | the verdict | is ignored; the end of the session gives up, and so does a remote backend's word that no verdict can come | the end |
 //!
@@ -33,7 +34,7 @@ use crate::replica::At;
 use crate::slot::{Slot, State};
 use chunks::{Next, Window};
 
-pub use backend::{Backend, Patience, Process, Sent};
+pub use backend::{Ahead, Backend, Patience, Process, Sent};
 
 /// How a submission ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,6 +53,8 @@ pub enum Ended {
     TooManyKeys,
     /// The writeset is longer than all chunks together: as `Refused`.
     TooLarge,
+    /// It cannot be applied on another node: as `Refused`.
+    Unappliable,
     /// Interrupts are to be served. Nothing was submitted.
     Interrupted,
     /// The log may yet commit it: the group did not answer in time.
@@ -71,6 +74,12 @@ enum Stage {
     Slot,
     Room,
     Chunks(Window),
+    /// As `Submit`: all of the body is in chunks. Others are to apply it once `after` is committed there.
+    Ahead {
+        chunks: u32,
+        again: u32,
+        after: Position,
+    },
     /// So many chunks are ordered; so many more were sent.
     Submit {
         chunks: u32,
@@ -105,13 +114,15 @@ pub struct Submission {
     process: ProcNo,
     sequence: Sequence,
     deadline: Moment,
+    /// Chunks may have been sent.
+    has_chunks: bool,
     stage: Stage,
 }
 
 impl Submission {
     pub fn new(process: ProcNo, backend: &impl Backend) -> Submission {
         let deadline = backend.now() + backend.commit_timeout();
-        Submission { process, sequence: Sequence(0), deadline, stage: Stage::Slot }
+        Submission { process, sequence: Sequence(0), deadline, has_chunks: false, stage: Stage::Slot }
     }
 
     /// Goes on as far as it can. To be called again after each sleep, until it has ended.
@@ -121,6 +132,10 @@ impl Submission {
                 Stage::Slot => self.take_slot(at, slot, backend),
                 Stage::Room => self.wait_for_room(at, slot, backend),
                 Stage::Chunks(_) => self.send_chunks(at, slot, backend),
+                Stage::Ahead { chunks, again, after } => {
+                    let (sent, after) = ((*chunks, *again), *after);
+                    self.go_ahead(at, slot, backend, sent, after)
+                }
                 Stage::Submit { chunks, again } => {
                     let sent = (*chunks, *again);
                     self.submit(at, slot, backend, sent)
@@ -129,6 +144,9 @@ impl Submission {
             };
             if let Some(step) = step {
                 if let Step::Ended(ended) = step {
+                    if self.has_chunks && !is_submitted(ended) {
+                        self.abandon(backend);
+                    }
                     settle(slot, ended);
                 }
                 return step;
@@ -164,7 +182,9 @@ impl Submission {
             return self.check_while_open(at, slot, backend).or_else(|| sleep(BEHIND_PAUSE));
         }
         let total = backend.body_length();
-        let Ok(count) = u32::try_from(total.saturating_sub(1) / backend.chunk_bytes() as u64) else {
+        // What others apply before it is submitted has to be there as a whole by then.
+        let ahead = if backend.is_to_go_ahead() { total } else { total.saturating_sub(backend.chunk_bytes() as u64) };
+        let Ok(count) = u32::try_from(ahead.div_ceil(backend.chunk_bytes() as u64)) else {
             return ended(Ended::TooLarge);
         };
         self.stage = Stage::Submit { chunks: 0, again: 0 };
@@ -172,6 +192,7 @@ impl Submission {
             backend.sending(total);
             slot.progress.sending(total, backend.rows());
             self.deadline = backend.now() + CHUNK_TIMEOUT;
+            self.has_chunks = true;
             self.stage = Stage::Chunks(Window::new(count, at.database.replica.attaches()));
         }
         None
@@ -194,7 +215,14 @@ impl Submission {
         }
         match window.next(at, backend) {
             Next::Done(chunks) => {
-                self.stage = Stage::Submit { chunks, again: window.again() };
+                let again = window.again();
+                self.stage = Stage::Submit { chunks, again };
+                if backend.is_to_go_ahead() {
+                    let after = at.database.gate.committed();
+                    slot.announce_base(at.database.index, after);
+                    slot.progress.stage(progress::Stage::Ahead);
+                    self.stage = Stage::Ahead { chunks, again, after };
+                }
                 None
             }
             Next::Wait => sleep(LOOK_AROUND),
@@ -216,6 +244,34 @@ impl Submission {
         }
     }
 
+    /// Has other nodes apply it. What they must have seen is what is committed here, since that is all that it can have seen itself; and the group's history must
+    /// not be cut behind that, or what it depends on would seem to come later (`crate::forerunner`).
+    fn go_ahead<P: Platform>(
+        &mut self,
+        at: At<'_, P>,
+        slot: &Slot,
+        backend: &mut impl Backend,
+        (chunks, again): (u32, u32),
+        after: Position,
+    ) -> Option<Step> {
+        let ahead = backend.go_ahead(self.sequence, chunks, after);
+        // All chunks are ordered: what is refused now is a copy of one that was sent again.
+        slot.reopen(self.sequence);
+        // How long that may take, the backend knows.
+        self.deadline = backend.now() + backend.commit_timeout();
+        if let Some(step) = self.check_while_open(at, slot, backend) {
+            return Some(step);
+        }
+        match ahead {
+            Ahead::Wait => sleep(LOOK_AROUND),
+            Ahead::Over => {
+                self.stage = Stage::Submit { chunks, again };
+                None
+            }
+            Ahead::Unappliable => ended(Ended::Unappliable),
+        }
+    }
+
     /// Whatever ends a transaction that can still be taken back.
     fn check_while_open<P: Platform>(&self, at: At<'_, P>, slot: &Slot, backend: &mut impl Backend) -> Option<Step> {
         if slot.state() == State::Refused {
@@ -229,7 +285,6 @@ impl Submission {
         } else {
             return None;
         };
-        self.abandon(backend);
         ended(why)
     }
 
@@ -362,6 +417,11 @@ impl Waiting {
         }
         backend.send(&self.frame, deadline, Patience::Whole);
     }
+}
+
+/// Whether the log has decided, or may.
+fn is_submitted(ended: Ended) -> bool {
+    matches!(ended, Ended::Certified(_) | Ended::Aborted(_) | Ended::Unknown | Ended::UnknownAtEnd)
 }
 
 /// A submission without a position to commit at leaves the slot. One that was left is seen to by the end of the transaction.

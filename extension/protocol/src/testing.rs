@@ -14,6 +14,7 @@ use crate::gate::Gate;
 use crate::heat::Heat;
 use crate::id::{LocalXid, ProcNo};
 use crate::numbered::Numbered;
+use crate::offer::Forerunner;
 use crate::platform::{Exclusion, Platform, Ring, Wake};
 use crate::recent::Recent;
 use crate::replica::{At, Database, Server};
@@ -93,6 +94,7 @@ impl Room {
             conflicts: Conflicts::new(NoLock, Arc::default(), Arc::from([]), Arc::from([])),
             heat: Heat::new(Arc::default(), Arc::from([])),
             closed: Closed::new(Arc::default(), Arc::from([])),
+            forerunners: Arc::from([Forerunner::default()]),
         };
         database.gate.reset(Position::ZERO);
         database.replica.manager.set(Some(MANAGER));

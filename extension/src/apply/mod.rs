@@ -3,10 +3,11 @@
 //! Nothing here can lose a writeset: it is in the group's log, and an application may be rolled back and done again at any
 //! time. Nothing is skipped either: what can't be applied is divergence, and the database goes out of service.
 //!
-//! The [`rehearser`] tries the statements of other nodes before they are ordered.
+//! The [`rehearser`] tries the statements of other nodes before they are ordered. A [`forerunner`] applies what is large before it is ordered, and commits it in its turn.
 
 pub mod clearing;
 mod divergence;
+pub mod forerunner;
 pub mod precedence;
 pub mod queued;
 pub mod rehearser;

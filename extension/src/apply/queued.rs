@@ -1,5 +1,6 @@
-//! A queued writeset, read back from where the manager put it.
+//! A writeset to be applied, read back from where the manager put it; or, ahead of its position, from gcs as it is applied.
 
+use std::cell::{Cell, RefCell};
 use std::fs::File;
 use std::io::{self, Read};
 use std::ops::Range;
@@ -30,8 +31,17 @@ pub struct Queued {
     /// As encoded; the end of the body is in it.
     bytes: Vec<u8>,
     rest: Range<usize>,
-    /// The file with the front of the body, and how much of it that is.
-    front: Option<(PathBuf, u64)>,
+    front: Option<Front>,
+    /// The item at hand is a statement, or was when it failed.
+    is_at_statement: Cell<bool>,
+}
+
+/// Where the front of a body is that came in chunks.
+enum Front {
+    /// A file, and how much of it that is.
+    File(PathBuf, u64),
+    /// It can be read once.
+    Stream(RefCell<Box<dyn Read>>),
 }
 
 impl Queued {
@@ -46,22 +56,34 @@ impl Queued {
             Storage::File { chunks, length } => {
                 let path = spool::path(area.oid(), job.position);
                 spool::read(&path, chunks..length, &mut bytes)?;
-                (chunks > 0).then_some((path, chunks))
+                (chunks > 0).then_some(Front::File(path, chunks))
             }
         };
         let Peeked { head, body: rest, .. } = Envelope::peek(&bytes)?;
-        Ok(Queued { head, bytes, rest, front })
+        Ok(Queued { head, bytes, rest, front, is_at_statement: Cell::new(false) })
     }
 
     /// One that was never queued.
     pub fn whole(bytes: Vec<u8>) -> Result<Queued, WireError> {
         let Peeked { head, body: rest, .. } = Envelope::peek(&bytes)?;
-        Ok(Queued { head, bytes, rest, front: None })
+        Ok(Queued { head, bytes, rest, front: None, is_at_statement: Cell::new(false) })
     }
 
-    /// Bytes of the body.
+    /// The same of one whose chunks come from somewhere else, once.
+    pub fn with_chunks(bytes: Vec<u8>, chunks: impl Read + 'static) -> Result<Queued, WireError> {
+        let front = Some(Front::Stream(RefCell::new(Box::new(chunks))));
+        Ok(Queued { front, ..Queued::whole(bytes)? })
+    }
+
+    /// Whether the last item that was looked at is a statement.
+    pub fn is_at_statement(&self) -> bool {
+        self.is_at_statement.get()
+    }
+
+    /// Bytes of the body, as far as is known.
     pub fn length(&self) -> u64 {
-        self.front.as_ref().map_or(0, |(_, chunks)| *chunks) + self.rest.len() as u64
+        let in_file = if let Some(Front::File(_, chunks)) = &self.front { *chunks } else { 0 };
+        in_file + self.rest.len() as u64
     }
 
     /// Whether it came in chunks.
@@ -71,15 +93,27 @@ impl Queued {
 
     /// Calls `visit` with each item of the body and the number of bytes up to its end, until one fails. What did not come in chunks is read
     /// where it is.
-    pub fn for_each_item<E: From<StreamError>>(&self, visit: impl FnMut(Item<'_>, u64) -> Result<(), E>) -> Result<(), E> {
+    pub fn for_each_item<E: From<StreamError>>(
+        &self,
+        mut visit: impl FnMut(Item<'_>, u64) -> Result<(), E>,
+    ) -> Result<(), E> {
         let rest = &self.bytes[self.rest.clone()];
-        match &self.front {
-            Some((path, chunks)) => {
+        let visit = |item: Item<'_>, bytes| {
+            self.is_at_statement.set(matches!(item, Item::Statement { .. }));
+            visit(item, bytes)
+        };
+        let visited = match &self.front {
+            Some(Front::File(path, chunks)) => {
                 let front = File::open(path).map_err(StreamError::File)?;
                 items::for_each(front.take(*chunks).chain(rest), visit)
             }
+            Some(Front::Stream(chunks)) => items::for_each((&mut *chunks.borrow_mut()).chain(rest), visit),
             None => items::for_each_in(rest, visit),
+        };
+        if visited.is_ok() {
+            self.is_at_statement.set(false);
         }
+        visited
     }
 
     /// Its memory, for the next one.

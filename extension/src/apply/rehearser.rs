@@ -173,7 +173,7 @@ fn attempt(writeset: &Queued, limit: Duration) -> Result<(), Error> {
     }
 }
 
-fn failure(area: &DatabaseArea, error: Error) -> RehearsalFailure {
+pub(super) fn failure(area: &DatabaseArea, error: Error) -> RehearsalFailure {
     RehearsalFailure {
         code: error.code as u32,
         message: cut(error.message),

@@ -22,7 +22,8 @@ use postgres_r_protocol::progress::Stage;
 use postgres_r_protocol::slot::{Slot, State};
 use postgres_r_protocol::turn::{LocalTurn, Unfinished, Wait};
 
-use super::submit::{self, Failure};
+use super::failure::Failure;
+use super::submit;
 use super::{capture, held, lost, read_only, rehearsal, shown, token, writable};
 use crate::error;
 use crate::guc;
@@ -109,14 +110,14 @@ pub fn decide() -> Result<(), Failure> {
     let mut captured = capture::take();
     // Decided early, it may yet be rolled back with a subtransaction, of which capture need not hear.
     capture::reset();
-    rehearsal::rehearse(area, &mut captured)?;
+    let is_tried = rehearsal::rehearse(area, &mut captured)?;
     if excludes_ddl {
         bearing::take_turns();
     }
     // Without an id there would be no commit record to carry the position.
     xact::ensure_id();
     SUBMITTED.set(Some(area));
-    let (position, committed_at) = submit::submit(area, slot, process, &mut captured)?;
+    let (position, committed_at) = submit::submit(area, slot, process, &mut captured, !is_tried)?;
     turn::expect(Turn::of(area, position, committed_at));
     if captured.has_statements {
         area.replica.note_statement(position);

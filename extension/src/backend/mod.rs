@@ -11,11 +11,13 @@
 //! replicated databases as a whole; [`verify`] asks for a verification, and [`repair`] carries what one node lacks; [`read_only`] tells clients beforehand whether the node takes writes.
 
 pub mod advisory;
+pub mod ahead;
 pub mod ask;
 pub mod capture;
 pub mod commit;
 pub mod connection;
 pub mod databases;
+pub mod failure;
 pub mod held;
 pub mod hot_rows;
 pub mod levels;

@@ -27,10 +27,19 @@ pub fn ask(
     area: &DatabaseArea,
     (request, payload): (&Request, &[u8]),
     patience: Duration,
+    take: impl FnMut(&str, &Rehearsal) -> ControlFlow<()>,
+) -> Result<Asked, LinkError> {
+    ask_on(&mut connect(area)?, (request, payload), patience, take)
+}
+
+/// The same on a connection that the caller keeps.
+pub fn ask_on(
+    link: &mut Link,
+    (request, payload): (&Request, &[u8]),
+    patience: Duration,
     mut take: impl FnMut(&str, &Rehearsal) -> ControlFlow<()>,
 ) -> Result<Asked, LinkError> {
     let deadline = Instant::now() + patience;
-    let mut link = connect(area)?;
     link.send_with(request, payload)?;
     let (mut asked, mut answered) = (None, 0);
     loop {
@@ -65,7 +74,8 @@ pub fn ask(
     }
 }
 
-fn connect(area: &DatabaseArea) -> Result<Link, LinkError> {
+/// A connection to ask on.
+pub fn connect(area: &DatabaseArea) -> Result<Link, LinkError> {
     let mut link = Link::connect(&guc::gcs_socket())?;
     link.send(&Request::Hello {
         protocol: PROTOCOL,

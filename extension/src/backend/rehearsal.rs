@@ -11,8 +11,8 @@ use gcs_writeset::link::{Rehearsal, RehearsalFailure, Request};
 use gcs_writeset::writeset::Envelope;
 
 use super::capture::Captured;
+use super::failure::Failure;
 use super::others::{self, Asked};
-use super::submit::Failure;
 use crate::error;
 use crate::guc;
 use crate::link::LinkError;
@@ -33,11 +33,11 @@ enum Said {
     No(String, RehearsalFailure),
 }
 
-/// Asks the other nodes. Interrupts are served.
-pub fn rehearse(area: &'static DatabaseArea, captured: &mut Captured) -> Result<(), Failure> {
+/// Asks the other nodes. Interrupts are served. False if some have not tried it to its end.
+pub fn rehearse(area: &'static DatabaseArea, captured: &mut Captured) -> Result<bool, Failure> {
     let patience = guc::rehearsal_timeout();
     if !captured.has_statements || patience.is_zero() {
-        return Ok(());
+        return Ok(true);
     }
     let started = Instant::now();
     let said = ask(area, captured, patience);
@@ -46,17 +46,17 @@ pub fn rehearse(area: &'static DatabaseArea, captured: &mut Captured) -> Result<
     counters.rehearsals.one();
     counters.rehearsal_us.time(started.elapsed());
     match said {
-        Ok(Said::Yes) => Ok(()),
-        Ok(Said::NoOne) if area.replica.is_alone() => Ok(()),
+        Ok(Said::Yes) => Ok(true),
+        Ok(Said::NoOne) if area.replica.is_alone() => Ok(true),
         Ok(Said::NoOne) => {
             counters.rehearsals_partly.one();
             log::notice("the transaction's statements were tried on no other node: none can be reached");
-            Ok(())
+            Ok(true)
         }
         // Without gcs the commit itself will say so.
         Ok(Said::Partly) | Err(_) => {
             counters.rehearsals_partly.one();
-            Ok(())
+            Ok(false)
         }
         Ok(Said::No(node, failure)) => {
             counters.rehearsals_failed.one();
@@ -67,7 +67,7 @@ pub fn rehearse(area: &'static DatabaseArea, captured: &mut Captured) -> Result<
 
 /// What was ordered after this transaction's own statements began may be why, and certification would have said 40001: other statements, or
 /// rows, if the error is about those.
-fn refused(captured: &Captured, node: &str, failure: &RehearsalFailure) -> Failure {
+pub fn refused(captured: &Captured, node: &str, failure: &RehearsalFailure) -> Failure {
     let is_about_catalogs = xact::sqlstate(failure.code).starts_with("42");
     let winner = if is_about_catalogs { failure.last_statement } else { failure.committed };
     let began = captured.unguarded.iter().map(|group| group.base).min();

@@ -15,7 +15,7 @@ use gcs_writeset::key::mix;
 use pgrx::PgSqlErrorCode;
 use postgres_r_protocol::id::Moment;
 
-use super::submit::Failure;
+use super::failure::Failure;
 use super::{capture, commit};
 use crate::guc;
 use crate::node;

@@ -6,54 +6,37 @@ use gcs_writeset::bounds::KEYS_MAX;
 use gcs_writeset::link::{AbortCause, RefusalReason, Request, put_frame_with};
 use gcs_writeset::wire::WireError;
 use gcs_writeset::writeset::Envelope;
-use gcs_writeset::{KeyGroup, Position};
+use gcs_writeset::{KeyGroup, Position, Sequence};
 use postgres_r_protocol::conflicts::Kind;
 use postgres_r_protocol::id::{LocalXid, Moment, ProcNo};
 use postgres_r_protocol::progress::{Stage, Whose};
 use postgres_r_protocol::slot::Slot;
-use postgres_r_protocol::submission::{Backend, Ended, Patience, Process, Sent, Step, Submission};
+use postgres_r_protocol::submission::{Ahead, Backend, Ended, Patience, Process, Sent, Step, Submission};
 use postgres_r_protocol::victim::Winner;
 
+use super::ahead::Asking;
 use super::capture::Captured;
 use super::connection::{self, Connection};
-use super::{held, hot_rows, lost, token};
-use crate::error::{self, Error};
+use super::failure::Failure;
+use super::{held, hot_rows, lost, rehearsal, token};
+use crate::error;
 use crate::guc;
 use crate::node::DatabaseArea;
 use crate::pg::{clock, interrupt, latch, process, role, setting, xact};
 use crate::session;
 
-/// Why there is no position to commit at.
-pub enum Failure {
-    /// Nothing of the transaction remains.
-    Definite(Error),
-    /// As `Definite`: the transaction lost to this position.
-    Lost { winner: Position, error: Error },
-    /// The log may yet commit it.
-    Unknown(Error),
-    /// The server wants this process to end; as `Unknown`.
-    Terminated(Error),
-}
-
-impl Failure {
-    pub fn raise(self) -> ! {
-        match self {
-            Failure::Definite(error) | Failure::Lost { error, .. } | Failure::Unknown(error) => error.raise(),
-            Failure::Terminated(error) => error.raise_fatal(),
-        }
-    }
-}
-
-/// Sends what the transaction changed and waits for the verdict: the position to commit at, and when that was asked for.
+/// Sends what the transaction changed and waits for the verdict: the position to commit at, and when that was asked for. `is_long`: its statements take long.
 pub fn submit(
     area: &'static DatabaseArea,
     slot: &'static Slot,
     process: ProcNo,
     captured: &mut Captured,
+    is_long: bool,
 ) -> Result<(Position, i64), Failure> {
     check_keys(captured)?;
     let started = Instant::now();
-    let mut backend = Submitting { area, slot, captured, committed_at: 0 };
+    let asking = Asking::new(area, process, captured, is_long);
+    let mut backend = Submitting { area, slot, captured, times: None, asking };
     let mut submission = Submission::new(process, &backend);
     let ended = loop {
         interrupt::serve_barrier();
@@ -68,12 +51,23 @@ pub fn submit(
         Ended::Unknown | Ended::UnknownAtEnd => held::in_doubt(),
         _ => {}
     }
+    // What may never be ordered is withdrawn: who has applied it then applies it in its turn, if it has one.
+    if matches!(ended, Ended::Certified(_) | Ended::Aborted(_)) {
+        backend.asking.submitted();
+    }
     match ended {
-        Ended::Certified(position) => Ok((position, backend.committed_at)),
+        Ended::Certified(position) => Ok((position, backend.times().1)),
         Ended::Interrupted => {
             interrupt::check();
             Err(Failure::Definite(error::canceled()))
         }
+        Ended::Unappliable => match backend.asking.failure() {
+            Some((node, failure)) => {
+                area.replica.counters.rehearsals_failed.one();
+                Err(rehearsal::refused(captured, &node, &failure))
+            }
+            None => Err(Failure::Definite(error::not_attached())),
+        },
         ended => Err(failure(area, captured, ended)),
     }
 }
@@ -166,15 +160,20 @@ struct Submitting<'a> {
     area: &'static DatabaseArea,
     slot: &'static Slot,
     captured: &'a mut Captured,
-    /// When COMMIT was asked for, microseconds since 2000; known once the envelope is made.
-    committed_at: i64,
+    /// When the transaction began and when COMMIT was asked for, microseconds since 2000; known once anybody is told.
+    times: Option<(i64, i64)>,
+    /// What the other nodes apply ahead.
+    asking: Asking,
 }
 
 impl Submitting<'_> {
+    fn times(&mut self) -> (i64, i64) {
+        *self.times.get_or_insert_with(xact::times)
+    }
+
     fn envelope(&mut self, chunks: u32, base: Position, oldest_base: Position) -> Envelope {
+        let (started_at, committed_at) = self.times();
         let captured = &mut *self.captured;
-        let (started_at, committed_at) = xact::times();
-        self.committed_at = committed_at;
         let mut groups = vec![KeyGroup {
             base,
             exclusive: std::mem::take(&mut captured.exclusive),
@@ -272,5 +271,14 @@ impl Backend for Submitting<'_> {
             progress.start(whose, Position::ZERO, Stage::Sending);
         }
         progress.total(total);
+    }
+
+    fn is_to_go_ahead(&self) -> bool {
+        self.asking.is_wanted()
+    }
+
+    fn go_ahead(&mut self, sequence: Sequence, chunks: u32, after: Position) -> Ahead {
+        let times = self.times();
+        self.asking.ask(self.captured, times, (sequence, chunks), after)
     }
 }

@@ -7,6 +7,7 @@
 
 pub mod ask;
 pub mod entry;
+mod forerunners;
 pub mod launcher;
 pub mod overwriting;
 pub mod past;

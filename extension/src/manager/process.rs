@@ -17,6 +17,7 @@ use postgres_r_protocol::platform::Exclusion;
 use postgres_r_protocol::replica::{Phase, Turnaway};
 use postgres_r_protocol::slot::Slot;
 
+use super::forerunners::Forerunners;
 use super::{entry, overwriting};
 use crate::error;
 use crate::guc;
@@ -145,6 +146,7 @@ pub(super) struct ManagerProcess {
     complaint: Option<String>,
     workers_started: Vec<Option<Instant>>,
     rehearser_started: Option<Instant>,
+    forerunners: Forerunners,
     /// When what can't be applied is tried again.
     try_again_at: Option<Instant>,
     leaser_started: Option<Instant>,
@@ -184,6 +186,7 @@ impl ManagerProcess {
             complaint: None,
             workers_started: vec![None; area.workers.len()],
             rehearser_started: None,
+            forerunners: Forerunners::default(),
             try_again_at: None,
             leaser_started: None,
             place: place(),
@@ -451,6 +454,7 @@ impl ManagerProcess {
                     self.stream.stalled = true;
                     break;
                 }
+                Next::Forerunner => self.forerunners.start(self.node, self.area),
                 Next::Detached => self.detached = true,
                 Next::Failed(failure) => return Err(self.failed(failure)),
             }

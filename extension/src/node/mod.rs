@@ -10,6 +10,7 @@
 //! | conflicts, hot rows | database | whoever loses |
 //! | [`Leases`] | database, [`LEASES`] of them | the leaser, and who draws values |
 //! | [`Worker`] | database, [`APPLY_WORKERS_MAX`] of them | the remote backend of that number |
+//! | [`Forerunner`] | database, [`FORERUNNERS`] of them | the forerunner of that number; read by the manager |
 //! | [`Slot`] | process | its process and the manager, by compare and swap |
 //! | [`Request`] | [`REQUESTS`] | the session that asks, then launcher and manager |
 //! | [`Verification`] | database | see there |
@@ -29,12 +30,13 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use gcs_writeset::{Incarnation, Position};
 use pgrx::pg_sys;
-use postgres_r_protocol::bounds::{CLOSED_TABLES, CONFLICTS_COUNTED, CONFLICTS_KEPT, HOT_KEYS, RECENT, WINDOW};
+use postgres_r_protocol::bounds::{CLOSED_TABLES, CONFLICTS_COUNTED, CONFLICTS_KEPT, FORERUNNERS, HOT_KEYS, RECENT, WINDOW};
 use postgres_r_protocol::closed::{self, Closed};
 use postgres_r_protocol::conflicts::{self, Conflicts};
 use postgres_r_protocol::gate::{self, Gate};
 use postgres_r_protocol::heat::{self, Heat};
 use postgres_r_protocol::id::{Holds, ProcNo};
+use postgres_r_protocol::offer::Forerunner;
 use postgres_r_protocol::recent::{self, Recent};
 use postgres_r_protocol::replica::{At, Database, Phase, Replica, Server};
 use postgres_r_protocol::slot::Slot;
@@ -172,6 +174,7 @@ impl DatabaseArea {
         wake(self.leases.leaser);
         self.workers.iter().for_each(|worker| wake(&worker.process));
         wake(&self.replica.rehearser);
+        self.forerunners.iter().for_each(|forerunner| wake(&forerunner.process));
         wake(&self.verification.verifier);
         wake(&self.verification.coordinator);
     }
@@ -225,7 +228,8 @@ fn demand() -> Demand {
         + bytes_of::<heat::Memory>(1)
         + bytes_of::<heat::Entry>(HOT_KEYS)
         + bytes_of::<closed::Memory>(1)
-        + bytes_of::<closed::Entry>(CLOSED_TABLES);
+        + bytes_of::<closed::Entry>(CLOSED_TABLES)
+        + bytes_of::<Forerunner>(FORERUNNERS);
     let bytes =
         bytes_of::<Registry>(1) + databases * one + bytes_of::<Slot>(process::places()) + bytes_of::<Request>(REQUESTS);
     Demand { bytes, locks: 1 + 3 * databases }
@@ -272,6 +276,7 @@ fn lay_out_database(arena: &mut Arena, index: usize) -> Database<Postgres> {
         conflicts: Conflicts::new(arena.lock(), memory, kept, counted),
         heat: Heat::new(&arena.slice::<heat::Memory>(1)[0], arena.slice(HOT_KEYS)),
         closed: Closed::new(&arena.slice::<closed::Memory>(1)[0], arena.slice(CLOSED_TABLES)),
+        forerunners: arena.slice(FORERUNNERS),
     }
 }
 

@@ -16,12 +16,13 @@ pub enum Kind {
     Manager,
     Remote,
     Rehearser,
+    Forerunner,
     Leaser,
     Verifier,
     Coordinator,
 }
 
-/// The number that a remote backend is registered with: which database, which worker of it.
+/// The number that a remote backend, or a forerunner, is registered with: which database, which worker of it.
 pub fn remote_number(database: usize, index: usize) -> u64 {
     (database as u64) << 32 | index as u64
 }
@@ -38,6 +39,7 @@ pub struct Mains {
     pub manager: fn(u64),
     pub remote: fn(u64),
     pub rehearser: fn(u64),
+    pub forerunner: fn(u64),
     pub leaser: fn(u64),
     pub verifier: fn(u64),
     pub coordinator: fn(u64),
@@ -71,6 +73,7 @@ fn describe(kind: Kind, name: &str, number: u64) -> pg_sys::BackgroundWorker {
         Kind::Manager => ("postgres_r manager", "postgres_r_manager_main"),
         Kind::Remote => ("postgres_r remote backend", "postgres_r_remote_main"),
         Kind::Rehearser => ("postgres_r rehearser", "postgres_r_rehearser_main"),
+        Kind::Forerunner => ("postgres_r forerunner", "postgres_r_forerunner_main"),
         Kind::Leaser => ("postgres_r leaser", "postgres_r_leaser_main"),
         Kind::Verifier => ("postgres_r verifier", "postgres_r_verifier_main"),
         Kind::Coordinator => ("postgres_r coordinator", "postgres_r_coordinator_main"),
@@ -122,6 +125,12 @@ pub extern "C-unwind" fn postgres_r_remote_main(number: pg_sys::Datum) {
 #[unsafe(no_mangle)]
 pub extern "C-unwind" fn postgres_r_rehearser_main(number: pg_sys::Datum) {
     run(number, |mains| mains.rehearser);
+}
+
+#[pg_guard]
+#[unsafe(no_mangle)]
+pub extern "C-unwind" fn postgres_r_forerunner_main(number: pg_sys::Datum) {
+    run(number, |mains| mains.forerunner);
 }
 
 #[pg_guard]

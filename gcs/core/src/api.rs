@@ -174,6 +174,18 @@ pub enum Local {
         number: u64,
         wish: Wish,
     },
+    /// Not a command: tells of a submission that goes ahead in so many chunks, and is to be applied here before it has a position ([`crate::followed`]).
+    /// Answered `LocalReply::Followed` when its chunks are all there, and `FollowedOver` when nothing more is to be expected. Numbers are the driver's,
+    /// each once.
+    Follow {
+        number: u64,
+        tag: Tag,
+        chunks: u32,
+    },
+    /// Nothing more is to be told of it.
+    Unfollow {
+        number: u64,
+    },
     /// Goes into the order at most once a second and only if something changed.
     Progress {
         database: DatabaseId,
@@ -304,6 +316,17 @@ pub enum LocalReply {
     Contended {
         database: DatabaseId,
         key: Key,
+    },
+    /// The chunks of a followed submission are all ordered: where they stand, in their order.
+    Followed {
+        number: u64,
+        chunks: Vec<LogRef>,
+    },
+    /// A followed submission is over, and its number forgotten. `ordered`: it has a position, whatever the verdict, which is among what this very step
+    /// ordered. Else it has none and is not going to get one, as far as is known here.
+    FollowedOver {
+        number: u64,
+        ordered: bool,
     },
     /// Whatever was acknowledged, or shown to anybody, before the question was asked lies at or below this position.
     ReadFrom {

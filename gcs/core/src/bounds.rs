@@ -67,6 +67,9 @@ pub const SLOTS_MAX: u32 = 1 << 18;
 /// Chunks of one writeset (*ordered*). Further ones are dropped, and the writeset is found malformed.
 pub const CHUNKS_MAX: u32 = 1 << 16;
 
+/// Submissions of other nodes that are followed here, to be applied ahead. The next is said to be over at once: it is applied from the log.
+pub const FOLLOWED_MAX: usize = 64;
+
 /// Keys of certified writesets above the horizon of one database (*ordered*). At the bound the horizon rises, and transactions
 /// older than it abort.
 pub const WINDOW_KEYS_MAX: u64 = 1 << 21;

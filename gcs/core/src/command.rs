@@ -408,6 +408,14 @@ pub fn payload_at(data: &Bytes, ordinal: u32) -> Result<(Tag, Bytes), WireError>
     }
 }
 
+/// The tag, the index and the bytes of the chunk at `ordinal` of an entry's data.
+pub fn chunk_at(data: &Bytes, ordinal: u32) -> Result<(Tag, u32, Bytes), WireError> {
+    match command_at(data, ordinal)? {
+        Command::Chunk { tag, index, bytes } => Ok((tag, index, bytes)),
+        _ => Err(WireError::OutOfRange { what: "ordinal of a chunk" }),
+    }
+}
+
 fn command_at(data: &Bytes, ordinal: u32) -> Result<Command, WireError> {
     let mut found = None;
     let mut at = 0;

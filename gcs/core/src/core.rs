@@ -26,6 +26,7 @@ use crate::certify::{Exact, Planted, PlantedBug, Rules, WindowBounds};
 use crate::command::{self, Encoded};
 use crate::error::CoreError;
 use crate::flow::{Flow, Ticket};
+use crate::followed::Followed;
 use crate::format::Readers;
 use crate::order::Order;
 use crate::quorum::Quorum;
@@ -88,6 +89,7 @@ pub struct Core<L: Storage, R: Rules = Exact> {
     quorum: Quorum,
     readers: Readers,
     reads: Reads,
+    followed: Followed,
     wishes: Wishes,
     stage: Stage,
     writes: u64,
@@ -155,6 +157,7 @@ impl<L: Storage, R: Rules + Default> Core<L, R> {
             quorum: Quorum::new(config.node, config.detector.quorum_ticks_max()),
             readers: Readers::default(),
             reads: Reads::new(config.node, config.seed),
+            followed: Followed::default(),
             wishes: Wishes::new(config.node, config.address.clone(), config.directory),
             config,
             limits,
@@ -284,6 +287,10 @@ impl<L: Storage, R: Rules> Core<L, R> {
                 }
             }
             Input::Local(Local::Wish { number, wish }) => self.wishes.local(number, wish, now, &mut effects.replies),
+            Input::Local(Local::Follow { number, tag, chunks }) => {
+                self.followed.follow(number, (tag, chunks), &self.state, &mut effects.replies);
+            }
+            Input::Local(Local::Unfollow { number }) => self.followed.unfollow(number),
             Input::Local(local) => self.flow.local(local, &self.state, &mut effects.replies),
             Input::Read(question) => self.reads.ask(question, self.has_quorum, &mut effects.replies),
             Input::Written(_) => {}
@@ -442,6 +449,7 @@ impl<L: Storage, R: Rules> Core<L, R> {
         self.state = recovery::of_checkpoint(&self.config, &checkpoint, self.state.bounds)?;
         self.since_checkpoint = (0, 0);
         self.flow.skipped_to(&self.state, &mut effects.replies);
+        self.followed.skipped(&mut effects.replies);
         Ok(Some(checkpoint))
     }
 
@@ -455,12 +463,14 @@ impl<L: Storage, R: Rules> Core<L, R> {
             self.since_checkpoint.1 += data.len() as u64;
             if entry.entry_type != EntryType::EntryNormal as i32 {
                 outcomes.push(self.apply_votes(index, term, &data)?);
+                self.followed.applied(&[], &self.state, &mut effects.replies);
                 continue;
             }
             let commands = command::decode_entry(&data).map_err(|cause| CoreError::Entry { index, cause })?;
             let (outcome, events) = self.state.apply(self.rules, index, term, commands);
             recovery::check_format(&self.config, &self.state.membership)?;
             outcomes.push(outcome);
+            self.followed.applied(&events, &self.state, &mut effects.replies);
             for event in events {
                 self.flow.ordered(&event, &mut effects.replies);
                 self.status_is_due |= matches!(event, Event::Attached { .. } | Event::Detached { .. });

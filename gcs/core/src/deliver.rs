@@ -251,6 +251,21 @@ impl Database {
         collecting.is_some_and(|c| c.sequence == tag.sequence && c.chunks.contains_key(&index))
     }
 
+    /// Whether nothing more is to be expected of the submission of this tag: it does not count, is over, or a later one of its slot has begun to send chunks.
+    pub fn is_past(&self, tag: Tag) -> bool {
+        let slot = self.slots.get(&(tag.node, tag.slot));
+        let collecting = slot.and_then(|slot| slot.collecting.as_ref());
+        !self.counts(tag) || self.is_over(tag) || collecting.is_some_and(|later| later.sequence > tag.sequence)
+    }
+
+    /// Where the first so many chunks of this tag stand, in their order, if all of them are there.
+    pub fn chunks_of(&self, tag: Tag, count: u32) -> Option<impl Iterator<Item = LogRef>> {
+        let collecting = self.slots.get(&(tag.node, tag.slot))?.collecting.as_ref()?;
+        let has_all =
+            collecting.chunks.len() >= count as usize && collecting.chunks.range(..count).count() == count as usize;
+        (collecting.sequence == tag.sequence && has_all).then(|| collecting.chunks.range(..count).map(|(_, at)| *at))
+    }
+
     /// An entry has been applied that ordered positions here, the last with this verdict.
     pub fn entry_applied(&mut self, index: LogIndex, last: Verdict) {
         if let Verdict::Certified { .. } = last {

@@ -175,8 +175,8 @@ impl Flow {
                 }
                 None => self.lock((connection, database), (number, op), state, replies),
             },
-            // Not a command: it is the core's.
-            Local::Wish { .. } => {}
+            // Not commands: they are the core's.
+            Local::Wish { .. } | Local::Follow { .. } | Local::Unfollow { .. } => {}
             Local::Progress { database, committed, flushed, oldest_base, out_of_service } => {
                 let latest = Report { committed, flushed, oldest_base, out_of_service };
                 self.progress.entry(database).or_insert(Progress { latest, sent: None }).latest = latest;

@@ -24,6 +24,7 @@
 //! | [`quorum`], [`status`] | what to tell clients meanwhile |
 //! | [`detector`] | how soon who is silent is suspected |
 //! | [`reads`] | up to where a reader must wait |
+//! | [`followed`] | whose chunks somebody waits for, to apply them ahead |
 //! | [`recovery`] | what a core begins with |
 //! | [`remains`] | what is left when a majority is lost for good |
 //!
@@ -41,6 +42,7 @@ pub mod deliver;
 pub mod detector;
 pub mod error;
 pub mod flow;
+pub mod followed;
 pub mod format;
 pub mod locks;
 pub mod member;

@@ -16,7 +16,7 @@ use gcs_writeset::link::{AbortCause, Verdict};
 use gcs_writeset::writeset::Envelope;
 use gcs_writeset::{
     CommitToken, DatabaseId, Incarnation, Key, KeyGroup, Lock, LockAnswer, LockKey, LockMode, LockOp, LockSession, NodeId,
-    Position, Token, TokenOutcome,
+    Position, Tag, Token, TokenOutcome,
 };
 use goldenscript::{ArgumentConsumer, Runner};
 use support::{Cluster, node, tag};
@@ -344,6 +344,13 @@ fn reply_text(reply: &LocalReply) -> String {
         }
         LocalReply::Contended { key, .. } => format!("row {} is fought over", key.0),
         LocalReply::LocksLost { connection } => format!("connection {connection}: its locks are lost"),
+        LocalReply::Followed { number, chunks } => {
+            let at: Vec<String> = chunks.iter().map(|at| format!("{}.{}", at.index.0, at.ordinal)).collect();
+            format!("followed {number}: its chunks are at {}", at.join(" "))
+        }
+        LocalReply::FollowedOver { number, ordered } => {
+            format!("followed {number}: over, {}", if *ordered { "it has a position" } else { "without a position" })
+        }
         LocalReply::ReadRefused { number, reason } => format!("{number}: read refused: {reason:?}"),
     }
 }
@@ -402,6 +409,7 @@ impl Runner for Group {
                         cluster.local(first, Local::Chunk { tag, index, bytes });
                     }
                     "abandon" => cluster.local(first, Local::Abandon { tag }),
+                    "follow" | "unfollow" => cluster.local(first, follow(&mut args, tag, other == "follow")?),
                     "lock" => {
                         let connection = optional(&mut args, "connection", 1)?;
                         let (number, op) = (optional(&mut args, "n", 1)?, lock_op(&mut args)?);
@@ -435,6 +443,16 @@ impl Runner for Group {
         self.cluster.settle();
         Ok(self.heard())
     }
+}
+
+/// `n=1 of=a seq=1 chunks=2`: a submission of that node.
+fn follow(args: &mut ArgumentConsumer<'_>, tag: Tag, follows: bool) -> Result<Local, Box<dyn Error>> {
+    let number = optional(args, "n", 1)?;
+    if !follows {
+        return Ok(Local::Unfollow { number });
+    }
+    let of = optional(args, "of", String::from("a"))?;
+    Ok(Local::Follow { number, tag: Tag { node: node(&of), ..tag }, chunks: optional(args, "chunks", 1)? })
 }
 
 /// The entries of a node's log and the commands in each.

@@ -295,7 +295,7 @@ fn of_kind(kind: u8, frame: Bytes) -> Result<Frame, FrameError> {
 mod tests {
     use super::*;
     use crate::enrolment::EnrolledMember;
-    use crate::message::{CopyUnderWay, FoundingMember};
+    use crate::message::{Ahead, CopyUnderWay, FoundingMember};
     use gcs_core::command::Command;
     use gcs_core::{Format, Wish};
     use gcs_writeset::{DatabaseId, Incarnation, NodeId, NodeKind, Sequence, SlotId, Tag};
@@ -389,9 +389,16 @@ mod tests {
         let welcome = (any::<u64>(), ".*", ".*")
             .prop_map(|(node, superuser, programs)| Frame::Welcome(Welcome { node, superuser, programs }));
         let payload = || prop::collection::vec(any::<u8>(), 0..32).prop_map(Bytes::from);
-        let rehearse = (any::<u64>(), ".*", any::<u64>(), any::<u32>(), payload(), payload()).prop_map(
-            |(number, database, after, patience_ms, writeset, tables)| {
-                Frame::Rehearse(Rehearse { number, database, after, patience_ms, writeset, tables })
+        let ahead = (any::<[u64; 2]>(), any::<[u32; 2]>()).prop_map(|([incarnation, sequence], [slot, chunks])| Ahead {
+            incarnation,
+            slot,
+            sequence,
+            chunks,
+        });
+        let beside = (payload(), payload(), prop::option::of(ahead), any::<bool>());
+        let rehearse = (any::<u64>(), ".*", any::<u64>(), any::<u32>(), beside).prop_map(
+            |(number, database, after, patience_ms, (writeset, tables, ahead, over))| {
+                Frame::Rehearse(Rehearse { number, database, after, patience_ms, writeset, tables, ahead, over })
             },
         );
         let rehearsed =

@@ -20,6 +20,6 @@ pub mod pieces;
 pub use enrolment::{Enrol, Enrolled, EnrolledMember};
 pub use frame::{Decoder, FRAME_BYTES_MAX, Frame, FrameError, encode};
 pub use message::{
-    CopyUnderWay, DrainOrder, FoundingMember, HandshakeRefusal, Hello, Join, Joined, Refused, Rehearse, Rehearsed, Show,
-    ShownHere, Standing, Welcome,
+    Ahead, CopyUnderWay, DrainOrder, FoundingMember, HandshakeRefusal, Hello, Join, Joined, Refused, Rehearse, Rehearsed,
+    Show, ShownHere, Standing, Welcome,
 };

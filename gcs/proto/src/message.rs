@@ -298,6 +298,27 @@ pub struct Rehearse {
     /// Instead: tables that are to be kept clear of writers, `gcs_writeset::link::Request::Clear`.
     #[prost(bytes = "bytes", tag = "6")]
     pub tables: Bytes,
+    /// Instead: the writeset is that of a transaction that is to be applied ahead, `gcs_writeset::link::Request::Ahead`. A daemon that does not know this tries a writeset whose
+    /// body is empty, which harms nobody.
+    #[prost(message, optional, tag = "7")]
+    pub ahead: Option<Ahead>,
+    /// What was asked under this number is withdrawn; nothing else in here counts. There is no database, so a daemon that does not know this has nobody try anything.
+    #[prost(bool, tag = "8")]
+    pub over: bool,
+}
+
+/// Which transaction is to be applied ahead: with the database and the node that asks, its tag.
+#[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
+pub struct Ahead {
+    #[prost(fixed64, tag = "1")]
+    pub incarnation: u64,
+    #[prost(uint32, tag = "2")]
+    pub slot: u32,
+    #[prost(uint64, tag = "3")]
+    pub sequence: u64,
+    /// In so many chunks its body is in the order.
+    #[prost(uint32, tag = "4")]
+    pub chunks: u32,
 }
 
 #[derive(Clone, PartialEq, Eq, prost::Message)]

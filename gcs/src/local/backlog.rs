@@ -5,45 +5,37 @@
 
 use std::collections::VecDeque;
 
-use gcs_core::command::{Command, decode_entry, payload_at};
-use gcs_core::{EntryOutcome, LogIndex, LogRef, PositionOutcome};
+use gcs_core::command::{Command, decode_entry};
+use gcs_core::{EntryOutcome, LogIndex, PositionOutcome};
 use gcs_writeset::link::{self, Reply, Verdict};
 use gcs_writeset::wire::WireError;
 use gcs_writeset::{DatabaseId, Incarnation, NodeId, Position, Tag};
-use thiserror::Error;
 
+use super::chunk_reader::ChunkReader;
+use super::piece::{self, BacklogError, Piece};
 use crate::bounds::BACKLOG_PIECE_BYTES;
-use crate::log::{LogError, LogReader};
+use crate::log::LogReader;
 use crate::outbox::Outbox;
+use crate::withheld::Withheld;
 
-#[derive(Debug, Error)]
-pub enum BacklogError {
-    #[error("position is no longer in the log")]
-    Truncated,
-    #[error("{0}")]
-    Log(#[from] LogError),
-    #[error("entry cannot be decoded: {0}")]
-    Wire(#[from] WireError),
-    #[error("the thread that read it has panicked")]
-    Panicked,
-}
-
-/// Who reads a stream: its own writesets are not sent back to it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Who reads a stream: its own writesets are not sent back to it, nor those that its server has applied ahead.
+#[derive(Clone, Debug)]
 pub struct Origin {
     pub node: NodeId,
     pub incarnation: Incarnation,
+    pub withheld: Withheld,
 }
 
 impl Origin {
-    /// Whether a position is delivered with its writeset: not to the one that submitted it, which has it.
-    pub fn carries(&self, verdict: &Verdict, tag: Tag) -> bool {
+    /// Whether a position is delivered with its writeset: not to the one that submitted it, which has it, and not where it is applied already.
+    pub fn carries(&self, outcome: &PositionOutcome, tag: Tag) -> bool {
         let own = tag.node == self.node && tag.incarnation == self.incarnation;
-        matches!(verdict, Verdict::Certified { .. }) && !own
+        let is_applied = || !outcome.chunks.is_empty() && self.withheld.contains(tag);
+        matches!(outcome.verdict, Verdict::Certified { .. }) && !own && !is_applied()
     }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 enum Wanted {
     /// Every position, as this reader gets it.
     Stream(Origin),
@@ -62,9 +54,8 @@ pub struct Backlog {
     /// Positions of the entry before `index` that have not been sent.
     positions: VecDeque<PositionOutcome>,
     commands: Vec<Command>,
-    /// Chunks of `chunked` that have not been sent.
-    chunks: VecDeque<LogRef>,
-    chunked: Position,
+    /// Of the last position that was sent, if it has some.
+    chunks: Option<ChunkReader>,
 }
 
 impl Backlog {
@@ -79,17 +70,7 @@ impl Backlog {
     }
 
     fn new(log: LogReader, database: DatabaseId, wanted: Wanted, next: Position) -> Backlog {
-        Backlog {
-            log,
-            database,
-            wanted,
-            next,
-            index: None,
-            positions: VecDeque::new(),
-            commands: Vec::new(),
-            chunks: VecDeque::new(),
-            chunked: Position::ZERO,
-        }
+        Backlog { log, database, wanted, next, index: None, positions: VecDeque::new(), commands: Vec::new(), chunks: None }
     }
 
     /// The first position of which nothing has been given out.
@@ -99,7 +80,11 @@ impl Backlog {
 
     /// Whether the rest of a writeset must follow.
     pub fn in_the_middle(&self) -> bool {
-        !self.chunks.is_empty()
+        self.chunks.as_ref().is_some_and(|chunks| !chunks.is_at_end())
+    }
+
+    fn is_fetch(&self) -> bool {
+        matches!(self.wanted, Wanted::Writeset)
     }
 
     /// Finds the first position, so that what is not there any more is known before anything of it has been promised.
@@ -113,29 +98,23 @@ impl Backlog {
     }
 
     /// Sends the next piece, once everything before it has been written. Reads on a thread that may wait for the disk.
-    pub async fn send_piece(mut self, outbox: &Outbox) -> Result<Backlog, BacklogError> {
+    pub async fn send_piece(self, outbox: &Outbox) -> Result<Backlog, BacklogError> {
         outbox.drained().await;
-        let reading = tokio::task::spawn_blocking(move || {
-            let mut frames = Vec::new();
-            let result = self.fill(&mut frames, BACKLOG_PIECE_BYTES);
-            (self, frames, result)
-        });
-        let (backlog, frames, result) = reading.await.map_err(|_| BacklogError::Panicked)?;
-        // The queue has drained before the piece was read: the piece itself becomes the queue.
-        outbox.put(|out| if out.is_empty() { *out = frames } else { out.extend_from_slice(&frames) });
-        outbox.flush();
-        result.map(|()| backlog)
+        let fill = |backlog: &mut Backlog, out: &mut Vec<u8>| backlog.fill(out, BACKLOG_PIECE_BYTES);
+        let Piece { reader, frames, result } = piece::read(self, fill).await?;
+        piece::send(outbox, frames);
+        result.map(|()| reader)
     }
 
     /// Appends frames until there are `bytes_max`, or no more.
     fn fill(&mut self, out: &mut Vec<u8>, bytes_max: usize) -> Result<(), BacklogError> {
         self.seek()?;
         while out.len() < bytes_max {
-            if let Some(chunk) = self.chunks.pop_front() {
-                self.put_chunk(out, chunk)?;
+            if let Some(chunks) = self.chunks.as_mut().filter(|chunks| !chunks.is_at_end()) {
+                chunks.put_next(out)?;
             } else if let Some(outcome) = self.positions.pop_front() {
                 self.put_position(out, outcome)?;
-            } else if self.wanted == Wanted::Writeset || !self.advance()? {
+            } else if self.is_fetch() || !self.advance()? {
                 return Ok(());
             }
         }
@@ -185,11 +164,7 @@ impl Backlog {
     }
 
     fn end_or_truncated(&self, index: LogIndex) -> Result<(), BacklogError> {
-        if index < self.log.outcomes().start || self.wanted == Wanted::Writeset {
-            Err(BacklogError::Truncated)
-        } else {
-            Ok(())
-        }
+        if index < self.log.outcomes().start || self.is_fetch() { Err(BacklogError::Truncated) } else { Ok(()) }
     }
 
     /// Takes the positions of an entry that are still to be sent.
@@ -198,7 +173,7 @@ impl Backlog {
         let (database, next) = (self.database, self.next);
         self.positions = outcome.positions.into();
         self.positions.retain(|position| position.database == database && position.position >= next);
-        if self.wanted == Wanted::Writeset {
+        if self.is_fetch() {
             self.positions.retain(|position| position.position == next);
         }
         match self.positions.front() {
@@ -217,8 +192,8 @@ impl Backlog {
             return Err(BacklogError::Wire(WireError::OutOfRange { what: "ordinal of a writeset" }));
         };
         let (position, tag, verdict) = (outcome.position, *tag, outcome.verdict);
-        let carries = match self.wanted {
-            Wanted::Stream(origin) => origin.carries(&verdict, tag),
+        let carries = match &self.wanted {
+            Wanted::Stream(origin) => origin.carries(&outcome, tag),
             Wanted::Writeset => true,
         };
         let more = carries && !outcome.chunks.is_empty();
@@ -229,18 +204,9 @@ impl Backlog {
         };
         link::put_frame(out, &reply, payload)?;
         if more {
-            self.chunks = outcome.chunks.into();
-            self.chunked = position;
+            self.chunks = Some(ChunkReader::new(self.log.clone(), position, tag, outcome.chunks));
         }
         self.next = position.next();
-        Ok(())
-    }
-
-    fn put_chunk(&mut self, out: &mut Vec<u8>, chunk: LogRef) -> Result<(), BacklogError> {
-        let data = self.log.data(chunk.index)?.ok_or(BacklogError::Truncated)?;
-        let (_, bytes) = payload_at(&data, chunk.ordinal)?;
-        let more = !self.chunks.is_empty();
-        link::put_frame(out, &Reply::Body { position: self.chunked, more }, &bytes)?;
         Ok(())
     }
 }
@@ -249,7 +215,8 @@ impl Backlog {
 mod tests {
     use bytes::Bytes;
     use gcs_core::command::encode_entry;
-    use gcs_core::{Checkpoint, DurableWrite};
+    use gcs_core::{Checkpoint, DurableWrite, LogRef};
+    use gcs_writeset::link::AbortCause;
     use gcs_writeset::{Sequence, SlotId};
     use raft::eraftpb::Entry;
 
@@ -294,13 +261,16 @@ mod tests {
         }
     }
 
+    fn origin() -> Origin {
+        Origin { node: NodeId(1), incarnation: Incarnation(1), withheld: Withheld::default() }
+    }
+
     fn open(directory: &std::path::Path) -> Log {
         Log::open(directory).unwrap().0
     }
 
     fn backlog(log: &Log, next: u64) -> Backlog {
-        let origin = Origin { node: NodeId(1), incarnation: Incarnation(1) };
-        Backlog::stream(log.reader(), origin, SHOP, Position(next))
+        Backlog::stream(log.reader(), origin(), SHOP, Position(next))
     }
 
     fn positions(mut frames: &[u8]) -> Vec<u64> {
@@ -347,6 +317,22 @@ mod tests {
             Backlog::fetch(log.reader(), SHOP, Position(position)).fill(&mut frames, 1 << 20).unwrap();
             assert_eq!(positions(&frames), [position]);
         }
+    }
+
+    #[test]
+    fn what_is_certified_is_carried_unless_it_is_the_readers_own_or_came_in_chunks_and_is_withheld() {
+        let origin = origin();
+        let (database, verdict) = (SHOP, Verdict::Certified { depends_on: Position::ZERO });
+        let short = PositionOutcome { database, position: Position(1), ordinal: 0, verdict, chunks: Vec::new() };
+        let long = PositionOutcome { chunks: vec![LogRef { index: LogIndex(1), ordinal: 0 }], ..short.clone() };
+        let aborted = PositionOutcome { verdict: Verdict::Aborted(AbortCause::Malformed), ..short.clone() };
+        let others = tag(SHOP, 1);
+        let own = Tag { node: origin.node, incarnation: origin.incarnation, ..others };
+        assert!(origin.carries(&short, others) && origin.carries(&long, others));
+        assert!(!origin.carries(&aborted, others) && !origin.carries(&short, own));
+        origin.withheld.add(others);
+        assert!(origin.carries(&short, others), "no forerunner applies what has no chunks");
+        assert!(!origin.carries(&long, others) && origin.carries(&long, tag(SHOP, 2)));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use gcs_writeset::link::{Failure, FailureKind};
 use gcs_writeset::wire::WireError;
 use thiserror::Error;
 
-use super::backlog::BacklogError;
+use super::piece::BacklogError;
 use crate::bounds::HANDSHAKE_TIMEOUT;
 
 #[derive(Debug, Error)]

@@ -15,8 +15,9 @@ use gcs_writeset::{DatabaseId, Incarnation, Position};
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
-use super::backlog::{Backlog, BacklogError, Origin};
+use super::backlog::{Backlog, Origin};
 use super::error::SessionError;
+use super::piece::BacklogError;
 use super::this_node::ThisNode;
 use crate::bounds::ATTACH_RETRY;
 use crate::copy::Displaced;
@@ -27,6 +28,8 @@ pub struct Feed {
     pub incarnation: Incarnation,
     node: Rc<ThisNode>,
     outbox: Rc<Outbox>,
+    /// Whom its stream is for.
+    origin: Origin,
     database_id: Cell<Option<DatabaseId>>,
     phase: Cell<Phase>,
     /// Where the database stood when it attached.
@@ -94,9 +97,11 @@ enum Detach {
 
 impl Feed {
     pub fn new(node: Rc<ThisNode>, database: String, incarnation: Incarnation, outbox: Rc<Outbox>) -> Feed {
+        let withheld = node.rehearsals.forerunners.withheld.clone();
         Feed {
             database,
             incarnation,
+            origin: Origin { node: node.id(), incarnation, withheld },
             node,
             outbox,
             database_id: Cell::new(None),
@@ -222,7 +227,7 @@ impl Feed {
         if outcome.position < next {
             return;
         }
-        let carries = self.origin().carries(&outcome.verdict, ordered.tag);
+        let carries = self.origin.carries(outcome, ordered.tag);
         if outcome.position > next || self.outbox.is_full() || (carries && !outcome.chunks.is_empty()) {
             self.phase.set(Phase::CatchingUp { next });
             return self.work.notify_one();
@@ -285,10 +290,6 @@ impl Feed {
         self.work.notify_one();
     }
 
-    fn origin(&self) -> Origin {
-        Origin { node: self.node.id(), incarnation: self.incarnation }
-    }
-
     /// Does what cannot be done at once, for as long as the session lasts: reads from disk, tries again, fails.
     pub async fn run(&self) -> Result<(), SessionError> {
         let mut backlog = None;
@@ -329,7 +330,7 @@ impl Feed {
     }
 
     fn backlog(&self, database: DatabaseId, next: Position) -> Backlog {
-        Backlog::stream(self.node.log.clone(), self.origin(), database, next)
+        Backlog::stream(self.node.log.clone(), self.origin.clone(), database, next)
     }
 
     /// Tells the manager that its database is attached, if what it lacks is in the log.

@@ -12,8 +12,9 @@ use gcs_writeset::Position;
 use gcs_writeset::link::{FailureKind, Request};
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 
-use super::backlog::{Backlog, BacklogError};
+use super::backlog::Backlog;
 use super::error::SessionError;
+use super::piece::BacklogError;
 use super::requests::Requests;
 use super::this_node::ThisNode;
 use crate::bounds::FETCHES_MAX;

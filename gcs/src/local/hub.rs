@@ -86,6 +86,8 @@ impl Hub {
             LocalReply::Lock { .. } | LocalReply::LockRefused { .. } | LocalReply::LocksLost { .. } => {
                 self.node.lockers.answered(&reply);
             }
+            LocalReply::Followed { number, chunks } => self.node.rehearsals.forerunners.followed(number, chunks),
+            LocalReply::FollowedOver { number, ordered } => self.node.rehearsals.forerunners.over(number, ordered),
             LocalReply::Refused { tag, reason } => {
                 let (slot, sequence) = (tag.slot, tag.sequence);
                 self.answer(tag, &Reply::Refused { slot, sequence, reason });

@@ -15,12 +15,14 @@ use super::drain;
 use super::error::SessionError;
 use super::feed::{Feed, Wish};
 use super::fetcher;
+use super::forerunner;
 use super::hub::Hub;
 use super::locker;
 use super::reader;
 use super::rehearsal;
 use super::requests::Requests;
 use super::seat::Seat;
+use super::starter;
 use super::this_node::ThisNode;
 use crate::bounds::{GREETING_BYTES_MAX, HANDSHAKE_TIMEOUT, MANAGER_QUEUE_BYTES_MAX, SUBMISSION_BYTES_MAX};
 use crate::outbox::{Outbox, Stream};
@@ -124,7 +126,7 @@ async fn serve_postgresql(
         }
         Role::Rehearsing => {
             welcome(hub, outbox)?;
-            rehearsal::serve_asking(&hub.node, outbox, &database, requests).await
+            rehearsal::serve_asking(&hub.node, outbox, (&database, incarnation), requests).await
         }
         Role::Rehearser => {
             welcome(hub, outbox)?;
@@ -137,6 +139,10 @@ async fn serve_postgresql(
         Role::Locker => {
             welcome(hub, outbox)?;
             locker::serve(&hub.node, outbox, &database, requests).await
+        }
+        Role::Forerunner => {
+            welcome(hub, outbox)?;
+            forerunner::serve(&hub.node, outbox, &database, requests).await
         }
         Role::Control => Ok(()),
     }
@@ -189,6 +195,7 @@ async fn serve_manager(hub: &Hub, feed: &Feed, requests: &mut Requests) -> Resul
         result = hear_manager(hub, feed, requests) => result,
         result = feed.run() => result,
         () = watch(hub, feed) => Ok(()),
+        () = starter::run(&hub.node, feed) => Ok(()),
     }
 }
 

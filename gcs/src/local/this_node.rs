@@ -2,8 +2,9 @@
 
 use std::rc::Rc;
 
+use gcs_proto::Frame;
 use gcs_writeset::bounds::CERTIFICATES_MAX;
-use gcs_writeset::link::{CertificateStatus, Failure, FailureKind, LogStatus, PROTOCOL, Reply};
+use gcs_writeset::link::{CertificateStatus, Failure, FailureKind, LogStatus, PROTOCOL, Rehearsal, Reply};
 use gcs_writeset::{NodeId, NodeKind};
 
 use super::databases::Databases;
@@ -15,7 +16,7 @@ use crate::copy::Copies;
 use crate::inbox::Inbox;
 use crate::log::{LogReader, Usage};
 use crate::peers::Peers;
-use crate::rehearsals::Rehearsals;
+use crate::rehearsals::{Rehearsals, answer};
 use crate::roster::Roster;
 use crate::shown::Shown;
 use crate::tls::certificate::Facts;
@@ -99,6 +100,14 @@ impl ThisNode {
         let mut up = self.peers.up();
         up.retain(|peer| self.roster.kind_of(*peer).is_none_or(NodeKind::has_databases));
         up
+    }
+
+    /// Tells a peer what became of what it asked under this number.
+    pub fn tell_rehearsed(&self, (asker, number): (NodeId, u64), outcome: &Rehearsal) {
+        if let Some(rehearsed) = answer(number, outcome) {
+            self.peers.send_frame(asker, &Frame::Rehearsed(rehearsed));
+            self.peers.flush();
+        }
     }
 
     /// What a node says that is no member any more.

@@ -258,12 +258,19 @@ impl Peers {
     /// Tells the core if the peer came or went.
     pub fn update(&self, peer: &Peer, change: impl FnOnce(&mut Connections)) {
         let mut connections = peer.connections.borrow_mut();
+        let was_heard = connections.incoming.is_some();
         change(&mut connections);
+        if was_heard && connections.incoming.is_none() {
+            self.rehearsals.lost(peer.node);
+        }
         let is_up = connections.outbox.is_some() && connections.incoming.is_some() && !peer.is_dropped.get();
         if is_up == connections.is_up {
             return;
         }
         connections.is_up = is_up;
+        if !is_up {
+            self.rehearsals.unreachable(peer.node);
+        }
         let (node, name, address) = (peer.node, &peer.name, peer.address());
         if is_up {
             tracing::info!(peer = %name, %address, "peer is up");

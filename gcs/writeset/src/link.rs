@@ -25,9 +25,10 @@
 //!   `Failed` comes on this connection. It is a connection of its own because a manager stops reading the stream when it has no
 //!   room for further positions, and there may be no room before the writeset that it fetches has been applied.
 //! - **Rehearsing**: sends `Rehearse`: what a transaction with statements would do, to be tried on every other node before it is ordered. Or `Clear`: tables that
-//!   every other node is to keep its writers out of.
+//!   every other node is to keep its writers out of. Or `Ahead`: a transaction whose chunks are all ordered, to be applied there before it is submitted.
 //!   Answered `Rehearsing` with the number of nodes that were asked, then `Rehearsed` for each as it answers; one that does not answer in
-//!   time is passed over by whoever asked. One question at a time.
+//!   time is passed over by whoever asked. One question at a time. A question by `Ahead` is withdrawn from the other nodes when the connection ends or has another
+//!   question, unless `AheadDone` came before: the transaction is about to be submitted, or its end is in the order anyhow.
 //! - **Reader**: sends `ReadFrom`, answered `ReadFrom` or `ReadRefused`: up to where must be read to see whatever anybody was told before. And
 //!   `AskShown`, answered `Showing` with the nodes that were asked, then `Shown` for each as it shows the position to its clients, or is
 //!   found to have gone. One question of each kind at a time.
@@ -36,6 +37,11 @@
 //!   the answer is `Failed` with `LocksLost`.
 //! - **Rehearser** (one for each database): receives `Rehearse`, tries it in a transaction that is rolled back, and sends `Rehearsed`; receives `Clear`, and sends `Rehearsed`
 //!   when those have ended who had written to the tables. It receives no second `Rehearse` before it has answered the first, but as many `Clear` as there are.
+//! - **Forerunner** (some for each database): receives `Ahead`, a transaction of another node that is not submitted yet, asks for its chunks by `FetchAhead` (answered with
+//!   `Body` frames of position 0 when all of them are ordered), applies it and sends `Rehearsed`, once. With `Passed` it keeps the transaction open, and is to commit it: from
+//!   then on until `AheadDone` the manager of its database is sent the position without the writeset. `Over` says that no such position is to come, and that the transaction
+//!   is to be rolled back; no `Body` frame comes behind it, and `Passed` changes nothing any more. Either way the forerunner receives no other `Ahead` before it has sent
+//!   `AheadDone`. When its connection ends, whatever it has not done is applied from the log.
 //!
 //! When the daemon goes away, the manager reconnects, attaches again after its own committed position, and the backends that
 //! were waiting submit again under the same tag; the group drops what it had already ordered.
@@ -54,7 +60,7 @@ use crate::token::{Token, TokenOutcome};
 
 /// Goes up when a frame or a message changes; both sides refuse another number with a clear error. So that they can, two things
 /// keep their form in every protocol: the beginning of a [`Request::Hello`] up to this number, and a [`Reply::Failed`].
-pub const PROTOCOL: u32 = 10;
+pub const PROTOCOL: u32 = 11;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
@@ -66,6 +72,7 @@ pub enum Role {
     Rehearser,
     Reader,
     Locker,
+    Forerunner,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -153,6 +160,25 @@ pub enum Request {
     Clear {
         patience_ms: u32,
     },
+    /// Payload: an encoded writeset without keys, whose whole body went ahead in so many chunks, all of them ordered. To be applied on the other nodes, once `after` is committed
+    /// there, in a transaction that stays open until the submission is decided. The other nodes are to expect the submission until this is withdrawn: by the end of the connection
+    /// or its next question, unless [`Request::AheadDone`] comes before.
+    Ahead {
+        slot: SlotId,
+        sequence: Sequence,
+        chunks: u32,
+        after: Position,
+        patience_ms: u32,
+    },
+    /// Asks for the chunks of what is to be applied ahead under this number, once all of them are ordered as far as this node knows.
+    FetchAhead {
+        number: u64,
+    },
+    /// Of a forerunner: what was applied ahead under this number is committed or rolled back, and another can come. Of whoever asked for it by [`Request::Ahead`], with the
+    /// number 0: the submission has been made or is about to be, or was abandoned; the order tells the other nodes, and nobody else has to.
+    AheadDone {
+        number: u64,
+    },
     /// At or below which position does everything lie that was acknowledged, or shown to anybody on any node, before this was asked?
     ReadFrom {
         number: u64,
@@ -229,7 +255,7 @@ pub enum Reply {
         database: DatabaseId,
         serve_from: Position,
     },
-    /// The next position. Payload: the encoded writeset, if certified and not submitted by the attached incarnation.
+    /// The next position. Payload: the encoded writeset, if certified and not submitted by the attached incarnation; nor if a forerunner of its server has applied it and keeps its transaction open.
     /// With `more`, `Body` frames follow: first the chunks in order, then nothing else.
     Ordered {
         position: Position,
@@ -280,6 +306,24 @@ pub enum Reply {
     Clear {
         number: u64,
         patience_ms: u32,
+    },
+    /// To be applied ahead here. `tag` is the one that it will be submitted under, `number` this node's own. Payload: as of the request.
+    Ahead {
+        number: u64,
+        tag: Tag,
+        chunks: u32,
+        after: Position,
+        patience_ms: u32,
+    },
+    /// What was to be applied ahead under this number will not be submitted, or has a position already that is delivered with its writeset: to be rolled back.
+    Over {
+        number: u64,
+    },
+    /// To a manager: something is to be applied ahead, and no forerunner of its database is free.
+    ForerunnerWanted,
+    /// To a manager: the forerunner that applies this, if one does, is to stop. It has been told so itself ([`Reply::Over`]), and may be busy with a statement.
+    AheadOver {
+        tag: Tag,
     },
     /// The connection ends after this.
     Failed(Failure),

@@ -12,6 +12,7 @@ use gcs_core::{Core, Effects, Input, Tick};
 use gcs_writeset::link::{Reply, Verdict};
 use gcs_writeset::{DatabaseId, Incarnation, NodeId, Position, Tag};
 
+use super::ahead::{Errand, Task};
 use super::disk::{Disk, SimLog};
 use super::fact::Delivery;
 use super::wire::{Caller, ConnId};
@@ -35,6 +36,8 @@ pub struct Daemon {
     /// The last position that was handed on: everything up to it is written down.
     pub head: Position,
     pub sessions: BTreeMap<ConnId, Session>,
+    /// What no forerunner has been given yet.
+    pub waiting: Vec<Task>,
 }
 
 /// A connection of PostgreSQL's.
@@ -51,6 +54,10 @@ pub struct Session {
     pub unread: usize,
     /// Whether its next frames are planned.
     pub is_fed: bool,
+    /// What its client has asked other nodes.
+    pub errand: Option<Errand>,
+    /// What its forerunner is busy with.
+    pub task: Option<Task>,
 }
 
 pub type Frame = (Reply, Bytes);
@@ -75,6 +82,8 @@ impl Session {
             fetches: VecDeque::new(),
             unread: 0,
             is_fed: false,
+            errand: None,
+            task: None,
         }
     }
 }
@@ -92,6 +101,7 @@ impl Daemon {
             database: None,
             head: Position::ZERO,
             sessions: BTreeMap::new(),
+            waiting: Vec::new(),
         }
     }
 
@@ -104,13 +114,20 @@ impl Daemon {
         };
         self.sessions.iter().find(|(_, session)| is_it(session)).map(|(conn, _)| *conn)
     }
+
+    /// Whether a forerunner has applied the transaction with this tag, and keeps it open.
+    pub fn withholds(&self, tag: Tag) -> bool {
+        self.sessions.values().filter_map(|session| session.task.as_ref()).any(|task| task.withholds(tag))
+    }
 }
 
-/// A position as a frame of the stream, and the parts that follow. `to`: its own writesets are not sent back to it.
-pub fn stream_frames(delivery: &Delivery, node: NodeId, to: Incarnation) -> VecDeque<Frame> {
+/// A position as a frame of the stream, and the parts that follow. `to`: its own writesets are not sent back to it. Nor are those sent that are withheld, if they
+/// came in chunks.
+pub fn stream_frames(delivery: &Delivery, node: NodeId, to: Incarnation, is_withheld: bool) -> VecDeque<Frame> {
     let (position, tag, verdict) = (delivery.outcome.position, delivery.tag, delivery.outcome.verdict);
     let is_own = tag.node == node && tag.incarnation == to;
-    let is_carried = matches!(verdict, Verdict::Certified { .. }) && !is_own;
+    let is_withheld = is_withheld && !delivery.chunks.is_empty();
+    let is_carried = matches!(verdict, Verdict::Certified { .. }) && !is_own && !is_withheld;
     let payload = if is_carried { delivery.writeset.clone() } else { Bytes::new() };
     let chunks: &[Bytes] = if is_carried { &delivery.chunks } else { &[] };
     let first = Reply::Ordered { position, tag, verdict, more: !chunks.is_empty() };

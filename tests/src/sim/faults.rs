@@ -59,7 +59,7 @@ impl Fault {
 pub enum Nuisance {
     /// Somebody cancels what a session does, or ends the session.
     Session(Signal),
-    /// A remote backend, or the manager, ends by itself.
+    /// A remote backend, the manager, or a forerunner ends by itself.
     Dies(Kind),
     /// A connection of such a process breaks.
     Hangup(Kind),
@@ -77,6 +77,16 @@ impl Nuisance {
             58..62 => Nuisance::Dies(Kind::Manager),
             62..75 => Nuisance::Hangup(if rng.permille(500) { Kind::Client } else { Kind::Manager }),
             _ => Nuisance::Slow(kind, us(*rng.pick(&[1_000, 20_000, 150_000]) + rng.below(1_000))),
+        }
+    }
+
+    /// Troubles of forerunners, and of those who come before them.
+    pub fn of_forerunner(rng: &mut Rng) -> Nuisance {
+        match rng.below(100) {
+            0..25 => Nuisance::Dies(Kind::Forerunner),
+            25..40 => Nuisance::Hangup(Kind::Forerunner),
+            40..70 => Nuisance::Slow(Kind::Remote, us(*rng.pick(&[5_000, 20_000, 60_000]) + rng.below(1_000))),
+            _ => Nuisance::Slow(Kind::Forerunner, us(*rng.pick(&[1_000, 20_000, 150_000, 1_500_000]) + rng.below(1_000))),
         }
     }
 }

@@ -9,9 +9,10 @@
 //! | file | what it is | code under test that it runs |
 //! |---|---|---|
 //! | [`daemon`], [`disk`], [`net`] | the shell of gcs: messages that are delayed, reordered, lost; disks that lose what was not flushed | `gcs_core` |
+//! | [`ahead`], [`world`]`/ahead` | questions of one node to others, to apply a transaction ahead; a model of `gcs/src/forerunners` | |
 //! | [`wire`], [`world`]`/link` | the local socket of gcs: connections, the stream, fetches, answers; a model of `gcs/src/local` | the frames of `gcs_writeset::link` |
 //! | [`platform`], [`spool`] | shared memory, locks and latches of one server, in one thread | `postgres_r_protocol::platform` |
-//! | [`process`] | client backends, remote backends and the manager, each asleep on its latch until it is woken or its time is over | all of `postgres_r_protocol` but `ask`, `capture`, `items`, `statement` |
+//! | [`process`] | client backends, remote backends, forerunners and the manager, each asleep on its latch until it is woken or its time is over | all of `postgres_r_protocol` but `ask`, `capture`, `items`, `statement` |
 //! | [`postgres`] | PostgreSQL itself: row versions, snapshots, row locks, commit records that become visible and then durable | none: a model |
 //! | [`server`] | one server out of these, its lives and deaths | |
 //! | [`check`] | the invariants of the design, over [`fact`]s | |
@@ -33,9 +34,11 @@
 //! - PostgreSQL itself, and the code of the extension that calls it: for the end-to-end tests.
 //! - Interleavings within a step. A step of a process is one event here; tests/loom.rs of the protocol takes steps apart. So a manager dies
 //!   between two frames, never in the middle of a verdict.
+//! - That the daemon has its core follow what is applied ahead: it looks in the ordered state by itself ([`world`]`/ahead`).
 //! - Plain readers in the way of DDL, and so `postgres_r.reader_grace`; START and STOP REPLICATION; databases out of
 //!   service; a second database.
 
+pub mod ahead;
 pub mod check;
 pub mod daemon;
 pub mod disk;

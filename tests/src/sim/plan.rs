@@ -12,6 +12,9 @@ use super::process::ground::Settings;
 use super::time::{Span, ms};
 use crate::rng::Rng;
 
+/// Where anything is applied ahead: of a thousand transactions that travel in small chunks, those that others are to apply.
+const AHEAD_PERMILLE: u64 = 500;
+
 #[derive(Clone, Debug)]
 pub struct Plan {
     pub seed: u64,
@@ -50,6 +53,7 @@ pub struct Plan {
 
 const UPGRADES: u64 = 0x666f_730c_0000;
 const LOCKS: u64 = 0x6c6f_636b_0000;
+const AHEAD: u64 = 0x6168_6561_0000;
 
 impl Plan {
     pub fn of_seed(seed: u64) -> Plan {
@@ -70,7 +74,7 @@ impl Plan {
             // By a number of its own, with which the seeds in which something was found go as they went.
             upgrades: Rng::new(seed ^ UPGRADES).permille(250),
             locks: Rng::new(seed ^ LOCKS).permille(400),
-            settings: settings(&mut rng),
+            settings: settings(&mut rng, Rng::new(seed ^ AHEAD).permille(500)),
             drop_permille: if bad_network { rng.between(1, 80) } else { 0 },
             duplicate_permille: if bad_network { rng.between(1, 80) } else { 0 },
             slow_permille: rng.between(0, 50),
@@ -105,7 +109,7 @@ fn kinds(seed: u64, nodes: usize, has_witness: bool) -> Vec<NodeKind> {
     kinds
 }
 
-fn settings(rng: &mut Rng) -> Settings {
+fn settings(rng: &mut Rng, ahead: bool) -> Settings {
     Settings {
         clients: rng.between(2, 5) as u32,
         rows: rng.between(4, 24) as u32,
@@ -116,6 +120,7 @@ fn settings(rng: &mut Rng) -> Settings {
         reader_grace: ms(200),
         mistake: None,
         ambush_permille: rng.between(5, 40),
+        ahead_permille: if ahead { AHEAD_PERMILLE } else { 0 },
     }
 }
 
@@ -132,6 +137,12 @@ impl Plan {
     pub fn may_be_lost(&self) -> usize {
         let voters = self.kinds.iter().filter(|kind| kind.may_vote()).count();
         voters.saturating_sub(1) / 2
+    }
+
+    /// The same, with some transactions applied ahead, or with none.
+    pub fn with_ahead(self, ahead: bool) -> Plan {
+        let ahead_permille = if ahead { AHEAD_PERMILLE } else { 0 };
+        Plan { settings: Settings { ahead_permille, ..self.settings }, ..self }
     }
 
     /// The same with this mistake of the server.

@@ -5,11 +5,13 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use gcs_writeset::{Incarnation, Position};
+use postgres_r_protocol::bounds::FORERUNNERS;
 use postgres_r_protocol::closed::{self, Closed};
 use postgres_r_protocol::conflicts::{self, Conflicts};
 use postgres_r_protocol::gate::{self, Gate};
 use postgres_r_protocol::heat::{self, Heat};
 use postgres_r_protocol::id::ProcNo;
+use postgres_r_protocol::offer::Forerunner;
 use postgres_r_protocol::platform::{Exclusion, Planted, Platform, Ring, Wake};
 use postgres_r_protocol::recent::{self, Recent};
 use postgres_r_protocol::replica::{At, Database, Phase, Replica, Server};
@@ -139,6 +141,7 @@ impl Memory {
             conflicts,
             heat: Heat::new(Rc::new(heat::Memory::default()), many::<heat::Entry>(16)),
             closed: Closed::new(Rc::new(closed::Memory::default()), many::<closed::Entry>(1)),
+            forerunners: many::<Forerunner>(FORERUNNERS),
         };
         database.reset(committed, 0);
         database.replica.name.set("shop");

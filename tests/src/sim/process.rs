@@ -1,10 +1,11 @@
 //! A process of a simulated server: it sleeps on its latch, and what it does when it is awake is the extension's own code.
 //!
 //! - [`client`]: a client's session, from BEGIN to the answer to COMMIT
-//! - [`commit`]: its COMMIT
+//! - [`commit`]: its COMMIT; [`asking`]: what it asks other nodes before; [`landing`]: from the turn on
 //! - [`transaction`], [`statement`]: what it reads and changes
 //! - [`writeset`]: what it submits, and how
 //! - [`remote`]: a remote backend
+//! - [`forerunner`]: a process that applies a transaction of another node ahead
 //! - [`manager`]: the replication manager
 //! - [`ground`]: what all of them stand on
 //!
@@ -12,9 +13,12 @@
 //! goes to sleep, and runs again. So a wake-up is lost only where the protocol loses it. A signal is heard at any time, unless the process is
 //! stopped; then nothing happens until it goes on.
 
+mod asking;
 pub mod client;
 mod commit;
+pub mod forerunner;
 pub mod ground;
+mod landing;
 pub mod manager;
 pub mod remote;
 mod statement;
@@ -26,6 +30,7 @@ use postgres_r_protocol::id::ProcNo;
 use super::time::{Span, Time, ms, us};
 use crate::rng::Rng;
 use client::Client;
+use forerunner::Forerunner;
 use ground::{Action, Ctx, Ground, Hand, Kind, Next, ServerEvent, Signal};
 use manager::ManagerProcess;
 use remote::Remote;
@@ -34,6 +39,7 @@ pub enum Role {
     Client(Box<Client>),
     Remote(Box<Remote>),
     Manager(Box<ManagerProcess>),
+    Forerunner(Box<Forerunner>),
 }
 
 impl Role {
@@ -42,6 +48,7 @@ impl Role {
             Role::Client(_) => Kind::Client,
             Role::Remote(_) => Kind::Remote,
             Role::Manager(_) => Kind::Manager,
+            Role::Forerunner(_) => Kind::Forerunner,
         }
     }
 
@@ -50,6 +57,7 @@ impl Role {
             Role::Client(client) => client.describe(),
             Role::Remote(remote) => remote.describe(),
             Role::Manager(manager) => format!("{:?}", manager.link()),
+            Role::Forerunner(forerunner) => forerunner.describe(),
         }
     }
 
@@ -58,6 +66,7 @@ impl Role {
             Role::Client(client) => client.step(ctx),
             Role::Remote(remote) => remote.step(ctx),
             Role::Manager(manager) => manager.step(ctx),
+            Role::Forerunner(forerunner) => forerunner.step(ctx),
         }
     }
 
@@ -66,6 +75,7 @@ impl Role {
             Role::Client(client) => client.hear(ctx, signal),
             Role::Remote(remote) => remote.hear(signal),
             Role::Manager(manager) => manager.hear(signal),
+            Role::Forerunner(forerunner) => forerunner.hear(signal),
         }
     }
 }

@@ -15,6 +15,7 @@ use super::postgres::locks::Locks;
 use super::postgres::store::Store;
 use super::postgres::{Row, Value};
 use super::process::client::{Awaits, Client, LAG_TARGET};
+use super::process::forerunner::Forerunner;
 use super::process::ground::{Action, Ctx, Ground, Hand, Kind, ServerEvent, Settings, Signal, WORKERS};
 use super::process::manager::ManagerProcess;
 use super::process::remote::Remote;
@@ -198,8 +199,11 @@ impl Server {
         if let Down::Closed = down {
             self.disturbed_at = hand.now;
         }
-        // Backends look at theirs when they need it.
-        if let Some(owner) = self.ground.ends.receive(conn, down).filter(|owner| *owner == self.ground.manager()) {
+        // Backends look at theirs when they need it; only those that ask have something to read.
+        let is_frame = matches!(down, Down::Frame(..));
+        let manager = self.ground.manager();
+        let is_heard = |owner: &ProcNo| is_frame || *owner >= manager;
+        if let Some(owner) = self.ground.ends.receive(conn, down).filter(is_heard) {
             self.processes[owner.0 as usize].wake(hand);
         }
     }
@@ -214,6 +218,8 @@ impl Server {
         let mut ctx = Ctx { me: place, ground: &mut self.ground, hand };
         let role = if place == manager {
             ManagerProcess::new(&ctx).map(|manager| Role::Manager(Box::new(manager)))
+        } else if place > manager {
+            Forerunner::new(&mut ctx).map(|forerunner| Role::Forerunner(Box::new(forerunner)))
         } else if place.0 >= clients {
             Remote::new(&ctx, (place.0 - clients) as usize).map(|remote| Role::Remote(Box::new(remote)))
         } else {
@@ -226,11 +232,14 @@ impl Server {
 
     /// A process has ended: who is to begin in its place.
     fn ended(&mut self, hand: &mut Hand<'_>, place: ProcNo, kind: Option<Kind>) {
-        self.disturbed_at = hand.now;
+        // A forerunner that has gone keeps nothing from moving.
+        if kind != Some(Kind::Forerunner) {
+            self.disturbed_at = hand.now;
+        }
         match kind {
             Some(Kind::Client) => self.start_soon(hand, place, NEW_SESSION_AFTER),
             Some(Kind::Manager) => self.start_soon(hand, place, NEW_MANAGER_AFTER),
-            Some(Kind::Remote) | None => {}
+            Some(Kind::Remote | Kind::Forerunner) | None => {}
         }
     }
 

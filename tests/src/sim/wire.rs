@@ -21,6 +21,9 @@ pub enum Caller {
     /// A manager too, on the connection on which it fetches single writesets.
     Fetcher,
     Backend,
+    /// A backend too, which asks other nodes to apply its transaction ahead.
+    Asker,
+    Forerunner,
 }
 
 /// From the server to its daemon.

@@ -1,5 +1,6 @@
 //! The world: nodes, the network, time, and one event after another.
 //!
+//! - [`ahead`]: what is applied before it is submitted
 //! - [`daemons`]: lives, clocks, writes and messages of daemons
 //! - [`link`]: what goes on between a daemon and its PostgreSQL
 //! - [`lockers`]: backends that use group locks
@@ -9,6 +10,7 @@
 //! - [`trouble`]: what goes wrong
 //! - [`ending`]: when a run is over, and how it was
 
+mod ahead;
 mod daemons;
 mod ending;
 mod link;
@@ -27,6 +29,7 @@ use gcs_core::{LogIndex, PeerMessage};
 use gcs_writeset::NodeId;
 use gcs_writeset::link::{AbortCause, Verdict};
 
+use super::ahead::Word;
 use super::check::{self, Invariant};
 use super::disk::SimLog;
 use super::fact::{Fact, N, View};
@@ -52,6 +55,12 @@ pub enum Event {
         from: N,
         to: N,
         message: PeerMessage,
+    },
+    /// About what is to be applied ahead.
+    Ahead {
+        from: N,
+        to: N,
+        word: Box<Word>,
     },
     /// Daemons try to connect.
     Connect(N, N),
@@ -140,6 +149,10 @@ pub struct World {
     txns: u64,
     /// Questions of readers.
     questions: u64,
+    /// Questions of those who want something applied ahead.
+    errands: u64,
+    /// What these, and the troubles of forerunners, draw from.
+    ahead_chance: Rng,
     /// Connections of backends with locks.
     connections: u64,
     /// What they draw from.
@@ -177,6 +190,8 @@ impl World {
             planned: 0,
             txns: 0,
             questions: 0,
+            errands: 0,
+            ahead_chance: Rng::new(plan.seed ^ 0x0061_6865_6164),
             connections: 0,
             lockers_chance: Rng::new(plan.seed ^ 0x006c_6f63_6b65),
             facts: VecDeque::new(),
@@ -263,6 +278,7 @@ impl World {
             Event::Run(n, life) => self.run_daemon(n, life),
             Event::Written(n, life) => self.written(n, life),
             Event::Message { from, to, message } => self.message(from, to, message),
+            Event::Ahead { from, to, word } => self.hear_ahead(from, to, *word),
             Event::Connect(a, b) => self.connect(a, b),
             Event::Disconnect { at, life, peer } => self.disconnect(at, life, peer),
             Event::Down(n, life, conn, down) => self.down(n, life, conn, *down),

@@ -33,6 +33,8 @@ pub struct Shape {
     pub isolation: IsolationLevel,
     pub tables: u32,
     pub level: Level,
+    /// One session in so many has its transactions applied ahead; none at 0.
+    pub ahead: u64,
 }
 
 /// `postgres_r.read_level`.
@@ -126,7 +128,10 @@ fn one_client(group: &Group, shape: Shape, home: NodeNumber, board: &Board, seed
     let mut past: Option<String> = None;
     while Instant::now() < end {
         let Ok(mut client) = group.try_connect(number) else { continue };
-        if client.batch_execute(shape.level.setting()).is_err() {
+        let is_ahead = shape.ahead > 0 && rng.below(shape.ahead) == 0;
+        let size = if is_ahead { "0" } else { "DEFAULT" };
+        let ahead = format!("SET postgres_r.apply_ahead_size = {size}");
+        if client.batch_execute(shape.level.setting()).and_then(|()| client.batch_execute(&ahead)).is_err() {
             continue;
         }
         let follows = past.take().is_some_and(|past| follow(&mut client, shape.level, &past).is_ok());

@@ -22,7 +22,7 @@ fn release_in(room: &Room, state: State) -> Released {
 
 /// The manager finds the position certified.
 fn certify(room: &Room, sequence: Sequence) -> Told {
-    let settle = || room.gate().add_local(POSITION, Position::ZERO, BACKEND);
+    let settle = || room.gate().add_local(POSITION, Position::ZERO, (NodeId(1), BACKEND));
     room.slot().certify::<Alone>(sequence, POSITION, settle)
 }
 
@@ -37,14 +37,14 @@ fn assert_handed_over(room: &Room) {
     assert_eq!((gate.committed(), gate.orphans()), (Position::ZERO, 1));
     assert!(!gate.is_local_of(POSITION, BACKEND));
     assert_eq!(gate.take_orphans(false), [POSITION]);
-    assert!(gate.requeue(POSITION, NodeId(0), Storage::File { chunks: 0, length: 1 }));
+    assert!(gate.requeue(POSITION, Storage::File { chunks: 0, length: 1 }));
     assert!(gate.claim(MANAGER).is_some_and(|job| job.position == POSITION));
 }
 
 /// The manager finds nobody waiting when the verdict comes.
 fn assert_nobody_waits(room: &Room, sequence: Sequence) {
     assert_eq!(certify(room, sequence), Told::NobodyWaits);
-    room.gate().add_orphan(POSITION, Position::ZERO);
+    room.gate().add_orphan(POSITION, Position::ZERO, NodeId(1));
     assert_handed_over(room);
 }
 
@@ -78,7 +78,7 @@ fn deciding_the_manager_hands_over() {
     let room = Room::new();
     let sequence = room.submit();
     let told = room.slot().certify::<Alone>(sequence, POSITION, || {
-        room.gate().add_local(POSITION, Position::ZERO, BACKEND);
+        room.gate().add_local(POSITION, Position::ZERO, (NodeId(1), BACKEND));
         assert_eq!(release_in(&room, State::Deciding), Released::Undecided);
     });
     assert_eq!(told, Told::JustLeft);
@@ -164,7 +164,7 @@ fn left_the_slot_is_the_managers_until_it_notices() {
     let room = Room::new();
     let sequence = room.submit();
     room.slot().certify::<Alone>(sequence, POSITION, || {
-        room.gate().add_local(POSITION, Position::ZERO, BACKEND);
+        room.gate().add_local(POSITION, Position::ZERO, (NodeId(1), BACKEND));
         assert!(room.slot().leave(sequence));
     });
     assert_eq!(release_in(&room, State::Left), Released::Nothing);

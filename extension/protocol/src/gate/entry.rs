@@ -15,7 +15,7 @@ crate::numbered! {
         Unknown = 0,
         /// It will be passed over.
         Aborted = 1,
-        /// Certified; its backend on this node commits it.
+        /// Certified; its backend on this node commits it, or a forerunner.
         Local = 2,
         /// Certified, but no backend will commit it: its writeset must be fetched from the log and applied.
         Orphan = 3,
@@ -126,6 +126,15 @@ impl Entry {
         self.owner.store(owner.0, Ordering::Relaxed);
     }
 
+    /// The node that the position is of.
+    pub(super) fn node(&self) -> NodeId {
+        NodeId(self.node.load(Ordering::Relaxed))
+    }
+
+    pub(super) fn set_node(&self, node: NodeId) {
+        self.node.store(node.0, Ordering::Relaxed);
+    }
+
     pub(super) fn depends_on(&self) -> Position {
         Position(self.depends_on.load(Ordering::Relaxed))
     }
@@ -142,7 +151,7 @@ impl Entry {
 
     pub(super) fn store(&self, job: &Job) {
         self.set_depends_on(job.depends_on);
-        self.node.store(job.node.0, Ordering::Relaxed);
+        self.set_node(job.node);
         let (in_file, offset, length, end) = match job.storage {
             Storage::Ring { offset, length, end } => (false, offset as u64, length as u64, end),
             Storage::File { chunks, length } => (true, chunks, length, 0),
@@ -160,7 +169,7 @@ impl Entry {
         } else {
             Storage::Ring { offset: offset as usize, length: length as usize, end: self.end.load(Ordering::Relaxed) }
         };
-        let (depends_on, node) = (self.depends_on(), NodeId(self.node.load(Ordering::Relaxed)));
+        let (depends_on, node) = (self.depends_on(), self.node());
         Job { position, depends_on, node, storage }
     }
 }

@@ -12,7 +12,7 @@ fn an_entry_goes_from_kind_to_kind_as_the_table_says_and_no_other_way() {
 #[should_panic(expected = "a gate entry goes from Orphan (3) to Unknown")]
 fn another_way_is_asserted() {
     let room = Room::new();
-    room.gate().add_orphan(Position(1), Position::ZERO);
+    room.gate().add_orphan(Position(1), Position::ZERO, NodeId(1));
     room.gate().advance(Run::of(Position(1)), Lsn(1));
 }
 
@@ -57,7 +57,7 @@ fn a_run_goes_over_aborted_positions_and_ends_before_anything_that_is_not_queued
     queue(&room, 1, 0);
     room.gate().add_aborted(Position(2));
     queue(&room, 3, 1);
-    room.gate().add_orphan(Position(4), Position::ZERO);
+    room.gate().add_orphan(Position(4), Position::ZERO, NodeId(1));
     queue(&room, 5, 0);
     assert_eq!(claim(&room, PLENTY), [1, 3]);
     assert_eq!(claim(&room, PLENTY), [5]);
@@ -122,14 +122,14 @@ fn a_run_is_given_back_as_a_whole_and_taken_position_by_position_if_it_came_to_n
 fn what_remote_backends_are_to_commit_counts_until_it_is_passed_and_what_clients_commit_does_not() {
     let room = Room::new();
     let gate = room.gate();
-    gate.add_local(Position(1), Position::ZERO, BACKEND);
+    gate.add_local(Position(1), Position::ZERO, (NodeId(1), BACKEND));
     queue(&room, 2, 0);
     gate.add_aborted(Position(3));
-    gate.add_local(Position(4), Position::ZERO, BACKEND);
+    gate.add_local(Position(4), Position::ZERO, (NodeId(1), BACKEND));
     assert_eq!((gate.ahead(), gate.to_apply()), (4, 1));
     // Its backend has left.
     assert!(gate.hand_over(Position(4)));
-    gate.add_orphan(Position(5), Position::ZERO);
+    gate.add_orphan(Position(5), Position::ZERO, NodeId(1));
     assert_eq!(gate.to_apply(), 3);
     gate.advance(Run::of(Position(1)), Lsn(1));
     assert_eq!(claim(&room, PLENTY), [2]);

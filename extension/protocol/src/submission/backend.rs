@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use gcs_writeset::Position;
 use gcs_writeset::bounds::CHUNK_BYTES_MAX;
 use gcs_writeset::link::Request;
 use gcs_writeset::wire::WireError;
+use gcs_writeset::{Position, Sequence};
 
 use crate::id::{LocalXid, Moment};
 
@@ -30,6 +30,17 @@ pub enum Patience {
     Whole,
     /// It is not worth a wait.
     None,
+}
+
+/// How far other nodes are with what they are to apply ahead.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ahead {
+    /// The process is woken when there is news.
+    Wait,
+    /// As far as they will come, all of them.
+    Over,
+    /// One of them says that it can't be applied there.
+    Unappliable,
 }
 
 /// A process that talks to gcs: its connection and its interrupts.
@@ -72,4 +83,8 @@ pub trait Backend: Process {
     ) -> Result<(), WireError>;
     /// Something large begins to be sent.
     fn sending(&mut self, total: u64);
+    /// Whether other nodes are to apply it before it is submitted. The same whenever it is asked.
+    fn is_to_go_ahead(&self) -> bool;
+    /// Has them do so, once `after` is committed there. To be called until it has come to an end.
+    fn go_ahead(&mut self, sequence: Sequence, chunks: u32, after: Position) -> Ahead;
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use gcs_writeset::{NodeId, Position};
+use gcs_writeset::Position;
 use loom::thread;
 use postgres_r_protocol::ending::{self, Released};
 use postgres_r_protocol::gate::Job;
@@ -40,8 +40,8 @@ fn every_position_that_is_handed_over_is_fetched_once() {
                 room.sleep(MANAGER);
             }
             for position in found {
-                assert!(room.gate().requeue(position, NodeId(0), fetched()));
-                assert!(!room.gate().requeue(position, NodeId(0), fetched()), "a second answer");
+                assert!(room.gate().requeue(position, fetched()));
+                assert!(!room.gate().requeue(position, fetched()), "a second answer");
                 asked.push(position);
             }
         }
@@ -73,7 +73,7 @@ fn what_was_asked_for_on_a_lost_connection_is_asked_for_again_once() {
         backend.join().unwrap();
         asked.extend(room.gate().take_orphans(false));
         assert_eq!(asked, [Position(1), Position(2)]);
-        assert!(asked.iter().all(|&position| room.gate().requeue(position, NodeId(0), fetched())));
+        assert!(asked.iter().all(|&position| room.gate().requeue(position, fetched())));
         assert!(!room.gate().is_fetching());
     });
 }

@@ -15,6 +15,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panic")]
 
+mod forerunner;
 mod gate;
 mod manager;
 mod room;

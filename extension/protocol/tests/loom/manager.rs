@@ -5,7 +5,7 @@
 //! the end, and takes from the stream again what is not known here.
 
 use gcs_writeset::link::{RefusalReason, Verdict};
-use gcs_writeset::{NodeId, Position, Sequence};
+use gcs_writeset::{Position, Sequence};
 use loom::thread;
 use postgres_r_protocol::ending;
 use postgres_r_protocol::id::ProcNo;
@@ -24,15 +24,15 @@ const BACKEND: ProcNo = ProcNo(0);
 const STEPS_MAX: u32 = 200;
 
 /// After how many steps a manager ends: of its work, and of its exit.
-type Deaths = [u32; 2];
+pub type Deaths = [u32; 2];
 
 /// Whether it did.
-type Died = [bool; 2];
+pub type Died = [bool; 2];
 
 const NEVER: u32 = u32::MAX;
 
 /// Explores `model` with a manager that dies after 0, 1, 2 ... steps of its work.
-fn explore_deaths(name: &str, bound: Option<usize>, model: fn(Deaths) -> Died) {
+pub fn explore_deaths(name: &str, bound: Option<usize>, model: fn(Deaths) -> Died) {
     report(name, bound, |bound| {
         let mut tried = 0;
         for steps in 0..STEPS_MAX {
@@ -76,8 +76,12 @@ fn try_deaths(bound: Option<usize>, deaths: Deaths, model: fn(Deaths) -> Died) -
 
 /// A manager brings the verdict at position 1 and dies; its exit, if it comes so far, and its successor put things in order.
 fn bring(room: &Room, verdict: Verdict, sequence: Sequence, deaths: Deaths) -> Died {
-    let take = || room.take_own(1, BACKEND, sequence, verdict);
-    let lived = [dies_after(deaths[0], take), dies_after(deaths[1], || manager::resolve(room.at()))];
+    take_and_die(room, || room.take_own(1, BACKEND, sequence, verdict), deaths)
+}
+
+/// The same of whatever takes position 1.
+pub fn take_and_die(room: &Room, take: impl Fn(), deaths: Deaths) -> Died {
+    let lived = [dies_after(deaths[0], &take), dies_after(deaths[1], || manager::resolve(room.at()))];
     manager::resolve(room.at());
     if room.gate().known() == Position::ZERO {
         take();
@@ -246,7 +250,7 @@ fn a_fetched_position_that_nobody_was_called_for_is_applied() {
         assert_eq!(room.gate().take_orphans(false), [Position(1)]);
         let worker = Remote::spawn(&room, 0, 2);
         let queue = || {
-            if room.gate().requeue(Position(1), NodeId(0), fetched()) {
+            if room.gate().requeue(Position(1), fetched()) {
                 postgres_r_protocol::pool::queued_below(room.at(), Position(1));
             }
         };

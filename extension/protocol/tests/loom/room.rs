@@ -167,6 +167,7 @@ impl<const FAULT: u8> Room<FAULT> {
             conflicts: Conflicts::new(Lock::default(), Arc::default(), many(1), many(1)),
             heat: Heat::new(Arc::default(), many(0)),
             closed: Closed::new(Arc::new(closed::Memory::default()), Arc::from(Vec::<closed::Entry>::new())),
+            forerunners: many(1),
         };
         database.gate.reset(Position(0));
         database.replica.phase.store(Phase::Active);
@@ -255,6 +256,11 @@ impl<const FAULT: u8> Room<FAULT> {
         self.take(position, SlotId(0), Sequence(0), Incarnation(2), Verdict::Aborted(AbortCause::Malformed));
     }
 
+    /// The manager takes a position that another node wrote, and that a forerunner may have applied.
+    pub fn take_ahead(&self, position: u64, sequence: Sequence, verdict: Verdict) {
+        self.take_with(position, ahead(sequence), verdict, &[]);
+    }
+
     /// The manager takes a position that another node wrote.
     pub fn take_foreign(&self, position: u64, depends_on: u64) {
         let depends_on = Position(depends_on);
@@ -262,12 +268,18 @@ impl<const FAULT: u8> Room<FAULT> {
     }
 
     fn take(&self, position: u64, slot: SlotId, sequence: Sequence, incarnation: Incarnation, verdict: Verdict) {
-        let position = Position(position);
         let tag = Tag { database: DatabaseId(1), node: NodeId(0), incarnation, slot, sequence };
+        // Any bytes will do where there is a writeset.
+        let writeset: &[u8] = if incarnation == self.server.incarnation { &[] } else { &[0] };
+        self.take_with(position, tag, verdict, writeset);
+    }
+
+    fn take_with(&self, position: u64, tag: Tag, verdict: Verdict, writeset: &[u8]) {
+        let position = Position(position);
         let reply = Reply::Ordered { position, tag, verdict, more: false };
         let progress = Progress::default();
         let me = Me { pid: 0, progress: &progress, at: 0 };
-        let taken = Dispatch::new(NoSpool).take(self.at(), me, &self.members, &reply, &[]).unwrap();
+        let taken = Dispatch::new(NoSpool).take(self.at(), me, &self.members, &reply, writeset).unwrap();
         assert_eq!(taken, Taken::Done);
     }
 
@@ -292,6 +304,11 @@ pub const ABORTED: Verdict = Verdict::Aborted(AbortCause::Malformed);
 
 fn many<T: Default>(count: usize) -> Arc<[T]> {
     (0..count).map(|_| T::default()).collect()
+}
+
+/// The tag of another node's transaction that is applied ahead.
+pub fn ahead(sequence: Sequence) -> Tag {
+    Tag { database: DatabaseId(1), node: NodeId(2), incarnation: Incarnation(2), slot: SlotId(5), sequence }
 }
 
 /// A writeset that was fetched.

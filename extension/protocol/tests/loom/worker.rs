@@ -169,7 +169,7 @@ fn a_dependency_is_heard_of_though_it_is_nobodys_turn_yet() {
     explore("a remote backend that depends on a position long before its own", || {
         let (room, backend) = (Room::new(2, 1), ProcNo(1));
         for position in [1, 2] {
-            room.gate().add_local(Position(position), Position::ZERO, backend);
+            room.gate().add_local(Position(position), Position::ZERO, (NodeId(1), backend));
         }
         room.gate().add_queued(&job(3, 1));
         let worker = {
@@ -196,7 +196,7 @@ fn a_lower_position_that_comes_back_is_applied_by_whoever_waits_behind_it() {
         postgres_r_protocol::ending::release(room.at(), room.slot(backend));
         assert_eq!(room.gate().take_orphans(false), [Position(1)]);
         let worker = Remote::spawn(&room, 0, 2);
-        assert!(room.gate().requeue(Position(1), NodeId(0), fetched()));
+        assert!(room.gate().requeue(Position(1), fetched()));
         pool::queued_below(room.at(), Position(1));
         assert_all_applied(&room, [worker], 2);
     });

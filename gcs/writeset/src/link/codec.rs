@@ -122,6 +122,9 @@ variants! { Request "link request" {
     15 Rebuild { position },
     16 Lock { number, op },
     17 Clear { patience_ms },
+    18 Ahead { slot, sequence, chunks, after, patience_ms },
+    19 FetchAhead { number },
+    20 AheadDone { number },
     32 Change(change),
     40 Certificates,
     41 AskPlace { database },
@@ -155,6 +158,10 @@ variants! { Reply "link reply" {
     19 LockRefused { number, reason },
     20 Contended { key },
     21 Clear { number, patience_ms },
+    22 Ahead { number, tag, chunks, after, patience_ms },
+    23 Over { number },
+    24 ForerunnerWanted,
+    25 AheadOver { tag },
     32 Done,
     40 Certificates(certificates),
     41 Place(place),
@@ -163,7 +170,7 @@ variants! { Reply "link reply" {
     44 Log(log),
 } }
 
-variants! { Role "role" { 0 Manager, 1 Backend, 2 Control, 3 Fetcher, 4 Rehearsing, 5 Rehearser, 6 Reader, 7 Locker, } }
+variants! { Role "role" { 0 Manager, 1 Backend, 2 Control, 3 Fetcher, 4 Rehearsing, 5 Rehearser, 6 Reader, 7 Locker, 8 Forerunner, } }
 variants! { RefusalReason "refusal" { 0 NoQuorum, 1 Overloaded, 2 NotAttached, 3 HasContents, 4 Format, } }
 variants! { MemberState "member state" { 0 Online, 1 Detached, 2 Unreachable, 3 OutOfService, 4 Draining, 5 Copying, } }
 variants! { Drain "drain" { 0 No, 1 Idle, 2 All, } }

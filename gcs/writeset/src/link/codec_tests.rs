@@ -35,8 +35,16 @@ fn tag() -> impl Strategy<Value = Tag> {
 }
 
 fn role() -> impl Strategy<Value = Role> {
-    let roles =
-        [Role::Manager, Role::Backend, Role::Control, Role::Fetcher, Role::Rehearsing, Role::Rehearser, Role::Locker];
+    let roles = [
+        Role::Manager,
+        Role::Backend,
+        Role::Control,
+        Role::Fetcher,
+        Role::Rehearsing,
+        Role::Rehearser,
+        Role::Locker,
+        Role::Forerunner,
+    ];
     prop::sample::select(roles.to_vec())
 }
 
@@ -74,6 +82,11 @@ fn request() -> impl Strategy<Value = Request> {
         rehearse,
         (any::<u64>(), rehearsal()).prop_map(|(number, outcome)| Request::Rehearsed { number, outcome }),
         any::<u32>().prop_map(|patience_ms| Request::Clear { patience_ms }),
+        (submission(), any::<[u32; 2]>(), position()).prop_map(|((slot, sequence), [chunks, patience_ms], after)| {
+            Request::Ahead { slot, sequence, chunks, after, patience_ms }
+        }),
+        any::<u64>().prop_map(|number| Request::FetchAhead { number }),
+        any::<u64>().prop_map(|number| Request::AheadDone { number }),
         Just(Request::Certificates),
         name().prop_map(|database| Request::AskPlace { database }),
         position().prop_map(|position| Request::Rebuild { position }),
@@ -286,6 +299,12 @@ fn reply() -> impl Strategy<Value = Reply> {
         (any::<u64>(), position()).prop_map(|(number, after)| Reply::Rehearse { number, after }),
         any::<u64>().prop_map(|key| Reply::Contended { key: Key(key) }),
         (any::<u64>(), any::<u32>()).prop_map(|(number, patience_ms)| Reply::Clear { number, patience_ms }),
+        (any::<u64>(), tag(), any::<[u32; 2]>(), position()).prop_map(|(number, tag, [chunks, patience_ms], after)| {
+            Reply::Ahead { number, tag, chunks, after, patience_ms }
+        }),
+        any::<u64>().prop_map(|number| Reply::Over { number }),
+        Just(Reply::ForerunnerWanted),
+        tag().prop_map(|tag| Reply::AheadOver { tag }),
         (any::<[u64; 3]>(), lock_answer()).prop_map(|([number, life, session], answer)| Reply::Lock {
             number,
             session: LockSession { life, number: session },
@@ -315,7 +334,7 @@ fn stranger(protocol: u32) -> Request {
 fn the_bytes_are_those_that_are_written_down() {
     let submit = Request::Submit { slot: SlotId(300), sequence: Sequence(9) };
     assert_eq!(encode(&submit), [2, 0xac, 2, 9, 0, 0, 0, 0, 0, 0, 0]);
-    assert_eq!(encode(&hello(PROTOCOL, "shop")), *b"\0\x0a\x01\x04shop\x01\x01g\x01\0\0\0\0\0\0\0");
+    assert_eq!(encode(&hello(PROTOCOL, "shop")), *b"\0\x0b\x01\x04shop\x01\x01g\x01\0\0\0\0\0\0\0");
     let failure = Failure { kind: FailureKind::AlreadyAttached, message: "no".to_owned(), hint: String::new() };
     assert_eq!(encode(&Reply::Failed(failure)), *b"\x09\x03\x02no\0");
     let verdict = Verdict::Aborted(AbortCause::Conflict { winner: Position(300), winner_node: NodeId(1), key_index: 7 });
@@ -360,9 +379,9 @@ fn nobody_writes_what_nobody_would_read() {
 
 #[test]
 fn an_unknown_tag_is_refused() {
-    assert_eq!(Request::decode(&[18]), Err(WireError::Unknown { what: "link request", value: 18 }));
-    assert_eq!(Reply::decode(&[22]), Err(WireError::Unknown { what: "link reply", value: 22 }));
-    assert_eq!(Request::decode(b"\0\x0a\x08"), Err(WireError::Unknown { what: "role", value: 8 }));
+    assert_eq!(Request::decode(&[21]), Err(WireError::Unknown { what: "link request", value: 21 }));
+    assert_eq!(Reply::decode(&[26]), Err(WireError::Unknown { what: "link reply", value: 26 }));
+    assert_eq!(Request::decode(b"\0\x0b\x09"), Err(WireError::Unknown { what: "role", value: 9 }));
     assert_eq!(Reply::decode(b"\x06\0\0\0\0\0\0\0\0\0\x05"), Err(WireError::Unknown { what: "refusal", value: 5 }));
     assert_eq!(Reply::decode(b"\x05\0\0\0\0\0\0\0\0\0\x04"), Err(WireError::Unknown { what: "token outcome", value: 4 }));
     assert_eq!(Reply::decode(b"\x03\0\0\0\0\0\0\0\0\x02"), Err(WireError::Unknown { what: "flag", value: 2 }));

@@ -48,7 +48,7 @@ impl NoLostUpdate {
                 return Err(format!("read row {} as of {seen}, but it is of {is}", row.0));
             }
         }
-        for (parent, seen) in &body.counts {
+        for (parent, seen) in body.counts.iter().chain(&body.sweeps) {
             let is = self.children.get(parent).copied().unwrap_or_default();
             if is != *seen {
                 return Err(format!("counted {seen} children of row {}, but there are {is}", parent.0));

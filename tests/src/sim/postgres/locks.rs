@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use gcs_writeset::Position;
 use postgres_r_protocol::id::ProcNo;
 
-use super::rows::{ChangeKind, Row};
+use super::rows::{Body, ChangeKind, Row};
 
 /// PostgreSQL's FOR KEY SHARE, FOR NO KEY UPDATE, FOR UPDATE.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -27,6 +28,14 @@ impl LockMode {
             (LockMode::KeyShare, mode) | (mode, LockMode::KeyShare) => mode == LockMode::Update,
             _ => true,
         }
+    }
+}
+
+/// The nth lock that whoever applies a transaction takes, and which version of a row the transaction had found.
+pub fn wanted(body: &Body, nth: usize) -> Option<(Row, LockMode, Option<Position>)> {
+    match body.things.get(nth) {
+        Some(thing) => Some((*thing, LockMode::Update, None)),
+        None => body.changes.get(nth - body.things.len()).map(|c| (c.row, LockMode::of(c.kind), Some(c.seen))),
     }
 }
 

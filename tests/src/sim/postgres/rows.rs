@@ -70,6 +70,17 @@ pub struct Change {
     pub value: Value,
 }
 
+impl Change {
+    /// How many more children it gives this parent.
+    fn more_children(&self, parent: Row) -> isize {
+        match self.kind {
+            ChangeKind::Insert if self.row.parent() == Some(parent) => 1,
+            ChangeKind::Delete if self.row.parent() == Some(parent) => -1,
+            _ => 0,
+        }
+    }
+}
+
 /// What a transaction did, as others apply it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Body {
@@ -81,9 +92,21 @@ pub struct Body {
     pub counts: Vec<(Row, usize)>,
     /// What is locked without a key.
     pub things: Vec<Row>,
+    /// Parents to all of whose children it does something, by a statement that others run, too, and how many children that found.
+    pub sweeps: Vec<(Row, usize)>,
 }
 
 impl Body {
+    /// A parent whose children a statement, run again, would not find as it did first: in this table, after what these did in the same transaction.
+    pub fn misfit(&self, table: &Table, before: &[Body]) -> Option<Row> {
+        let is_another = |(parent, found): &&(Row, usize)| {
+            let are = table.children(*parent, Position(u64::MAX)).len() as isize;
+            let more: isize = before.iter().flat_map(|body| &body.changes).map(|change| change.more_children(*parent)).sum();
+            are + more != *found as isize
+        };
+        self.sweeps.iter().find(is_another).map(|(parent, _)| *parent)
+    }
+
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Vec::new();
         out.put_u64(self.txn.0);
@@ -109,6 +132,11 @@ impl Body {
         }
         out.put_varint(self.things.len() as u64);
         self.things.iter().for_each(|thing| out.put_u32(thing.0));
+        // Few have any.
+        for (parent, found) in &self.sweeps {
+            out.put_u32(parent.0);
+            out.put_varint(*found as u64);
+        }
         out
     }
 
@@ -141,8 +169,12 @@ impl Body {
         for _ in 0..reader.varint()? {
             things.push(Row(reader.u32()?));
         }
+        let mut sweeps = Vec::new();
+        while !reader.is_empty() {
+            sweeps.push((Row(reader.u32()?), reader.varint()? as usize));
+        }
         reader.finish("body of a simulated writeset")?;
-        Ok(Body { txn, changes, reads, counts, things })
+        Ok(Body { txn, changes, reads, counts, things, sweeps })
     }
 }
 

@@ -8,13 +8,14 @@ use std::sync::atomic::Ordering;
 
 use gcs_writeset::Position;
 use postgres_r_protocol::ending;
-use postgres_r_protocol::id::{LocalXid, Lsn};
+use postgres_r_protocol::id::LocalXid;
 use postgres_r_protocol::precedence::summons;
 use postgres_r_protocol::submission::Submission;
 use postgres_r_protocol::turn::LocalTurn;
 use postgres_r_protocol::victim::Summons;
 
 use super::ground::{Ctx, Interrupts, Next, Signal};
+use super::landing::Stage;
 use super::statement::{self, Outcome};
 use super::transaction::{Isolation, Op, Txn};
 use super::writeset::Reading;
@@ -39,19 +40,6 @@ pub enum Awaits {
     /// Few enough positions ahead.
     Lag,
     Writable,
-}
-
-/// What is left of a commit that has its turn.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Stage {
-    /// The commit record is to be written.
-    Armed,
-    /// It is written up to there; snapshots do not see it.
-    Recorded(Lsn),
-    /// Snapshots see it; the gate does not know.
-    Visible(Lsn),
-    /// The gate has moved on; locks are still held.
-    Passed,
 }
 
 pub(super) enum Doing {
@@ -93,6 +81,8 @@ pub struct Client {
     pub(super) until: Time,
     pub(super) txn: Option<Txn>,
     pub(super) conn: Option<ConnId>,
+    /// On which other nodes were asked to apply the transaction ahead.
+    pub(super) asking: Option<ConnId>,
     pub(super) interrupts: Interrupts,
     xids: u32,
 }
@@ -106,7 +96,8 @@ impl Client {
         let until = ctx.hand.now + us(ctx.hand.rng.between(500, 30_000));
         // A local transaction id is never used twice in one place.
         let xids = (ctx.ground.numbers[ctx.me.0 as usize] as u32) << 16;
-        Client { doing: Doing::Away, until, txn: None, conn: None, interrupts: Interrupts::default(), xids }
+        let interrupts = Interrupts::default();
+        Client { doing: Doing::Away, until, txn: None, conn: None, asking: None, interrupts, xids }
     }
 
     pub fn is_idle(&self) -> bool {
@@ -212,7 +203,10 @@ impl Client {
         };
         let (rows, things) = (ctx.ground.settings.rows, ctx.ground.settings.things);
         let count = ctx.hand.rng.between(1, 4);
-        let ops: VecDeque<Op> = (0..count).map(|_| Op::random(ctx.hand.rng, rows, things, isolation)).collect();
+        let mut ops: VecDeque<Op> = (0..count).map(|_| Op::random(ctx.hand.rng, rows, things, isolation)).collect();
+        if ctx.ground.settings.ahead_permille > 0 {
+            ops.extend(Op::more(ctx.hand.rng, rows, things));
+        }
         *ctx.hand.txns += 1;
         self.xids += 1;
         ctx.set_xid(Some(LocalXid(self.xids)));
@@ -306,6 +300,10 @@ impl Client {
         slot.progress.clear();
         ctx.set_xid(None);
         ctx.release_locks();
+        // Unless it was said that the order decides, this withdraws the question.
+        if let Some(conn) = self.asking.take() {
+            ctx.close(conn);
+        }
         self.tell(ctx, told);
         if self.interrupts.die {
             return self.exit(ctx);

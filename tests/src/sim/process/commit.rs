@@ -4,14 +4,16 @@
 //! turn and the commit record an error is still possible, afterwards nothing is.
 
 use gcs_writeset::Position;
+use gcs_writeset::link::Request;
 use postgres_r_protocol::ending::{self, Released};
 use postgres_r_protocol::submission::{Ended, Step, Submission};
-use postgres_r_protocol::turn::{self, LocalTurn, Unfinished, Wait};
+use postgres_r_protocol::turn::{LocalTurn, Unfinished, Wait};
 
-use super::client::{Client, Doing, Stage, Told};
+use super::client::{Client, Doing, Told};
 use super::ground::{self, Ctx, Next, ServerEvent, Signal};
+use super::landing::{self, Stage};
 use super::writeset::{Outlet, Reading};
-use crate::sim::fact::{Doubt, Elsewhere, Fact};
+use crate::sim::fact::{Doubt, Elsewhere};
 use crate::sim::time::{Span, Time, ms, us};
 
 /// A node without its group for longer refuses writes at once.
@@ -54,11 +56,11 @@ impl Client {
     }
 
     fn start_submission(&mut self, ctx: &mut Ctx<'_, '_>) {
-        let (conn, interrupts) = (&mut self.conn, self.interrupts);
+        let (conn, asking, interrupts) = (&mut self.conn, &mut self.asking, self.interrupts);
         if let Some(txn) = &mut self.txn {
             let mut reading = Reading::new(ctx, txn);
             let me = ctx.me;
-            let submission = Submission::new(me, &Outlet { ctx, txn, reading: &mut reading, conn, interrupts });
+            let submission = Submission::new(me, &Outlet { ctx, txn, reading: &mut reading, conn, asking, interrupts });
             self.doing = Doing::Submitting(submission, reading);
         }
     }
@@ -67,15 +69,31 @@ impl Client {
         if ctx.permille(1) {
             return Some(self.fail_somehow(ctx));
         }
-        let (conn, interrupts) = (&mut self.conn, self.interrupts);
+        let (conn, asking, interrupts) = (&mut self.conn, &mut self.asking, self.interrupts);
         let (Doing::Submitting(submission, reading), Some(txn)) = (&mut self.doing, &mut self.txn) else { return None };
         // What the machine reads of shared memory while it also uses the connection: a handle on the same.
         let memory = ctx.ground.memory.clone();
         let slot = memory.slot(ctx.me);
-        match submission.step(memory.at(), slot, &mut Outlet { ctx, txn, reading, conn, interrupts }) {
-            Step::Sleep(span) => Some(Next::Sleep(Some(Span::of(span)))),
-            Step::Ended(Ended::Certified(position)) => self.certified(ctx, position),
-            Step::Ended(ended) => Some(self.not_certified(ctx, ended)),
+        let step = submission.step(memory.at(), slot, &mut Outlet { ctx, txn, reading, conn, asking, interrupts });
+        let patience = reading.asking.left(ctx.now());
+        match step {
+            Step::Sleep(span) => Some(Next::Sleep(patience.into_iter().chain([Span::of(span)]).min())),
+            Step::Ended(ended) => {
+                self.order_decides(ctx, ended);
+                match ended {
+                    Ended::Certified(position) => self.certified(ctx, position),
+                    ended => Some(self.not_certified(ctx, ended)),
+                }
+            }
+        }
+    }
+
+    /// Those who were asked to apply it ahead hear from the order how it went, or will go.
+    fn order_decides(&mut self, ctx: &mut Ctx<'_, '_>, ended: Ended) {
+        let decides = matches!(ended, Ended::Certified(_) | Ended::Aborted(_) | Ended::Unknown | Ended::UnknownAtEnd);
+        if let Some(conn) = self.asking.take_if(|_| decides) {
+            ctx.request(conn, Request::AheadDone { number: 0 });
+            ctx.close(conn);
         }
     }
 
@@ -92,6 +110,10 @@ impl Client {
                 Told::Failed("too far behind")
             }
             Ended::TooManyKeys | Ended::TooLarge => Told::Failed("too large"),
+            Ended::Unappliable => {
+                ctx.corner("a node said that a transaction cannot be applied there");
+                Told::Failed("cannot be applied on another node")
+            }
             Ended::Unknown if slot.is_asked_to_leave(slot.sequence()) => {
                 ctx.corner("a submission was left, since its verdict could not come");
                 Told::Doubt(Doubt::InTheWay)
@@ -157,30 +179,14 @@ impl Client {
     }
 
     pub(super) fn commit_goes_on(&mut self, ctx: &mut Ctx<'_, '_>, stage: Stage, position: Position) -> Next {
-        let node = ctx.ground.n;
-        let next = match stage {
+        match stage {
             Stage::Armed if ctx.permille(2) => return self.fail_somehow(ctx),
-            Stage::Armed => {
-                let changes = self.txn.as_ref().map(|txn| txn.changes()).unwrap_or_default();
-                Stage::Recorded(ctx.ground.store.record(position, &changes))
-            }
-            Stage::Recorded(lsn) => {
-                ctx.ground.store.show(position);
-                ctx.set_xid(None);
-                if let Some(txn) = self.txn.as_ref().map(|txn| txn.id) {
-                    ctx.fact(Fact::Visible { node, position, txn });
-                }
-                Stage::Visible(lsn)
-            }
-            Stage::Visible(lsn) => {
-                let memory = &ctx.ground.memory;
-                turn::pass(memory.at(), position, lsn);
-                memory.database.replica.counters.commits.one();
-                ending::release(memory.at(), memory.slot(ctx.me));
-                Stage::Passed
-            }
+            Stage::Visible(_) => ctx.ground.memory.database.replica.counters.commits.one(),
             Stage::Passed => return self.finish(ctx, Told::Acknowledged(position)),
-        };
+            _ => {}
+        }
+        let Some(txn) = &self.txn else { return self.finish(ctx, Told::Nothing) };
+        let next = landing::go_on(ctx, stage, position, (txn.id, || txn.changes()));
         self.doing = Doing::Committing(next, position);
         Next::Busy(ctx.between(us(5), us(200)))
     }

@@ -4,6 +4,7 @@ use std::rc::Rc;
 
 use gcs_writeset::LockSession;
 use gcs_writeset::link::Request;
+use postgres_r_protocol::bounds::FORERUNNERS;
 use postgres_r_protocol::id::{LocalXid, ProcNo};
 
 use crate::rng::Rng;
@@ -61,6 +62,7 @@ pub enum Kind {
     Client,
     Remote,
     Manager,
+    Forerunner,
 }
 
 /// What a seed decides about every server.
@@ -77,6 +79,8 @@ pub struct Settings {
     pub mistake: Option<Mistake>,
     /// Of a thousand commits, those at which something is done to the session at the worst moment.
     pub ambush_permille: u64,
+    /// Of a thousand transactions that travel in small chunks, those that other nodes are to apply ahead. With none there are no forerunners.
+    pub ahead_permille: u64,
 }
 
 /// What happens on a server later.
@@ -132,8 +136,12 @@ impl Ground {
         ProcNo(self.settings.clients + index as u32)
     }
 
+    pub fn forerunner(&self, index: usize) -> ProcNo {
+        ProcNo(self.manager().0 + 1 + index as u32)
+    }
+
     pub fn places(settings: &Settings) -> usize {
-        settings.clients as usize + WORKERS + 1
+        settings.clients as usize + WORKERS + 1 + FORERUNNERS
     }
 }
 

@@ -152,10 +152,14 @@ impl ManagerProcess {
     fn take(&mut self, ctx: &mut Ctx<'_, '_>, conn: ConnId, reply: &Reply, payload: &[u8]) -> bool {
         let memory = ctx.ground.memory.clone();
         let mut out = Vec::new();
+        let lost_before = memory.database.replica.counters.ahead_lost.get();
         let told =
             self.with_me(ctx, |protocol, me| protocol.take(memory.at(), me, &memory.members, (reply, payload), &mut out));
         if let Ok(Told::Keep) = told {
             return false;
+        }
+        if memory.database.replica.counters.ahead_lost.get() > lost_before {
+            ctx.corner("a position came without its writeset, and no forerunner had it");
         }
         ctx.ground.ends.consume(conn);
         ctx.hand.out.push(Action::Read(conn));
@@ -168,6 +172,7 @@ impl ManagerProcess {
         let node = ctx.ground.n;
         match told {
             Ok(Told::Go | Told::Keep) => {}
+            Ok(Told::Forerunner) => self.start_forerunner(ctx),
             Ok(Told::Detached) => ctx.fact(Fact::Misunderstood { node, what: "detached, unasked".into() }),
             Ok(Told::Failed(failure)) => {
                 if manager::is_final(failure.kind) {
@@ -239,6 +244,16 @@ impl ManagerProcess {
             }
         }
         is_missing
+    }
+
+    /// If there is a place. Forerunners end by themselves.
+    fn start_forerunner(&mut self, ctx: &mut Ctx<'_, '_>) {
+        let forerunners = &ctx.ground.memory.database.forerunners;
+        let free = forerunners.iter().position(|forerunner| forerunner.process.get().is_none());
+        if let Some(index) = free {
+            let (place, span) = (ctx.ground.forerunner(index), ctx.between(ms(1), ms(20)));
+            ctx.hand.out.push(Action::Later(span, ServerEvent::Start(place)));
+        }
     }
 
     /// It dies.

@@ -18,8 +18,7 @@ use postgres_r_protocol::worker::{self, Worker};
 use super::ground::{Ctx, Next, Signal};
 use crate::sim::fact::Fact;
 use crate::sim::platform::SimPlatform;
-use crate::sim::postgres::locks::LockMode;
-use crate::sim::postgres::{Body, Row};
+use crate::sim::postgres::{Body, Row, locks};
 use crate::sim::time::{Span, Time, ms, us};
 
 /// Pauses between attempts at the same position.
@@ -242,11 +241,10 @@ impl Remote {
             self.until = ctx.now() + ctx.between(us(50), us(3_000));
             return None;
         };
-        let wanted = match body.things.get(at) {
-            Some(thing) => Some((*thing, LockMode::Update, None)),
-            None => body.changes.get(at - body.things.len()).map(|c| (c.row, LockMode::of(c.kind), Some(c.seen))),
-        };
-        let Some((row, mode, seen)) = wanted else {
+        let Some((row, mode, seen)) = locks::wanted(body, at) else {
+            if let Some(row) = body.misfit(&ctx.ground.store.table, &self.bodies[..nth]) {
+                ctx.fact(Fact::Diverged { node, position: self.nth(nth), row });
+            }
             self.doing = Doing::Locking(nth + 1, 0);
             return None;
         };
@@ -270,11 +268,15 @@ impl Remote {
         }
         // What the origin saw, for all that is committed here before it, must be what is here.
         if seen.is_some_and(|seen| self.version(ctx, row, nth) != seen) {
-            let position = self.claimed.as_ref().map_or(Position::ZERO, |claimed| claimed.jobs()[nth].position);
-            ctx.fact(Fact::Diverged { node, position, row });
+            ctx.fact(Fact::Diverged { node, position: self.nth(nth), row });
         }
         self.doing = Doing::Locking(nth, at + 1);
         if ctx.permille(300) { Some(Next::Busy(ctx.between(us(10), us(200)))) } else { None }
+    }
+
+    /// The position of the nth writeset of the run.
+    fn nth(&self, nth: usize) -> Position {
+        self.claimed.as_ref().map_or(Position::ZERO, |claimed| claimed.jobs()[nth].position)
     }
 
     /// The row's version as the nth writeset of the run finds it: what those before it did is not committed.

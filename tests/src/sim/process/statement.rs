@@ -39,6 +39,7 @@ pub fn run(ctx: &mut Ctx<'_, '_>, txn: &mut Txn, op: Op) -> Outcome {
         Op::Refer(row) => refer(ctx, txn, row),
         Op::Unrefer(row) => unrefer(ctx, txn, row),
         Op::Touch(thing) => touch(ctx, txn, thing),
+        Op::Sweep(parent) => sweep(ctx, txn, parent),
     }
 }
 
@@ -114,5 +115,13 @@ fn touch(ctx: &mut Ctx<'_, '_>, txn: &mut Txn, thing: Row) -> Outcome {
     if !txn.things.contains(&thing) {
         txn.things.push(thing);
     }
+    Outcome::Done
+}
+
+/// Takes no locks: what keeps others from its rows is a key.
+fn sweep(ctx: &mut Ctx<'_, '_>, txn: &mut Txn, parent: Row) -> Outcome {
+    let base = ctx.ground.memory.database.gate.committed();
+    let found = ctx.ground.store.table.children(parent, ctx.ground.store.visible()).len();
+    txn.sweeps.push((parent, found, base));
     Outcome::Done
 }

@@ -29,6 +29,8 @@ pub enum Op {
     Unrefer(Row),
     /// Locks what has no key.
     Touch(Row),
+    /// Does something to all rows that refer to this one, by a statement that others are to run, too.
+    Sweep(Row),
 }
 
 impl Op {
@@ -47,6 +49,13 @@ impl Op {
             100..125 => Op::Read(row),
             _ => Op::Count(row),
         }
+    }
+
+    /// What makes transactions meet that are applied ahead: a statement that others run, too, and something that many lock.
+    pub fn more(rng: &mut Rng, rows: u32, things: u32) -> impl Iterator<Item = Op> {
+        let sweep = rng.permille(150).then(|| Op::Sweep(Row(rng.below(u64::from(rows)) as u32)));
+        let touch = (things > 0 && rng.permille(500)).then(|| Op::Touch(Row::thing(0)));
+        sweep.into_iter().chain(touch)
     }
 
     pub fn writes(self) -> bool {
@@ -72,6 +81,8 @@ pub struct Txn {
     pub deleted: Vec<(Row, Position)>,
     /// What it locked without a key.
     pub things: Vec<Row>,
+    /// Parents to whose children it did something, how many these were, and the committed position before that.
+    pub sweeps: Vec<(Row, usize, Position)>,
     /// It has asked the group.
     pub is_sent: bool,
 }
@@ -90,6 +101,7 @@ impl Txn {
             referred: Vec::new(),
             deleted: Vec::new(),
             things: Vec::new(),
+            sweeps: Vec::new(),
             is_sent: false,
         }
     }
@@ -101,7 +113,8 @@ impl Txn {
     pub fn body(&self) -> Body {
         let reads = self.reads.iter().map(|(row, seen)| (*row, *seen)).collect();
         let counts = self.counts.iter().map(|(row, seen)| (*row, *seen)).collect();
-        Body { txn: self.id, changes: self.changes(), reads, counts, things: self.things.clone() }
+        let sweeps = self.sweeps.iter().map(|(parent, found, _)| (*parent, *found)).collect();
+        Body { txn: self.id, changes: self.changes(), reads, counts, things: self.things.clone(), sweeps }
     }
 
     /// Keys by their bases: guarded ones go with the committed position at submit.
@@ -122,6 +135,9 @@ impl Txn {
         let mut groups = vec![guarded];
         for (row, base) in &self.deleted {
             groups.push(KeyGroup { base: *base, exclusive: vec![row.unique_key()], ..KeyGroup::default() });
+        }
+        for (parent, _, base) in &self.sweeps {
+            groups.push(KeyGroup { base: *base, exclusive: vec![parent.children_key()], ..KeyGroup::default() });
         }
         let rows = self.reads.keys().flat_map(|row| [row.key(), row.unique_key()]);
         let checked = rows.chain(self.counts.keys().map(|row| row.children_key())).collect();

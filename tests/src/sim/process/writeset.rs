@@ -7,10 +7,11 @@ use gcs_writeset::bounds::CHUNK_BYTES_MAX;
 use gcs_writeset::link::{Request, decode_frame, put_frame};
 use gcs_writeset::wire::WireError;
 use gcs_writeset::writeset::Envelope;
-use gcs_writeset::{Position, Tag};
+use gcs_writeset::{Position, Sequence, Tag};
 use postgres_r_protocol::id::{LocalXid, Moment};
-use postgres_r_protocol::submission::{Backend, Patience, Process, Sent};
+use postgres_r_protocol::submission::{Ahead, Backend, Patience, Process, Sent};
 
+use super::asking::Asking;
 use super::ground::{Action, Ctx, Interrupts};
 use super::transaction::Txn;
 use crate::sim::fact::Fact;
@@ -23,13 +24,17 @@ pub struct Reading {
     read: usize,
     /// Now and then so small that the front travels in chunks.
     chunk_bytes: usize,
+    pub asking: Asking,
 }
 
 impl Reading {
     pub fn new(ctx: &mut Ctx<'_, '_>, txn: &Txn) -> Reading {
         let body = txn.body().encode();
-        let chunk_bytes = if ctx.permille(80) { ctx.hand.rng.between(4, 60) as usize } else { CHUNK_BYTES_MAX };
-        Reading { body, read: 0, chunk_bytes }
+        let ahead_permille = ctx.ground.settings.ahead_permille;
+        let is_small = ctx.permille(80) || (ahead_permille > 0 && ctx.permille(250));
+        let chunk_bytes = if is_small { ctx.hand.rng.between(4, 60) as usize } else { CHUNK_BYTES_MAX };
+        let asking = Asking::new(is_small && ahead_permille > 0 && ctx.permille(ahead_permille));
+        Reading { body, read: 0, chunk_bytes, asking }
     }
 
     fn next(&mut self, bytes: usize) -> &[u8] {
@@ -45,6 +50,8 @@ pub struct Outlet<'c, 'a, 'b> {
     pub txn: &'c mut Txn,
     pub reading: &'c mut Reading,
     pub conn: &'c mut Option<ConnId>,
+    /// Another connection, on which other nodes are asked.
+    pub asking: &'c mut Option<ConnId>,
     pub interrupts: Interrupts,
 }
 
@@ -157,4 +164,12 @@ impl Backend for Outlet<'_, '_, '_> {
     }
 
     fn sending(&mut self, _: u64) {}
+
+    fn is_to_go_ahead(&self) -> bool {
+        self.reading.asking.is_wanted()
+    }
+
+    fn go_ahead(&mut self, sequence: Sequence, chunks: u32, after: Position) -> Ahead {
+        self.reading.asking.go_on(self.ctx, self.asking, (sequence, chunks), after)
+    }
 }

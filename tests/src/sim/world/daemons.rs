@@ -77,6 +77,7 @@ impl World {
         self.give(n, Input::Tick);
         self.ask_where_to_read(n);
         self.use_locks(n);
+        self.forget_waiting(n);
         let in_touch = self.in_touch(n);
         let touched = (0..self.plan.nodes).map(N).filter(|other| *other != n && self.touches(n, *other)).collect();
         self.facts.push_back(Fact::Ticked { node: n, quorum, in_touch, touched });
@@ -229,7 +230,9 @@ impl World {
             }
             self.facts.push_back(Fact::Ordered { node: n, tag, outcome, holder });
             self.transaction_of_locker_decided(n, tag.node, holder);
+            self.ordered_ahead(n, tag);
         }
+        self.follow_ahead(n);
         self.hand_on(n, effects.replies);
     }
 
@@ -282,6 +285,7 @@ impl World {
         if daemon.peers.contains(&peer_id) {
             daemon.peers.retain(|id| *id != peer_id);
             self.give(at, Input::PeerDown(peer_id));
+            self.ahead_lost(at, peer);
         }
     }
 

@@ -39,7 +39,7 @@ impl World {
         }
     }
 
-    fn session(&mut self, n: N, conn: ConnId) -> Option<&mut Session> {
+    pub(super) fn session(&mut self, n: N, conn: ConnId) -> Option<&mut Session> {
         self.nodes[n.0].daemon.as_mut()?.sessions.get_mut(&conn)
     }
 
@@ -52,7 +52,7 @@ impl World {
         self.at(at, Event::Up(n, life, conn, Box::new(up)));
     }
 
-    fn send_down(&mut self, n: N, conn: ConnId, (reply, payload): Frame) {
+    pub(super) fn send_down(&mut self, n: N, conn: ConnId, (reply, payload): Frame) {
         if let Some(session) = self.session(n, conn) {
             session.unread += 1;
         }
@@ -87,10 +87,11 @@ impl World {
     /// The daemon closes a connection.
     fn hang_up(&mut self, n: N, conn: ConnId) {
         if let Some(daemon) = &mut self.nodes[n.0].daemon
-            && daemon.sessions.remove(&conn).is_some()
+            && let Some(session) = daemon.sessions.remove(&conn)
         {
             self.trace.line(self.now, format_args!("{} daemon hangs up {}", n.0, conn.0));
             self.down_soon(n, conn, Down::Closed);
+            self.ahead_closed(n, session);
         }
     }
 
@@ -117,8 +118,9 @@ impl World {
             Up::Request(request) => self.request(n, conn, request),
             Up::Frame(frame) => self.submit(n, conn, &frame),
             Up::Closed => {
-                if let Some(daemon) = &mut self.nodes[n.0].daemon {
-                    daemon.sessions.remove(&conn);
+                let session = self.nodes[n.0].daemon.as_mut().and_then(|daemon| daemon.sessions.remove(&conn));
+                if let Some(session) = session {
+                    self.ahead_closed(n, session);
                 }
             }
         }
@@ -128,7 +130,8 @@ impl World {
         let node = &mut self.nodes[n.0];
         let Some(daemon) = &mut node.daemon else { return };
         // A manager that has a predecessor waits until that one's connection is seen to be closed.
-        daemon.sessions.retain(|_, old| caller == Caller::Backend || old.caller != caller);
+        let is_the_one = matches!(caller, Caller::Manager | Caller::Fetcher);
+        daemon.sessions.retain(|_, old| !is_the_one || old.caller != caller);
         daemon.sessions.insert(conn, Session::new(caller, incarnation));
         let member = daemon.core.state().membership.member(node.id);
         let ordinal = member.map_or(0, |member| member.ordinal);
@@ -139,11 +142,14 @@ impl World {
             name: format!("n{}", n.0),
             ordinal,
         };
-        if caller != Caller::Backend {
+        if is_the_one {
             self.send_down(n, conn, (welcome, Bytes::new()));
         }
         if caller == Caller::Manager {
             self.send_status(n, conn);
+        }
+        if caller == Caller::Forerunner {
+            self.give_tasks(n);
         }
     }
 
@@ -160,7 +166,7 @@ impl World {
         }
     }
 
-    fn managers(&self, n: N) -> Vec<ConnId> {
+    pub(super) fn managers(&self, n: N) -> Vec<ConnId> {
         let Some(daemon) = &self.nodes[n.0].daemon else { return Vec::new() };
         let managers = daemon.sessions.iter().filter(|(_, session)| session.caller == Caller::Manager);
         managers.map(|(conn, _)| *conn).collect()
@@ -185,7 +191,7 @@ impl World {
                 session.fetches.push_back(position);
                 self.feed(n, conn);
             }
-            _ => {}
+            other => self.about_ahead(n, conn, other),
         }
     }
 
@@ -280,7 +286,9 @@ impl World {
             | LocalReply::LockRefused { .. }
             | LocalReply::LocksLost { .. }
             | LocalReply::ReadFrom { .. }
-            | LocalReply::ReadRefused { .. } => return,
+            | LocalReply::ReadRefused { .. }
+            | LocalReply::Followed { .. }
+            | LocalReply::FollowedOver { .. } => return,
         };
         let manager = self.nodes[n.0].daemon.as_ref().and_then(|daemon| daemon.manager_of(tag));
         self.trace.line(self.now, format_args!("{} daemon answers {reply:?} on {manager:?}", n.0));
@@ -324,7 +332,7 @@ impl World {
         let node = &mut self.nodes[n.0];
         let Some(daemon) = &mut node.daemon else { return false };
         let (database, head) = (daemon.database, daemon.head);
-        let Some(session) = daemon.sessions.get_mut(&conn) else { return false };
+        let Some(session) = daemon.sessions.get(&conn) else { return false };
         let is_fetch = session.caller == Caller::Fetcher;
         let next = match (session.phase, session.fetches.front()) {
             (Phase::Streaming(next), _) => Some(next).filter(|next| *next <= head),
@@ -337,10 +345,12 @@ impl World {
             self.hang_up(n, conn);
             return false;
         };
-        let Some(delivery) = read_delivery(&node.disk.0.borrow(), database, position) else {
-            // One that is no member any more is told so by its daemon, whatever it asks for.
+        let delivery = read_delivery(&node.disk.0.borrow(), database, position);
+        let is_withheld = delivery.as_ref().is_some_and(|delivery| daemon.withholds(delivery.tag));
+        let (Some(delivery), Some(session)) = (delivery, daemon.sessions.get_mut(&conn)) else {
+            // One that is no member any more is told so by its daemon, whatever it asks for. And a server that has just been taken down for this asks for nothing.
             let is_member = daemon.core.state().membership.contains(node.id);
-            if is_member && !self.copy_again(n) {
+            if is_member && node.server.is_up && !self.copy_again(n) {
                 self.facts.push_back(Fact::LogTooShort { node: n, after: position.previous() });
                 self.hang_up(n, conn);
             }
@@ -349,11 +359,11 @@ impl World {
         if is_fetch {
             session.fetches.pop_front();
             session.parts = fetched_frames(&delivery);
-        } else {
-            session.phase = Phase::Streaming(position.next());
-            session.parts = stream_frames(&delivery, node.id, session.incarnation);
-            self.facts.push_back(Fact::Delivered { node: n, delivery });
+            return true;
         }
+        session.phase = Phase::Streaming(position.next());
+        session.parts = stream_frames(&delivery, node.id, session.incarnation, is_withheld);
+        self.facts.push_back(Fact::Delivered { node: n, delivery });
         true
     }
 }

@@ -271,6 +271,7 @@ impl World {
             let (id, generation) = (self.nodes[peer.0].id, self.nodes[peer.0].generation);
             if membership.is_gone(&format!("n{}", peer.0), generation) {
                 self.forget_peer(at, id);
+                self.ahead_lost(at, peer);
             }
         }
     }

@@ -91,6 +91,10 @@ impl World {
         }
         let span = us(self.rng.between(self.plan.nuisance_every.0 / 3, self.plan.nuisance_every.0 * 2));
         self.later(span, Event::Nuisance(n));
+        if self.plan.settings.ahead_permille > 0 && self.ahead_chance.permille(500) {
+            let nuisance = Nuisance::of_forerunner(&mut self.ahead_chance);
+            self.annoy(n, nuisance);
+        }
         let nuisance = Nuisance::random(&mut self.rng);
         if self.nodes[n.0].server.is_up {
             self.trace.line(self.now, format_args!("{} {nuisance:?}", n.0));
