@@ -21,9 +21,9 @@ use super::others;
 use crate::guc;
 use crate::link::Link;
 use crate::node::DatabaseArea;
-use crate::pg::{clock, setting};
+use crate::pg::{clock, setting, xact};
 
-/// Others are waited for at least so long, and longer by a multiple of what the transaction has taken so far. A node that is stopped while its daemon lives answers
+/// Others are waited for at least so long, and longer by a multiple of what the transaction has taken so far, but for the time that its client was busy otherwise. A node that is stopped while its daemon lives answers
 /// nothing at all.
 const PATIENCE_MIN: Duration = Duration::from_secs(10);
 const PATIENCE_FACTOR: u32 = 2;
@@ -67,7 +67,8 @@ impl Asking {
             application: setting::application_name(),
             ..Envelope::default()
         };
-        let patience = PATIENCE_MIN + PATIENCE_FACTOR * clock::since(started_at);
+        let worked = clock::since(started_at).saturating_sub(xact::idle_time());
+        let patience = PATIENCE_MIN + PATIENCE_FACTOR * worked;
         let patience_ms = u32::try_from(patience.as_millis()).unwrap_or(u32::MAX);
         let request = Request::Ahead { slot: SlotId(self.process.0), sequence, chunks, after, patience_ms };
         let failure = &mut self.failure;

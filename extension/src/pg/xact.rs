@@ -2,6 +2,7 @@
 
 use std::panic::AssertUnwindSafe;
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use pgrx::pg_sys;
 use pgrx::pg_sys::panic::CaughtError;
@@ -167,6 +168,13 @@ pub fn started() -> i64 {
 pub fn times() -> (i64, i64) {
     // SAFETY: reads the clock and this process's state.
     unsafe { (pg_sys::GetCurrentTransactionStartTimestamp(), pg_sys::GetCurrentTimestamp()) }
+}
+
+/// For how long the client has kept the transaction idle, between its statements.
+pub fn idle_time() -> Duration {
+    // SAFETY: reads this process's state. PostgreSQL adds to it within a transaction, and hands it over between two.
+    let microseconds = unsafe { pg_sys::pgStatTransactionIdleTime };
+    Duration::from_micros(u64::try_from(microseconds).unwrap_or(0))
 }
 
 /// synchronous_commit, as the commit about to be made will see it.
