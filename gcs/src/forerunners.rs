@@ -11,6 +11,7 @@
 //!
 //! Bounds: one task for each forerunner, of which there are as many as connections (`LOCAL_SESSIONS_MAX`), and [`FORERUNNERS_AWAITED_MAX`] that wait for one.
 
+mod course;
 mod task;
 
 use std::cell::{Cell, RefCell};
@@ -30,6 +31,7 @@ use crate::bounds::{FORERUNNER_COMES_WITHIN, FORERUNNERS_AWAITED_MAX};
 use crate::outbox::Outbox;
 use crate::withheld::Withheld;
 
+pub use course::Course;
 pub use task::{Asked, Task};
 
 #[derive(Debug, Default)]

@@ -174,6 +174,33 @@ fn a_transaction_that_is_canceled_meanwhile_leaves_nothing_behind() {
     assert_rows(&group, ROWS);
 }
 
+/// In the middle of a statement a forerunner reads nothing of what gcs sends.
+#[test]
+fn a_forerunner_that_is_busy_with_a_statement_hears_that_it_is_over() {
+    let group = group();
+    let port = group.value(node(1), "SELECT current_setting('port')");
+    // Whoever builds the index on another node would be at it for a day.
+    let slow = format!(
+        "CREATE OR REPLACE FUNCTION slow(n int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS
+         $$ BEGIN IF current_setting('port') <> '{port}' THEN PERFORM pg_sleep(10000); END IF; RETURN n; END $$"
+    );
+    group.execute(node(1), &slow);
+    group.settle();
+    let mut there = group.connect(node(2));
+    let mut client = eager(&group, node(1));
+    client.batch_execute("SET postgres_r.rehearsal_timeout = 1").unwrap();
+    let cancel = client.cancel_token();
+    let failed = thread::scope(|scope| {
+        let running = scope.spawn(|| client.batch_execute("CREATE INDEX slowly ON few (slow(id))"));
+        wait_for_forerunner(&mut there, true);
+        cancel.cancel_query(postgres::NoTls).unwrap();
+        running.join().unwrap()
+    });
+    assert_eq!(code(&failed.unwrap_err()), "57014");
+    wait_for_forerunner(&mut there, false);
+    assert_rows(&group, 0);
+}
+
 /// Ends the origin in some way while others have applied what it is about to submit.
 fn survives(end: impl Fn(&Group, i32)) {
     let group = group();

@@ -30,11 +30,10 @@ use gcs_writeset::link::AbortCause;
 use gcs_writeset::{Position, Tag};
 
 use crate::ending::free;
-use crate::id::ProcNo;
 use crate::offer::{Forerunner, Offer};
 use crate::platform::{Planted, Platform};
 use crate::replica::At;
-use crate::slot::{Slot, Told};
+use crate::slot::Told;
 
 /// Whether what is to be applied once `after` is committed here can be; then everything up to the position that this gives is seen by whatever snapshot is taken
 /// afterwards.
@@ -46,38 +45,31 @@ pub fn begin<P: Platform>(at: At<'_, P>, after: Position) -> Option<Position> {
 /// A position of another node that came without its writeset, since a forerunner has applied it: it is the forerunner's, or else to be fetched.
 pub fn certified<P: Platform>(at: At<'_, P>, position: Position, tag: &Tag, depends_on: Position) {
     let gate = &at.database.gate;
-    let has_seen_enough = |offer: &Offer| offer.seen >= depends_on || P::planted(Planted::AheadOfDependency);
-    let told = match offer(at, tag) {
-        Some(offer) if offer.is_done && has_seen_enough(&offer) => {
-            let settle = || gate.add_local(position, depends_on, (tag.node, offer.process));
-            let slot = at.server.slot_of(offer.process);
-            let application = slot.map(Slot::application).unwrap_or_default();
-            at.database.recent.note(position, tag.node, &application);
-            let told = slot.map(|slot| slot.certify_ahead(offer.sequence, position, settle));
-            (offer.process, told.unwrap_or(Told::NobodyWaits))
-        }
-        // It has not seen enough, or is not done.
-        Some(offer) => {
-            refute(at, offer, position, AbortCause::Malformed);
-            (offer.process, Told::NobodyWaits)
-        }
-        None => (ProcNo(u32::MAX), Told::NobodyWaits),
+    let fetch = || {
+        at.database.replica.counters.ahead_lost.one();
+        at.database.recent.note(position, tag.node, "");
+        gate.add_orphan(position, depends_on, tag.node);
     };
-    match told {
+    let Some(offer) = offer(at, tag) else { return fetch() };
+    let has_seen_enough = offer.seen >= depends_on || P::planted(Planted::AheadOfDependency);
+    let Some(slot) = at.server.slot_of(offer.process).filter(|_| offer.is_done && has_seen_enough) else {
+        refute(at, offer, position, AbortCause::Malformed);
+        return fetch();
+    };
+    let application = slot.application();
+    let settle = || gate.add_local(position, depends_on, (tag.node, offer.process));
+    match slot.certify_ahead(offer.sequence, position, settle) {
+        Told::NobodyWaits => return fetch(),
         // As with a backend: whoever passes the turn on to it will wake it.
-        (process, Told::Told) if gate.is_turn(position) => at.server.wake(process),
-        (_, Told::Told) => {}
-        (_, Told::NobodyWaits) => {
-            at.database.replica.counters.ahead_lost.one();
-            at.database.recent.note(position, tag.node, "");
-            gate.add_orphan(position, depends_on, tag.node);
-        }
-        (process, Told::JustLeft) => {
+        Told::Told if gate.is_turn(position) => at.server.wake(offer.process),
+        Told::Told => {}
+        Told::JustLeft => {
             at.database.replica.counters.ahead_lost.one();
             gate.hand_over(position);
-            free(at, process);
+            free(at, offer.process);
         }
     }
+    at.database.recent.note(position, tag.node, &application);
 }
 
 /// A position of another node has aborted, or is not to be a forerunner's: one that applies it rolls back.
@@ -117,6 +109,7 @@ mod tests {
 
     use super::*;
     use crate::ending::{self, Released};
+    use crate::id::ProcNo;
     use crate::slot::State;
     use crate::testing::{BACKEND, Room};
 

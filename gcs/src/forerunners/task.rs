@@ -1,20 +1,12 @@
 //! What one forerunner is to apply ahead, and how far that is: a state machine without sockets.
-//!
-//! ```text
-//!           the forerunner answers Passed           its position is ordered
-//! Expected ───────────────────────────▶ Withheld ─────────────────────────▶ Ordered
-//!     │                                    │
-//!     └── ordered, withdrawn, never to be ──┴── withdrawn, never to be ──▶ Over: the forerunner is told
-//! ```
-//!
-//! In *Withheld* and *Ordered* the manager of the database is not sent the writeset. Whether it is sent is decided in the step that orders the
-//! position, and so is which of the two ways a task goes then: an answer that comes later finds the task over and changes nothing. A task that
-//! is *Ordered* stays so until the forerunner has committed: whoever asked for it may be gone by then.
+//! Its [`Course`] is the simulator's, too.
 
 use bytes::Bytes;
 use gcs_core::LogRef;
 use gcs_proto::Ahead;
 use gcs_writeset::{NodeId, Position, Tag};
+
+use super::course::Course;
 
 /// What a peer asks, as it came.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,22 +31,13 @@ pub struct Task {
     chunks: Option<Vec<LogRef>>,
     /// The forerunner has asked for the chunks, and has not got all of them.
     is_fetched: bool,
-    is_answered: bool,
     course: Course,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Course {
-    Expected,
-    Withheld,
-    Ordered,
-    Over,
 }
 
 impl Task {
     pub fn new(number: u64, asked: Asked) -> Task {
-        let (tag, chunks, course) = (None, None, Course::Expected);
-        Task { asked, number, tag, chunks, is_fetched: false, is_answered: false, course }
+        let (tag, chunks, course) = (None, None, Course::default());
+        Task { asked, number, tag, chunks, is_fetched: false, course }
     }
 
     /// The forerunner is sent it.
@@ -72,36 +55,27 @@ impl Task {
     }
 
     pub fn is_answered(&self) -> bool {
-        self.is_answered
+        self.course.is_answered()
     }
 
     /// The submission whose writeset the manager is not to be sent, if so.
     pub fn withheld(&self) -> Option<Tag> {
-        self.tag.filter(|_| matches!(self.course, Course::Withheld | Course::Ordered))
+        self.tag.filter(|_| self.course.is_withheld())
     }
 
     /// The forerunner says what became of it; false if it has done that before.
     pub fn answer(&mut self, has_passed: bool) -> bool {
-        if has_passed && !self.is_answered && self.course == Course::Expected {
-            self.course = Course::Withheld;
-        }
-        !std::mem::replace(&mut self.is_answered, true)
+        self.course.answer(has_passed)
     }
 
     /// The submission has got a position, or never will. Whether the forerunner is to be told that it is over.
     pub fn end(&mut self, ordered: bool) -> bool {
-        let next = match self.course {
-            Course::Withheld if ordered => Course::Ordered,
-            Course::Ordered => Course::Ordered,
-            _ => Course::Over,
-        };
-        let was = std::mem::replace(&mut self.course, next);
-        next == Course::Over && was != Course::Over
+        self.course.end(ordered)
     }
 
     /// Nothing more is to be done for it.
     pub fn is_over(&self) -> bool {
-        self.course == Course::Over
+        self.course.is_over()
     }
 
     /// Its chunks are all ordered.

@@ -37,7 +37,7 @@ impl World {
             }
             Request::Rehearsed { number, outcome } => {
                 if let Some(task) = self.task_of(n, conn, number) {
-                    task.answer(outcome == Rehearsal::Passed);
+                    task.course.answer(outcome == Rehearsal::Passed);
                     let asker = task.asker;
                     self.say(n, asker, Word::Answer { number, outcome });
                 }
@@ -159,7 +159,7 @@ impl World {
         for conn in self.busy(n) {
             let task = self.session(n, conn).and_then(|session| session.task.as_mut());
             if let Some(task) = task.filter(|task| is_one(task))
-                && task.end(ordered)
+                && task.course.end(ordered)
             {
                 let number = task.question.number;
                 self.trace.line(self.now, format_args!("{} daemon says over on {}: {number}", n.0, conn.0));
@@ -185,7 +185,7 @@ impl World {
                 self.end_tasks(n, |task| task.question.number == question.number, false);
                 continue;
             };
-            if !task.is_fetched || task.is_over() {
+            if !task.is_fetched || task.course.is_over() {
                 continue;
             }
             let Some(chunks) = database.chunks_of(question.tag, question.chunks) else { continue };
@@ -210,7 +210,7 @@ impl World {
 
     /// The forerunner is done with it, or gone.
     fn task_left(&mut self, n: N, task: &Task) {
-        if !task.is_answered() {
+        if !task.course.is_answered() {
             self.say(n, task.asker, Word::Answer { number: task.question.number, outcome: Rehearsal::Partly });
         }
     }
