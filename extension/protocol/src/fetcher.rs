@@ -1,4 +1,4 @@
-//! Writesets of positions that no backend of this node will commit: asked for on a connection of their own.
+//! Writesets of positions that no backend or forerunner of this node will commit: asked for on a connection of their own.
 //!
 //! The manager's stream stands still when the gate's window is full, and the window moves on only when every position in it can be
 //! committed. Were the writeset of an orphan to come with the stream, it could stand behind what there is no room for, and
@@ -65,7 +65,7 @@ impl<S: Spool> Fetcher<S> {
         if self.asked.front() != Some(&position) {
             return Err(Trouble::Protocol(format!("the writeset of position {position} came out of place")));
         }
-        // An orphan is this node's own: nobody waits for its progress to be shown.
+        // How far it is, is not shown; what is fetched comes from this machine's disk.
         self.half.get_or_insert_with(|| Assembly::new(position)).add(spool, part, &Progress::default())?;
         if more {
             return Ok(());

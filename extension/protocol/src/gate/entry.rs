@@ -17,7 +17,7 @@ crate::numbered! {
         Aborted = 1,
         /// Certified; its backend on this node commits it, or a forerunner.
         Local = 2,
-        /// Certified, but no backend will commit it: its writeset must be fetched from the log and applied.
+        /// Certified, but no backend or forerunner will commit it: its writeset must be fetched from the log and applied.
         Orphan = 3,
         /// The manager has asked gcs for its writeset.
         Fetching = 4,
