@@ -316,7 +316,8 @@ fn large_transaction_list() -> TableIterator<
 > {
     let rows: Vec<LargeRow> = match (node::get(), session::database()) {
         (Some(node), Some(area)) => {
-            let lines = node.server.slots.iter().filter_map(|slot| slot.progress.line(area.index));
+            let slots = node.server.slots.iter().map(|slot| &slot.progress);
+            let lines = slots.chain([&area.replica.fetched]).filter_map(|progress| progress.line(area.index));
             lines.map(|line| large_row(area, &line)).collect()
         }
         _ => Vec::new(),

@@ -33,6 +33,7 @@ pub extern "C-unwind" fn _PG_init() {
     if !pg::process::is_preloading() {
         functions::require_preload();
     }
+    pg::process::leave_out_backtraces();
     guc::define();
     pg::shutdown::look();
     node::install();

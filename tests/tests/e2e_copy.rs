@@ -243,6 +243,41 @@ fn a_node_that_differs_is_rebuilt_by_itself_as_soon_as_a_majority_says_otherwise
     assert_eq!(before.unwrap().get::<_, String>(0), "other");
 }
 
+/// The same with everybody there, on a node where a person wants to look first, and then has it done.
+#[test]
+fn a_node_that_differs_is_left_as_it_is_until_it_may_be_rebuilt() {
+    let group = Group::start();
+    for number in group.numbers() {
+        server(&group, number).batch_execute("CREATE EXTENSION postgres_r").unwrap();
+    }
+    let may_rebuild = |may: &str| {
+        let mut client = server(&group, node(2));
+        client.batch_execute(&format!("ALTER SYSTEM SET postgres_r.auto_rebuild = {may}")).unwrap();
+        client.batch_execute("SELECT pg_reload_conf()").unwrap();
+    };
+    may_rebuild("off");
+    group.execute(node(1), "CREATE TABLE thing (id int PRIMARY KEY); INSERT INTO thing SELECT generate_series(1, 100)");
+    damage::change_rows(&group, node(2), "thing", &["DELETE FROM thing WHERE id = 5"]);
+    group.execute(node(1), "DELETE FROM thing WHERE id = 5");
+    wait::until("more attempts than a rebuild waits for", COPIED_WITHIN, || {
+        let failures = "SELECT attempts FROM postgres_r.failures WHERE database = 'shop'";
+        match server(&group, node(2)).query_opt(failures, &[]).unwrap().map(|row| row.get::<_, i32>(0)) {
+            Some(attempts) if attempts >= 5 => Ok(()),
+            found => Err(format!("{found:?}")),
+        }
+    });
+    let kept = "SELECT count(*) FROM pg_database WHERE datname LIKE 'shop\\__%'";
+    let copies = || server(&group, node(2)).query_one(kept, &[]).unwrap().get::<_, i64>(0);
+    assert_eq!(copies(), 0);
+    may_rebuild("on");
+    wait::until("node 2 back", COPIED_WITHIN, || {
+        group.try_connect(node(2)).map(drop).map_err(|error| gcs::playground::group::describe(&error))
+    });
+    assert_eq!(copies(), 1);
+    group.settle();
+    fingerprint::assert_equal(&group);
+}
+
 /// Another database of the server.
 fn server(group: &Group, number: NodeNumber) -> postgres::Client {
     group.playground.connect(number, "postgres").unwrap()

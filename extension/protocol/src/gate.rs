@@ -157,6 +157,11 @@ impl<P: Platform> Gate<P> {
         self.lock.shared(|| self.live(position).is_some_and(|entry| entry.kind() == Kind::Local && entry.owner() == owner))
     }
 
+    /// The node that a position came from, while it is ahead.
+    pub fn origin(&self, position: Position) -> Option<NodeId> {
+        self.lock.shared(|| self.live(position).map(Entry::node))
+    }
+
     /// Positions known ahead of the committed one.
     pub fn ahead(&self) -> u64 {
         self.known().0.saturating_sub(self.committed().0)

@@ -95,7 +95,7 @@ impl<S: Spool> Manager<S> {
         at.database.replica.unlinked(me.at);
         self.dispatch.link_lost(me.progress);
         forerunner::all_over(at);
-        self.fetcher.lost();
+        self.fetcher.lost(at);
         self.link = Link::Down;
     }
 
@@ -169,16 +169,21 @@ impl<S: Spool> Manager<S> {
     /// The second connection was closed, since it is not needed any more. One that is lost, refused or can't be opened is another matter: then
     /// the link is to be given up too ([`Manager::lost`]). Both end at the same gcs, and a link that is not being read, for want of room, does
     /// not show that gcs has started anew and has not heard of this database yet.
-    pub fn fetcher_closed(&mut self) {
-        self.fetcher.lost();
+    pub fn fetcher_closed<P: Platform>(&mut self, at: At<'_, P>) {
+        self.fetcher.lost(at);
     }
 
     /// A frame on the second connection.
-    pub fn take_fetched<P: Platform>(&mut self, at: At<'_, P>, (reply, payload): (&Reply, &[u8])) -> Result<Next, Trouble> {
+    pub fn take_fetched<P: Platform>(
+        &mut self,
+        at: At<'_, P>,
+        me: Me<'_>,
+        (reply, payload): (&Reply, &[u8]),
+    ) -> Result<Next, Trouble> {
         match reply {
             Reply::Welcome { .. } => self.fetcher.welcome(),
             Reply::Body { position, more } => {
-                self.fetcher.body(at, &self.dispatch.spool, *position, *more, payload)?;
+                self.fetcher.body(at, me, &self.dispatch.spool, (*position, *more), payload)?;
             }
             Reply::Failed(failure) => return Ok(Next::Failed(failure.clone())),
             _ => return Err(Trouble::Protocol("a frame on the wrong connection".into())),

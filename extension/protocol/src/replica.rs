@@ -18,6 +18,7 @@ use crate::id::{Holds, ProcNo};
 use crate::numbered::Atomic;
 use crate::offer::Forerunner;
 use crate::platform::{Platform, Wake};
+use crate::progress::Progress;
 use crate::recent::Recent;
 use crate::sighting::Sighting;
 use crate::slot::Slot;
@@ -279,6 +280,9 @@ pub struct Replica {
     /// By how many positions the slowest member in service is behind.
     slowest_lag: AtomicU64,
     pub members: [Member; GROUP_MEMBERS_MAX],
+
+    /// How far the writeset is that comes in on the second connection, see [`crate::fetcher`].
+    pub fetched: Progress,
 
     /// Sessions that wait for a position to be visible here.
     pub readers: Watch,
@@ -546,6 +550,7 @@ impl<P: Platform> At<'_, P> {
         let next = database.gate.committed().next();
         let doers = database.workers.iter().map(|worker| &worker.process).chain([&database.replica.manager]);
         let slots = doers.filter_map(|duty| self.server.slot_of(duty.get()?));
-        (next, slots.map(|slot| slot.progress.towards(database.index, next)).sum())
+        let in_slots: u64 = slots.map(|slot| slot.progress.towards(database.index, next)).sum();
+        (next, in_slots + database.replica.fetched.towards(database.index, next))
     }
 }

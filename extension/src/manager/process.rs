@@ -229,6 +229,7 @@ impl ManagerProcess {
             interrupt::forget_cancel();
             interrupt::check();
             interrupt::reload_config();
+            self.heed_settings();
             if self.area.replica.is_lent() {
                 self.drop_link();
                 return;
@@ -245,13 +246,30 @@ impl ManagerProcess {
         }
     }
 
+    /// A setting that gcs has to know may be another since the configuration was read anew.
+    fn heed_settings(&mut self) {
+        let may_rebuild = guc::auto_rebuild();
+        if std::mem::replace(&mut self.place.may_rebuild, may_rebuild) == may_rebuild {
+            return;
+        }
+        if self.link() == protocol::Link::Up {
+            let place = Request::Server(self.place.clone());
+            if let Err(error) = self.send(&place) {
+                self.link_lost(&error.to_string());
+            }
+        } else if may_rebuild && self.area.phase() == Phase::Failed {
+            // What it was only allowed to now is tried at once.
+            self.try_again();
+        }
+    }
+
     fn round(&mut self) {
         self.connect_if_due();
         if let Err(error) = self.serve_stream() {
-            self.link_lost(&error.to_string());
+            self.link_failed(&error, "");
         }
         if let Err(error) = self.fetch() {
-            self.link_lost(&format!("could not fetch writesets: {error}"));
+            self.link_failed(&error, "could not fetch writesets: ");
         }
         if protocol::has_recovered(self.area.at()) {
             let name = self.area.replica.name.get();
@@ -395,6 +413,15 @@ impl ManagerProcess {
         self.protocol.lost(self.area.at(), me);
     }
 
+    /// The link is given up after an error.
+    fn link_failed(&mut self, error: &LinkError, doing: &str) {
+        self.link_lost(&format!("{doing}{error}"));
+        if matches!(error, LinkError::Trouble(Trouble::Spool(_))) {
+            // For want of room, most likely: what comes again at once finds no more of it.
+            self.stream.retry_at = Instant::now() + RECONNECT_MAX;
+        }
+    }
+
     pub(super) fn link_lost(&mut self, why: &str) {
         self.drop_link();
         self.node.table.exclusive(|| self.area.replica.link_trouble.set(why));
@@ -501,7 +528,7 @@ impl ManagerProcess {
             (true, false) => self.open_fetcher()?,
             (false, true) => {
                 self.close_fetcher();
-                self.protocol.fetcher_closed();
+                self.protocol.fetcher_closed(self.area.at());
             }
             _ => {}
         }
@@ -523,7 +550,7 @@ impl ManagerProcess {
     }
 
     fn serve_fetcher(&mut self) -> Result<(), LinkError> {
-        let at = self.area.at();
+        let (at, me) = (self.area.at(), self.me());
         let Some(link) = &mut self.fetcher.link else { return Ok(()) };
         link.flush()?;
         let mut budget = READ_BYTES_A_ROUND;
@@ -533,7 +560,7 @@ impl ManagerProcess {
             budget = budget.saturating_sub(read);
             self.fetcher.unread = read > 0;
             while let Some(frame) = link.front()? {
-                if let Next::Failed(failure) = self.protocol.take_fetched(at, (&frame.reply, frame.payload))? {
+                if let Next::Failed(failure) = self.protocol.take_fetched(at, me, (&frame.reply, frame.payload))? {
                     return Err(LinkError::Failed(failure.message));
                 }
                 let length = frame.length;
@@ -660,6 +687,10 @@ impl ManagerProcess {
         if now < at {
             return self.sleep(Some(at - now));
         }
+        self.try_again();
+    }
+
+    fn try_again(&mut self) {
         (self.try_again_at, self.stands_by) = (None, false);
         self.area.set_phase(Phase::Active);
         self.wake_workers();

@@ -204,7 +204,7 @@ impl ManagerProcess {
         while let Some((reply, payload)) = ctx.ground.ends.front(conn) {
             ctx.ground.ends.consume(conn);
             ctx.hand.out.push(Action::Read(conn));
-            let told = self.protocol.take_fetched(memory.at(), (&reply, &payload));
+            let told = self.with_me(ctx, |protocol, me| protocol.take_fetched(memory.at(), me, (&reply, &payload)));
             self.follow(ctx, told);
             if self.fetching.is_none() {
                 return;
@@ -225,7 +225,7 @@ impl ManagerProcess {
         if let Some(conn) = self.fetching.take() {
             ctx.close(conn);
         }
-        self.protocol.fetcher_closed();
+        self.protocol.fetcher_closed(ctx.ground.memory.at());
     }
 
     /// Starts remote backends that are missing. True if one is.
