@@ -55,6 +55,7 @@ struct File {
     log_retention: Option<ByteSize>,
     log_reserve: Option<ByteSize>,
     hold_format: Option<u16>,
+    leader_follows_writers: Option<bool>,
     #[serde(default)]
     copy: Copies,
     postgresql: Option<Postgresql>,
@@ -152,6 +153,8 @@ pub struct Config {
     /// Bytes a second that copies may read, all together.
     pub copy_rate: Option<u64>,
     pub postgresql: Option<Postgresql>,
+    /// Leading, it hands over to where most is written.
+    pub follows_writers: bool,
     /// How soon a silent member is suspected.
     pub detector: Detector,
     pub log_level: Level,
@@ -163,7 +166,7 @@ pub struct Config {
 }
 
 /// Every key of the file but those of `[tls]` and `[detector]`, for the hint about an unknown one.
-const KEYS: [&str; 25] = [
+const KEYS: [&str; 26] = [
     "name",
     "group",
     "data_directory",
@@ -178,6 +181,7 @@ const KEYS: [&str; 25] = [
     "log_retention",
     "log_reserve",
     "hold_format",
+    "leader_follows_writers",
     "copy",
     "from",
     "rate",
@@ -234,6 +238,7 @@ fn check(file: File, base: &Path) -> Result<Config, String> {
     }
     Ok(Config {
         reads: held_format(file.hold_format)?,
+        follows_writers: file.leader_follows_writers.unwrap_or(true),
         log_retention,
         log_reserve: file.log_reserve.map_or(LOG_RESERVE, |size| size.as_u64()),
         copy_from: file.copy.from,

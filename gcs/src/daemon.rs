@@ -25,10 +25,10 @@ use crate::inbox::Inbox;
 use crate::local;
 use crate::log::reserve::{self, Reserve};
 use crate::log::{DirectoryLock, Identity, Log, LogError, Usage, removal};
-use crate::peers::JoinError;
+use crate::logging::{self, complain};
+use crate::peers::{self, JoinError};
 use crate::roster::Roster;
 use crate::tls::{Security, TlsError};
-use crate::{logging, peers};
 
 /// Exit status for what cannot work however often it is started.
 const MISUSE: u8 = 2;
@@ -77,10 +77,12 @@ pub fn run(config_file: &Path) -> ExitCode {
     match start(config_file) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("gcs: error: {error}");
+            complain(format_args!("gcs: error: {error}"));
             if error.is_full() {
                 let config = config_file.display();
-                eprintln!("gcs: hint: make room there, or give up the reserve: gcs reserve release --config {config}");
+                complain(format_args!(
+                    "gcs: hint: make room there, or give up the reserve: gcs reserve release --config {config}"
+                ));
                 return ExitCode::FAILURE;
             }
             match error {
@@ -259,6 +261,7 @@ pub fn core_config(config: &Config, identity: &Identity) -> CoreConfig {
         reads: config.reads,
         seed: draw(),
         detector: config.detector,
+        follows_writers: config.follows_writers,
     }
 }
 

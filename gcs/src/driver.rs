@@ -77,10 +77,14 @@ impl Driver {
 
     /// The number of the write, if there was one.
     fn carry_out(&mut self, effects: Effects, peers: &Rc<Peers>, hub: &Hub) -> Result<Option<u64>, DriverError> {
-        let Effects { send_now, write, send_after_write, ordered, replies, status, membership } = effects;
+        let Effects { send_now, write, send_after_write, ordered, replies, status, membership, goes_to_writers } = effects;
         if let Some(membership) = membership {
             peers.roster.set(membership);
             peers::follow(peers);
+        }
+        if let Some(node) = goes_to_writers {
+            let name = peers.roster.membership().member(node).map_or_else(String::new, |member| member.name.clone());
+            tracing::info!(to = %name, "most is written there: leadership is handed over");
         }
         if !send_now.is_empty() {
             peers.send(send_now);

@@ -45,7 +45,7 @@ pub struct MembersArgs {
 pub struct EvictArgs {
     /// The member that is to go.
     name: String,
-    /// Also if its daemon is running.
+    /// Also if its daemon is running, and if no other member has a database that it has.
     #[arg(long)]
     force: bool,
     #[command(flatten)]

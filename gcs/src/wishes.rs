@@ -16,12 +16,14 @@ pub struct Pending {
 
 impl Pending {
     /// Until the membership is so, or why it will not be. The core gives every wish an answer within a bound.
-    pub async fn wish(&self, inbox: &Inbox, wish: Wish) -> Result<(), Objection> {
+    ///
+    /// With `force`, also what takes a database away from the group.
+    pub async fn wish(&self, inbox: &Inbox, wish: Wish, force: bool) -> Result<(), Objection> {
         let number = self.last.get() + 1;
         self.last.set(number);
         let (answer, answered) = channel();
         self.waiting.borrow_mut().insert(number, answer);
-        inbox.push(Input::Local(Local::Wish { number, wish }));
+        inbox.push(Input::Local(Local::Wish { number, wish, force }));
         answered.await.unwrap_or(Err(Objection::TooLate))
     }
 

@@ -464,6 +464,23 @@ fn sigterm_says_goodbye_and_ends_with_status_0() {
     Manager::attach(&group.daemons[0].socket, Incarnation(9), Position::ZERO);
 }
 
+/// Its file is on a disk that is full.
+#[test]
+fn a_log_that_cannot_be_written_ends_no_daemon() {
+    let mut group = Group::configure(1);
+    let daemon = &mut group.daemons[0];
+    daemon.log = "/dev/full".into();
+    daemon.start();
+    let mut manager = Manager::attach(&daemon.socket, Incarnation(1), Position::ZERO);
+    manager.submit(&writeset(1, Position::ZERO));
+    assert_eq!(manager.next_delivered().position, Position(1));
+    // Another one for the same directory cannot start, and its status says so.
+    let mut second = Daemon::new(daemon.config.clone(), daemon.socket.clone(), daemon.log.clone(), String::new());
+    second.start();
+    assert_eq!(second.wait().code(), Some(2));
+    assert_eq!(daemon.terminate().code(), Some(0));
+}
+
 #[test]
 fn status_says_how_the_group_is() {
     let mut group = Group::start(3);

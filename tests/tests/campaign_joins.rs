@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panic, its helpers too")]
 
 use std::fs;
-use std::process::Child;
+use std::process::{Child, Command};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -60,6 +60,8 @@ fn group_with_contents() -> Group {
         database.start(number).unwrap();
         wait::until("the copy is there", PATIENCE, || database.try_connect(number).map(drop).map_err(|e| e.to_string()));
     }
+    // A gigabyte has been written that the disk, which all nodes share, does not have yet: a commit's flush would wait for it.
+    assert!(Command::new("sync").status().unwrap().success());
     group
 }
 

@@ -66,6 +66,8 @@ pub struct CoreConfig {
     /// Seeds election timeouts.
     pub seed: u64,
     pub detector: Detector,
+    /// Leading, it goes where most is written ([`crate::writers`]).
+    pub follows_writers: bool,
 }
 
 /// What the log store found when it was opened. All empty on the first start.
@@ -99,6 +101,11 @@ pub enum Input {
         reads: Format,
     },
     PeerDown(NodeId),
+    /// Whether this peer is being made ready to be shut down, as it says: leadership does not go there by itself. Not, until it says so.
+    PeerDrains {
+        node: NodeId,
+        drains: bool,
+    },
     Peer {
         from: NodeId,
         message: PeerMessage,
@@ -169,10 +176,12 @@ pub enum Local {
         number: u64,
         op: LockOp,
     },
-    /// Wants something of the membership. Answered `LocalReply::Wish` under this number.
+    /// Wants something of the membership. Answered `LocalReply::Wish` under this number. What would take a database away from the group is done only with
+    /// `force`.
     Wish {
         number: u64,
         wish: Wish,
+        force: bool,
     },
     /// Not a command: tells of a submission that goes ahead in so many chunks, and is to be applied here before it has a position ([`crate::followed`]).
     /// Answered `LocalReply::Followed` when its chunks are all there, and `FollowedOver` when nothing more is to be expected. Numbers are the driver's,
@@ -208,6 +217,8 @@ pub struct Effects {
     pub status: Option<GroupStatus>,
     /// Set by the first step, and whenever the members changed.
     pub membership: Option<Membership>,
+    /// Leadership is being handed to this member, on which most is written.
+    pub goes_to_writers: Option<NodeId>,
 }
 
 /// One atomic, durable write.

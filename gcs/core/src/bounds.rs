@@ -55,8 +55,12 @@ pub const REPLACE_TICKS_MAX: u64 = 36_000;
 /// Entries that a learner may be behind in its log when it becomes a voter.
 pub const PROMOTE_ENTRIES_MAX: u64 = 1_024;
 
-/// Entries that a full node may be behind when a witness that leads hands over to it: what is on its way under load.
-pub const WITNESS_HANDS_OVER_ENTRIES_MAX: u64 = 64;
+/// Entries that a full node may be behind when the leader hands over to it by itself: what is on its way under load.
+pub const HANDS_OVER_ENTRIES_MAX: u64 = 64;
+
+/// Ticks for which transactions are counted by their origin, and how many there must be for the leader to go where most of them come from.
+pub const WRITERS_WINDOW_TICKS: u64 = 50;
+pub const WRITERS_LEAST: u64 = 50;
 
 /// Positions that its PostgreSQL may be behind then, in each database.
 pub const PROMOTE_POSITIONS_MAX: u64 = 1_024;

@@ -12,7 +12,7 @@ mod locks;
 mod lost;
 mod members;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 use bytes::Bytes;
 use gcs_writeset::link::GroupStatus;
@@ -33,6 +33,7 @@ use crate::quorum::Quorum;
 use crate::reads::Reads;
 use crate::state::{Event, State};
 use crate::wishes::Wishes;
+use crate::writers::{Following, Writers};
 use crate::{checkpoint, recovery, status};
 use lost::{Lost, Touch};
 
@@ -66,6 +67,7 @@ pub struct Limits {
     pub window: WindowBounds,
     pub checkpoint_entries_max: u64,
     pub checkpoint_bytes_max: u64,
+    pub following: Following,
 }
 
 impl Default for Limits {
@@ -74,6 +76,7 @@ impl Default for Limits {
             window: WindowBounds::default(),
             checkpoint_entries_max: CHECKPOINT_ENTRIES_MAX,
             checkpoint_bytes_max: CHECKPOINT_BYTES_MAX,
+            following: Following::default(),
         }
     }
 }
@@ -91,6 +94,9 @@ pub struct Core<L: Storage, R: Rules = Exact> {
     reads: Reads,
     followed: Followed,
     wishes: Wishes,
+    writers: Writers,
+    /// Peers that are up and being drained.
+    draining: BTreeSet<NodeId>,
     stage: Stage,
     writes: u64,
     /// The last hard state, and whether it has changed since it was last written.
@@ -109,7 +115,7 @@ pub struct Core<L: Storage, R: Rules = Exact> {
     told_version: Option<u64>,
     /// Leading: the membership and the term for which a change was last proposed.
     proposed_for: Option<(u64, u64)>,
-    /// Leading as a witness: when it last began to hand over.
+    /// Leading: when it last began to hand over by itself.
     handed_over_at: Option<Tick>,
     lost: Lost,
     touch: Touch,
@@ -159,6 +165,8 @@ impl<L: Storage, R: Rules + Default> Core<L, R> {
             reads: Reads::new(config.node, config.seed),
             followed: Followed::default(),
             wishes: Wishes::new(config.node, config.address.clone(), config.directory),
+            writers: Writers::new(limits.following),
+            draining: BTreeSet::new(),
             config,
             limits,
             rules: R::default(),
@@ -205,7 +213,7 @@ impl<L: Storage, R: Rules> Core<L, R> {
             self.take(now, input, &mut forwarded, &mut effects);
         }
         if let Stage::Free = self.stage {
-            self.follow_leader();
+            self.follow_leader(now);
             self.judge_quorum(now, &mut effects);
             self.see_to_wishes(now, &mut effects);
             self.send_out(now, forwarded, &mut effects);
@@ -246,6 +254,7 @@ impl<L: Storage, R: Rules> Core<L, R> {
             Input::Tick => {
                 self.order.tick(now);
                 self.flow.tick(now);
+                self.writers.tick(now);
                 self.touch_locks(now, &mut effects.replies);
                 self.lead_locks(now);
                 self.status_is_due = true;
@@ -253,10 +262,14 @@ impl<L: Storage, R: Rules> Core<L, R> {
             Input::PeerUp { node, reads } => {
                 self.quorum.peer_up(node);
                 self.readers.up(node, reads);
+                self.flow.connected(node);
                 self.hear_peers();
                 self.status_is_due = true;
             }
+            Input::PeerDrains { node, drains: true } => drop(self.draining.insert(node)),
+            Input::PeerDrains { node, drains: false } => drop(self.draining.remove(&node)),
             Input::PeerDown(node) => {
+                self.draining.remove(&node);
                 self.quorum.peer_down(node);
                 self.readers.down(node);
                 self.hear_peers();
@@ -286,7 +299,7 @@ impl<L: Storage, R: Rules> Core<L, R> {
                     self.wishes.asked(wish, now);
                 }
             }
-            Input::Local(Local::Wish { number, wish }) => self.wishes.local(number, wish, now, &mut effects.replies),
+            Input::Local(Local::Wish { number, wish, force }) => self.wish((number, wish), force, now, effects),
             Input::Local(Local::Follow { number, tag, chunks }) => {
                 self.followed.follow(number, (tag, chunks), &self.state, &mut effects.replies);
             }
@@ -297,11 +310,12 @@ impl<L: Storage, R: Rules> Core<L, R> {
         }
     }
 
-    fn follow_leader(&mut self) {
+    fn follow_leader(&mut self, now: Tick) {
         let leader = (self.order.leader(), self.order.term());
         if leader != self.led_by {
             self.led_by = leader;
             self.status_is_due = true;
+            self.writers.stays(now);
         }
         self.flow.set_leader(leader.0.map(|node| (node, leader.1)));
     }
@@ -475,6 +489,7 @@ impl<L: Storage, R: Rules> Core<L, R> {
                 self.flow.ordered(&event, &mut effects.replies);
                 self.status_is_due |= matches!(event, Event::Attached { .. } | Event::Detached { .. });
                 if let Event::Ordered(ordered) = event {
+                    self.writers.ordered(ordered.tag.node);
                     effects.ordered.push(ordered);
                 }
             }

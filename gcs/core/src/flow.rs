@@ -1,8 +1,8 @@
 //! Flow: this node's own commands, from its PostgreSQL until they are seen in the order.
 //!
 //! A proposal can vanish without notice: with a leader, with a message, with a dropped append. So a command stays here until it
-//! comes back ordered, and is sent again, under the same tag, whenever the leader changes or too much time has passed; the
-//! ordered state drops copies. What is here is bounded in number and bytes; at the bound the next is refused.
+//! comes back ordered, and is sent again, under the same tag, whenever the leader changes, its connection is a new one, or too much time has
+//! passed; the ordered state drops copies. What is here is bounded in number and bytes; at the bound the next is refused.
 //!
 //! **What may be said about a command** depends on whether it ever left this place. Never sent: it can be refused, and nothing
 //! of it will ever happen. Sent, even once: only the order knows, and it stays pending however long there is no quorum.
@@ -214,9 +214,20 @@ impl Flow {
         self.chunk_bytes = CHUNK_BYTES_PER_STEP_MAX;
         if leader.is_some() && leader != self.sent_to {
             self.sent_to = leader;
-            let all: Vec<Ticket> = self.pending.keys().copied().collect();
-            all.into_iter().for_each(|ticket| self.enlist(ticket));
+            self.enlist_all();
         }
+    }
+
+    /// A member is connected anew. If that is the leader, what went on the connection before may be lost: everything goes again.
+    pub fn connected(&mut self, node: NodeId) {
+        if self.sent_to.is_some_and(|(leader, _)| leader == node) {
+            self.enlist_all();
+        }
+    }
+
+    fn enlist_all(&mut self) {
+        let all: Vec<Ticket> = self.pending.keys().copied().collect();
+        all.into_iter().for_each(|ticket| self.enlist(ticket));
     }
 
     /// Time passed: what was forwarded long ago and never ordered goes again. (What this node proposed as the leader is in its

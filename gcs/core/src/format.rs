@@ -19,9 +19,9 @@
 //!   of an addition and a raise that are made at once, one does nothing, and is judged anew.
 //! - *A node of an older release comes, or comes back.* It is refused by the greeting, and by the order if it wants to be added: it could read neither
 //!   what is in the log nor what will be.
-//! - *A member says that it reads a format, and is then restarted with an older release*, before the raise reaches it. It takes no
-//!   entry with the raise (`order::check`), and where its own log has it already, it stops there ([`CoreError::Format`](crate::CoreError::Format)), with
-//!   everything before it applied. With the newer release it goes on. Nothing is lost, but the node is out until then; a release that has once
+//! - *A member says that it reads a format, and is then restarted with an older release*, before the raise reaches it. It stops where the raise is
+//!   applied ([`CoreError::Format`](crate::CoreError::Format)), with everything before it applied. (It is no use not to take the raise into the log: one that
+//!   came to nothing stands there as well, and whoever does not take that gets nothing of what is behind it.) With the newer release it goes on. Nothing is lost, but the node is out until then; a release that has once
 //!   been everywhere is not to be taken back.
 //!
 //! The format never goes back. An operator who wants to be able to go back for a while has one node say that it reads no newer format

@@ -57,6 +57,7 @@ pub mod state;
 pub mod status;
 pub mod tokens;
 pub mod wishes;
+pub mod writers;
 
 pub use crate::core::{Core, Limits};
 pub use api::*;

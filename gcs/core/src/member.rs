@@ -21,6 +21,13 @@ pub struct Attachment {
     pub report: Report,
 }
 
+impl Attachment {
+    /// Whether it has the database as the group does, up to some position. One that has just attached has yet to say what it has; it may be about to get a copy.
+    pub fn has_contents(&self, head: Position) -> bool {
+        self.incarnation.is_some() && (self.report.committed > Position::ZERO || head == Position::ZERO)
+    }
+}
+
 /// Everyone's part in one database.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Attachments {

@@ -4,7 +4,7 @@ mod support;
 
 use gcs_core::*;
 use gcs_writeset::link::{AbortCause, RefusalReason, Verdict};
-use gcs_writeset::{DatabaseId, Incarnation, Position};
+use gcs_writeset::{DatabaseId, Incarnation, NodeId, Position};
 use support::*;
 
 fn attach_all(cluster: &mut Cluster, size: usize) {
@@ -62,6 +62,26 @@ fn a_minority_refuses_at_once_and_takes_writes_again_when_healed() {
     for name in ["a", "b", "c"] {
         assert_eq!(cluster.ordered(node(name)).last().unwrap().outcome.position, Position(1), "on {name}");
     }
+}
+
+/// The leader stays the leader, and nothing is to wait for what was on the connection until it is overdue.
+#[test]
+fn a_command_that_a_connection_took_along_is_sent_again_on_the_next() {
+    let mut cluster = Cluster::new(3);
+    let leader = cluster.elect();
+    attach_all(&mut cluster, 3);
+    let id = [node("a"), node("b")].into_iter().find(|id| *id != leader).unwrap();
+    cluster.cut.insert((id, leader));
+    cluster.local(id, Local::Submit { tag: tag(id, 1, 0, 1), writeset: writeset(0, &[1], &[]) });
+    cluster.settle();
+    cluster.cut.clear();
+    cluster.ticks(1);
+    assert!(cluster.ordered(leader).is_empty(), "it never came");
+    cluster.give(id, Input::PeerDown(leader));
+    cluster.give(id, Input::PeerUp { node: leader, reads: Format::FIRST });
+    // Until the leader is heard of again.
+    cluster.ticks(3);
+    assert_eq!(cluster.ordered(leader).len(), 1);
 }
 
 #[test]
@@ -136,4 +156,47 @@ fn a_restarted_node_orders_again_from_its_log_what_it_had_applied() {
     cluster.ticks(20);
     let after: Vec<_> = cluster.ordered(id).into_iter().map(|o| o.outcome).collect();
     assert_eq!(before, after);
+}
+
+/// Submissions of this node, one a tick, until so many ticks are over.
+fn write(cluster: &mut Cluster, id: NodeId, ticks: u64) {
+    let from = cluster.now.0;
+    for n in from..from + ticks {
+        cluster.local(id, Local::Submit { tag: tag(id, 1, n as u32, 1), writeset: writeset(0, &[n], &[]) });
+        cluster.ticks(1);
+    }
+}
+
+#[test]
+fn the_leader_goes_where_most_is_written_and_nothing_is_lost() {
+    let mut cluster = Cluster::new(3);
+    let leader = cluster.elect();
+    attach_all(&mut cluster, 3);
+    let writer = [node("a"), node("b")].into_iter().find(|id| *id != leader).unwrap();
+    cluster.ordered(leader);
+    write(&mut cluster, writer, 3 * bounds::WRITERS_WINDOW_TICKS);
+    cluster.ticks(2);
+    assert_eq!(cluster.leader(), Some(writer));
+    assert_eq!(cluster.ordered(leader).len() as u64, 3 * bounds::WRITERS_WINDOW_TICKS);
+    assert!(cluster.nodes[&writer].core.status(None).term <= 3, "it went there once");
+}
+
+#[test]
+fn the_leader_does_not_go_to_a_node_that_is_being_drained_or_if_it_may_not() {
+    for why in ["drained", "may not"] {
+        let mut cluster = Cluster::new(3);
+        for id in [node("a"), node("b"), node("c")] {
+            let log = cluster.stop(id);
+            let config = CoreConfig { follows_writers: why != "may not", ..cluster.config(id) };
+            cluster.start_as(config, log);
+        }
+        let leader = cluster.elect();
+        attach_all(&mut cluster, 3);
+        let writer = [node("a"), node("b")].into_iter().find(|id| *id != leader).unwrap();
+        if why == "drained" {
+            cluster.give(leader, Input::PeerDrains { node: writer, drains: true });
+        }
+        write(&mut cluster, writer, 3 * bounds::WRITERS_WINDOW_TICKS);
+        assert_eq!(cluster.nodes[&leader].core.status(None).leader, Some(leader), "{why}");
+    }
 }

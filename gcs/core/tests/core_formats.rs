@@ -2,9 +2,13 @@
 
 mod support;
 
+use gcs_core::command::{Command, encode_entry};
+use gcs_core::membership::{Change, Step};
 use gcs_core::*;
 use gcs_writeset::NodeId;
 use gcs_writeset::NodeKind;
+use raft::Storage;
+use raft::eraftpb::{Entry, Message, MessageType};
 use support::*;
 
 const OLD: Format = Format::FIRST;
@@ -48,7 +52,7 @@ fn add_wish(name: &str, reads: Format) -> Wish {
 
 /// What became of a wish of node A's.
 fn wished(cluster: &mut Cluster, wish: Wish) -> Result<(), Objection> {
-    cluster.local(A, Local::Wish { number: 1, wish });
+    cluster.local(A, Local::Wish { number: 1, wish, force: true });
     for _ in 0..30 {
         cluster.ticks(1);
         let answer = cluster.replies(A).into_iter().find_map(|reply| match reply {
@@ -136,6 +140,43 @@ fn an_older_release_stops_where_it_would_have_to_read_a_newer_format() {
     cluster.elect();
     cluster.ticks(20);
     assert_eq!(format(&cluster, C), NEW);
+}
+
+/// What the leader has appended at the end of its log, for a membership of this version, on its way to `C`.
+fn raise(cluster: &Cluster, leader: NodeId, version: u64) -> Input {
+    let log = &cluster.nodes[&C].log;
+    let index = log.last_index().expect("a log in memory");
+    let term = log.term(index).expect("a log in memory");
+    let change = Change { version, step: Step::Format { format: NEW } };
+    let data = encode_entry(&[Command::Change(change).encode()]);
+    let entry = Entry { term, index: index + 1, data, ..Entry::default() };
+    let message = Message {
+        msg_type: MessageType::MsgAppend as i32,
+        to: C.0,
+        from: leader.0,
+        term,
+        log_term: term,
+        index,
+        commit: index + 1,
+        entries: vec![entry],
+        ..Message::default()
+    };
+    Input::Peer { from: leader, message: PeerMessage::Raft(Box::new(message)) }
+}
+
+/// It was made for a membership in which this node was not, and lost to the change by which the node came.
+#[test]
+fn an_older_release_takes_a_raise_that_came_to_nothing_and_what_is_behind_it() {
+    let mut cluster = group([OLD; 3]);
+    let leader = cluster.leader().unwrap();
+    assert_ne!(leader, C, "this test gives to C what a leader says");
+    let version = cluster.nodes[&C].core.state().membership.version;
+    let before = cluster.nodes[&C].core.applied();
+    let message = raise(&cluster, leader, version + 1);
+    cluster.give(C, message);
+    cluster.settle();
+    let core = &cluster.nodes[&C].core;
+    assert_eq!((core.applied(), format(&cluster, C)), (LogIndex(before.0 + 1), OLD));
 }
 
 #[test]

@@ -116,7 +116,7 @@ fn input() -> impl Strategy<Value = Input> {
             from: NodeId(2),
             message: PeerMessage::Wish(Wish::Remove { node: NodeId(node) }),
         }),
-        1 => Just(Input::Local(Local::Wish { number: 1, wish: Wish::Lead { node: NodeId(2) } })),
+        1 => Just(Input::Local(Local::Wish { number: 1, wish: Wish::Lead { node: NodeId(2) }, force: false })),
         3 => Just(Input::Tick),
         1 => any::<u64>().prop_map(|number| Input::Read(Question { number, database: DatabaseId(1) })),
         1 => Just(Input::PeerUp { node: NodeId(2), reads: Format::NEWEST }),

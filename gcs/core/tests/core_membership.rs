@@ -4,13 +4,14 @@ mod support;
 
 use gcs_core::*;
 use gcs_writeset::link::MemberRole;
-use gcs_writeset::{Incarnation, NodeId, NodeKind, Position};
+use gcs_writeset::{DatabaseId, Incarnation, NodeId, NodeKind, Position};
 use support::*;
 
 const SHOP: &str = "shop";
 
+/// As one who insists.
 fn wish(cluster: &mut Cluster, at: NodeId, number: u64, wish: Wish) {
-    cluster.local(at, Local::Wish { number, wish });
+    cluster.local(at, Local::Wish { number, wish, force: true });
 }
 
 /// What became of a wish, within so many ticks.
@@ -234,6 +235,42 @@ fn a_leader_that_is_to_go_hands_over_first_and_learns_that_it_is_gone() {
     cluster.nodes.remove(&leader);
     cluster.elect();
     order(&mut cluster, other, 1);
+}
+
+/// Two of three nodes detached the database, or never had it. What the last one has is the group's only copy.
+#[test]
+fn a_member_with_a_database_that_no_other_has_goes_only_by_force() {
+    let mut cluster = Cluster::new(3);
+    let leader = cluster.elect();
+    let [place, other] = [NodeId(1), NodeId(2)];
+    attach(&mut cluster, place);
+    let head = order(&mut cluster, place, 1);
+    let report = |cluster: &mut Cluster, node: NodeId, out_of_service: bool| {
+        let [committed, flushed, oldest_base] = [head; 3];
+        cluster.local(node, Local::Progress { database: DatabaseId(1), committed, flushed, oldest_base, out_of_service });
+        cluster.ticks(30);
+    };
+    let remove = |cluster: &mut Cluster, number: u64, node: NodeId, force: bool| {
+        cluster.local(leader, Local::Wish { number, wish: Wish::Remove { node }, force });
+        outcome(cluster, leader, number, 60)
+    };
+    report(&mut cluster, place, false);
+    assert_eq!(remove(&mut cluster, 1, place, false), Some(Err(Objection::OnlyPlace)));
+    attach(&mut cluster, other);
+    assert_eq!(remove(&mut cluster, 2, place, false), Some(Err(Objection::OnlyPlace)), "the other has yet to get it");
+    report(&mut cluster, other, true);
+    assert_eq!(remove(&mut cluster, 3, place, false), Some(Err(Objection::OnlyPlace)), "the other does not serve it");
+    cluster.local(other, Local::Detach { database: DatabaseId(1) });
+    cluster.ticks(10);
+    cluster.local(leader, Local::Wish { number: 6, wish: Wish::Replace { old: place, new: other }, force: false });
+    assert_eq!(outcome(&mut cluster, leader, 6, 60), Some(Err(Objection::OnlyPlace)), "it would go without the database");
+    attach(&mut cluster, other);
+    report(&mut cluster, other, false);
+    // Whoever leads asks, and stays.
+    let gone = if leader == place { other } else { place };
+    assert_eq!(remove(&mut cluster, 4, gone, false), Some(Ok(())), "the other one has it");
+    let last = if leader == place { place } else { other };
+    assert_eq!(remove(&mut cluster, 5, last, false), Some(Err(Objection::OnlyPlace)));
 }
 
 #[test]

@@ -57,7 +57,7 @@ fn state(cluster: &Cluster, node: NodeId) -> &gcs_core::state::State {
 }
 
 fn wish(cluster: &mut Cluster, at: NodeId, number: u64, wish: Wish) {
-    cluster.local(at, Local::Wish { number, wish });
+    cluster.local(at, Local::Wish { number, wish, force: true });
 }
 
 /// Adds a member and starts it with an empty log.

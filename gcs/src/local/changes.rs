@@ -10,7 +10,8 @@ use super::this_node::ThisNode;
 pub async fn carry_out(node: &ThisNode, change: Change) -> Result<(), Failure> {
     let what = describe(node, &change);
     let wish = wish(node, &change)?;
-    let asked = node.peers.wishes.wish(&node.inbox, wish);
+    let force = matches!(change, Change::Evict { force: true, .. });
+    let asked = node.peers.wishes.wish(&node.inbox, wish, force);
     if let Change::Leave = change {
         // Nobody sends its own removal to a node that has been removed; it hears of it from its peers.
         return tokio::select! {
@@ -66,6 +67,10 @@ fn failure(what: &str, objection: Objection) -> Failure {
         Objection::Witness => "Name a full member.",
         Objection::LastVoter => "Let another member get its vote first; to end the group, stop its last node.",
         Objection::NotALearner | Objection::NotAVoter | Objection::QueryOnly => "See gcs members.",
+        Objection::OnlyPlace => {
+            "Let another member get the database first. Or detach it from the group, by ALTER DATABASE ... STOP REPLICATION on the node that has it; if \
+             that node is lost for good, and the database with it, gcs evict --force."
+        }
         Objection::ChangeUnderWay => "Try again.",
         Objection::TooLate => "A majority of the voters must be reached, and the member that is to lead. See gcs members.",
         _ => "",

@@ -96,7 +96,7 @@ async fn hand_over(hub: &Hub) {
     // One with a server first, and of those the furthest.
     let best = others.max_by_key(|member| (member.state == MemberState::Online, member.ordered));
     let Some(to) = best else { return tracing::warn!("nobody is there that leadership could be handed to") };
-    let asked = hub.node.peers.wishes.wish(&hub.node.inbox, Wish::Lead { node: to.node });
+    let asked = hub.node.peers.wishes.wish(&hub.node.inbox, Wish::Lead { node: to.node }, false);
     match asked.await {
         Ok(()) => tracing::info!(to = %to.name, "leadership was handed over"),
         Err(objection) => tracing::warn!(to = %to.name, "leadership could not be handed over: {objection}"),

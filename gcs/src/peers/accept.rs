@@ -165,7 +165,10 @@ async fn read(peers: &Peers, peer: &Peer, connection: u64, stream: &Stream, mut 
                         peers.send_shown(vec![(from, asked.number)]);
                     }
                 }
-                Ok(Frame::Standing(standing)) => peers.standings.heard(peer.node, standing),
+                Ok(Frame::Standing(standing)) => {
+                    peers.inbox.push(Input::PeerDrains { node: peer.node, drains: standing.is_draining });
+                    peers.standings.heard(peer.node, standing);
+                }
                 Ok(Frame::Drain(order)) => peers.standings.order(order),
                 Ok(Frame::ShownHere(answer)) => peers.shown.answered(peer.node, &answer),
                 Ok(Frame::Rehearsed(answer)) => peers.rehearsals.answered(peer.node, &answer),

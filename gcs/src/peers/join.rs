@@ -173,7 +173,7 @@ async fn let_in(peers: &Peers, join: Join) -> Result<Joined, Refused> {
     }
     let generation = roster.membership().next_generation(&name);
     let wish = Wish::Add { name: name.clone(), generation, address: address.clone(), directory, kind, reads };
-    match peers.wishes.wish(&peers.inbox, wish).await {
+    match peers.wishes.wish(&peers.inbox, wish, false).await {
         Ok(()) => {}
         // Of the name's generation this node may know less than the leader.
         Err(objection @ (Objection::TooLate | Objection::ChangeUnderWay | Objection::IdTaken)) => {

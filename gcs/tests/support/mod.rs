@@ -195,6 +195,11 @@ impl Daemon {
         }
     }
 
+    /// Until it ends by itself.
+    pub fn wait(&mut self) -> ExitStatus {
+        self.child.take().unwrap().wait().unwrap()
+    }
+
     pub fn terminate(&mut self) -> ExitStatus {
         let mut child = self.child.take().unwrap();
         let pid = nix::unistd::Pid::from_raw(child.id() as i32);

@@ -2,6 +2,7 @@
 
 use gcs_core::Limits;
 use gcs_core::certify::{PlantedBug, WindowBounds};
+use gcs_core::writers::Following;
 
 use gcs_writeset::NodeKind;
 use postgres_r_protocol::platform::Planted;
@@ -42,6 +43,8 @@ pub struct Plan {
     /// How long things go wrong; afterwards everything must heal.
     pub trouble: Span,
     pub limits: Limits,
+    /// Leaders go where most is written.
+    pub follows_writers: bool,
     pub bug: Option<PlantedBug>,
     /// A deliberate mistake of the extension's protocol.
     pub planted: Option<Planted>,
@@ -51,6 +54,7 @@ pub struct Plan {
     pub reference_certifier: bool,
 }
 
+const FOLLOWS: u64 = 0x666f_6c6c_6f77;
 const UPGRADES: u64 = 0x666f_730c_0000;
 const LOCKS: u64 = 0x6c6f_636b_0000;
 const AHEAD: u64 = 0x6168_6561_0000;
@@ -83,13 +87,25 @@ impl Plan {
             fault_every: ms(rng.between(600, 4_000)),
             nuisance_every: ms(rng.between(60, 1_000)),
             trouble: ms(rng.between(8_000, 20_000)),
-            limits: Limits { window, checkpoint_entries_max: rng.between(15, 150), checkpoint_bytes_max: 1 << 20 },
+            limits: Limits {
+                window,
+                checkpoint_entries_max: rng.between(15, 150),
+                checkpoint_bytes_max: 1 << 20,
+                following: following(seed),
+            },
+            follows_writers: Rng::new(seed ^ FOLLOWS).permille(500),
             bug: None,
             planted: None,
             amnesia: false,
             reference_certifier: true,
         }
     }
+}
+
+/// Windows so short that few transactions are most of one.
+fn following(seed: u64) -> Following {
+    let mut rng = Rng::new(seed ^ FOLLOWS ^ 1);
+    Following { window_ticks: rng.between(2, 12), least: rng.between(1, 6) }
 }
 
 /// A witness is the last node, a query-only one stands before it.

@@ -1,17 +1,18 @@
 //! The core and the membership: changes that the order brings, changes that this node wants, and who becomes a voter when.
 
-use gcs_writeset::{NodeId, NodeKind, Position};
+use gcs_writeset::{NodeId, NodeKind};
 use raft::Storage;
 
 use super::Core;
 use crate::api::*;
-use crate::bounds::{PROMOTE_ENTRIES_MAX, PROMOTE_POSITIONS_MAX, WITNESS_HANDS_OVER_ENTRIES_MAX};
+use crate::bounds::{HANDS_OVER_ENTRIES_MAX, PROMOTE_ENTRIES_MAX, PROMOTE_POSITIONS_MAX};
 use crate::certify::Rules;
 use crate::command::{self, Command};
 use crate::error::CoreError;
 use crate::format::Format;
+use crate::member::Attachment;
 use crate::membership::wish::Wish;
-use crate::membership::{Change, Member, Step};
+use crate::membership::{Change, Member, Objection, Step};
 use gcs_writeset::link::MemberRole;
 
 impl<L: Storage, R: Rules> Core<L, R> {
@@ -58,6 +59,7 @@ impl<L: Storage, R: Rules> Core<L, R> {
             Some(leader) if leader == self.config.node => {
                 self.lead_membership(now);
                 self.lead_as_witness(now);
+                self.lead_where_most_is_written(now, effects);
             }
             Some(leader) if self.quorum.is_up(leader) => {
                 self.wishes.forget_asked();
@@ -152,17 +154,42 @@ impl<L: Storage, R: Rules> Core<L, R> {
     /// Nobody writes on a witness: while it leads, all that is written takes one hop more. It hands over as soon as a full node is there that has
     /// (nearly) all of the log, and not too often, since nothing is proposed meanwhile.
     fn lead_as_witness(&mut self, now: Tick) {
-        // Longer than Raft itself waits for the other.
-        let rest = 2 * self.config.detector.election_ticks;
-        let rested = self.handed_over_at.is_none_or(|at| now.0.saturating_sub(at.0) >= rest);
-        if !rested || !self.is_witness(self.config.node) {
-            return;
-        }
-        let near = |(is_witness, behind, _): &(bool, u64, NodeId)| !is_witness && *behind <= WITNESS_HANDS_OVER_ENTRIES_MAX;
-        if let Some((_, _, node)) = self.successors().filter(near).min() {
+        if self.has_rested(now)
+            && self.is_witness(self.config.node)
+            && let Some((_, node)) = self.near_successors().min()
+        {
             self.handed_over_at = Some(now);
             self.order.hand_over(node);
         }
+    }
+
+    /// See [`crate::writers`]. Not while anything else is about to change: that would have to wait.
+    fn lead_where_most_is_written(&mut self, now: Tick, effects: &mut Effects) {
+        let Some(best) = self.writers.best(now).filter(|best| *best != self.config.node) else { return };
+        let is_quiet = self.config.follows_writers
+            && !self.draining.contains(&best)
+            && self.order.may_change_votes()
+            && !self.state.membership.is_joint()
+            && self.wishes.all(now, &self.state.membership).is_empty();
+        if is_quiet && self.has_rested(now) && self.near_successors().any(|(_, node)| node == best) {
+            self.handed_over_at = Some(now);
+            self.writers.stays(now);
+            if self.order.hand_over(best) {
+                effects.goes_to_writers = Some(best);
+            }
+        }
+    }
+
+    /// For longer than Raft itself waits for one that it hands over to.
+    fn has_rested(&self, now: Tick) -> bool {
+        let rest = 2 * self.config.detector.election_ticks;
+        self.handed_over_at.is_none_or(|at| now.0.saturating_sub(at.0) >= rest)
+    }
+
+    /// Full nodes that could lead at once, and by how many entries each is behind.
+    fn near_successors(&self) -> impl Iterator<Item = (u64, NodeId)> {
+        let near = |(is_witness, behind, _): &(bool, u64, NodeId)| !is_witness && *behind <= HANDS_OVER_ENTRIES_MAX;
+        self.successors().filter(near).map(|(_, behind, node)| (behind, node))
     }
 
     /// A joiner does not vote until it may: its daemon has the log, and its PostgreSQL, in every database of the group, what the log says.
@@ -172,16 +199,42 @@ impl<L: Storage, R: Rules> Core<L, R> {
         self.quorum.is_up(node) && in_log && (self.is_witness(node) || self.has_caught_up(node))
     }
 
+    pub(super) fn wish(&mut self, (number, wish): (u64, Wish), force: bool, now: Tick, effects: &mut Effects) {
+        let is_possible = self.state.membership.step(&wish).is_ok();
+        if !force && is_possible && self.takes_a_database_away(&wish) {
+            effects.replies.push(LocalReply::Wish { number, outcome: Err(Objection::OnlyPlace) });
+        } else {
+            self.wishes.local(number, wish, now, &mut effects.replies);
+        }
+    }
+
+    /// Whether a member is to go that has a database which no other has. A matter of what is known here now, and not of the order: a person is to be
+    /// asked once more. Whoever comes for it gets what is in the order, but for what it has expressly detached.
+    fn takes_a_database_away(&self, wish: &Wish) -> bool {
+        let (node, successor) = match wish {
+            Wish::Remove { node } => (node, None),
+            Wish::Replace { old, new } => (old, Some(new)),
+            _ => return false,
+        };
+        self.state.databases.values().any(|database| {
+            let places = &database.attachments.by_node;
+            let has = |attachment: &Attachment| attachment.has_contents(database.head);
+            let serves = |attachment: &Attachment| has(attachment) && !attachment.report.out_of_service;
+            let will_have = |node| places.get(node).is_none_or(|attachment: &Attachment| attachment.incarnation.is_some());
+            places.get(node).is_some_and(has)
+                && !places.iter().any(|(of, attachment)| of != node && serves(attachment))
+                && !successor.is_some_and(will_have)
+        })
+    }
+
     fn has_caught_up(&self, node: NodeId) -> bool {
         self.state.databases.values().all(|database| match database.attachments.by_node.get(&node) {
             None => false,
             Some(attachment) if attachment.incarnation.is_none() => true,
             Some(attachment) => {
                 let (head, committed) = (database.head, attachment.report.committed);
-                // One that has just attached has yet to say what it has; it may be about to get a copy.
-                let has_something = committed > Position::ZERO || head == Position::ZERO;
                 let behind = head.0.saturating_sub(committed.0);
-                !attachment.report.out_of_service && has_something && behind <= PROMOTE_POSITIONS_MAX
+                !attachment.report.out_of_service && attachment.has_contents(head) && behind <= PROMOTE_POSITIONS_MAX
             }
         })
     }

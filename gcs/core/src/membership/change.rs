@@ -117,6 +117,9 @@ pub enum Objection {
     TooLate,
     #[error("this node is not a member of the group")]
     NotAMember,
+    /// Nor is this one.
+    #[error("it has a database that no other member has")]
+    OnlyPlace,
 }
 
 const ADD: u8 = 1;

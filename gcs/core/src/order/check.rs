@@ -44,7 +44,7 @@ fn kind_allowed<S: Storage>(raft: &Raft<S>, origin: &Origin, m: &Message) -> boo
     let carries = !m.entries.is_empty();
     let snapshot = m.snapshot.as_ref().is_some_and(|snapshot| !snapshot.is_empty());
     match MessageType::from_i32(m.msg_type) {
-        Some(MessageType::MsgAppend) => !snapshot && append_is_sound(origin, m),
+        Some(MessageType::MsgAppend) => !snapshot && append_is_sound(m),
         Some(MessageType::MsgSnapshot) => !carries && snapshot_is_sound(origin, m),
         // Only a leader answers; a follower would pass it on.
         Some(MessageType::MsgReadIndex) => {
@@ -76,7 +76,7 @@ fn kind_allowed<S: Storage>(raft: &Raft<S>, origin: &Origin, m: &Message) -> boo
 
 /// Entries must continue each other and the message's anchor, or slicing them panics; an anchor of term 0 would match any index
 /// beyond the end of the log.
-fn append_is_sound(origin: &Origin, m: &Message) -> bool {
+fn append_is_sound(m: &Message) -> bool {
     if (m.index == 0) != (m.log_term == 0) || m.log_term > m.term {
         return false;
     }
@@ -84,7 +84,7 @@ fn append_is_sound(origin: &Origin, m: &Message) -> bool {
     m.entries.iter().zip(m.index + 1..).all(|(entry, index)| {
         let follows = entry.index == index && entry.term >= term.max(1) && entry.term <= m.term;
         term = entry.term;
-        follows && entry_is_sound(origin, entry)
+        follows && entry_is_sound(entry)
     })
 }
 
@@ -94,10 +94,11 @@ fn question_is_sound(m: &Message) -> bool {
     (1..=READ_CONTEXT_BYTES_MAX).contains(&entry.data.len()) && entry.entry_type == EntryType::EntryNormal as i32
 }
 
-/// Nothing may be committed that cannot be applied. Changes of votes in the form before joint steps are made by nobody.
-fn entry_is_sound(origin: &Origin, entry: &Entry) -> bool {
+/// Nothing may be committed that cannot be applied, but for a raise of the format beyond what this node reads: whether it counts for anything is known
+/// when it is applied, and not before; one that counts stops the node there ([`crate::recovery::check_format`]). Changes of votes in the form before joint steps are made by nobody.
+fn entry_is_sound(entry: &Entry) -> bool {
     match EntryType::from_i32(entry.entry_type) {
-        Some(EntryType::EntryNormal) => command::check_entry(&entry.data, origin.reads).is_ok(),
+        Some(EntryType::EntryNormal) => command::check_entry(&entry.data).is_ok(),
         Some(EntryType::EntryConfChangeV2) => Change::of_entry(&entry.data).is_ok(),
         _ => false,
     }

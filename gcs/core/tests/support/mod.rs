@@ -171,7 +171,17 @@ impl Cluster {
         let founder = self.founders.iter().find(|founder| founder.node == node);
         let address = founder.map_or_else(|| format!("{node}:1"), |founder| founder.address.clone());
         let (group, founders) = ("postgresr".into(), self.founders.clone());
-        CoreConfig { group, node, address, directory: 0, founders, reads: self.reads, seed: 7, detector: Detector::LAN }
+        CoreConfig {
+            group,
+            node,
+            address,
+            directory: 0,
+            founders,
+            reads: self.reads,
+            seed: 7,
+            detector: Detector::LAN,
+            follows_writers: true,
+        }
     }
 
     pub fn start(&mut self, id: NodeId, log: MemLog) {

@@ -60,6 +60,7 @@ impl World {
             reads: node.reads,
             seed: self.plan.seed ^ node.daemon_life,
             detector: Detector::LAN,
+            follows_writers: self.plan.follows_writers,
         }
     }
 
@@ -153,6 +154,9 @@ impl World {
             let before = std::mem::replace(&mut daemon.quorum, status.quorum);
             before != status.quorum
         });
+        if effects.goes_to_writers.is_some() {
+            self.corner("the leader went where most is written");
+        }
         if has_news {
             self.tell_status(n);
         }
@@ -263,6 +267,13 @@ impl World {
             && self.admits(a, b)
             && self.admits(b, a);
         if possible {
+            // One end may not have noticed yet that the connection before is gone: with the new one it does, as with any loss.
+            let ends = [(a, b), (b, a)].map(|(at, peer)| (at, peer, self.has_peer(at, peer)));
+            if ends[0].2 != ends[1].2 {
+                for (at, peer, _) in ends {
+                    self.disconnect(at, self.nodes[at.0].daemon_life, peer);
+                }
+            }
             self.peer_up(a, b);
             self.peer_up(b, a);
         }
@@ -276,6 +287,11 @@ impl World {
             daemon.peers.push(peer_id);
             self.give(at, Input::PeerUp { node: peer_id, reads });
         }
+    }
+
+    fn has_peer(&self, at: N, peer: N) -> bool {
+        let id = self.nodes[peer.0].id;
+        self.nodes[at.0].daemon.as_ref().is_some_and(|daemon| daemon.peers.contains(&id))
     }
 
     pub(super) fn disconnect(&mut self, at: N, life: u64, peer: N) {

@@ -184,7 +184,7 @@ impl World {
     fn wish(&mut self, at: N, wish: Wish) {
         self.wishes += 1;
         let number = self.wishes;
-        self.give(at, Input::Local(Local::Wish { number, wish }));
+        self.give(at, Input::Local(Local::Wish { number, wish, force: true }));
     }
 
     pub(super) fn corner(&mut self, what: &'static str) {
