@@ -4,15 +4,18 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::thread;
 use std::time::Duration;
 
 use gcs::playground::group::{Gets, describe};
 use gcs::playground::process::Process;
-use gcs::playground::{NewGroup, Playground, status};
+use gcs::playground::{NewGroup, Playground, disk, status};
 use gcs_writeset::NodeKind;
-use postgres_r_tests::harness::{self, node, wait};
+use postgres_r_tests::harness::{self, fingerprint, node, wait};
 
 const WITHIN: Duration = Duration::from_secs(60);
+/// Of each log, when a test has failed.
+const LOG_LINES_SHOWN: usize = 40;
 
 fn gcs(arguments: &[&str], dir: &Path) -> Output {
     Command::new(harness::gcs()).arg("playground").args(arguments).arg("--dir").arg(dir).output().unwrap()
@@ -134,18 +137,19 @@ fn a_node_that_is_paused_is_missed_and_comes_back_by_itself() {
     assert_eq!(processes(&dir, 3), 0);
 }
 
-/// A group with a relay that runs until dropped.
-struct Relayed {
+/// A group that things can be done to, until dropped.
+struct Breakable {
     dir: PathBuf,
     _parent: tempfile::TempDir,
 }
 
-impl Relayed {
-    fn start() -> Relayed {
+impl Breakable {
+    fn start(options: &[&str]) -> Breakable {
         let parent = parent();
         let dir = parent.path().canonicalize().unwrap().join("group");
-        start_detached(&dir, &["--faults"]);
-        Relayed { dir, _parent: parent }
+        let group = Breakable { dir, _parent: parent };
+        start_detached(&group.dir, options);
+        group
     }
 
     fn playground(&self) -> Playground {
@@ -156,7 +160,7 @@ impl Relayed {
         assert_done(&gcs(&[&["fault"], words].concat(), &self.dir));
     }
 
-    /// What is wrong with each node's links.
+    /// What is wrong with each node's links, and its disk.
     fn faults(&self) -> Vec<Vec<String>> {
         status::collect(&self.playground()).nodes.into_iter().map(|node| node.faults).collect()
     }
@@ -192,6 +196,18 @@ impl Relayed {
         assert_eq!(states(&self.dir)[number - 1], "no-majority");
     }
 
+    /// The ends of all logs, for a failed test.
+    fn print_logs(&self) {
+        let Ok(playground) = Playground::open(&self.dir) else { return };
+        for number in playground.numbers() {
+            for log in [playground.cluster(number).log(), playground.daemon(number).log()] {
+                let text = String::from_utf8_lossy(&std::fs::read(&log).unwrap_or_default()).into_owned();
+                let lines: Vec<&str> = text.lines().collect();
+                eprintln!("--- {}\n{}", log.display(), lines[lines.len().saturating_sub(LOG_LINES_SHOWN)..].join("\n"));
+            }
+        }
+    }
+
     /// Until each of so many nodes has all these rows.
     fn assert_equal(&self, nodes: usize, rows: &str) {
         for number in 1..=nodes {
@@ -205,15 +221,29 @@ impl Relayed {
     }
 }
 
-impl Drop for Relayed {
+impl Drop for Breakable {
     fn drop(&mut self) {
+        if thread::panicking() {
+            self.print_logs();
+        }
         let _ = gcs(&["stop"], &self.dir);
+        // What `stop` has left after a test that failed: the directory could not go away otherwise.
+        for mounted in mounts(&self.dir) {
+            let _ = Command::new("umount").arg("-l").arg(mounted).status();
+        }
     }
+}
+
+/// What is mounted below a directory.
+fn mounts(dir: &Path) -> Vec<PathBuf> {
+    let table = std::fs::read_to_string("/proc/self/mounts").unwrap();
+    let places = table.lines().filter_map(|line| line.split(' ').nth(1)).map(PathBuf::from);
+    places.filter(|place| place.starts_with(dir)).collect()
 }
 
 #[test]
 fn a_leader_whose_cable_is_pulled_refuses_while_the_others_go_on_and_has_what_they_have_when_it_is_back() {
-    let group = Relayed::start();
+    let group = Breakable::start(&["--faults"]);
     group.query(1, "CREATE TABLE links (n int PRIMARY KEY)").unwrap();
     let leader = group.leader();
     let (number, others) = (leader.to_string(), [leader % 3 + 1, (leader + 1) % 3 + 1]);
@@ -261,6 +291,98 @@ fn a_leader_whose_cable_is_pulled_refuses_while_the_others_go_on_and_has_what_th
     group.assert_equal(4, "1 2 3 4 5 6 7 8");
 }
 
+impl Breakable {
+    /// A row each, one after the other, none of which may fail.
+    fn write_small(&self, number: usize, ids: std::ops::Range<i32>) {
+        let mut client = self.playground().connect(node(number), "shop").unwrap();
+        for id in ids {
+            let written = client.execute("INSERT INTO item VALUES ($1, 'small')", &[&id]);
+            assert!(written.is_ok(), "node {number}: {}", describe(&written.unwrap_err()));
+        }
+    }
+
+    /// Likewise, but for as long as it lasts: those that were acknowledged.
+    fn write_small_until_it_fails(&self, number: usize, ids: std::ops::Range<i32>) -> Vec<i32> {
+        let mut client = self.playground().connect(node(number), "shop").unwrap();
+        ids.take_while(|id| client.execute("INSERT INTO item VALUES ($1, 'small')", &[id]).is_ok()).collect()
+    }
+
+    /// One transaction of 30 MB: more than the daemon's log and the tables of a node have room for that is full.
+    fn write_large(&self, number: usize, from: i32) {
+        let rows = format!("SELECT n, repeat(md5(n::text), 100) FROM generate_series({from}, {from} + 9999) n");
+        self.query(number, &format!("INSERT INTO item {rows}")).unwrap();
+    }
+
+    /// Until every node has the same.
+    fn assert_same(&self) {
+        let playground = self.playground();
+        wait::until("the nodes are equal", WITHIN, || {
+            let print = |number| {
+                let prints = playground.connect(number, "shop").and_then(|mut client| fingerprint::take(&mut client));
+                prints.map_err(|error| describe(&error))
+            };
+            let prints = playground.numbers().into_iter().map(print).collect::<Result<Vec<_>, String>>()?;
+            if prints.iter().all(|other| *other == prints[0]) { Ok(()) } else { Err(format!("{prints:?}")) }
+        });
+    }
+
+    fn count(&self, number: usize, of: &str) -> usize {
+        self.query(number, &format!("SELECT count(*)::text FROM item WHERE {of}")).unwrap().parse().unwrap()
+    }
+}
+
+const DISKS: [&str; 2] = ["--disk-size", "400"];
+
+#[test]
+fn a_node_whose_disk_is_full_holds_up_nobody_and_has_what_the_others_have_when_it_has_room_again() {
+    if disk::check_allowed().is_err() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_refused(&gcs(&[&["start"], &DISKS[..]].concat(), &dir.path().join("group")), "only root can give each node");
+        return println!("not tried: only root may mount");
+    }
+    let group = Breakable::start(&DISKS);
+    assert_eq!(mounts(&group.dir).len(), 3);
+    group.query(1, "CREATE TABLE item (id int PRIMARY KEY, body text)").unwrap();
+    group.write_small(1, 0..10);
+    group.assert_same();
+    assert_refused(&gcs(&["fault", "cut", "1"], &group.dir), "was made without --faults");
+    // Nothing is wrong, and that is no error.
+    group.fault(&["heal"]);
+    group.fault(&["fill", "3"]);
+    assert_refused(&gcs(&["fault", "fill", "3"], &group.dir), "the disk of node3 is filled already");
+    assert_eq!(group.faults(), [vec![], vec![], vec!["disk full".to_owned()]]);
+    let acknowledged = thread::scope(|scope| {
+        let full = scope.spawn(|| group.write_small_until_it_fails(3, 1_000..3_000));
+        scope.spawn(|| group.write_small(1, 10..300));
+        scope.spawn(|| group.write_small(2, 300..600));
+        group.write_large(1, 10_000);
+        // What finds no room first is not always the same: a table, the daemon's log, or the WAL.
+        wait::until("node 3 has no room", WITHIN, || match states(&group.dir).remove(2) {
+            state if state == "out-of-service" || state.ends_with("down") => Ok(()),
+            state => Err(state),
+        });
+        group.write_large(2, 20_000);
+        if states(&group.dir)[2].ends_with("down") {
+            let hint = "hint: Its disk is full. To give it room: gcs playground fault heal 3";
+            assert_refused(&gcs(&["start-node", "3"], &group.dir), hint);
+        }
+        group.fault(&["heal", "3"]);
+        assert_eq!(group.faults(), vec![Vec::<String>::new(); 3]);
+        assert_done(&gcs(&["start-node", "3"], &group.dir));
+        full.join().unwrap()
+    });
+    assert_eq!(states(&group.dir), ["online"; 3]);
+    group.write_small(3, 600..610);
+    group.assert_same();
+    assert_eq!(group.count(2, "id < 1000 OR id >= 10000"), 610 + 20_000);
+    let ids = acknowledged.iter().map(i32::to_string).collect::<Vec<_>>().join(", ");
+    assert_eq!(
+        group.count(2, &format!("id = ANY ('{{{ids}}}')")),
+        acknowledged.len(),
+        "what node 3 had acknowledged is there"
+    );
+}
+
 #[test]
 fn a_node_that_is_added_has_the_settings_that_the_playground_was_made_with() {
     let parent = parent();
@@ -275,6 +397,7 @@ fn a_node_that_is_added_has_the_settings_that_the_playground_was_made_with() {
             settings: "work_mem = '7MB'\nmax_connections = 50\n".to_owned(),
             places: Vec::new(),
             faults: false,
+            disk_size: None,
         })
     };
     let made =
@@ -290,6 +413,44 @@ fn a_node_that_is_added_has_the_settings_that_the_playground_was_made_with() {
     playground.stop().unwrap();
     assert!(added.iter().all(Result::is_ok), "{added:?}");
     assert_eq!(shown, vec![Ok("7MB 50".to_owned()); 3]);
+}
+
+#[test]
+fn disks_are_mounted_for_as_long_as_the_group_runs_and_are_not_full_when_it_starts_again() {
+    if disk::check_allowed().is_err() {
+        return println!("not tried: only root may mount");
+    }
+    let group = Breakable::start(&DISKS);
+    group.query(1, "CREATE TABLE item (id int PRIMARY KEY, body text)").unwrap();
+    group.write_small(1, 0..10);
+    assert_done(&gcs(&["add-node", "--physical"], &group.dir));
+    assert_eq!(mounts(&group.dir).len(), 4);
+    for number in 1..=4 {
+        assert_eq!(group.query(number, "SHOW max_wal_size").unwrap(), "50MB");
+    }
+    group.fault(&["fill", "4"]);
+    // Somebody's shell: it is named, and nothing is taken away from it.
+    let mut shell = Command::new("cat").current_dir(group.dir.join("node2")).stdin(Stdio::piped()).spawn().unwrap();
+    assert_refused(&gcs(&["stop"], &group.dir), "node2: target is busy");
+    assert_eq!(mounts(&group.dir), [group.dir.join("node2")]);
+    shell.kill().unwrap();
+    shell.wait().unwrap();
+    assert_done(&gcs(&["stop"], &group.dir));
+    assert_eq!(mounts(&group.dir), Vec::<PathBuf>::new());
+    assert_eq!(processes(&group.dir, 4), 0, "processes outlived stop");
+    assert_refused(&gcs(&["fault", "fill", "4"], &group.dir), "node4 is not mounted");
+
+    let port = group.playground().manifest.nodes[0].port.to_string();
+    let start = ["start", "--detach", "--base-port", &port];
+    assert_refused(&gcs(&start, &group.dir), "--disk-size 400, or give another --dir");
+    assert_done(&gcs(&[&start[..], &DISKS[..]].concat(), &group.dir));
+    assert_eq!(mounts(&group.dir).len(), 4);
+    assert_eq!(group.faults(), vec![Vec::<String>::new(); 4]);
+    group.write_small(4, 10..20);
+    group.assert_same();
+    assert_eq!(group.count(1, "true"), 20);
+    assert_done(&gcs(&["stop"], &group.dir));
+    assert_eq!(mounts(&group.dir), Vec::<PathBuf>::new());
 }
 
 #[test]

@@ -8,6 +8,7 @@ use clap::Subcommand;
 use gcs_writeset::NodeKind;
 use serde_json::json;
 
+use super::disk::DiskSize;
 use super::error::Error;
 use super::group::{Gets, NewGroup, Part, Playground, Started};
 use super::manifest::{NodeNumber, Place};
@@ -68,7 +69,7 @@ enum Command {
         #[arg(long, value_name = "ROLE", default_value = "full", value_parser = parse_role)]
         role: NodeKind,
     },
-    /// Makes a node, or its links to the others, fail otherwise than by its end.
+    /// Makes a node, its disk, or its links to the others fail otherwise than by its end.
     #[command(subcommand)]
     Fault(Fault),
     /// Stands between the daemons of a playground that was made with --faults.
@@ -94,7 +95,7 @@ enum Fault {
     },
     /// Lets no byte pass any more between the daemons of a node and of all others, or of one, as when a cable is pulled: connections stay open.
     ///
-    /// For a playground that was made with --faults, as are slow and heal. Clients still reach every node.
+    /// For a playground that was made with --faults, as is slow. Clients still reach every node.
     Cut {
         /// Counts from 1.
         node: usize,
@@ -113,9 +114,19 @@ enum Fault {
         #[command(flatten)]
         at: Directory,
     },
-    /// Undoes cut and slow, of one node's links or of all.
+    /// Takes all the room that is left on a node's disk: whatever it writes from now on, its log and its tables, finds none.
     ///
-    /// Of one node: what was said of it, and of another one and it. A node that was cut off from all others stays cut off from this one.
+    /// For a playground that was made with --disk-size. What the node itself deletes meanwhile it can use again.
+    Fill {
+        /// Counts from 1.
+        node: usize,
+        #[command(flatten)]
+        at: Directory,
+    },
+    /// Undoes cut, slow and fill, of one node or of all.
+    ///
+    /// Of one node's links: what was said of it, and of another one and it. A node that was cut off from all others stays cut off from this one.
+    /// Whatever of a node has ended for want of room is started by start-node.
     Heal {
         /// Counts from 1.
         node: Option<usize>,
@@ -161,6 +172,9 @@ struct StartArgs {
     /// Has the daemons reach each other by a relay, so that `fault cut` and `fault slow` can be asked for. They then listen on P + 200 + i - 1.
     #[arg(long)]
     faults: bool,
+    /// Gives each node a disk of its own, of so many megabytes, so that `fault fill` can be asked for: file systems in files, which only root can mount.
+    #[arg(long, value_name = "MB")]
+    disk_size: Option<DiskSize>,
 }
 
 fn place(text: &str) -> Result<Place, String> {
@@ -189,6 +203,7 @@ fn inflict(fault: Fault) -> Result<(), Error> {
         Fault::Resume { node, at } => Playground::open(&at.dir)?.resume(NodeNumber(node)),
         Fault::Cut { node, other, at } => Playground::open(&at.dir)?.cut(NodeNumber(node), other.map(NodeNumber)),
         Fault::Slow { node, ms, at } => Playground::open(&at.dir)?.slow(NodeNumber(node), ms),
+        Fault::Fill { node, at } => Playground::open(&at.dir)?.fill(NodeNumber(node)),
         Fault::Heal { node, at } => Playground::open(&at.dir)?.heal(node.map(NodeNumber)),
     }
 }
@@ -233,6 +248,7 @@ fn begin(args: &StartArgs) -> Result<Playground, Error> {
         settings,
         places: args.place.clone(),
         faults: args.faults,
+        disk_size: args.disk_size,
     })
 }
 
@@ -246,13 +262,15 @@ fn begin_again(args: &StartArgs) -> Result<Playground, Error> {
     }
     // Those that were added come again without being named.
     let founders = manifest.nodes.iter().filter(|node| !node.joined).count();
-    let made = (founders, manifest.nodes[0].port, &manifest.database, &manifest.group, manifest.is_relayed());
-    if made != (args.nodes, args.base_port, &args.database, &args.group, args.faults) {
-        let (nodes, port, database, group, is_relayed) = made;
+    let port = manifest.nodes[0].port;
+    let made = (founders, port, &manifest.database, &manifest.group, manifest.is_relayed(), manifest.disk_size);
+    if made != (args.nodes, args.base_port, &args.database, &args.group, args.faults, args.disk_size) {
+        let (nodes, port, database, group, is_relayed, disk_size) = made;
         let faults = if is_relayed { " --faults" } else { "" };
+        let disks = disk_size.map_or_else(String::new, |size| format!(" --disk-size {}", size.megabytes()));
         return Err(Error::usage(format!("{dir} holds a playground made with other options")).hint(format!(
-            "Start it with --nodes {nodes} --base-port {port} --database {database} --group {group}{faults}, or give another \
-             --dir."
+            "Start it with --nodes {nodes} --base-port {port} --database {database} --group {group}{faults}{disks}, or give \
+             another --dir."
         )));
     }
     playground.start_all()?;
@@ -315,4 +333,40 @@ fn add_node(dir: &Path, gets: Gets, kind: NodeKind) -> Result<(), Error> {
     let number = playground.add_node(gets, kind)?;
     println!("{}", playground.uri(number));
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    struct CommandLine {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    fn parse(line: &str) -> Result<Command, String> {
+        let words = ["playground"].into_iter().chain(line.split_whitespace());
+        CommandLine::try_parse_from(words).map(|line| line.args.command).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_disk_size_is_a_number_of_megabytes_that_a_node_can_do_with() {
+        let Ok(Command::Start(start)) = parse("start --dir d --faults --disk-size 500") else { panic!("it is understood") };
+        assert_eq!((start.faults, start.disk_size.map(DiskSize::megabytes)), (true, Some(500)));
+        let Ok(Command::Start(start)) = parse("start --dir d") else { panic!("it is understood") };
+        assert_eq!(start.disk_size, None);
+        assert!(parse("start --dir d --disk-size 100").unwrap_err().contains("a node needs a disk of 400 to 1000000 MB"));
+        assert!(parse("start --dir d --disk-size large").unwrap_err().contains("a whole number of megabytes"));
+    }
+
+    #[test]
+    fn one_node_is_filled_and_one_or_all_are_healed() {
+        assert!(matches!(parse("fault fill 3 --dir d"), Ok(Command::Fault(Fault::Fill { node: 3, .. }))));
+        assert!(parse("fault fill --dir d").unwrap_err().contains("<NODE>"));
+        assert!(matches!(parse("fault heal 3 --dir d"), Ok(Command::Fault(Fault::Heal { node: Some(3), .. }))));
+        assert!(matches!(parse("fault heal --dir d"), Ok(Command::Fault(Fault::Heal { node: None, .. }))));
+    }
 }

@@ -185,11 +185,11 @@ pub fn run(command: &mut Command, name: &str) -> Result<String> {
     Err(Error::failed(format!("{name} failed: {}", last.trim())))
 }
 
-/// The first FATAL or PANIC line, or else the last line, that the log got after byte `from`.
+/// The first line that says why the process ended, or else the last line, that the log got after byte `from`.
 pub fn last_complaint(log: &Path, from: u64) -> Option<String> {
     let bytes = fs::read(log).ok()?;
     let text = String::from_utf8_lossy(bytes.get(from as usize..)?).into_owned();
-    let grave = |line: &&str| line.contains("FATAL:") || line.contains("PANIC:");
+    let grave = |line: &&str| ["FATAL:", "PANIC:", "gcs: error: "].iter().any(|word| line.contains(word));
     let line = text.lines().find(grave).or_else(|| text.lines().rev().find(|line| !line.trim().is_empty()))?;
-    Some(line.trim().to_owned())
+    Some(line.trim().trim_start_matches("gcs: error: ").to_owned())
 }

@@ -32,6 +32,8 @@ pub struct Daemon {
     pub home: PathBuf,
     /// Words before the program, see [`super::manifest::Place`].
     pub launcher: Vec<String>,
+    /// How much of the log it is to keep, in bytes, if not as much as by itself.
+    pub log_retention: Option<u64>,
 }
 
 impl Daemon {
@@ -64,6 +66,9 @@ impl Daemon {
         if nodes.iter().any(|node| node.place.is_some()) {
             // Networks inside of one machine.
             text += "allow_plaintext = true\n";
+        }
+        if let Some(bytes) = self.log_retention {
+            text += &format!("log_retention = \"{bytes} B\"\n");
         }
         if let Some(role) = &me.role {
             text += &format!("role = {}\n", quote(role));
@@ -114,10 +119,14 @@ impl Daemon {
             }
         };
         command.arg("run").arg("--config").arg(self.config()).stdout(stdout).stderr(stderr);
-        let child =
+        let mut child =
             command.spawn().map_err(|error| Error::failed(format!("could not run {}: {error}", self.binary.display())))?;
         let pid = child.id() as i32;
-        fs::write(self.pid_file(), format!("{pid}\n")).map_err(Error::file("write", &self.pid_file()))?;
+        if let Err(error) = fs::write(self.pid_file(), format!("{pid}\n")) {
+            // Its disk may be full. Nobody would find it without.
+            let _ = child.kill().and_then(|()| child.wait());
+            return Err(Error::file("write", &self.pid_file())(error));
+        }
         reap(child);
         self.wait_answering(pid, log_before)
     }
@@ -223,11 +232,13 @@ mod tests {
             role: None,
         };
         let (account, home) = (Account::choose().unwrap(), home.path().to_owned());
-        let daemon = Daemon { binary: "gcs".into(), account, home, launcher: Vec::new() };
+        let log_retention = Some(70_000_000);
+        let daemon = Daemon { binary: "gcs".into(), account, home, launcher: Vec::new(), log_retention };
         daemon.configure("postgresr", &node(2), &[node(1), node(2), node(3)], None).unwrap();
         let config = Config::load(&daemon.config()).unwrap();
         assert_eq!((config.name.as_str(), config.members.len()), ("node2", 3));
         assert_eq!(config.local_socket, daemon.socket());
+        assert_eq!(config.log_retention, 70_000_000);
         daemon.configure("postgresr", &node(4), &[node(1), node(2), node(3), node(4)], None).unwrap();
         assert_eq!(Config::load(&daemon.config()).unwrap().join.len(), 3);
         let (listen, address) = ("10.0.0.2:7000".to_owned(), "10.0.0.9:7002".to_owned());

@@ -32,6 +32,14 @@ impl Error {
         Error { hint: Some(hint.into()), ..self }
     }
 
+    /// With what went wrong while somebody cleaned up after it.
+    pub fn and(self, cleaned_up: Result<()>) -> Error {
+        match cleaned_up {
+            Ok(()) => self,
+            Err(other) => Error { message: format!("{}; {}", self.message, other.message), ..self },
+        }
+    }
+
     /// For `map_err` on a file operation.
     pub fn file<'a, E: fmt::Display>(what: &'a str, path: &'a Path) -> impl Fn(E) -> Error + 'a {
         move |error| Error::failed(format!("could not {what} {}: {error}", path.display()))

@@ -2,6 +2,8 @@
 //!
 //! A pause stops every process of the node (SIGSTOP): its daemon, its postmaster, and all that this has started. No connection closes, nobody is told,
 //! as when a machine hangs or a virtual one is moved. The daemon is stopped first and goes on last.
+//!
+//! The other faults have modules of their own: links ([`super::relayed`]) and disks ([`super::disks`]). What undoes both is here.
 
 use super::group::Playground;
 use super::manifest::NodeNumber;
@@ -36,6 +38,24 @@ impl Playground {
         }
         self.go_on(number);
         Ok(())
+    }
+
+    /// Undoes cut, slow and fill, of one node or of all. Does nothing where nothing is wrong.
+    ///
+    /// Takes no lock of the whole playground: a command that waits for a node to come online may wait for just this.
+    pub fn heal(&self, number: Option<NodeNumber>) -> Result<()> {
+        number.map_or(Ok(()), |number| self.check(number))?;
+        let (has_links, has_disks) = (self.manifest.is_relayed(), self.manifest.disk_size.is_some());
+        if !has_links && !has_disks {
+            let dir = self.paths.dir.display();
+            let message = format!(
+                "the playground in {dir} was made without --faults and without --disk-size: there is nothing to heal"
+            );
+            return Err(Error::usage(message).hint("Make another with: gcs playground start --faults --dir DIR"));
+        }
+        let numbers = number.map_or_else(|| self.numbers(), |number| vec![number]);
+        numbers.into_iter().try_for_each(|number| self.empty_disk(number))?;
+        if has_links { self.heal_links(number) } else { Ok(()) }
     }
 
     pub(super) fn go_on(&self, number: NodeNumber) {

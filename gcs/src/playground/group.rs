@@ -18,6 +18,7 @@ use postgres::{Client, NoTls};
 use super::account::Account;
 use super::cluster::{self, Cluster, SUPERUSER};
 use super::daemon::{self, Daemon};
+use super::disk::{self, DiskSize};
 use super::manifest::{Manifest, NodeEntry, NodeNumber, Paths, Place};
 use super::process::{Signal, is_fatal};
 use super::{Error, Result};
@@ -53,6 +54,8 @@ pub struct NewGroup {
     pub places: Vec<Place>,
     /// Puts a relay between the daemons, so that links can be cut and be slow.
     pub faults: bool,
+    /// Gives each node a disk of its own, so that one can be full. Only root can.
+    pub disk_size: Option<DiskSize>,
 }
 
 /// What of a node a command is about.
@@ -110,6 +113,9 @@ impl Playground {
 
     /// Makes the group and starts it. When it fails, nothing runs; the files stay, to be looked at.
     pub fn create(new: &NewGroup) -> Result<Playground> {
+        if new.disk_size.is_some() {
+            disk::check_allowed()?;
+        }
         let postgres_bin = find_postgres()?;
         let account = Account::choose()?;
         let nodes = plan_nodes(new)?;
@@ -120,15 +126,17 @@ impl Playground {
         let _lock = paths.lock()?;
         let gcs = if account.is_other() { daemon::copy_program(&new.gcs, &paths.dir.join("bin"))? } else { new.gcs.clone() };
         let manifest = Manifest::new(&new.group, &new.database, nodes, postgres_bin, gcs);
-        let manifest = Manifest { settings: new.settings.clone(), ..manifest };
+        let manifest = Manifest { settings: new.settings.clone(), disk_size: new.disk_size, ..manifest };
         manifest.save(&paths)?;
         let playground = Playground { paths, manifest, account };
         let made = playground.make();
-        if made.is_err() {
+        if let Err(error) = made {
             playground.stop_processes();
+            let error = error.and(playground.unmount_disks());
             playground.remember_running(false)?;
+            return Err(error);
         }
-        made.map(|()| playground)
+        Ok(playground)
     }
 
     fn make(&self) -> Result<()> {
@@ -147,10 +155,15 @@ impl Playground {
 
     fn make_node(&self, number: NodeNumber) -> Result<()> {
         let (cluster, daemon) = (self.cluster(number), self.daemon(number));
-        fs::create_dir(&cluster.home).map_err(Error::file("create", &cluster.home))?;
-        self.account.give(&cluster.home)?;
+        self.make_home(number)?;
         daemon.configure(&self.manifest.group, &self.manifest.nodes[number.index()], &self.manifest.nodes, None)?;
-        cluster.init(&format!("{}{}", replication_settings(&daemon), self.manifest.settings))
+        cluster.init(&format!("{}{}", replication_settings(&daemon), self.settings()))
+    }
+
+    /// Lines for every node's postgresql.conf: those that its disk asks for, and those that the playground was made with.
+    fn settings(&self) -> String {
+        let of_disk = self.manifest.disk_size.map(DiskSize::wal_settings).unwrap_or_default();
+        format!("{of_disk}{}", self.manifest.settings)
     }
 
     /// Makes one more node, which joins the group as it is and gets its database, or its whole server, from another. Returns when it is online.
@@ -165,11 +178,14 @@ impl Playground {
         manifest.nodes.push(NodeEntry { role, ..plan_next(&manifest)? });
         let number = NodeNumber(manifest.nodes.len());
         let grown = Playground { manifest, ..self.clone() };
-        match gets {
-            Gets::Database => grown.make_node(number)?,
-            Gets::Server => grown.make_home(number)?,
+        let made = match gets {
+            Gets::Database => grown.make_node(number),
+            Gets::Server => grown.make_node_without_server(number),
+        };
+        if let Err(error) = made.and_then(|()| grown.manifest.save(&grown.paths)) {
+            // No other command will know of this node.
+            return Err(error.and(grown.unmount_disk(number)));
         }
-        grown.manifest.save(&grown.paths)?;
         *self = grown;
         self.open_door(&self.manifest.nodes[number.index()])?;
         self.daemon(number).start()?;
@@ -184,11 +200,10 @@ impl Playground {
         self.wait_online_for(&[number], COPIED_MAX).map(|_| number)
     }
 
-    /// A node without a server, whose daemon is to get one.
-    fn make_home(&self, number: NodeNumber) -> Result<()> {
+    /// Its daemon is to get one.
+    fn make_node_without_server(&self, number: NodeNumber) -> Result<()> {
         let (cluster, daemon) = (self.cluster(number), self.daemon(number));
-        fs::create_dir(&cluster.home).map_err(Error::file("create", &cluster.home))?;
-        self.account.give(&cluster.home)?;
+        self.make_home(number)?;
         daemon.configure(&self.manifest.group, &self.manifest.nodes[number.index()], &self.manifest.nodes, Some(&cluster))
     }
 
@@ -207,7 +222,7 @@ impl Playground {
             }
             thread::sleep(LOOK_EVERY);
         }
-        cluster.configure(&self.manifest.settings)
+        cluster.configure(&self.settings())
     }
 
     fn make_database(&self, number: NodeNumber) -> Result<()> {
@@ -244,6 +259,7 @@ impl Playground {
     /// Starts whatever of the group is down.
     pub fn start_all(&mut self) -> Result<()> {
         let _lock = self.paths.lock()?;
+        self.mount_disks()?;
         self.remember_running(true)?;
         self.start_relay()?;
         self.on_all(|number| self.daemon(number).start())?;
@@ -257,7 +273,10 @@ impl Playground {
         let forced = self.stop_processes();
         self.remember_running(false)?;
         let left: Vec<String> = forced.iter().filter(|line| line.contains("does not end")).cloned().collect();
-        if left.is_empty() { Ok(forced) } else { Err(Error::failed(left.join("; "))) }
+        if !left.is_empty() {
+            return Err(Error::failed(left.join("; ")));
+        }
+        self.unmount_disks().map(|()| forced)
     }
 
     /// PostgreSQL first: while it shuts down, its daemon is still there to talk to.
@@ -268,6 +287,8 @@ impl Playground {
             if self.is_paused(number) {
                 self.go_on(number);
             }
+            // Who ends gently writes. If it fails, mounting tries again.
+            let _ = self.empty_disk(number);
             match self.cluster(number).stop() {
                 Ok(true) => {}
                 Ok(false) => forced.push(format!("PostgreSQL of {} had to be forced to stop", self.name(number))),
@@ -328,9 +349,16 @@ impl Playground {
     pub fn start_node(&self, number: NodeNumber) -> Result<Started> {
         self.check(number)?;
         let _lock = self.paths.lock()?;
-        self.daemon(number).start()?;
-        self.cluster(number).start()?;
-        self.wait_online(&[number])
+        let start = || {
+            self.daemon(number).start()?;
+            self.cluster(number).start()?;
+            self.wait_online(&[number])
+        };
+        self.mount_disk(number)?;
+        start().map_err(|error| {
+            let hint = format!("Its disk is full. To give it room: {}", self.heal_command(number));
+            if self.is_filled(number) { error.hint(hint) } else { error }
+        })
     }
 
     /// Waits until each of the nodes replicates and takes clients.
@@ -413,7 +441,8 @@ impl Playground {
         let home = self.paths.node(self.name(number));
         let place = self.manifest.nodes[number.index()].place.as_ref();
         let launcher = place.map(|place| place.launcher.clone()).unwrap_or_default();
-        Daemon { binary: self.manifest.gcs.clone(), account: self.account.clone(), home, launcher }
+        let log_retention = self.manifest.disk_size.map(DiskSize::log_retention);
+        Daemon { binary: self.manifest.gcs.clone(), account: self.account.clone(), home, launcher, log_retention }
     }
 
     pub(super) fn check(&self, number: NodeNumber) -> Result<()> {
@@ -424,7 +453,7 @@ impl Playground {
     }
 
     /// Does the same on all nodes at once; the first error wins.
-    fn on_all(&self, job: impl Fn(NodeNumber) -> Result<()> + Sync) -> Result<()> {
+    pub(super) fn on_all(&self, job: impl Fn(NodeNumber) -> Result<()> + Sync) -> Result<()> {
         let job = &job;
         thread::scope(|scope| {
             let threads: Vec<_> = self.numbers().into_iter().map(|number| scope.spawn(move || job(number))).collect();
@@ -550,7 +579,7 @@ mod tests {
         let (database, group) = ("shop".to_owned(), "postgresr".to_owned());
         let (dir, gcs) = (PathBuf::from("/nowhere"), PathBuf::from("gcs"));
         let (settings, places) = (String::new(), Vec::new());
-        NewGroup { dir, nodes, base_port, database, group, gcs, settings, places, faults: true }
+        NewGroup { dir, nodes, base_port, database, group, gcs, settings, places, faults: true, disk_size: None }
     }
 
     #[test]

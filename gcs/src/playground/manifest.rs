@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::disk::DiskSize;
 use super::{Error, Result};
 
 const MANIFEST_VERSION: u32 = 1;
@@ -35,6 +36,9 @@ pub struct Manifest {
     /// Lines for every node's postgresql.conf, those that are added later too.
     #[serde(default)]
     pub settings: String,
+    /// Of each node's own disk; none: they share the machine's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk_size: Option<DiskSize>,
     /// False from `stop` to the next `start`.
     pub running: bool,
 }
@@ -73,8 +77,8 @@ pub struct Place {
 impl Manifest {
     pub fn new(group: &str, database: &str, nodes: Vec<NodeEntry>, postgres_bin: PathBuf, gcs: PathBuf) -> Manifest {
         let (group, database) = (group.to_owned(), database.to_owned());
-        let settings = String::new();
-        Manifest { version: MANIFEST_VERSION, group, database, nodes, postgres_bin, gcs, settings, running: true }
+        let (settings, disk_size) = (String::new(), None);
+        Manifest { version: MANIFEST_VERSION, group, database, nodes, postgres_bin, gcs, settings, disk_size, running: true }
     }
 
     /// Whether a relay stands between the daemons.
@@ -135,6 +139,11 @@ impl Paths {
         self.dir.join(name)
     }
 
+    /// What the node's disk is inside of, if it has one of its own.
+    pub fn image(&self, name: &str) -> PathBuf {
+        self.dir.join(format!("{name}.disk"))
+    }
+
     /// Held by a command while it changes anything, so that two do not cross each other; freed on drop.
     pub fn lock(&self) -> Result<File> {
         lock(&self.dir.join("playground.lock"))
@@ -167,6 +176,13 @@ mod tests {
             role: None,
         };
         let manifest = Manifest::new("postgresr", "shop", vec![node], "/bin".into(), "/bin/gcs".into());
+        manifest.save(&paths).unwrap();
+        assert_eq!(Manifest::load(&paths).unwrap(), manifest);
+        assert!(
+            !fs::read_to_string(paths.manifest()).unwrap().contains("disk_size"),
+            "as manifests were before there were disks"
+        );
+        let manifest = Manifest { disk_size: Some(DiskSize::try_from(500).unwrap()), ..manifest };
         manifest.save(&paths).unwrap();
         assert_eq!(Manifest::load(&paths).unwrap(), manifest);
     }

@@ -1,4 +1,4 @@
-//! `gcs playground fault cut`, `slow` and `heal`: a playground whose daemons reach each other by a relay ([`super::relay`]).
+//! `gcs playground fault cut` and `slow`: a playground whose daemons reach each other by a relay ([`super::relay`]).
 //!
 //! It is made so, or not (`start --faults`). The address of a node in the membership is then a door of the relay, and the daemon listens
 //! elsewhere. The relay is a process of its own in DIR/relay, there for as long as the group runs; what is wrong with links ends with it.
@@ -43,8 +43,7 @@ impl Playground {
     }
 
     /// The node's links, or all, are as they were.
-    pub fn heal(&self, number: Option<NodeNumber>) -> Result<()> {
-        number.map_or(Ok(()), |number| self.check(number))?;
+    pub(super) fn heal_links(&self, number: Option<NodeNumber>) -> Result<()> {
         self.change_links(|faults| match number {
             None => *faults = LinkFaults::default(),
             Some(number) => faults.heal(self.name(number)),

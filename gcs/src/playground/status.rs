@@ -27,7 +27,7 @@ pub struct NodeStatus {
     pub position: Option<u64>,
     /// How many positions it is behind the end of the order, as far as any node knows that.
     pub lag: Option<u64>,
-    /// What is wrong with its links (`gcs playground fault cut`, `slow`).
+    /// What is wrong with its links and its disk (`gcs playground fault cut`, `slow`, `fill`).
     pub faults: Vec<String>,
     #[serde(skip)]
     pub counters: Option<Counters>,
@@ -97,7 +97,8 @@ pub fn collect(playground: &Playground) -> Status {
     let nodes = playground.numbers().into_iter().zip(answers);
     let faults = playground.link_faults();
     let describe = |(number, answers): (NodeNumber, Answers)| {
-        let faults = faults.of(playground.name(number));
+        let disk = playground.is_filled(number).then(|| "disk full".to_owned());
+        let faults = faults.of(playground.name(number)).into_iter().chain(disk).collect();
         NodeStatus { faults, ..describe(playground, number, &answers, end) }
     };
     let nodes = nodes.map(describe).collect();
