@@ -11,7 +11,7 @@ PGRX_VERSION=0.18.1
 RUST_MINIMUM=1.95
 PACKAGES="build-essential pkg-config ca-certificates libclang-dev protobuf-compiler
           postgresql-15 postgresql-client-15 postgresql-server-dev-15 python3-venv pgbouncer
-          iproute2 nftables libfaketime"
+          iproute2 nftables libfaketime e2fsprogs mount"
 DEBIAN_PG_CONFIG=/usr/lib/postgresql/15/bin/pg_config
 PG_CONFIG=${PG_CONFIG:-$DEBIAN_PG_CONFIG}
 

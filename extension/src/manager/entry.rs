@@ -3,6 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use pgrx::pg_sys;
+use postgres_r_protocol::id::ProcNo;
 use postgres_r_protocol::replica::Phase;
 
 use crate::node::request::Answer;
@@ -28,10 +29,11 @@ pub fn activate(area: &DatabaseArea, id: OriginId) {
     area.set_phase(Phase::Active);
 }
 
-/// Answers the request that this database's START or STOP came from, if it still has one.
-pub fn answer(node: &Node, area: &DatabaseArea, answer: Answer) {
+/// Answers the request that this database's START or STOP came from, if it still has one: whose it was.
+pub fn answer(node: &Node, area: &DatabaseArea, answer: Answer) -> Option<ProcNo> {
     let index = area.entry.request.swap(0, Ordering::SeqCst);
-    if let Some(request) = (index as usize).checked_sub(1).and_then(|index| node.requests.get(index)) {
-        request.answer(answer);
-    }
+    let request = (index as usize).checked_sub(1).and_then(|index| node.requests.get(index))?;
+    let requester = request.requester();
+    request.answer(answer);
+    requester
 }

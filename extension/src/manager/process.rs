@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use gcs_writeset::Position;
 use gcs_writeset::link::{Failure, FailureKind, PROTOCOL, Request, Role, ServerPlace};
 use postgres_r_protocol::dispatch::{Me, Trouble};
+use postgres_r_protocol::id::ProcNo;
 use postgres_r_protocol::manager::{self as protocol, Manager, Next};
 use postgres_r_protocol::platform::Exclusion;
 use postgres_r_protocol::replica::{Phase, Turnaway};
@@ -67,7 +68,7 @@ pub fn main(number: u64) {
     let mut manager = ManagerProcess::new(node, area, slot);
     if area.phase() == Phase::Starting {
         match manager.start() {
-            Ok(remark) => entry::answer(node, area, Ok(remark)),
+            Ok(remark) => manager.asker = entry::answer(node, area, Ok(remark)),
             Err(error) => {
                 area.set_phase(Phase::Off);
                 entry::answer(node, area, Err(error));
@@ -158,6 +159,8 @@ pub(super) struct ManagerProcess {
     last_reason: Option<String>,
     /// Out of service, and those whom it concerns know.
     stands_by: bool,
+    /// The session whose START has just been answered: it may be one of this very database, and is to hear the answer before it goes.
+    asker: Option<ProcNo>,
 }
 
 /// Where gcs finds this server.
@@ -194,6 +197,7 @@ impl ManagerProcess {
             sessions_told: None,
             last_reason: None,
             stands_by: false,
+            asker: None,
         }
     }
 
@@ -672,7 +676,7 @@ impl ManagerProcess {
                 );
             }
             self.last_reason = Some(reason);
-            process::terminate_sessions(self.area.oid());
+            process::terminate_sessions(self.area.oid(), self.asker.take());
             self.wake_workers();
             self.area.conditions.serving_changed();
         }

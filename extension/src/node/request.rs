@@ -122,6 +122,10 @@ impl Request {
 
 /// What scouts and managers do.
 impl Request {
+    pub fn requester(&self) -> Option<ProcNo> {
+        self.requester.get()
+    }
+
     pub fn is_asked(&self) -> bool {
         self.stage.load() == Stage::Asked
     }

@@ -190,14 +190,15 @@ pub fn summon_idle_sessions(database: pg_sys::Oid) -> u32 {
     found.len() as u32
 }
 
-/// Ends every session of the database; background workers stay.
-pub fn terminate_sessions(database: pg_sys::Oid) {
+/// Ends every session of the database but one; background workers stay.
+pub fn terminate_sessions(database: pg_sys::Oid, but: Option<ProcNo>) {
     let mut found = Vec::new();
     each_in(database, |process| {
         if !process.isBackgroundWorker && process.pid != my_pid() {
             found.push((process.pid, ProcNo(process.pgprocno as u32)));
         }
     });
+    found.retain(|(_, place)| Some(*place) != but);
     for (pid, _) in found.into_iter().filter(|&(pid, place)| lives(pid, place)) {
         // SAFETY: a plain system call.
         unsafe { libc::kill(pid, libc::SIGTERM) };
