@@ -255,9 +255,10 @@ fn a_node_that_differs_is_left_as_it_is_until_it_may_be_rebuilt() {
         client.batch_execute(&format!("ALTER SYSTEM SET postgres_r.auto_rebuild = {may}")).unwrap();
         client.batch_execute("SELECT pg_reload_conf()").unwrap();
     };
-    may_rebuild("off");
     group.execute(node(1), "CREATE TABLE thing (id int PRIMARY KEY); INSERT INTO thing SELECT generate_series(1, 100)");
     damage::change_rows(&group, node(2), "thing", &["DELETE FROM thing WHERE id = 5"]);
+    // Of a server that runs, and has told its daemon otherwise.
+    may_rebuild("off");
     group.execute(node(1), "DELETE FROM thing WHERE id = 5");
     wait::until("more attempts than a rebuild waits for", COPIED_WITHIN, || {
         let failures = "SELECT attempts FROM postgres_r.failures WHERE database = 'shop'";

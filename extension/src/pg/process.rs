@@ -259,8 +259,7 @@ pub fn is_preloading() -> bool {
 }
 
 /// No backtrace is taken of an error, whatever RUST_BACKTRACE says in the server's environment: for the first one of each process the library's
-/// debug information is read, tens of milliseconds of processor time with all locks held, and what PostgreSQL logs does not show it. Who wants
-/// them sets RUST_LIB_BACKTRACE, which is left as it is. Called while libraries are preloaded.
+/// debug information would be read, with all locks held, and what PostgreSQL logs does not show it. Who wants them sets RUST_LIB_BACKTRACE, which is left as it is. Called while libraries are preloaded.
 pub fn leave_out_backtraces() {
     const VARIABLE: &str = "RUST_LIB_BACKTRACE";
     if std::env::var_os(VARIABLE).is_none() {
