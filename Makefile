@@ -89,6 +89,7 @@ lint: setup
 	cargo clippy --locked $(CRATES) --all-targets -- -D warnings
 	cargo clippy --locked -p postgres_r_protocol --features loom --all-targets -- -D warnings
 	cargo clippy --locked -p postgres_r --all-targets --no-deps -- -D warnings
+	cargo test $(PROFILE) --locked -p postgres_r_tests --test tidy
 
 deny:
 	@command -v cargo-deny >/dev/null || { echo 'deny: cargo-deny is missing; cargo install --locked cargo-deny'; exit 1; }

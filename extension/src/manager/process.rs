@@ -3,8 +3,6 @@
 //! One loop over its latch, its sockets and the postmaster's death: read what gcs says, have `postgres_r_protocol::manager` act on it, send what
 //! that asks for, keep remote backends running. What it must not do is wait for anything else: a backend that waits for
 //! its verdict waits for this process.
-//!
-//! A second connection to gcs is there while writesets are to be fetched (`postgres_r_protocol::fetcher`).
 
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -18,6 +16,7 @@ use postgres_r_protocol::platform::Exclusion;
 use postgres_r_protocol::replica::{Phase, Turnaway};
 use postgres_r_protocol::slot::Slot;
 
+use super::connection::{Connection, READ_BYTES_A_ROUND, RECONNECT_MAX, RECONNECT_MIN};
 use super::forerunners::Forerunners;
 use super::{entry, overwriting};
 use crate::error;
@@ -25,15 +24,11 @@ use crate::guc;
 use crate::link::{Link, LinkError};
 use crate::node::request;
 use crate::node::{self, DatabaseArea, Node, wake};
-use crate::pg::latch::{Interest, WaitSet};
+use crate::pg::latch::WaitSet;
 use crate::pg::worker::{self, Kind};
 use crate::pg::{clock, interrupt, log, place, process, xact};
 use crate::session;
 use crate::spool::Files;
-
-/// Between attempts to reach gcs.
-const RECONNECT_MIN: Duration = Duration::from_millis(50);
-const RECONNECT_MAX: Duration = Duration::from_secs(1);
 
 /// Between attempts to start a remote backend.
 const START_WORKER_AGAIN: Duration = Duration::from_secs(1);
@@ -47,12 +42,9 @@ const ASK_FOR_COPY_EVERY: Duration = Duration::from_secs(5);
 /// How often sessions are looked at while the node is drained: nobody says when a session has become idle.
 const SEND_AWAY_EVERY: Duration = Duration::from_millis(100);
 
-/// What is read before other duties get their turn.
-const READ_BYTES_A_ROUND: usize = 4 << 20;
-
 /// The sockets of the wait set.
 const STREAM: usize = 0;
-const FETCHER: usize = 1;
+pub(super) const FETCHER: usize = 1;
 
 pub fn main(number: u64) {
     let Some(node) = node::get() else { return };
@@ -93,53 +85,14 @@ fn leave(node: &Node, area: &DatabaseArea) {
     wake(&node.registry.launcher);
 }
 
-/// A connection to gcs that comes and goes.
-struct Connection {
-    link: Option<Link>,
-    retry_at: Instant,
-    pause: Duration,
-    /// There may be more to read at once.
-    unread: bool,
-    /// There was no room for the frame at the front of the input.
-    stalled: bool,
-}
-
-impl Connection {
-    fn new() -> Connection {
-        Connection { link: None, retry_at: Instant::now(), pause: RECONNECT_MIN, unread: false, stalled: false }
-    }
-
-    fn opened(&mut self, link: Link) {
-        *self = Connection { link: Some(link), unread: true, stalled: false, ..*self };
-    }
-
-    /// The connection is lost; it is tried again after a pause that grows, unless it `was_good`.
-    fn lost(&mut self, was_good: bool) {
-        self.pause = if was_good { RECONNECT_MIN } else { (self.pause * 2).min(RECONNECT_MAX) };
-        *self = Connection {
-            link: None,
-            retry_at: Instant::now() + self.pause,
-            unread: false,
-            stalled: false,
-            pause: self.pause,
-        };
-    }
-
-    fn interest(&self) -> Interest {
-        self.link
-            .as_ref()
-            .map_or(Interest::NOTHING, |link| Interest { readable: !self.stalled, writable: link.wants_to_write() })
-    }
-}
-
 pub(super) struct ManagerProcess {
     pub(super) node: &'static Node,
     pub(super) area: &'static DatabaseArea,
     slot: &'static Slot,
-    protocol: Manager<Files>,
+    pub(super) protocol: Manager<Files>,
     stream: Connection,
-    fetcher: Connection,
-    wait: WaitSet,
+    pub(super) fetcher: Connection,
+    pub(super) wait: WaitSet,
     pub(super) detached: bool,
     /// What gcs said when it would not have this database.
     pub(super) refusal: Option<Failure>,
@@ -391,7 +344,7 @@ impl ManagerProcess {
     }
 
     /// A new connection, on which the greeting is on its way.
-    fn greet(&self, role: Role) -> Result<Link, LinkError> {
+    pub(super) fn greet(&self, role: Role) -> Result<Link, LinkError> {
         let mut link = Link::connect(&guc::gcs_socket())?;
         link.send(&self.greeting(role))?;
         Ok(link)
@@ -440,7 +393,7 @@ impl ManagerProcess {
         }
     }
 
-    fn me(&self) -> Me<'static> {
+    pub(super) fn me(&self) -> Me<'static> {
         Me { pid: process::my_pid(), progress: &self.slot.progress, at: clock::now() }
     }
 
@@ -522,59 +475,6 @@ impl ManagerProcess {
         let error = LinkError::Failed(failure.message.clone());
         self.refusal = Some(failure);
         error
-    }
-
-    /// Writesets that no backend of this node will commit come on a connection of their own, while there are any. After an error the link is
-    /// to be given up as well: both end at the same gcs.
-    pub(super) fn fetch(&mut self) -> Result<(), LinkError> {
-        let is_wanted = self.protocol.wants_fetcher(self.area.at());
-        match (is_wanted, self.fetcher.link.is_some()) {
-            (true, false) => self.open_fetcher()?,
-            (false, true) => {
-                self.close_fetcher();
-                self.protocol.fetcher_closed(self.area.at());
-            }
-            _ => {}
-        }
-        self.serve_fetcher()
-    }
-
-    fn open_fetcher(&mut self) -> Result<(), LinkError> {
-        let link = self.greet(Role::Fetcher)?;
-        link.watch_by(&mut self.wait, FETCHER);
-        self.fetcher.opened(link);
-        Ok(())
-    }
-
-    fn close_fetcher(&mut self) {
-        if self.fetcher.link.is_some() {
-            self.wait.watch(FETCHER, None);
-        }
-        self.fetcher = Connection::new();
-    }
-
-    fn serve_fetcher(&mut self) -> Result<(), LinkError> {
-        let (at, me) = (self.area.at(), self.me());
-        let Some(link) = &mut self.fetcher.link else { return Ok(()) };
-        link.flush()?;
-        let mut budget = READ_BYTES_A_ROUND;
-        while self.fetcher.unread && budget > 0 {
-            let read = link.read()?;
-            self.area.replica.counters.bytes_received.add(read as u64);
-            budget = budget.saturating_sub(read);
-            self.fetcher.unread = read > 0;
-            while let Some(frame) = link.front()? {
-                if let Next::Failed(failure) = self.protocol.take_fetched(at, me, (&frame.reply, frame.payload))? {
-                    return Err(LinkError::Failed(failure.message));
-                }
-                let length = frame.length;
-                link.consume(length);
-            }
-        }
-        for request in self.protocol.fetches(at) {
-            link.send(&request)?;
-        }
-        Ok(())
     }
 
     pub(super) fn send(&mut self, request: &Request) -> Result<(), LinkError> {
