@@ -86,7 +86,7 @@ pub fn ask_until<T>(
         match stream.read(&mut piece) {
             Ok(0) => return Err(ControlError::Closed),
             Ok(count) => buffer.extend_from_slice(&piece[..count]),
-            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
             Err(error) => return Err(error.into()),
         }
     }

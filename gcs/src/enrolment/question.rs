@@ -120,6 +120,7 @@ fn exchange(stream: &mut (impl Read + Write), frame: &Frame) -> io::Result<Optio
             Ok(0) => return Ok(None),
             Ok(count) => decoder.buffer.extend_from_slice(&piece[..count]),
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }
     }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
-use std::io::{IsTerminal, Read, Write};
+use std::io::{IsTerminal, Write};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -71,8 +71,8 @@ impl Leave {
             let eof = eof.clone();
             // A thread that nobody waits for: the runtime would not end before the read does, and nor would a playground that could not be started.
             std::thread::spawn(move || {
-                let mut buffer = [0; 64];
-                while std::io::stdin().read(&mut buffer).is_ok_and(|bytes| bytes > 0) {}
+                // Its end and an error are the same to us.
+                let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
                 eof.notify_one();
             });
         }

@@ -347,6 +347,8 @@ impl Link {
                 Ok(0) => return None,
                 Ok(count) => self.buffer.extend_from_slice(&piece[..count]),
                 Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => return None,
+                // By a stop and its end, of this process or the whole machine.
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
                 Err(error) => panic!("no reply: {error}; the last were {:#?}", self.heard),
             }
         }

@@ -165,6 +165,7 @@ impl Caller {
             }
             let mut piece = [0; 4096];
             match self.stream.read(&mut piece) {
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
                 Ok(0) | Err(_) => return None,
                 Ok(count) => self.decoder.buffer.extend_from_slice(&piece[..count]),
             }
