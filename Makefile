@@ -27,7 +27,7 @@ help:
 	@echo 'make test       everything that CI runs: lint, unit, simulator, end to end'
 	@echo 'make test-faults   every fault of networks, processes and clocks 20 times (FAULTS_ROUNDS), as root; a table of times'
 	@echo 'make campaign   the end-to-end workloads at full length'
-	@echo 'make bench      one plain server, one with two standbys, a group; tables, and target/bench/cluster.json'
+	@echo 'make bench      one plain server, one with two standbys, a group, MariaDB, Galera; tables, and target/bench/cluster.json'
 	@echo 'make isolation-postgres   PostgreSQL'"'"'s own isolation suite, on one server and on a node of a group'
 	@echo 'make sim SEEDS=n'
 	@echo 'make loom       every interleaving of what processes do in shared memory; part of make test'
@@ -78,6 +78,7 @@ campaign: install
 	cargo test $(PROFILE) --locked -p postgres_r_tests --test 'campaign_*' -- --test-threads=1 --nocapture
 
 bench: install
+	@tools/setup.sh bench
 	cargo bench --locked -p postgres_r_benches
 
 # SEED=s instead replays one, with its trace.
@@ -89,7 +90,7 @@ lint: setup
 	cargo clippy --locked $(CRATES) --all-targets -- -D warnings
 	cargo clippy --locked -p postgres_r_protocol --features loom --all-targets -- -D warnings
 	cargo clippy --locked -p postgres_r --all-targets --no-deps -- -D warnings
-	cargo test $(PROFILE) --locked -p postgres_r_tests --test tidy
+	cargo test $(PROFILE) --locked -p postgres_r_tests --test tidy --test tidy_rooms
 
 deny:
 	@command -v cargo-deny >/dev/null || { echo 'deny: cargo-deny is missing; cargo install --locked cargo-deny'; exit 1; }

@@ -3,6 +3,8 @@
 # Safe to repeat; does nothing, quickly, when all is there. Never creates, starts or stops a PostgreSQL cluster: the
 # packages' automatic cluster `main` is held back, and so are service starts, while the packages are unpacked.
 #
+#   tools/setup.sh bench   also what the benchmarks compare with: sysbench, MariaDB with Galera, perf
+#
 #   PG_CONFIG   the pg_config of the PostgreSQL to build against (default: Debian's PostgreSQL 15)
 
 set -eu
@@ -11,7 +13,8 @@ PGRX_VERSION=0.18.1
 RUST_MINIMUM=1.95
 PACKAGES="build-essential pkg-config ca-certificates libclang-dev protobuf-compiler
           postgresql-15 postgresql-client-15 postgresql-server-dev-15 python3-venv pgbouncer
-          iproute2 nftables libfaketime e2fsprogs mount"
+          iproute2 nftables libfaketime e2fsprogs mount valgrind"
+BENCH_PACKAGES="sysbench mariadb-server galera-4 rsync linux-perf"
 DEBIAN_PG_CONFIG=/usr/lib/postgresql/15/bin/pg_config
 PG_CONFIG=${PG_CONFIG:-$DEBIAN_PG_CONFIG}
 
@@ -25,6 +28,12 @@ elif command -v sudo >/dev/null 2>&1; then
 else
     as_root=false
 fi
+
+case ${1:-} in
+    '') ;;
+    bench) PACKAGES="$PACKAGES $BENCH_PACKAGES" ;;
+    *) die "unknown argument \"$1\"; there is only: bench" ;;
+esac
 
 is_installed() {
     [ "$(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null)" = installed ]
@@ -84,6 +93,10 @@ install_packages() {
     esac
     # shellcheck disable=SC2086 # a list of words
     $as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing
+    # Not now, as said, and not at the next boot either.
+    case $missing in
+        *mariadb-server*) ! command -v systemctl >/dev/null 2>&1 || $as_root systemctl --quiet disable mariadb ;;
+    esac
     release_services
 }
 

@@ -3,12 +3,20 @@
 //! One number of a shared machine means little; the ratio of two systems measured by turns, round after round, means more. So
 //! results are medians over rounds, with every round kept beside them, and the thing that counts is the ratio.
 
+pub mod charts;
+pub mod events;
+pub mod goals;
 pub mod latency;
 pub mod load;
 pub mod measure;
 pub mod meter;
+pub mod plots;
 pub mod report;
+pub mod server;
+pub mod settings;
+pub mod sysbench;
 pub mod systems;
+pub mod throughput;
 
 use std::path::{Path, PathBuf};
 

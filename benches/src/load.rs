@@ -1,4 +1,4 @@
-//! What clients do: pgbench's own scripts, and a few of ours.
+//! What clients do: pgbench's own scripts and one of ours, and the scripts that come with sysbench.
 
 use std::io::Write;
 use std::path::Path;
@@ -7,25 +7,60 @@ use std::path::Path;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Load {
     pub name: &'static str,
-    /// For pgbench, beside the script.
-    arguments: &'static [&'static str],
-    script: Option<&'static str>,
+    pub tool: Tool,
+}
+
+/// The program that runs it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tool {
+    Pgbench {
+        /// Beside the script.
+        arguments: &'static [&'static str],
+        script: Option<&'static str>,
+        data: Data,
+    },
+    /// The script has the name of the load.
+    Sysbench,
+}
+
+/// The tables that a load works on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Data {
+    /// pgbench's, as large as the settings say, and ours.
+    Pgbench,
+    /// pgbench's once more in a schema of their own, so small that their rows are hot.
+    Hot,
+    Sysbench,
 }
 
 /// Beside pgbench's tables.
 pub const TABLES: &str = "CREATE TABLE inserted (id bigserial PRIMARY KEY, filler text NOT NULL)";
+/// Of pgbench's tables with hot rows.
+pub const HOT_SCALE: u32 = 10;
+pub const HOT_SCHEMA: &str = "hot";
 
-pub const LOADS: [Load; 5] = [
-    Load { name: "simple-update", arguments: &["-N"], script: None },
-    Load { name: "tpcb-like", arguments: &[], script: None },
-    Load {
-        name: "insert-only",
-        arguments: &[],
-        script: Some("INSERT INTO inserted (filler) VALUES ('forty characters of nothing in particular');\n"),
-    },
-    Load { name: "select-only", arguments: &["-S"], script: None },
-    Load { name: "90-10", arguments: &["-b", "select-only@9", "-b", "simple-update@1"], script: None },
+pub const LOADS: [Load; 10] = [
+    pgbench("simple-update", &["-N"], None, Data::Pgbench),
+    pgbench("tpcb-like", &[], None, Data::Pgbench),
+    pgbench("tpcb-hot", &[], None, Data::Hot),
+    pgbench("insert-only", &[], Some(INSERT), Data::Pgbench),
+    pgbench("select-only", &["-S"], None, Data::Pgbench),
+    pgbench("90-10", &["-b", "select-only@9", "-b", "simple-update@1"], None, Data::Pgbench),
+    sysbench("oltp_update_index"),
+    sysbench("oltp_update_non_index"),
+    sysbench("oltp_write_only"),
+    sysbench("oltp_read_write"),
 ];
+
+const INSERT: &str = "INSERT INTO inserted (filler) VALUES ('forty characters of nothing in particular');\n";
+
+const fn pgbench(name: &'static str, arguments: &'static [&'static str], script: Option<&'static str>, data: Data) -> Load {
+    Load { name, tool: Tool::Pgbench { arguments, script, data } }
+}
+
+const fn sysbench(name: &'static str) -> Load {
+    Load { name, tool: Tool::Sysbench }
+}
 
 impl Load {
     /// All of them, or those that `names` picks. An unknown name is an error.
@@ -35,16 +70,38 @@ impl Load {
         names.split_whitespace().map(find).collect()
     }
 
-    /// For pgbench; what it reads is written to the directory.
-    pub fn arguments(&self, directory: &Path) -> std::io::Result<Vec<String>> {
-        let mut all: Vec<String> = self.arguments.iter().map(|&argument| argument.to_owned()).collect();
-        if let Some(script) = self.script {
-            let path = directory.join(format!("{}.sql", self.name));
-            std::fs::File::create(&path)?.write_all(script.as_bytes())?;
-            all.extend(["-f".to_owned(), path.display().to_string()]);
+    pub fn data(&self) -> Data {
+        match self.tool {
+            Tool::Pgbench { data, .. } => data,
+            Tool::Sysbench => Data::Sysbench,
         }
-        Ok(all)
     }
+
+    /// Settings of the clients' sessions, as PGOPTIONS has them.
+    pub fn options(&self) -> String {
+        self.data().options()
+    }
+}
+
+impl Data {
+    /// Settings of sessions that see these tables.
+    pub fn options(self) -> String {
+        match self {
+            Data::Hot => format!("-c search_path={HOT_SCHEMA}"),
+            Data::Pgbench | Data::Sysbench => String::new(),
+        }
+    }
+}
+
+/// For pgbench; a script is written to the directory, under the load's name.
+pub fn arguments(name: &str, arguments: &[&str], script: Option<&str>, directory: &Path) -> std::io::Result<Vec<String>> {
+    let mut all: Vec<String> = arguments.iter().map(|&argument| argument.to_owned()).collect();
+    if let Some(script) = script {
+        let path = directory.join(format!("{name}.sql"));
+        std::fs::File::create(&path)?.write_all(script.as_bytes())?;
+        all.extend(["-f".to_owned(), path.display().to_string()]);
+    }
+    Ok(all)
 }
 
 #[cfg(test)]
@@ -54,8 +111,15 @@ mod tests {
     #[test]
     fn loads_are_picked_by_name() {
         assert_eq!(Load::pick(None).unwrap().len(), LOADS.len());
-        let picked = Load::pick(Some("insert-only simple-update")).unwrap();
-        assert_eq!(picked.iter().map(|load| load.name).collect::<Vec<_>>(), ["insert-only", "simple-update"]);
+        let picked = Load::pick(Some("insert-only oltp_write_only")).unwrap();
+        assert_eq!(picked.iter().map(|load| load.name).collect::<Vec<_>>(), ["insert-only", "oltp_write_only"]);
         assert_eq!(Load::pick(Some("nothing")), Err("there is no load nothing".to_owned()));
+    }
+
+    #[test]
+    fn hot_rows_are_in_a_schema_of_their_own() {
+        let options = |name| Load::pick(Some(name)).unwrap()[0].options();
+        assert_eq!(options("tpcb-hot"), "-c search_path=hot");
+        assert_eq!(options("tpcb-like"), "");
     }
 }

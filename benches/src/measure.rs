@@ -4,17 +4,15 @@ use std::error::Error;
 use std::path::Path;
 use std::time::Duration;
 
-use postgres_r_tests::pgbench;
 use serde::Serialize;
 
-use crate::latency::{self, Latencies};
+use crate::latency::{Latencies, Samples};
 use crate::load::Load;
 use crate::median;
 use crate::meter::Meter;
+use crate::server::{Outcome, Running, Server};
 use crate::systems::System;
-
-/// Of a log's name; several systems write to one directory, but not at once.
-const LOGS: &str = "latencies";
+use crate::systems::kind::Kind;
 
 /// What one round gave; or the medians of several.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -36,6 +34,8 @@ pub struct Figures {
 #[derive(Clone, Debug, Serialize)]
 pub struct Measured {
     pub system: &'static str,
+    /// The system that its ratio is to.
+    pub reference: &'static str,
     pub load: &'static str,
     pub clients: u32,
     pub medians: Figures,
@@ -43,8 +43,9 @@ pub struct Measured {
 }
 
 impl Measured {
-    pub fn new(system: &'static str, load: &'static str, clients: u32) -> Measured {
-        Measured { system, load, clients, medians: Figures::default(), rounds: Vec::new() }
+    pub fn new(kind: Kind, load: &'static str, clients: u32) -> Measured {
+        let (system, reference) = (kind.name(), kind.reference().name());
+        Measured { system, reference, load, clients, medians: Figures::default(), rounds: Vec::new() }
     }
 
     pub fn add(&mut self, figures: Figures) {
@@ -61,26 +62,25 @@ pub fn measure(
     time: Duration,
     directory: &Path,
 ) -> Result<Figures, Box<dyn Error>> {
+    system.prepare()?;
     let servers = system.servers.len() as u32;
-    let mut arguments = load.arguments(directory)?;
-    let prefix = directory.join(LOGS).display().to_string();
-    arguments.extend(["--log".to_owned(), format!("--log-prefix={prefix}")]);
-    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let meter = Meter::start(system.directories.clone())?;
-    let start = |(nth, server): (u32, &pgbench::Pgbench)| {
+    let start = |(nth, server): (u32, &Server)| {
         // As even as it goes.
         let share = clients / servers + u32::from(nth < clients % servers);
-        (share > 0).then(|| server.spawn(share, time, &arguments))
+        (share > 0).then(|| server.spawn(load, share, time, directory, nth))
     };
     let running: Vec<_> = (0..).zip(&system.servers).filter_map(start).collect::<Result<_, _>>()?;
-    let reports: Vec<pgbench::Report> = running.into_iter().map(pgbench::finish).collect::<Result<_, _>>()?;
+    let outcomes: Vec<Outcome> = running.into_iter().map(Running::finish).collect::<Result<_, _>>()?;
     let spent = meter.spent()?;
-    let transactions: u64 = reports.iter().map(|report| report.transactions).sum();
+    let transactions: u64 = outcomes.iter().map(|outcome| outcome.transactions).sum();
+    let mut samples = Samples::default();
+    outcomes.iter().for_each(|outcome| samples.add(outcome.samples.clone()));
     let each = |amount: u64| amount as f64 / transactions.max(1) as f64;
     Ok(Figures {
-        tps: reports.iter().map(|report| report.tps).sum(),
-        latency_ms: latency::take(directory, LOGS)?,
-        retries: each(reports.iter().map(|report| report.retries).sum()),
+        tps: outcomes.iter().map(|outcome| outcome.tps).sum(),
+        latency_ms: samples.latencies(),
+        retries: each(outcomes.iter().map(|outcome| outcome.retries).sum()),
         processor_us: each(spent.busy_us),
         processor_us_by_kind: spent.by_kind.iter().map(|(kind, &us)| (kind.clone(), each(us))).collect(),
         context_switches: each(spent.switches),

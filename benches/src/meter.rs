@@ -3,7 +3,7 @@
 //! Everything runs on one machine, clients included, so what a system costs is what the machine was not idle for. Whose processor time it was is read
 //! from /proc: of processes that live on, and of a postmaster's children that have ended, which are the clients' backends of the run.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{self, Error};
 use std::path::PathBuf;
@@ -68,10 +68,23 @@ fn read(directories: &[PathBuf]) -> io::Result<Reading> {
     let kilobytes = field(&fs::read_to_string("/proc/vmstat")?, "pgpgout").ok_or_else(|| unreadable("/proc/vmstat"))?;
     let loopback_bytes = of_loopback(&fs::read_to_string("/proc/net/dev")?).ok_or_else(|| unreadable("/proc/net/dev"))?;
     let mut by_kind = ByKind::new();
-    for process in directories.iter().flat_map(|directory| Process::all_in(directory)) {
-        add(&mut by_kind, process.pid);
+    let pids: BTreeSet<i32> =
+        directories.iter().flat_map(|directory| Process::all_in(directory)).map(|process| process.pid).collect();
+    for pid in pids.union(&children(&pids)) {
+        add(&mut by_kind, *pid);
     }
     Ok(Reading { busy_us, switches, written_bytes: kilobytes * 1024, loopback_bytes, by_kind })
+}
+
+/// Of these processes. Those that are ending work nowhere any more, but still are children.
+fn children(parents: &BTreeSet<i32>) -> BTreeSet<i32> {
+    let Ok(entries) = fs::read_dir("/proc") else { return BTreeSet::new() };
+    let pids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    let is_child = |pid: &i32| {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok();
+        stat.and_then(|stat| parent(&stat)).is_some_and(|parent| parents.contains(&parent))
+    };
+    pids.filter(is_child).collect()
 }
 
 fn unreadable(file: &str) -> Error {
@@ -108,6 +121,10 @@ fn kind(title: &str) -> &'static str {
     if title.contains("gcs\0run") {
         return "gcs";
     }
+    // The program's path ends at the first argument, or with the title.
+    if title.split('\0').next().is_some_and(|program| program.ends_with("mariadbd")) {
+        return "mariadbd";
+    }
     // One that is about to end has no title any more: the clients of the run have just left.
     if title.is_empty() {
         return "client backends";
@@ -135,6 +152,11 @@ fn of_loopback(text: &str) -> Option<u64> {
     line.split_whitespace().next()?.parse().ok()
 }
 
+/// The process that it is a child of.
+fn parent(stat: &str) -> Option<i32> {
+    stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
+}
+
 /// A process's own time, and that of its children that have ended, in microseconds.
 fn of_process(stat: &str) -> Option<(u64, u64)> {
     // The name in parentheses may hold anything.
@@ -151,6 +173,7 @@ mod tests {
     fn what_proc_says_is_understood() {
         assert_eq!(of_stat("cpu  10 20 30 400 50 6 7 0 0 0\ncpu0 1\nctxt 99\n"), Some((730_000, 99)));
         assert_eq!(of_process("12 (a (b) c) S 1 2 3 4 5 6 7 8 9 10 100 20 3 4 20 0"), Some((1_200_000, 70_000)));
+        assert_eq!(parent("12 (a (b) c) Z 7 2 3"), Some(7));
         let dev = "Inter-| Receive\n face |bytes\n    lo: 1234 5 0 0 0 0 0 0 1234 5\n  eth0: 9 9\n";
         assert_eq!(of_loopback(dev), Some(1234));
         assert_eq!(field("pgpgin 1\npgpgout 22\n", "pgpgout"), Some(22));
@@ -163,6 +186,7 @@ mod tests {
         assert_eq!(kind("postgres: walreceiver streaming 0/1"), "WAL senders and receivers");
         assert_eq!(kind("postgres: postgres shop 127.0.0.1(1) UPDATE"), "client backends");
         assert_eq!(kind("/usr/lib/postgresql/bin/postgres\0-D\0/x"), "postmaster");
+        assert_eq!(kind("/usr/sbin/mariadbd\0--no-defaults"), "mariadbd");
         assert_eq!(kind("/x/bin/gcs\0run\0--config"), "gcs");
         assert_eq!(kind(""), "client backends");
     }

@@ -4,10 +4,7 @@ use std::fmt::Write;
 
 use crate::measure::{Figures, Measured};
 
-/// The system that ratios are to.
-const REFERENCE: &str = "plain";
-
-/// One table a load, one line for each system and number of clients, and where the processor time went with most clients.
+/// One table a load, with ratios of each system to one server of its own sort (plain, mariadb), one line for each system and number of clients, and where the processor time went with most clients.
 pub fn tables(all: &[Measured]) -> String {
     let mut out = String::new();
     let mut loads: Vec<&str> = all.iter().map(|one| one.load).collect();
@@ -22,7 +19,7 @@ pub fn tables(all: &[Measured]) -> String {
 }
 
 fn table(out: &mut String, measured: &[&Measured]) {
-    out.push_str("| clients | system | tps | to plain | p50 ms | p99 | p99.9 | longest | lost | processor µs | switches | loopback bytes | written bytes |\n");
+    out.push_str("| clients | system | tps | ratio | p50 ms | p99 | p99.9 | longest | lost | processor µs | switches | loopback bytes | written bytes |\n");
     out.push_str("|---|---|---|---|---|---|---|---|---|---|---|---|---|\n");
     for one in measured {
         let f = &one.medians;
@@ -48,7 +45,7 @@ fn table(out: &mut String, measured: &[&Measured]) {
 }
 
 fn ratio(measured: &[&Measured], one: &Measured) -> String {
-    let reference = measured.iter().find(|other| other.system == REFERENCE && other.clients == one.clients);
+    let reference = measured.iter().find(|other| other.system == one.reference && other.clients == one.clients);
     match reference {
         Some(reference) if reference.medians.tps > 0.0 => format!("{:.2}", one.medians.tps / reference.medians.tps),
         _ => "-".to_owned(),
@@ -78,18 +75,29 @@ fn by_kind(figures: &Figures) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::systems::kind::Kind;
+
+    fn measured(kind: Kind, clients: u32, tps: f64) -> Measured {
+        let mut one = Measured::new(kind, "insert-only", clients);
+        let by_kind = [("gcs".to_owned(), 30.0)].into();
+        one.add(Figures { tps, processor_us: 100.0, processor_us_by_kind: by_kind, ..Figures::default() });
+        one
+    }
 
     #[test]
     fn a_table_has_ratios_to_the_plain_server_with_as_many_clients() {
-        let measured = |system, clients, tps| {
-            let mut one = Measured::new(system, "insert-only", clients);
-            let by_kind = [("gcs".to_owned(), 30.0)].into();
-            one.add(Figures { tps, processor_us: 100.0, processor_us_by_kind: by_kind, ..Figures::default() });
-            one
-        };
-        let text = tables(&[measured("plain", 8, 1000.0), measured("group", 8, 500.0), measured("group", 32, 700.0)]);
+        let all = [(Kind::Plain, 8, 1000.0), (Kind::Group, 8, 500.0), (Kind::Group, 32, 700.0)];
+        let text = tables(&all.map(|(kind, clients, tps)| measured(kind, clients, tps)));
         assert!(text.contains("| 8 | group | 500 | 0.50 |"), "{text}");
         assert!(text.contains("| 32 | group | 700 | - |"), "{text}");
         assert!(text.contains("- group: gcs 30, clients and the rest 70"), "{text}");
+    }
+
+    #[test]
+    fn a_galera_cluster_is_compared_with_one_mariadb() {
+        let all = [(Kind::Plain, 1000.0), (Kind::Mariadb, 800.0), (Kind::Galera, 200.0)];
+        let text = tables(&all.map(|(kind, tps)| measured(kind, 8, tps)));
+        assert!(text.contains("| 8 | galera | 200 | 0.25 |"), "{text}");
+        assert!(text.contains("| 8 | mariadb | 800 | 1.00 |"), "{text}");
     }
 }

@@ -4,6 +4,7 @@
 //! - [`harness`]: real groups on this machine.
 //! - [`faults`]: what networks, processes and clocks do to them.
 //! - [`generator`]: random definitions and rows, from a seed, compared on all nodes.
+//! - [`instructions`]: how many instructions a step takes, against committed figures.
 //! - [`isolation`]: specs of interleaved steps in sessions on different nodes.
 //! - [`workload`]: what clients do in them.
 //! - [`append`]: the checker for list-append histories.
@@ -18,6 +19,7 @@ pub mod append;
 pub mod faults;
 pub mod generator;
 pub mod harness;
+pub mod instructions;
 pub mod isolation;
 pub mod pgbench;
 pub mod rng;

@@ -36,16 +36,27 @@ impl Pgbench {
 
     /// `pgbench -i`.
     pub fn initialize(&self, scale: u32) -> Result<(), String> {
-        let output = self.command(&["-i", "-q", "-s", &scale.to_string()]).output().map_err(|error| error.to_string())?;
+        self.initialize_with(scale, "")
+    }
+
+    /// The same, with these settings of the session, as PGOPTIONS has them.
+    pub fn initialize_with(&self, scale: u32, options: &str) -> Result<(), String> {
+        let mut command = self.command(&["-i", "-q", "-s", &scale.to_string()]);
+        let output = command.env("PGOPTIONS", options).output().map_err(|error| error.to_string())?;
         if output.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&output.stderr).into_owned()) }
     }
 
     /// Starts a timed run; losers of a conflict are run again by pgbench.
     pub fn spawn(&self, clients: u32, time: Duration, arguments: &[&str]) -> std::io::Result<Child> {
+        self.timed(clients, time, arguments).spawn()
+    }
+
+    /// The command of such a run.
+    pub fn timed(&self, clients: u32, time: Duration, arguments: &[&str]) -> Command {
         let (clients, seconds) = (clients.to_string(), time.as_secs().to_string());
         let mut all = vec!["-n", "-c", &clients, "-j", "2", "-T", &seconds, "--max-tries=1000"];
         all.extend(arguments);
-        self.command(&all).spawn()
+        self.command(&all)
     }
 }
 

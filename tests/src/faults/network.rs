@@ -63,7 +63,7 @@ impl Network {
         run(&format!("ip addr add {}/24 dev {bridge}", self.own_address()))?;
         run(&format!("ip link set {bridge} up"))?;
         for number in (1..=self.nodes).map(NodeNumber) {
-            let (namespace, link) = (self.namespace(number), format!("{}v{}", self.name, number.0));
+            let (namespace, link) = (self.namespace(number), self.link(number));
             run(&format!("ip netns add {namespace}"))?;
             run(&format!("ip link add {link} type veth peer name eth0 netns {namespace}"))?;
             run(&format!("ip link set {link} master {bridge} up"))?;
@@ -111,6 +111,36 @@ impl Network {
 
     pub fn heal(&self, number: NodeNumber) {
         self.filter(number, "flush table inet cut").unwrap_or_else(|error| panic!("{error}"));
+    }
+
+    /// From now on no more than so many bits a second get through, each way, and what is too much waits (`tc` says how a rate is written).
+    ///
+    /// # Errors
+    /// What could not be done, and why.
+    pub fn narrow(&self, number: NodeNumber, rate: &str) -> Result<(), String> {
+        let (namespace, link) = (self.namespace(number), self.link(number));
+        let shape = format!("root tbf rate {rate} burst 16kb latency 2s");
+        run(&format!("tc -n {namespace} qdisc add dev eth0 {shape}"))?;
+        run(&format!("tc qdisc add dev {link} {shape}"))
+    }
+
+    /// Bytes that the node has sent and received.
+    ///
+    /// # Errors
+    /// What the kernel says cannot be read.
+    pub fn bytes(&self, number: NodeNumber) -> Result<u64, String> {
+        let link = self.link(number);
+        let of = |what: &str| {
+            let path = format!("/sys/class/net/{link}/statistics/{what}_bytes");
+            let text = std::fs::read_to_string(&path).map_err(|error| format!("{path}: {error}"))?;
+            text.trim().parse::<u64>().map_err(|error| format!("{path}: {error}"))
+        };
+        Ok(of("rx")? + of("tx")?)
+    }
+
+    /// The node's end on the bridge.
+    fn link(&self, number: NodeNumber) -> String {
+        format!("{}v{}", self.name, number.0)
     }
 
     fn filter(&self, number: NodeNumber, rules: &str) -> Result<(), String> {

@@ -53,7 +53,9 @@ impl Testbed {
         Testbed::try_start(kind).unwrap_or_else(|error| panic!("{error}"))
     }
 
-    fn try_start(kind: Kind) -> Result<Testbed, String> {
+    /// # Errors
+    /// What could not be made, most likely since this is not root.
+    pub fn try_start(kind: Kind) -> Result<Testbed, String> {
         let network = Network::make(NODES)?;
         let numbers: Vec<NodeNumber> = (1..=NODES).map(NodeNumber).collect();
         let listen = |number: NodeNumber| format!("{}:{PEER_PORT}", network.address(number));
