@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 use std::process::Child;
 use std::time::Duration;
 
+use gcs::playground::NodeNumber;
 use gcs::playground::cluster::SUPERUSER;
+use postgres_r_tests::harness::Group;
 use postgres_r_tests::pgbench::{self, Pgbench};
 
 use crate::latency::Samples;
@@ -120,4 +122,16 @@ pub fn connect(server: &Pgbench) -> Result<postgres::Client> {
 
 pub fn execute(server: &Pgbench, sql: &str) -> Result<()> {
     Ok(connect(server)?.batch_execute(sql)?)
+}
+
+/// The server of a node of a group.
+pub fn of_node(group: &Group, number: NodeNumber) -> Pgbench {
+    let cluster = group.playground.cluster(number);
+    Pgbench { bin: cluster.bin, port: cluster.port, database: group.database().to_owned() }
+}
+
+/// Where the processes of a group work.
+pub fn directories(group: &Group) -> Vec<PathBuf> {
+    let homes = group.numbers().into_iter().map(|number| group.playground.cluster(number));
+    homes.flat_map(|cluster| [cluster.data(), cluster.home]).collect()
 }

@@ -2,14 +2,14 @@
 
 use std::path::PathBuf;
 
-use gcs::playground::account::Account;
-use gcs::playground::cluster::{Cluster, SUPERUSER};
 use gcs::playground::{NodeNumber, Part};
-use postgres::{Client, NoTls};
-use postgres_r_tests::harness::{Group, node, ports, wait};
+use postgres_r_tests::harness::{Group, node, wait};
 use postgres_r_tests::pgbench::Pgbench;
 
 use super::figure::Result;
+pub use crate::server::{connect, directories, execute, of_node};
+use crate::systems::Alone;
+use crate::systems::site::Site;
 
 /// Of pgbench's tables.
 const SCALE: u32 = 10;
@@ -18,25 +18,17 @@ const LEADER_WITHIN: std::time::Duration = std::time::Duration::from_secs(30);
 
 pub struct Bed {
     pub group: Group,
-    plain: Cluster,
-    directory: tempfile::TempDir,
-    bin: PathBuf,
+    plain: Alone,
+    // The last, since the server stands in its directory.
+    site: Site,
 }
 
 impl Bed {
     pub fn start() -> Result<Bed> {
         let group = Group::try_start(3)?;
-        let directory = tempfile::Builder::new().prefix("postgres_r.bench.").tempdir()?;
-        let account = Account::choose()?;
-        account.give(directory.path())?;
-        let home = directory.path().canonicalize()?.join("plain");
-        std::fs::create_dir(&home)?;
-        account.give(&home)?;
-        let bin = group.playground.cluster(node(1)).bin;
-        let plain = Cluster { bin: bin.clone(), account, home, port: ports::free_one() };
-        plain.init("synchronous_commit = on\n")?;
-        plain.start()?;
-        let bed = Bed { group, plain, directory, bin };
+        let site = Site::make()?;
+        let plain = Alone::start(&site)?;
+        let bed = Bed { group, plain, site };
         bed.plain().initialize(SCALE)?;
         bed.node(1).initialize(SCALE)?;
         bed.group.settle();
@@ -45,11 +37,11 @@ impl Bed {
 
     /// For scripts and logs of pgbench.
     pub fn directory(&self) -> &std::path::Path {
-        self.directory.path()
+        self.site.directory()
     }
 
     pub fn plain(&self) -> Pgbench {
-        Pgbench { bin: self.bin.clone(), port: self.plain.port, database: "postgres".to_owned() }
+        Pgbench { bin: self.site.bin.clone(), port: self.plain.0.port, database: "postgres".to_owned() }
     }
 
     pub fn node(&self, number: usize) -> Pgbench {
@@ -57,7 +49,7 @@ impl Bed {
     }
 
     pub fn of(&self, number: NodeNumber) -> Pgbench {
-        of_group(&self.group, number)
+        of_node(&self.group, number)
     }
 
     /// Where the processes of the group work.
@@ -74,24 +66,12 @@ impl Bed {
     pub fn power_off(&self, number: NodeNumber) {
         self.group.kill(number, Part::Both);
     }
-}
 
-impl Drop for Bed {
-    fn drop(&mut self) {
-        if let Err(error) = self.plain.stop() {
-            eprintln!("bench: {error}");
-        }
+    /// Returns once it takes clients again.
+    pub fn power_on(&self, number: NodeNumber) -> Result<()> {
+        self.group.playground.start_node(number)?;
+        Ok(())
     }
-}
-
-pub fn of_group(group: &Group, number: NodeNumber) -> Pgbench {
-    let cluster = group.playground.cluster(number);
-    Pgbench { bin: cluster.bin, port: cluster.port, database: group.database().to_owned() }
-}
-
-pub fn directories(group: &Group) -> Vec<PathBuf> {
-    let homes = group.numbers().into_iter().map(|number| group.playground.cluster(number));
-    homes.flat_map(|cluster| [cluster.data(), cluster.home]).collect()
 }
 
 /// The node that leads, as one of the daemons knows.
@@ -100,14 +80,4 @@ fn leader(group: &Group) -> Option<NodeNumber> {
     let status = numbers.iter().find_map(|&number| group.playground.daemon(number).status().ok())?;
     let leader = status.members.iter().find(|member| Some(member.node) == status.leader)?;
     numbers.into_iter().find(|&number| group.playground.name(number) == leader.name)
-}
-
-/// A session on that server.
-pub fn connect(server: &Pgbench) -> Result<Client> {
-    let config = format!("host=127.0.0.1 port={} user={SUPERUSER} dbname={}", server.port, server.database);
-    Ok(Client::connect(&config, NoTls)?)
-}
-
-pub fn execute(server: &Pgbench, sql: &str) -> Result<()> {
-    Ok(connect(server)?.batch_execute(sql)?)
 }

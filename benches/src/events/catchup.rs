@@ -18,7 +18,7 @@ pub fn run(bed: &mut Bed, extent: Extent) -> Result<Vec<Figure>> {
     let each = extent.of(WRITESETS).div_ceil(CLIENTS);
     let report = pgbench::finish(simple_updates(bed, each)?)?;
     let start = Instant::now();
-    bed.group.playground.start_node(away)?;
+    bed.power_on(away)?;
     let online = start.elapsed().as_secs_f64();
     bed.group.settle();
     let took = start.elapsed().as_secs_f64();

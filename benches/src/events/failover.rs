@@ -3,7 +3,6 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use gcs::playground::NodeNumber;
 use postgres_r_tests::harness::wait;
 use postgres_r_tests::pgbench::Pgbench;
 
@@ -35,7 +34,7 @@ pub fn run(bed: &mut Bed, extent: Extent) -> Result<Vec<Figure>> {
             });
             let pause = watch.longest_pause(&others, start, Instant::now());
             let start = Instant::now();
-            start_again(bed, leader)?;
+            bed.power_on(leader)?;
             let took = start.elapsed();
             thread::sleep(CALM);
             Ok((pause, watch.longest_pause(&others, start, Instant::now()), took))
@@ -49,11 +48,6 @@ pub fn run(bed: &mut Bed, extent: Extent) -> Result<Vec<Figure>> {
         Figure::new("the same while that node comes back", "ms", rejoined),
         Figure::new("from its start until it takes clients again", "s", online),
     ])
-}
-
-fn start_again(bed: &Bed, number: NodeNumber) -> Result<()> {
-    bed.group.playground.start_node(number)?;
-    Ok(())
 }
 
 fn milliseconds(duration: Duration) -> f64 {

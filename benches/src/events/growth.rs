@@ -8,7 +8,7 @@ use gcs::playground::process::Process;
 use postgres_r_tests::harness::{Group, node};
 use postgres_r_tests::pgbench;
 
-use super::bed::{Bed, directories, execute, of_group};
+use super::bed::{Bed, directories, execute, of_node};
 use super::figure::{Extent, Figure, Result};
 use crate::meter::Meter;
 
@@ -26,7 +26,7 @@ pub fn run(_bed: &mut Bed, extent: Extent) -> Result<Vec<Figure>> {
             let held = memory_mb(&group);
             figures.push(Figure::one("memory of an idle node, its server and its daemon", "MB", held));
         }
-        let server = of_group(&group, node(1));
+        let server = of_node(&group, node(1));
         server.initialize(SCALE)?;
         group.settle();
         // What filling it left behind is done, and its processes have gone, before anything is measured.

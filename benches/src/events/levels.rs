@@ -39,8 +39,7 @@ pub fn run(bed: &mut Bed, extent: Extent) -> Result<Vec<Figure>> {
 
 fn read(reader: &Pgbench, writer: &Pgbench, clients: u32, time: Duration, options: &str) -> Result<Report> {
     let writing = writer.spawn(2, time, &["-N", "-R", WRITES])?;
-    let (clients, seconds) = (clients.to_string(), time.as_secs().to_string());
-    let mut command = reader.command(&["-n", "-S", "-c", &clients, "-j", "2", "-T", &seconds]);
+    let mut command = reader.timed(clients, time, &["-S"]);
     let report = pgbench::finish(command.env("PGOPTIONS", options).spawn()?)?;
     pgbench::finish(writing)?;
     Ok(report)

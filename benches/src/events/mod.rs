@@ -57,7 +57,7 @@ pub fn pick(names: Option<&str>) -> std::result::Result<Vec<Event>, String> {
     names.split_whitespace().map(find).collect()
 }
 
-/// What one could not measure is said in `left_out`, and the others go on. After each of them `seen` is shown what there is.
+/// What one could not measure is said in `left_out`, and the others go on; a group that breaks (the harness panics) ends them all. After each of them `seen` is shown what there is.
 ///
 /// # Errors
 /// No group to begin with, or what `seen` returns.

@@ -13,7 +13,7 @@ use postgres_r_tests::pgbench::Pgbench;
 use postgres_r_tests::rng::Rng;
 use postgres_r_tests::workload::client::{Failure, classify};
 
-use super::bed::{Bed, connect, of_group};
+use super::bed::{Bed, connect, of_node};
 use super::figure::{Extent, Figure, Result};
 
 const CLIENTS: [u64; 4] = [1, 5, 10, 20];
@@ -61,7 +61,7 @@ pub fn run(_bed: &mut Bed, extent: Extent) -> Result<Vec<Figure>> {
 
 fn on_all_nodes(group: &Group, clients: u64, time: Duration) -> Done {
     let end = Instant::now() + time;
-    let servers: Vec<Pgbench> = group.numbers().into_iter().map(|number| of_group(group, number)).collect();
+    let servers: Vec<Pgbench> = group.numbers().into_iter().map(|number| of_node(group, number)).collect();
     thread::scope(|scope| {
         let start = |(nth, server)| scope.spawn(move || client(server, nth, end));
         let numbered = (0..clients).flat_map(|client| servers.iter().map(move |server| (client, server))).enumerate();

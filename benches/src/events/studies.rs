@@ -4,7 +4,6 @@
 use std::process::Child;
 use std::time::{Duration, Instant};
 
-use gcs::playground::NodeNumber;
 use postgres_r_tests::harness::{self, node};
 use postgres_r_tests::pgbench::{self, Pgbench};
 
@@ -65,7 +64,7 @@ fn power_off(bed: &Bed, each: u64) -> Result<Vec<Figure>> {
         std::thread::sleep(LOOK_EVERY);
     }
     bed.power_off(victim);
-    start_again(bed, victim)?;
+    bed.power_on(victim)?;
     let mut done = 0;
     for child in running {
         done += pgbench::finish(child)?.transactions;
@@ -78,11 +77,6 @@ fn power_off(bed: &Bed, each: u64) -> Result<Vec<Figure>> {
     }
     harness::assert_equal(&bed.group);
     Ok(vec![Figure::one("group: half of them on each of two nodes, the third off and back in the middle", "s", took)])
-}
-
-fn start_again(bed: &Bed, number: NodeNumber) -> Result<()> {
-    bed.group.playground.start_node(number)?;
-    Ok(())
 }
 
 fn transactions(bed: &Bed) -> Result<i64> {

@@ -11,7 +11,7 @@
 pub mod galera;
 pub mod kind;
 mod mariadb;
-mod site;
+pub mod site;
 mod standbys;
 
 use std::error::Error;
@@ -23,7 +23,7 @@ use postgres_r_tests::harness::{Group, node};
 use postgres_r_tests::pgbench::Pgbench;
 
 use crate::load::{Data, Load};
-use crate::server::{Server, execute};
+use crate::server::{Server, directories, execute, of_node};
 
 use galera::Galera;
 use kind::Kind;
@@ -57,7 +57,7 @@ pub struct Systems {
 }
 
 /// A PostgreSQL by itself.
-struct Alone(Cluster);
+pub struct Alone(pub Cluster);
 
 impl Systems {
     /// Starts what these systems need, with what these loads need, of that scale.
@@ -96,7 +96,7 @@ impl Systems {
                 cluster.map_or(Ok(()), |cluster| filled(what, &postgres(of_cluster(cluster), ""), data))?;
             }
             if let Some(group) = &self.group {
-                filled("the group", &postgres(of_node(group, 1), ""), data)?;
+                filled("the group", &postgres(of_node(group, node(1)), ""), data)?;
                 let took = group.settle();
                 eprintln!("the other nodes have it {:.1} s later", took.as_secs_f64());
             }
@@ -111,7 +111,7 @@ impl Systems {
     /// What autovacuum and a checkpoint would do at some moment of the first runs.
     fn tidy_up(&self) -> Result<()> {
         let clusters = [self.plain(), self.primary()].into_iter().flatten().map(of_cluster);
-        let nodes = self.group.iter().flat_map(|group| (1..=NODES).map(|number| of_node(group, number)));
+        let nodes = self.group.iter().flat_map(|group| (1..=NODES).map(|number| of_node(group, node(number))));
         for server in clusters.chain(nodes) {
             execute(&server, "VACUUM ANALYZE")?;
             execute(&server, "CHECKPOINT")?;
@@ -153,7 +153,7 @@ impl Systems {
             Kind::Group | Kind::Spread => {
                 let group = self.group.as_ref()?;
                 let nodes = if kind == Kind::Group { 1 } else { NODES };
-                let servers = (1..=nodes).map(|number| postgres(of_node(group, number), "")).collect();
+                let servers = (1..=nodes).map(|number| postgres(of_node(group, node(number)), "")).collect();
                 system(servers, directories(group), None)
             }
             Kind::Mariadb => {
@@ -183,7 +183,7 @@ impl System {
 }
 
 impl Alone {
-    fn start(site: &Site) -> Result<Alone> {
+    pub fn start(site: &Site) -> Result<Alone> {
         let cluster = site.cluster("plain")?;
         cluster.init("synchronous_commit = on\n")?;
         cluster.start()?;
@@ -205,15 +205,4 @@ fn postgres(pgbench: Pgbench, options: &str) -> Server {
 
 fn of_cluster(cluster: &Cluster) -> Pgbench {
     Pgbench { bin: cluster.bin.clone(), port: cluster.port, database: "postgres".to_owned() }
-}
-
-fn of_node(group: &Group, number: usize) -> Pgbench {
-    let cluster = group.playground.cluster(node(number));
-    Pgbench { bin: cluster.bin, port: cluster.port, database: group.database().to_owned() }
-}
-
-/// Where the processes of the group work.
-fn directories(group: &Group) -> Vec<PathBuf> {
-    let homes = group.numbers().into_iter().map(|number| group.playground.cluster(number));
-    homes.flat_map(|cluster| [cluster.data(), cluster.home]).collect()
 }
