@@ -34,10 +34,7 @@ fn make_table(group: &Group, name: &str) {
 
 /// Waits until the query gives `wanted` there.
 fn visible(group: &Group, number: NodeNumber, query: &str, wanted: &str) {
-    wait::until(query, RESOLVED_MAX, || {
-        let value = group.value(number, query);
-        if value == wanted { Ok(()) } else { Err(value) }
-    });
+    group.becomes(number, query, wanted, RESOLVED_MAX);
 }
 
 fn code(error: &Error) -> String {

@@ -28,11 +28,7 @@ fn make_table(group: &Group, name: &str) {
 
 /// How long until the query gives `wanted` there.
 fn visible(group: &Group, number: NodeNumber, query: &str, wanted: &str) -> Duration {
-    let ((), took) = wait::until(query, Duration::from_secs(20), || {
-        let value = group.value(number, query);
-        if value == wanted { Ok(()) } else { Err(value) }
-    });
-    took
+    group.becomes(number, query, wanted, Duration::from_secs(20))
 }
 
 fn assert_lost(error: &Error, parts: &[&str]) {

@@ -164,9 +164,23 @@ impl Group {
 
     /// The first column of the first row, as text.
     pub fn value(&self, number: NodeNumber, query: &str) -> String {
+        self.try_value(number, query).unwrap_or_else(|error| panic!("node {}: {query}: {error}", number.0))
+    }
+
+    fn try_value(&self, number: NodeNumber, query: &str) -> Result<String, String> {
         let row = self.connect(number).query_one(&format!("SELECT ({query})::text"), &[]);
-        let value: Option<String> = row.unwrap_or_else(|error| panic!("node {}: {query}: {error}", number.0)).get(0);
-        value.unwrap_or_else(|| "NULL".to_owned())
+        let value: Option<String> = row.map_err(|error| gcs::playground::group::describe(&error))?.get(0);
+        Ok(value.unwrap_or_else(|| "NULL".to_owned()))
+    }
+
+    /// Waits until `query` gives `wanted` there, and says how long that took. What the query names need not be there yet: its
+    /// error is one more value that is not the wanted one.
+    pub fn becomes(&self, number: NodeNumber, query: &str, wanted: &str, at_most: Duration) -> Duration {
+        let ((), took) = wait::until(query, at_most, || match self.try_value(number, query)? {
+            value if value == wanted => Ok(()),
+            value => Err(value),
+        });
+        took
     }
 
     /// The same, asked of every node.
