@@ -8,6 +8,7 @@
 //! constraint. Only so can the items of statements that ran inside one another be applied in order of their command ids.
 
 use gcs_writeset::body::{Datum as Wire, Image};
+use gcs_writeset::key::bytes_hash;
 use pgrx::pg_sys;
 
 use super::datum::DatumError;
@@ -19,30 +20,8 @@ use super::names::Oid;
 use super::relation::Open;
 use super::row::Row;
 use super::table::Table;
-
-/// Where a row version is.
-#[derive(Clone, Copy, Debug)]
-pub struct RowPlace(pg_sys::ItemPointerData);
-
-impl RowPlace {
-    fn parts(&self) -> (u16, u16, u16) {
-        (self.0.ip_blkid.bi_hi, self.0.ip_blkid.bi_lo, self.0.ip_posid)
-    }
-}
-
-impl PartialEq for RowPlace {
-    fn eq(&self, other: &RowPlace) -> bool {
-        self.parts() == other.parts()
-    }
-}
-
-impl Eq for RowPlace {}
-
-impl std::hash::Hash for RowPlace {
-    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
-        self.parts().hash(state);
-    }
-}
+pub use super::version::RowPlace;
+use super::version::{self, clear};
 
 pub use pg_sys::TransactionId;
 
@@ -88,6 +67,8 @@ pub struct Target {
     values: Vec<pg_sys::Datum>,
     nulls: Vec<bool>,
     lookup: Option<Lookup>,
+    /// Hash of the identity sought last.
+    sought: u64,
     entering: Entering,
     /// What the row at hand carries for indexes.
     carried: Carried,
@@ -124,6 +105,7 @@ impl Target {
                 values: vec![pg_sys::Datum::null(); attributes],
                 nulls: vec![true; attributes],
                 lookup: None,
+                sought: 0,
                 entering,
                 carried: None,
                 relation,
@@ -180,6 +162,9 @@ impl Target {
                 &mut mode,
             );
             let outcome = self.outcome(result, mode);
+            if outcome == Outcome::Done && self.lookup.is_some() {
+                version::remember(self.relation.oid(), self.sought, RowPlace((*tuple).t_self));
+            }
             let is_hot = u32::from((*(*tuple).t_data).t_infomask2) & pg_sys::HEAP_ONLY_TUPLE != 0;
             let doubts = match outcome {
                 Outcome::Done if !is_hot => self.enter_into_indexes(tuple, scratch),
@@ -226,8 +211,18 @@ impl Target {
         for (key, &attribute) in lookup.keys.iter_mut().zip(&lookup.attributes) {
             key.sk_argument = values[attribute];
         }
+        self.sought = bytes_hash(identity.bytes());
         // SAFETY: the scan is open on an index of the relation; the active snapshot is current.
         unsafe {
+            if let Some(place) = version::recall(self.relation.oid(), self.sought)
+                && version::follow(self.relation.raw(), place, found)
+                && !avoid(RowPlace((*found).tts_tid))
+            {
+                let row = Row::of_slot(found);
+                if lookup.attributes.iter().all(|&attribute| row.has_bytes_of(Some(values[attribute]), attribute)) {
+                    return Ok(true);
+                }
+            }
             (*lookup.scan).xs_snapshot = pg_sys::GetActiveSnapshot();
             let mut passed_over = None;
             loop {
@@ -563,16 +558,5 @@ unsafe fn equality_key(index: pg_sys::Relation, at: usize, value: pg_sys::Datum,
             value,
         );
         key
-    }
-}
-
-/// # Safety
-/// `slot` must be a live slot.
-unsafe fn clear(slot: *mut pg_sys::TupleTableSlot) {
-    // SAFETY: by contract; what ExecClearTuple does.
-    unsafe {
-        if let Some(clear) = (*(*slot).tts_ops).clear {
-            clear(slot);
-        }
     }
 }

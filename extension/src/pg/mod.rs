@@ -94,6 +94,7 @@ pub mod trigger;
 mod types;
 pub mod utility;
 mod varlena;
+mod version;
 pub mod worker;
 pub mod writers;
 pub mod xact;

@@ -37,7 +37,12 @@ impl<'a> Row<'a> {
 
     /// Whether both rows, of one table, have the very same bytes in an attribute. False says nothing.
     pub(super) fn has_same_bytes(&self, other: Row<'_>, attribute: usize) -> bool {
-        match (self.get(attribute), other.get(attribute)) {
+        self.has_bytes_of(other.get(attribute), attribute)
+    }
+
+    /// Whether an attribute has the very same bytes as this value of its type. False says nothing.
+    pub(super) fn has_bytes_of(&self, value: Option<pg_sys::Datum>, attribute: usize) -> bool {
+        match (self.get(attribute), value) {
             (None, None) => true,
             // SAFETY: both are values of the attribute's type, which the slot's descriptor gives.
             (Some(a), Some(b)) => unsafe {
