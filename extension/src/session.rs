@@ -29,6 +29,7 @@ enum Part {
 
 thread_local! {
     static PART: Cell<Part> = const { Cell::new(Part::Session) };
+    static DEPENDS_ON_TYPES: Cell<bool> = const { Cell::new(true) };
     /// The table's version and the index of this process's database in it.
     static FOUND: Cell<(u64, Option<usize>)> = const { Cell::new((u64::MAX, None)) };
 }
@@ -44,6 +45,16 @@ pub fn become_rehearser() {
 
 pub fn become_verification() {
     PART.set(Part::Verification);
+}
+
+/// It writes rows of built-in types only.
+pub fn become_leaser() {
+    DEPENDS_ON_TYPES.set(false);
+}
+
+/// Whether what this process writes depends on how types read. A leaser's rows do not: a transaction that alters a type may wait for it.
+pub fn depends_on_types() -> bool {
+    DEPENDS_ON_TYPES.get()
 }
 
 pub fn become_housekeeping() {

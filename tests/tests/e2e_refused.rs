@@ -12,8 +12,7 @@ const REFUSED: &[(&str, &str)] = &[
     ("SELECT lo_create(4711)", "lo_create()"),
     ("SELECT lo_from_bytea(0, 'x')", "lo_from_bytea()"),
     ("CREATE MATERIALIZED VIEW seen AS SELECT 1", "CREATE MATERIALIZED VIEW"),
-    ("CREATE UNLOGGED TABLE fast (id int)", "unlogged"),
-    ("CREATE UNLOGGED SEQUENCE fast_draw", "unlogged"),
+    ("CREATE UNLOGGED SEQUENCE fast_draw", "UNLOGGED SEQUENCE"),
     ("ALTER TABLE held SET UNLOGGED", "SET UNLOGGED"),
     ("ALTER TABLE held SET TABLESPACE pg_default", "SET TABLESPACE"),
     ("CREATE INDEX CONCURRENTLY ON held (t)", "CREATE INDEX CONCURRENTLY"),
@@ -21,15 +20,15 @@ const REFUSED: &[(&str, &str)] = &[
     ("ALTER TABLE parts DETACH PARTITION part CONCURRENTLY", "DETACH PARTITION CONCURRENTLY"),
     ("ALTER TABLE held ENABLE ALWAYS TRIGGER nothing", "ENABLE ALWAYS or REPLICA TRIGGER"),
     ("ALTER TABLE held ENABLE REPLICA TRIGGER nothing", "ENABLE ALWAYS or REPLICA TRIGGER"),
-    ("CLUSTER held USING held_pkey", "CLUSTER"),
     (
         "CREATE TEMP TABLE lent (i int); CREATE FUNCTION of_lent(lent) RETURNS int LANGUAGE sql AS 'SELECT 1'",
         "a permanent object that depends on a temporary one",
     ),
     ("CREATE TEMP TABLE lent (i int); CREATE TABLE of_lent (id int PRIMARY KEY, l lent)", "depends on a temporary one"),
-    ("CREATE EXTENSION pgcrypto", "CREATE EXTENSION"),
-    ("DROP EXTENSION plpgsql", "DROP EXTENSION"),
-    ("ALTER EXTENSION plpgsql UPDATE", "ALTER EXTENSION"),
+    ("DROP EXTENSION postgres_r CASCADE", "DROP EXTENSION"),
+    ("ALTER EXTENSION postgres_r UPDATE", "ALTER EXTENSION"),
+    ("CREATE SUBSCRIPTION one CONNECTION 'host=nowhere' PUBLICATION p WITH (connect = false)", "CREATE SUBSCRIPTION"),
+    ("CREATE UNLOGGED TABLE crossing (id int REFERENCES held)", "foreign key of unlogged table"),
     ("CREATE ROLE nobody", "CREATE ROLE"),
     ("ALTER ROLE postgres SET work_mem = '8MB'", "ALTER ROLE"),
     ("GRANT pg_monitor TO postgres", "GRANT ROLE"),
@@ -37,16 +36,6 @@ const REFUSED: &[(&str, &str)] = &[
     ("ALTER DATABASE shop SET work_mem = '8MB'", "ALTER DATABASE"),
     ("GRANT CONNECT ON DATABASE shop TO PUBLIC", "GRANT"),
     ("COMMENT ON DATABASE shop IS 'x'", "COMMENT"),
-    ("CREATE PUBLICATION everything FOR ALL TABLES", "CREATE PUBLICATION"),
-    ("CREATE TEXT SEARCH CONFIGURATION tsc (COPY = english)", "CREATE TEXT SEARCH CONFIGURATION"),
-    ("CREATE FOREIGN DATA WRAPPER nowhere", "CREATE FOREIGN DATA WRAPPER"),
-    ("CREATE TYPE base_type", "CREATE TYPE"),
-    ("CREATE OPERATOR FAMILY of USING btree", "CREATE OPERATOR FAMILY"),
-    ("CREATE LANGUAGE plsample HANDLER plpgsql_call_handler", "CREATE LANGUAGE"),
-    ("CREATE ACCESS METHOD other_heap TYPE TABLE HANDLER heap_tableam_handler", "CREATE ACCESS METHOD"),
-    ("DROP OWNED BY postgres", "DROP OWNED"),
-    ("REASSIGN OWNED BY postgres TO postgres", "REASSIGN OWNED"),
-    ("SECURITY LABEL ON TABLE held IS 'secret'", "SECURITY LABEL"),
     ("DELETE FROM pg_description", "pg_description"),
     ("UPDATE pg_class SET reltuples = 0", "pg_class"),
 ];
@@ -100,7 +89,7 @@ fn a_refusal_ends_the_transaction_it_is_in() {
     let mut client = group.connect(node(2));
     for statement in [
         "BEGIN; INSERT INTO before_it VALUES (1); PREPARE TRANSACTION 'p'",
-        "BEGIN; INSERT INTO before_it VALUES (1); CREATE UNLOGGED TABLE x (id int); COMMIT",
+        "BEGIN; INSERT INTO before_it VALUES (1); CREATE UNLOGGED SEQUENCE x; COMMIT",
         "DO $$ BEGIN INSERT INTO before_it VALUES (1); PERFORM lo_create(0); END $$",
         "DO $$ BEGIN INSERT INTO before_it VALUES (1); CREATE ROLE nobody; END $$",
         "WITH w AS (INSERT INTO before_it VALUES (1) RETURNING id) SELECT lo_create(id::oid) FROM w",
@@ -112,7 +101,7 @@ fn a_refusal_ends_the_transaction_it_is_in() {
     client
         .batch_execute(
             "DO $$ BEGIN INSERT INTO before_it VALUES (1);
-             BEGIN CREATE UNLOGGED TABLE x (id int); EXCEPTION WHEN feature_not_supported THEN NULL; END; END $$",
+             BEGIN CREATE UNLOGGED SEQUENCE x; EXCEPTION WHEN feature_not_supported THEN NULL; END; END $$",
         )
         .unwrap();
     harness::assert_equal(&group);

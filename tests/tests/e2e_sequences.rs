@@ -580,3 +580,19 @@ fn without_a_majority_the_rest_of_the_lease_is_given_and_then_25006() {
     assert_eq!(next, 33);
     assert_in_service(&group);
 }
+
+/// Whoever alters a type keeps those who write off until its end. It must not keep off who gets it its values.
+#[test]
+fn a_transaction_that_alters_a_type_draws_values_too() {
+    let group = harness::shared();
+    group.execute(node(1), "CREATE TYPE tone AS ENUM ('low'); CREATE DOMAIN loud AS int; CREATE SEQUENCE while_altering");
+    group.settle();
+    let mut client = group.connect(node(2));
+    client
+        .batch_execute(
+            "BEGIN; ALTER TYPE tone ADD VALUE 'high'; ALTER DOMAIN loud ADD CHECK (VALUE > 0);
+             SELECT nextval('while_altering'); COMMIT",
+        )
+        .unwrap();
+    assert_in_service(&group);
+}

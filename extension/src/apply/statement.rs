@@ -22,12 +22,17 @@ struct Table {
     schema: String,
     name: String,
     anew: bool,
+    afterwards: bool,
 }
 
 impl Decided {
     pub fn read(decided: body::Decided<'_>) -> Decided {
-        let owned =
-            |table: Remade<'_>| Table { schema: table.schema.to_owned(), name: table.name.to_owned(), anew: table.anew };
+        let owned = |Remade { schema, name, anew, afterwards }: Remade<'_>| Table {
+            schema: schema.to_owned(),
+            name: name.to_owned(),
+            anew,
+            afterwards,
+        };
         let value = |(name, value): (&str, Option<&str>)| (name.to_owned(), value.map(str::to_owned));
         Decided {
             tables: decided.tables().map(owned).collect(),
@@ -35,8 +40,9 @@ impl Decided {
         }
     }
 
-    fn empty_tables(&self) -> Result<(), Divergence> {
-        for Table { schema, name, .. } in &self.tables {
+    /// Before the statement runs those that it finds, afterwards those that it makes or fills.
+    fn empty_tables(&self, afterwards: bool) -> Result<(), Divergence> {
+        for Table { schema, name, .. } in self.tables.iter().filter(|table| table.afterwards == afterwards) {
             let is_empty = relation::find(schema, name).is_some_and(rewrite::empty);
             if !is_empty {
                 return Err(Divergence::NoRelation { schema: schema.clone(), name: name.clone() });
@@ -71,11 +77,12 @@ pub fn execute(actor: Actor<'_>, settings: Settings<'_>, text: &str, decided: Op
         }
     }
     if let Some(decided) = &decided {
-        decided.empty_tables()?;
+        decided.empty_tables(false)?;
     }
     let given = decided.as_ref().map(|decided| decided.given.clone());
     utility::run_text(&text, given);
     if let Some(decided) = &decided {
+        decided.empty_tables(true)?;
         decided.forget_missing_values();
     }
     Ok(())

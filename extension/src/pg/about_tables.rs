@@ -57,7 +57,7 @@ pub(super) unsafe fn of(node: *mut pg_sys::Node, targets: &[Oid]) -> Tables {
                 tables.waits = !statement.nowait;
             }
             Tag::T_CreateStatsStmt => tables.own.extend(named((*node.cast::<pg_sys::CreateStatsStmt>()).relations)),
-            Tag::T_CreateStmt => {
+            Tag::T_CreateStmt | Tag::T_CreateForeignTableStmt => {
                 let statement = &*node.cast::<pg_sys::CreateStmt>();
                 // One that is there already is left alone, and what it would refer to.
                 let is_there = statement.if_not_exists && find(statement.relation).is_some();
@@ -157,7 +157,7 @@ unsafe fn referenced_by(definitions: Vec<*mut pg_sys::Node>) -> Vec<Oid> {
 }
 
 /// The tables that a table's foreign keys refer to. Keeps no lock.
-fn parents(table: Oid) -> Vec<Oid> {
+pub fn parents(table: Oid) -> Vec<Oid> {
     let lock = pg_sys::AccessShareLock as pg_sys::LOCKMODE;
     // SAFETY: what was opened is closed; the list is read before.
     unsafe {

@@ -45,6 +45,8 @@ pub struct Evaluated {
     pub adds: bool,
     /// Whether it changes the type of a column.
     pub converts: bool,
+    /// Whether rows of one node become everybody's: an unlogged table is logged from now on.
+    pub shares: bool,
     /// Whether a new column takes values of a sequence without calling a function, or an expression asks for the session or the
     /// database in SQL's own words, which call none either.
     pub asks: bool,
@@ -118,6 +120,7 @@ pub(super) unsafe fn evaluated(statement: &pg_sys::AlterTableStmt, table: Option
                         evaluated.merges |= below.into_iter().any(|below| has_column(below, (*column).colname));
                     }
                 }
+                Kind::AT_SetLogged => evaluated.shares = table.is_some_and(is_unlogged),
                 Kind::AT_AlterColumnType => {
                     evaluated.converts = true;
                     evaluated.asks |= !column.is_null() && asks((*column).raw_default);
@@ -127,6 +130,11 @@ pub(super) unsafe fn evaluated(statement: &pg_sys::AlterTableStmt, table: Option
         }
     }
     evaluated
+}
+
+fn is_unlogged(relation: Oid) -> bool {
+    // SAFETY: a syscache look-up.
+    (unsafe { pg_sys::get_rel_persistence(relation) }) as u8 == pg_sys::RELPERSISTENCE_UNLOGGED
 }
 
 /// Whether an expression, as parsed, asks for what differs between sessions and is no function.

@@ -63,7 +63,11 @@ pub(super) unsafe fn of(node: *mut pg_sys::Node) -> Bearing {
     unsafe {
         match (*node).type_ {
             // Bounds of a partition are evaluated.
-            Tag::T_CreateStmt if !(*node.cast::<pg_sys::CreateStmt>()).partbound.is_null() => Bearing::BY_VALUE,
+            Tag::T_CreateStmt | Tag::T_CreateForeignTableStmt
+                if !(*node.cast::<pg_sys::CreateStmt>()).partbound.is_null() =>
+            {
+                Bearing::BY_VALUE
+            }
             Tag::T_IndexStmt => index(&*node.cast()),
             Tag::T_AlterTableStmt => alter_table(&*node.cast()),
             Tag::T_DropStmt => drop((*node.cast::<pg_sys::DropStmt>()).removeType),
@@ -74,6 +78,7 @@ pub(super) unsafe fn of(node: *mut pg_sys::Node) -> Bearing {
             Tag::T_CreateFunctionStmt => Bearing { changes: Changes::Functions, ..Bearing::BY_NAME },
             Tag::T_CreateSchemaStmt if (*node.cast::<pg_sys::CreateSchemaStmt>()).schemaElts.is_null() => Bearing::BY_NAME,
             Tag::T_CreateStmt
+            | Tag::T_CreateForeignTableStmt
             | Tag::T_CreateTableAsStmt
             | Tag::T_CreateSeqStmt
             | Tag::T_AlterSeqStmt

@@ -28,7 +28,10 @@ pub fn create_table(table: &Open) -> String {
     let mut parameters = parameters(table.oid(), "");
     parameters.extend(toast.into_iter().flat_map(|toast| self::parameters(toast, "toast.")));
     let with = if parameters.is_empty() { String::new() } else { format!(" WITH ({})", parameters.join(", ")) };
-    format!("CREATE TABLE {}.{} ({}){with}", quoted(&schema), quoted(&name), columns.join(", "))
+    // SAFETY: the relation is open.
+    let is_unlogged = unsafe { (*(*table.raw()).rd_rel).relpersistence } as u8 == pg_sys::RELPERSISTENCE_UNLOGGED;
+    let unlogged = if is_unlogged { "UNLOGGED " } else { "" };
+    format!("CREATE {unlogged}TABLE {}.{} ({}){with}", quoted(&schema), quoted(&name), columns.join(", "))
 }
 
 /// Storage parameters of a relation, as `name = 'value'`.

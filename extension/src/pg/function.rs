@@ -6,8 +6,8 @@
 //! rolled back when it has returned.
 //!
 //! PostgreSQL's function manager tells of the start and the end of a call. Of calls inside of others only the outermost counts. A subtransaction takes an
-//! id only if something is written in it. Left out: functions of PostgreSQL itself and those in C, which write where we could not undo it; and
-//! those that return sets, which no such expression may call.
+//! id only if something is written in it. Left out: functions of PostgreSQL itself and those in C, which write where we could not undo it;
+//! those that return sets, which no such expression may call; and those that compare the keys of an index ([`can_be_undone`]).
 
 use std::cell::Cell;
 use std::sync::OnceLock;
@@ -15,6 +15,7 @@ use std::sync::OnceLock;
 use pgrx::pg_sys;
 use pgrx::pg_sys::FmgrHookEventType as Event;
 
+use super::extension;
 use super::names::Oid;
 
 /// Of pg_language, which pgrx does not bind: built-in functions, and those in C.
@@ -95,7 +96,7 @@ unsafe extern "C-unwind" fn call(event: Event::Type, function: *mut pg_sys::Fmgr
             return;
         }
         match event {
-            Event::FHET_START if is_outermost() && is_to_be_undone((*function).fn_oid) => begin(function),
+            Event::FHET_START if is_outermost() && can_be_undone() && is_to_be_undone((*function).fn_oid) => begin(function),
             Event::FHET_END => end(function),
             // Whoever catches the error rolls back more than this.
             Event::FHET_ABORT if is_current(function) => CALL.set(None),
@@ -112,6 +113,13 @@ fn is_current(function: *mut pg_sys::FmgrInfo) -> bool {
 fn is_outermost() -> bool {
     // SAFETY: reads the state of the transaction.
     CALL.get().is_none_or(|call| unsafe { pg_sys::GetCurrentTransactionNestLevel() } < call.level)
+}
+
+/// Not where a page is locked: there an index compares keys, and a rollback would release the page. What writes there would lock up any
+/// server. And not what the script of an extension calls: it is to make what it makes.
+fn can_be_undone() -> bool {
+    // SAFETY: reads a variable, which counts the locks on shared memory that this process holds.
+    unsafe { pg_sys::InterruptHoldoffCount == 0 && !extension::script_runs() }
 }
 
 /// As PL/pgSQL begins a block that catches errors: what the function allocates is its caller's.

@@ -34,6 +34,7 @@ mod entering;
 pub mod execution;
 pub mod executor;
 mod expressions;
+pub mod extension;
 pub mod foreign_key;
 pub mod function;
 mod hasher;

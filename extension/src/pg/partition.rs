@@ -23,7 +23,8 @@ unsafe fn place(node: *mut pg_sys::Node) -> Option<(*mut pg_sys::RangeVar, *mut 
     // SAFETY: each tag says what the node is; the kind of a command says what its definition is.
     unsafe {
         match (*node).type_ {
-            Tag::T_CreateStmt => {
+            // The statement of a foreign table begins with that of a table.
+            Tag::T_CreateStmt | Tag::T_CreateForeignTableStmt => {
                 let statement = &mut *node.cast::<pg_sys::CreateStmt>();
                 (!statement.partbound.is_null()).then_some((statement.relation, &raw mut statement.partbound))
             }

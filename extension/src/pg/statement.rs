@@ -10,8 +10,9 @@ use pgrx::pg_sys::ObjectType;
 
 use super::alter::{self, Evaluated};
 use super::list;
-use super::names::{Oid, valid};
-use super::{partition, relation, setting};
+use super::names::{Oid, quoted, valid};
+use super::relation::{Persistence, RelationKind};
+use super::{encoding, extension, partition, relation, setting};
 
 pub enum Class {
     /// Changes nothing that other nodes must know of.
@@ -44,6 +45,10 @@ pub struct Ordered {
     pub evaluated: Evaluated,
     /// Makes a table with rows of a query (CREATE TABLE AS): travels as the table and its rows.
     pub fills: bool,
+    /// Runs the script of an extension (CREATE or ALTER EXTENSION): travels as what came out.
+    pub runs_script: bool,
+    /// What is for other nodes of it, where that is another statement.
+    pub travels_as: Option<String>,
 }
 
 pub struct Refusal {
@@ -55,12 +60,7 @@ const SHARED_OBJECT: &str = "It changes an object that all databases of the serv
                              that is not replicated.";
 const CREATE_THEN_INSERT: &str = "Use CREATE TABLE, then INSERT ... SELECT.";
 const NOT_YET: &str = "docs/compatibility.md lists what is replicated.";
-const EXTENSIONS: &str = "Create extensions on every node before START REPLICATION.";
-
-unsafe extern "C-unwind" {
-    /// Of commands/comment.h, which pgrx does not bind.
-    fn GetComment(object: Oid, class: Oid, part: i32) -> *mut std::ffi::c_char;
-}
+const OURS: &str = "It is what replicates this database. Stop its replication first.";
 
 /// What LOCK TABLE keeps other transactions from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -118,7 +118,7 @@ unsafe fn classify_any(node: *mut pg_sys::Node) -> Class {
             tag if is_local(tag) => Class::Local,
             // Which index a table is clustered on is the group's, the order of rows in the file is not.
             Tag::T_ClusterStmt if (*node.cast::<pg_sys::ClusterStmt>()).indexname.is_null() => Class::Local,
-            Tag::T_ClusterStmt => refuse("Use ALTER TABLE ... CLUSTER ON, then CLUSTER without USING."),
+            Tag::T_ClusterStmt => cluster(&*node.cast()),
             Tag::T_LockStmt => lock(&*node.cast()),
             Tag::T_CopyStmt => copy(&*node.cast()),
             Tag::T_ExplainStmt => explain(&*node.cast()),
@@ -127,9 +127,9 @@ unsafe fn classify_any(node: *mut pg_sys::Node) -> Class {
             // An option that PostgreSQL does not know: its own error is the right one, and STOP REPLICATION is taken from there.
             Tag::T_AlterDatabaseStmt if !only_known_options(&*node.cast()) => Class::Local,
             tag if is_of_shared_object(tag) => refuse(SHARED_OBJECT),
-            Tag::T_CreateExtensionStmt if is_there_already(&*node.cast()) => Class::Local,
-            Tag::T_CreateExtensionStmt | Tag::T_AlterExtensionStmt | Tag::T_AlterExtensionContentsStmt => refuse(EXTENSIONS),
-            Tag::T_CommentStmt if says_what_is_said(&*node.cast()) => Class::Local,
+            Tag::T_CreateExtensionStmt if extension::is_there_already(&*node.cast()) => Class::Local,
+            Tag::T_CommentStmt if extension::says_what_is_said(&*node.cast()) => Class::Local,
+            _ if extension::alters_ours(node) => refuse(OURS),
             _ => classify_definition(node).unwrap_or_else(refuse),
         }
     }
@@ -185,6 +185,10 @@ fn is_local(tag: Tag) -> bool {
             | Tag::T_VacuumStmt
             | Tag::T_ReindexStmt
             | Tag::T_AlterSystemStmt
+            // The version of a collation is that of the node's own libraries.
+            | Tag::T_AlterCollationStmt
+            // Travels as the tables that it makes.
+            | Tag::T_ImportForeignSchemaStmt
     )
 }
 
@@ -208,6 +212,45 @@ fn is_of_shared_object(tag: Tag) -> bool {
     )
 }
 
+/// DDL of which there is nothing to say beforehand.
+fn is_plain_definition(tag: Tag) -> bool {
+    matches!(
+        tag,
+        Tag::T_AlterExtensionContentsStmt
+            | Tag::T_CreateSchemaStmt
+            | Tag::T_AlterDefaultPrivilegesStmt
+            | Tag::T_AlterObjectDependsStmt
+            | Tag::T_AlterOperatorStmt
+            | Tag::T_CreateEventTrigStmt
+            | Tag::T_CreateStatsStmt
+            | Tag::T_AlterStatsStmt
+            | Tag::T_CompositeTypeStmt
+            | Tag::T_CreateEnumStmt
+            | Tag::T_CreateDomainStmt
+            | Tag::T_CreateRangeStmt
+            | Tag::T_CreateCastStmt
+            | Tag::T_CreateOpClassStmt
+            | Tag::T_CreateOpFamilyStmt
+            | Tag::T_AlterOpFamilyStmt
+            | Tag::T_CreateConversionStmt
+            | Tag::T_CreateTransformStmt
+            | Tag::T_CreatePLangStmt
+            | Tag::T_CreateAmStmt
+            | Tag::T_AlterTSDictionaryStmt
+            | Tag::T_AlterTSConfigurationStmt
+            | Tag::T_CreateFdwStmt
+            | Tag::T_AlterFdwStmt
+            | Tag::T_CreateForeignServerStmt
+            | Tag::T_AlterForeignServerStmt
+            | Tag::T_CreateUserMappingStmt
+            | Tag::T_AlterUserMappingStmt
+            | Tag::T_CreatePublicationStmt
+            | Tag::T_AlterPublicationStmt
+            | Tag::T_ReassignOwnedStmt
+            | Tag::T_DropOwnedStmt
+    )
+}
+
 /// DDL: ordered, or refused with this hint.
 ///
 /// # Safety
@@ -226,12 +269,9 @@ unsafe fn classify_definition(node: *mut pg_sys::Node) -> Result<Class, &'static
             Tag::T_AlterObjectSchemaStmt => alter_schema(&*node.cast())?,
             Tag::T_CommentStmt => about((*node.cast::<pg_sys::CommentStmt>()).objtype)?,
             Tag::T_GrantStmt => grant(&*node.cast())?,
-            Tag::T_DefineStmt => define(&*node.cast()).ok_or(NOT_YET)?,
-            Tag::T_ViewStmt => persistent((*node.cast::<pg_sys::ViewStmt>()).view, Ordered::default()),
-            Tag::T_CreateSeqStmt => {
-                let new = Ordered { needs_relation: true, ..Ordered::default() };
-                persistent((*node.cast::<pg_sys::CreateSeqStmt>()).sequence, new)
-            }
+            Tag::T_DefineStmt => define(&*node.cast()),
+            Tag::T_ViewStmt => Class::Ordered(Ordered::default()),
+            Tag::T_CreateSeqStmt => create_sequence(&*node.cast()),
             Tag::T_AlterSeqStmt => ordered([(*node.cast::<pg_sys::AlterSeqStmt>()).sequence]),
             Tag::T_CreateTrigStmt => {
                 let statement = &*node.cast::<pg_sys::CreateTrigStmt>();
@@ -243,43 +283,19 @@ unsafe fn classify_definition(node: *mut pg_sys::Node) -> Result<Class, &'static
             Tag::T_AlterPolicyStmt => ordered([(*node.cast::<pg_sys::AlterPolicyStmt>()).table]),
             Tag::T_CreateFunctionStmt => function((*node.cast::<pg_sys::CreateFunctionStmt>()).options),
             Tag::T_AlterFunctionStmt => function((*node.cast::<pg_sys::AlterFunctionStmt>()).actions),
-            Tag::T_CreateSchemaStmt
-            | Tag::T_AlterDefaultPrivilegesStmt
-            | Tag::T_AlterObjectDependsStmt
-            | Tag::T_AlterOperatorStmt
-            | Tag::T_CreateEventTrigStmt
-            | Tag::T_CreateStatsStmt
-            | Tag::T_AlterStatsStmt
-            | Tag::T_CompositeTypeStmt
-            | Tag::T_CreateEnumStmt
-            | Tag::T_CreateDomainStmt
-            | Tag::T_CreateRangeStmt
-            | Tag::T_CreateCastStmt => Class::Ordered(Ordered::default()),
-            Tag::T_AlterEnumStmt | Tag::T_AlterDomainStmt => {
+            // An update to the version that is there does nothing.
+            Tag::T_CreateExtensionStmt | Tag::T_AlterExtensionStmt => {
+                Class::Ordered(Ordered { runs_script: true, needs_object: true, ..Ordered::default() })
+            }
+            tag if is_plain_definition(tag) => Class::Ordered(Ordered::default()),
+            Tag::T_DropUserMappingStmt => Class::Ordered(Ordered { needs_object: true, ..Ordered::default() }),
+            Tag::T_SecLabelStmt => about((*node.cast::<pg_sys::SecLabelStmt>()).objtype)?,
+            Tag::T_CreateForeignTableStmt => create_table(&(*node.cast::<pg_sys::CreateForeignTableStmt>()).base),
+            Tag::T_AlterEnumStmt | Tag::T_AlterDomainStmt | Tag::T_AlterTypeStmt => {
                 Class::Ordered(Ordered { changes_types: true, ..Ordered::default() })
             }
             _ => return Err(NOT_YET),
         })
-    }
-}
-
-/// CREATE EXTENSION IF NOT EXISTS of one that does: PostgreSQL says so, and does nothing.
-unsafe fn is_there_already(statement: &pg_sys::CreateExtensionStmt) -> bool {
-    // SAFETY: of a parse tree; a catalog look-up that raises nothing if there is none.
-    statement.if_not_exists && unsafe { valid(pg_sys::get_extension_oid(statement.extname, true)) }.is_some()
-}
-
-/// COMMENT ON EXTENSION with the comment that it has, as in each dump: nothing changes.
-unsafe fn says_what_is_said(statement: &pg_sys::CommentStmt) -> bool {
-    if statement.objtype != ObjectType::OBJECT_EXTENSION || statement.object.is_null() || statement.comment.is_null() {
-        return false;
-    }
-    // SAFETY: of a parse tree, in which an extension is named by a string; look-ups that raise nothing if there is none.
-    unsafe {
-        let name = (*statement.object.cast::<pg_sys::String>()).sval;
-        let comment = valid(pg_sys::get_extension_oid(name, true))
-            .map_or(std::ptr::null_mut(), |extension| GetComment(extension, pg_sys::ExtensionRelationId, 0));
-        !comment.is_null() && CStr::from_ptr(comment) == CStr::from_ptr(statement.comment)
     }
 }
 
@@ -325,18 +341,6 @@ unsafe fn ordered<const N: usize>(relations: [*mut pg_sys::RangeVar; N]) -> Clas
     // SAFETY: by contract.
     let targets = relations.into_iter().filter_map(|relation| unsafe { find(relation) }).collect();
     Class::Ordered(Ordered { targets, ..Ordered::default() })
-}
-
-/// A statement that creates `relation`: refused if that would be unlogged.
-///
-/// # Safety
-/// `relation` must be a parse tree's RangeVar.
-unsafe fn persistent(relation: *mut pg_sys::RangeVar, ordered: Ordered) -> Class {
-    // SAFETY: by contract.
-    if unsafe { (*relation).relpersistence } as u8 == b'u' {
-        return refused("an unlogged relation", "Its rows would not be replicated. Create it without UNLOGGED.");
-    }
-    Class::Ordered(ordered)
 }
 
 /// # Safety
@@ -423,7 +427,7 @@ unsafe fn create_table_as(statement: &pg_sys::CreateTableAsStmt) -> Class {
         if !into.tableSpaceName.is_null() {
             return refused("CREATE TABLE AS with TABLESPACE", "Tablespaces belong to a node.");
         }
-        persistent(relation, Ordered { fills: true, needs_relation: true, ..Ordered::default() })
+        Class::Ordered(Ordered { fills: true, needs_relation: true, ..Ordered::default() })
     }
 }
 
@@ -442,7 +446,7 @@ unsafe fn create_table(statement: &pg_sys::CreateStmt) -> Class {
         let partition = partition::bounded(std::ptr::from_ref(statement).cast_mut().cast());
         let evaluated = Evaluated { partition, ..Evaluated::default() };
         // With IF NOT EXISTS it may do nothing; else the new relation is reported.
-        persistent(statement.relation, Ordered { targets, needs_relation: true, evaluated, ..Ordered::default() })
+        Class::Ordered(Ordered { targets, needs_relation: true, evaluated, ..Ordered::default() })
     }
 }
 
@@ -450,6 +454,28 @@ unsafe fn create_table(statement: &pg_sys::CreateStmt) -> Class {
 pub fn bound_of(partition: &partition::Name) -> Option<String> {
     // SAFETY: a look-up by a name in a node of its own.
     partition::bound(partition, |relation| unsafe { find(relation) })
+}
+
+unsafe fn create_sequence(statement: &pg_sys::CreateSeqStmt) -> Class {
+    // SAFETY: of a parse tree.
+    if unsafe { (*statement.sequence).relpersistence } as u8 == pg_sys::RELPERSISTENCE_UNLOGGED {
+        return refused("CREATE UNLOGGED SEQUENCE", "Each node would give the same values. Create it without UNLOGGED.");
+    }
+    Class::Ordered(Ordered { needs_relation: true, ..Ordered::default() })
+}
+
+/// Which index a table is clustered on is the group's, the order of rows in the file is not. A partitioned table remembers none.
+unsafe fn cluster(statement: &pg_sys::ClusterStmt) -> Class {
+    // SAFETY: of a parse tree, in which names are C strings.
+    let (table, index) = unsafe { (find(statement.relation), CStr::from_ptr(statement.indexname)) };
+    match table.and_then(|table| Some((table, relation::entry(table)?))) {
+        Some((table, entry)) if entry.kind == RelationKind::Table => {
+            let (schema, name) = (quoted(&entry.schema), quoted(&entry.name));
+            let travels_as = Some(format!("ALTER TABLE {schema}.{name} CLUSTER ON {}", quoted(&encoding::text(index))));
+            Class::Ordered(Ordered { targets: vec![table], travels_as, ..Ordered::default() })
+        }
+        _ => Class::Local,
+    }
 }
 
 unsafe fn create_index(statement: &pg_sys::IndexStmt) -> Class {
@@ -460,14 +486,24 @@ unsafe fn create_index(statement: &pg_sys::IndexStmt) -> Class {
     unsafe { ordered([statement.relation]) }
 }
 
+/// Of tables whose rows are of this node alone, or are kept by a foreign server, it is nobody else's business.
 unsafe fn truncate(statement: &pg_sys::TruncateStmt) -> Class {
-    Class::Ordered(Ordered {
-        // SAFETY: of a parse tree.
-        targets: unsafe { find_all(statement.relations) },
-        is_truncate: true,
-        restarts_identity: statement.restart_seqs,
-        ..Ordered::default()
-    })
+    // SAFETY: of a parse tree.
+    let targets = unsafe { find_all(statement.relations) };
+    let entries: Vec<_> =
+        targets.iter().flat_map(|&target| relation::with_children(target)).filter_map(relation::entry).collect();
+    let stays =
+        |entry: &relation::Entry| entry.kind == RelationKind::ForeignTable || entry.persistence == Persistence::Unlogged;
+    if !entries.is_empty() && entries.iter().all(stays) {
+        return Class::Local;
+    }
+    if let Some(foreign) = entries.iter().find(|entry| entry.kind == RelationKind::ForeignTable) {
+        return refused(
+            &format!("TRUNCATE of foreign table \"{}\" together with others", foreign.name),
+            "Each node would empty it, one after the other. Truncate it by itself.",
+        );
+    }
+    Class::Ordered(Ordered { targets, is_truncate: true, restarts_identity: statement.restart_seqs, ..Ordered::default() })
 }
 
 unsafe fn alter_table(statement: &pg_sys::AlterTableStmt) -> Class {
@@ -491,6 +527,12 @@ unsafe fn alter_table(statement: &pg_sys::AlterTableStmt) -> Class {
                         "What the trigger writes is replicated already; it would be written once more on each node.",
                     );
                 }
+                Kind::AT_SetLogged if ordered.targets.iter().any(|&target| draws_for_itself(target)) => {
+                    return refused(
+                        "ALTER TABLE SET LOGGED of a table with sequences",
+                        "Each node has drawn its own values. Create a table without UNLOGGED, and INSERT ... SELECT.",
+                    );
+                }
                 Kind::AT_SetUnLogged => return refused("ALTER TABLE SET UNLOGGED", "Its rows would not be replicated."),
                 Kind::AT_SetTableSpace => {
                     return refused("ALTER TABLE SET TABLESPACE", "Tablespaces belong to a node.");
@@ -506,13 +548,24 @@ unsafe fn alter_table(statement: &pg_sys::AlterTableStmt) -> Class {
     }
 }
 
+/// An unlogged sequence, or a table that owns one.
+fn draws_for_itself(relation: Oid) -> bool {
+    // SAFETY: a scan of a catalog; the list is palloc'd.
+    let owned = unsafe { list::oids(pg_sys::getOwnedSequences(relation)) };
+    let is_unlogged_sequence = |oid: Oid| {
+        relation::entry(oid)
+            .is_some_and(|entry| entry.kind == RelationKind::Sequence && entry.persistence == Persistence::Unlogged)
+    };
+    is_unlogged_sequence(relation) || owned.into_iter().any(is_unlogged_sequence)
+}
+
 unsafe fn drop(statement: &pg_sys::DropStmt) -> Result<Class, &'static str> {
     use ObjectType as O;
     if statement.concurrent {
         return Ok(refused("DROP INDEX CONCURRENTLY", "Use DROP INDEX."));
     }
     match statement.removeType {
-        O::OBJECT_TABLE | O::OBJECT_INDEX | O::OBJECT_SEQUENCE | O::OBJECT_VIEW => {
+        O::OBJECT_TABLE | O::OBJECT_FOREIGN_TABLE | O::OBJECT_INDEX | O::OBJECT_SEQUENCE | O::OBJECT_VIEW => {
             Ok(Class::Ordered(Ordered { needs_relation: true, ..Ordered::default() }))
         }
         kind => by_object_type(kind).map(|class| match class {
@@ -570,27 +623,40 @@ fn about(kind: ObjectType::Type) -> Result<Class, &'static str> {
     })
 }
 
-unsafe fn define(statement: &pg_sys::DefineStmt) -> Option<Class> {
-    matches!(statement.kind, ObjectType::OBJECT_AGGREGATE | ObjectType::OBJECT_OPERATOR | ObjectType::OBJECT_COLLATION)
-        .then(|| Class::Ordered(Ordered::default()))
+unsafe fn define(statement: &pg_sys::DefineStmt) -> Class {
+    let changes_types = statement.kind == ObjectType::OBJECT_TYPE;
+    Class::Ordered(Ordered { changes_types, ..Ordered::default() })
 }
 
 /// Statements that take any kind of object: those whose creation is ordered are too.
 fn by_object_type(kind: ObjectType::Type) -> Result<Class, &'static str> {
     use ObjectType as O;
     match kind {
-        O::OBJECT_AGGREGATE
+        O::OBJECT_ACCESS_METHOD
+        | O::OBJECT_AGGREGATE
+        | O::OBJECT_AMOP
+        | O::OBJECT_AMPROC
         | O::OBJECT_CAST
         | O::OBJECT_COLLATION
         | O::OBJECT_COLUMN
+        | O::OBJECT_CONVERSION
         | O::OBJECT_DEFAULT
         | O::OBJECT_DEFACL
         | O::OBJECT_EVENT_TRIGGER
+        | O::OBJECT_FDW
+        | O::OBJECT_FOREIGN_SERVER
+        | O::OBJECT_FOREIGN_TABLE
         | O::OBJECT_FUNCTION
         | O::OBJECT_INDEX
+        | O::OBJECT_LANGUAGE
+        | O::OBJECT_OPCLASS
         | O::OBJECT_OPERATOR
+        | O::OBJECT_OPFAMILY
         | O::OBJECT_POLICY
         | O::OBJECT_PROCEDURE
+        | O::OBJECT_PUBLICATION
+        | O::OBJECT_PUBLICATION_NAMESPACE
+        | O::OBJECT_PUBLICATION_REL
         | O::OBJECT_ROUTINE
         | O::OBJECT_RULE
         | O::OBJECT_SCHEMA
@@ -598,13 +664,18 @@ fn by_object_type(kind: ObjectType::Type) -> Result<Class, &'static str> {
         | O::OBJECT_STATISTIC_EXT
         | O::OBJECT_TABCONSTRAINT
         | O::OBJECT_TABLE
+        | O::OBJECT_TRANSFORM
         | O::OBJECT_TRIGGER
+        | O::OBJECT_TSCONFIGURATION
+        | O::OBJECT_TSDICTIONARY
+        | O::OBJECT_TSPARSER
+        | O::OBJECT_TSTEMPLATE
+        | O::OBJECT_USER_MAPPING
         | O::OBJECT_VIEW => Ok(Class::Ordered(Ordered::default())),
-        O::OBJECT_TYPE | O::OBJECT_DOMAIN | O::OBJECT_DOMCONSTRAINT | O::OBJECT_ATTRIBUTE => {
+        O::OBJECT_TYPE | O::OBJECT_DOMAIN | O::OBJECT_DOMCONSTRAINT | O::OBJECT_ATTRIBUTE | O::OBJECT_EXTENSION => {
             Ok(Class::Ordered(Ordered { changes_types: true, ..Ordered::default() }))
         }
         O::OBJECT_ROLE | O::OBJECT_DATABASE | O::OBJECT_TABLESPACE | O::OBJECT_PARAMETER_ACL => Err(SHARED_OBJECT),
-        O::OBJECT_EXTENSION => Err(EXTENSIONS),
         _ => Err(NOT_YET),
     }
 }

@@ -15,7 +15,7 @@ use super::database::{self, About};
 use super::encoding;
 use super::names::Oid;
 use super::statement::{Class, classify, command_tag, ends_block, find};
-use super::{about_tables, summons, target};
+use super::{about_tables, extension, summons, target};
 
 #[derive(Clone, Copy)]
 pub struct Listener {
@@ -126,6 +126,7 @@ unsafe extern "C-unwind" fn process(
         before(&mut utility);
         let (statement, read_only_tree) = (utility.statement, utility.read_only_tree);
         let run = HOOK.get().and_then(|hook| hook.previous).unwrap_or(run_by_postgres);
+        let context = utility.context;
         if !utility.is_done {
             run(statement, text, read_only_tree, context, params, environment, destination, completion);
         }
@@ -212,6 +213,17 @@ impl Utility {
         self.context == pg_sys::ProcessUtilityContext::PROCESS_UTILITY_SUBCOMMAND
     }
 
+    /// From here on it counts as a part of the statement that runs it: no event trigger fires for it by itself.
+    pub fn make_part(&mut self) {
+        self.context = pg_sys::ProcessUtilityContext::PROCESS_UTILITY_SUBCOMMAND;
+    }
+
+    /// The schema into which a foreign table is imported, if that is what this part of a statement does.
+    pub fn imports_into(&self) -> Option<String> {
+        // SAFETY: a parse tree that lives as long as the call.
+        self.is_subcommand().then(|| unsafe { extension::imported_into(self.node()) }).flatten()
+    }
+
     /// The statement's own text, cut out of what the client sent; none if it is not UTF-8.
     pub fn text(&self) -> Option<String> {
         // SAFETY: the location counts bytes of the text; a length of 0 means to its end.
@@ -228,11 +240,11 @@ impl Utility {
 
     /// Takes out of a statement, which another node has sent, what it is not to evaluate again.
     pub fn leave_out_decided(&mut self) {
-        use pg_sys::NodeTag::{T_AlterDomainStmt, T_AlterTableStmt, T_CreateStmt};
+        use pg_sys::NodeTag::{T_AlterDomainStmt, T_AlterTableStmt, T_CreateForeignTableStmt, T_CreateStmt};
         // SAFETY: the tree is copied before anything in it may be changed.
         unsafe {
             let tag = (*self.node()).type_;
-            if !matches!(tag, T_AlterDomainStmt | T_AlterTableStmt | T_CreateStmt) {
+            if !matches!(tag, T_AlterDomainStmt | T_AlterTableStmt | T_CreateForeignTableStmt | T_CreateStmt) {
                 return;
             }
             self.statement = pg_sys::copyObjectImpl(self.statement.cast()).cast();
@@ -240,7 +252,7 @@ impl Utility {
             if tag == T_AlterTableStmt {
                 let statement = &mut *self.node().cast::<pg_sys::AlterTableStmt>();
                 self.left_out = alter::leave_out(statement, find(statement.relation));
-            } else if tag == T_CreateStmt {
+            } else if tag == T_CreateStmt || tag == T_CreateForeignTableStmt {
                 alter::leave_out_of_table(self.node().cast());
             } else {
                 (self.left_out, self.is_done) = alter::leave_out_of_domain(&mut *self.node().cast());

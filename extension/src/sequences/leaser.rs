@@ -17,7 +17,7 @@ use crate::pg::names;
 use crate::pg::relation::Lock;
 use crate::pg::sequence::Sequence;
 use crate::pg::{interrupt, latch, log, process, worker, xact};
-use crate::{guc, summons};
+use crate::{guc, session, summons};
 
 /// How long it waits for a lock.
 const LOCK_TIMEOUT: &str = "20ms";
@@ -38,6 +38,7 @@ pub fn main(number: u64) {
         area.at().wake_manager();
     });
     area.leases.resume();
+    session::become_leaser();
     worker::connect(area.oid());
     for (name, value) in [
         ("default_transaction_isolation", "read committed"),

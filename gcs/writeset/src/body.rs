@@ -187,6 +187,8 @@ pub struct Remade<'a> {
     pub name: &'a str,
     /// The origin has written the table anew: no row there is older than a column.
     pub anew: bool,
+    /// The table is emptied when the statement has run, not before: the statement makes it, or fills it.
+    pub afterwards: bool,
 }
 
 /// An index for which rows carry what its expressions and its predicate gave.
@@ -289,7 +291,7 @@ impl PutItem for Vec<u8> {
         for table in tables {
             self.put_str(table.schema);
             self.put_str(table.name);
-            self.put_u8(u8::from(table.anew));
+            self.put_u8(u8::from(table.anew) | u8::from(table.afterwards) << 1);
         }
         self.put_varint(columns.len() as u64);
         for (name, value) in columns {
@@ -517,7 +519,10 @@ fn read_setting<'a>(reader: &mut Reader<'a>) -> Result<Setting<'a>, WireError> {
 
 fn read_remade<'a>(reader: &mut Reader<'a>) -> Result<Remade<'a>, WireError> {
     let (schema, name) = (reader.str("schema name", NAME_BYTES_MAX)?, reader.str("relation name", NAME_BYTES_MAX)?);
-    Ok(Remade { schema, name, anew: read_flag(reader, "whether a table was written anew")? })
+    match reader.u8()? {
+        flags @ 0..=3 => Ok(Remade { schema, name, anew: flags & 1 != 0, afterwards: flags & 2 != 0 }),
+        flags => Err(WireError::Unknown { what: "how a table was made", value: u64::from(flags) }),
+    }
 }
 
 fn read_column<'a>(reader: &mut Reader<'a>) -> Result<(&'a str, Option<&'a str>), WireError> {
@@ -557,7 +562,7 @@ mod tests {
         let actor = Actor { session: "eva", set: "", role: "ana", context: 3 };
         body.put_statement(actor, &SETTINGS, "CREATE TABLE t ()");
         let name = |name: &str| name.to_owned();
-        let remade = Remade { schema: "public", name: "t", anew: true };
+        let remade = Remade { schema: "public", name: "t", anew: true, afterwards: true };
         body.put_decided(&[remade], &[(name("a"), Some(name(""))), (name("b"), None)], Some("DEFAULT"));
         let indexes = [
             Index { name: "t_f", has_predicate: true, expressions: 1 },

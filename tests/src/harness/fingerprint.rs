@@ -18,7 +18,7 @@ pub type Fingerprints = BTreeMap<String, String>;
 pub fn take(client: &mut Client) -> Result<Fingerprints, postgres::Error> {
     let tables = client.query(
         "SELECT n.nspname, c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-         WHERE c.relkind = 'r' AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'postgres_r', 'harness')
+         WHERE c.relkind = 'r' AND c.relpersistence = 'p' AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'postgres_r', 'harness')
            AND n.nspname !~ '^pg_(toast|temp)' ORDER BY 1, 2",
         &[],
     )?;

@@ -17,7 +17,7 @@ pub mod libpq;
 pub mod machines;
 pub mod memory;
 pub mod ports;
-mod programs;
+pub mod programs;
 pub mod race;
 pub mod schema;
 pub mod stopped;

@@ -6,6 +6,8 @@
 //! - of a new column that is the same in all rows that are there: that value;
 //! - of a table that was written anew: all its rows, as inserts. Elsewhere it is emptied, then the statement runs, then the rows come.
 //!
+//! So do all rows of an unlogged table that is logged from now on: each node had its own.
+//!
 //! And the bound of a partition, which may be any expression, as a constant.
 //!
 //! What ran is not read from the statement but seen: casts, operators, checks of domains and functions within functions are no exceptions.
@@ -34,8 +36,9 @@ pub struct Decided {
 /// None if the statement may be evaluated again.
 pub fn by(ordered: &Ordered, touched: &Touched) -> Option<Decided> {
     let evaluated = &ordered.evaluated;
-    let evaluates = evaluated.adds || evaluated.converts || evaluated.partition.is_some();
-    if !evaluates || (!evaluated.asks && touched.functions().all(rewrite::is_certain)) {
+    let evaluates = evaluated.adds || evaluated.converts || evaluated.shares || evaluated.partition.is_some();
+    let is_certain = || !evaluated.asks && !evaluated.shares && touched.functions().all(rewrite::is_certain);
+    if !evaluates || is_certain() {
         return None;
     }
     let below: Vec<Oid> = ordered.targets.iter().flat_map(|&target| relation::with_children(target)).collect();
@@ -43,7 +46,10 @@ pub fn by(ordered: &Ordered, touched: &Touched) -> Option<Decided> {
         let _readable = setting::Scope::readable_here();
         statement::bound_of(partition)
     });
-    let tables = touched.rewritten();
+    let mut tables = touched.rewritten();
+    if evaluated.shares {
+        tables.extend(ordered.targets.iter().copied().filter(|target| !tables.contains(target)).collect::<Vec<_>>());
+    }
     let anew = tables.len();
     let mut decided = Decided { tables, anew, columns: Vec::new(), bound, merges: evaluated.merges };
     if evaluated.converts {
@@ -99,7 +105,12 @@ impl Decided {
     pub fn append(&self, command: Command, statement: &[u8]) {
         let entry = |(nth, &table): (usize, &Oid)| relation::entry(table).map(|entry| (entry, nth < self.anew));
         let entries: Vec<_> = self.tables.iter().enumerate().filter_map(entry).collect();
-        let remade = entries.iter().map(|(entry, anew)| Remade { schema: &entry.schema, name: &entry.name, anew: *anew });
+        let remade = entries.iter().map(|(entry, anew)| Remade {
+            schema: &entry.schema,
+            name: &entry.name,
+            anew: *anew,
+            afterwards: false,
+        });
         let remade: Vec<_> = remade.collect();
         let mut item = Vec::with_capacity(statement.len() + 256);
         item.put_decided(&remade, &self.columns, self.bound.as_deref());

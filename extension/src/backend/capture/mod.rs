@@ -13,6 +13,7 @@
 pub mod base;
 mod columns;
 mod decided;
+mod extensions;
 pub mod keys;
 pub mod locks;
 mod overlap;
@@ -21,6 +22,7 @@ mod renamed;
 mod running;
 mod sql;
 pub mod statement;
+mod staying;
 pub mod touched;
 pub mod transaction;
 pub mod trigger;
@@ -35,7 +37,7 @@ use postgres_r_protocol::capture::buffer::Entry;
 use crate::backend::{advisory, held, table_locks};
 use crate::pg::execution::{self, Execution};
 use crate::pg::tempfile::TempFile;
-use crate::pg::{self, lock_rows, lookup, naming, subtransaction};
+use crate::pg::{self, extension, lock_rows, lookup, naming, subtransaction};
 use crate::relations::{self, Identity, KeyDescription};
 use crate::session;
 use transaction::Sources;
@@ -101,6 +103,8 @@ pub fn init() {
                 } else {
                     reads::on_start(plan);
                 }
+            } else if session::is_captured() {
+                plan.written().into_iter().for_each(statement::require_capture);
             }
         },
         started: |plan| {
@@ -126,9 +130,9 @@ pub fn init() {
     statement::init();
 }
 
-/// Whether this process's changes are to be captured.
+/// Whether this process's changes are to be captured. Tables that a script of an extension changes travel as a whole.
 pub fn is_wanted() -> bool {
-    session::is_captured()
+    session::is_captured() && !extension::script_runs()
 }
 
 /// Whether the current transaction carries anything.

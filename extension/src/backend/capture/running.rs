@@ -163,6 +163,20 @@ pub fn add(relations: &[Oid]) {
     });
 }
 
+/// A script of an extension changes how values of types read or are stored.
+pub fn change_types() {
+    with_innermost(|frame| {
+        if let Some(watched) = &mut frame.watched {
+            watched.ordered.changes_types = true;
+        }
+    });
+}
+
+/// A script of an extension changes rows of this relation.
+pub fn fill(relation: Oid) {
+    with_innermost(|frame| frame.touched.fill(relation));
+}
+
 /// Adds what the innermost statement is about, of which PostgreSQL has reported nothing.
 pub fn add_targets(targets: impl IntoIterator<Item = (Oid, Oid)>) {
     with_innermost(|frame| targets.into_iter().for_each(|target| frame.touched.target(target)));
@@ -185,7 +199,7 @@ pub fn look() {
     for frame in &mut running.0 {
         let Some(Watched { ordered, origin: Some(origin) }) = &mut frame.watched else { continue };
         if ordered.fills && origin.definition.is_none() {
-            let made = frame.touched.tables().find_map(|table| Open::by_oid(table, Lock::AccessShare));
+            let made = frame.touched.filled_by_query().find_map(|table| Open::by_oid(table, Lock::AccessShare));
             origin.definition = made.map(|table| definition::create_table(&table));
         }
         if origin.took_effect.is_none() && frame.touched.have_tables_lost_rows() {

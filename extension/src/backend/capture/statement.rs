@@ -17,15 +17,16 @@ use postgres_r_protocol::capture::buffer::{Guard, Strength};
 
 use super::running::{self, Origin, Watched};
 use super::touched::Touched;
-use super::{base, decided, overlap, reads, transaction};
+use super::{base, decided, extensions, overlap, reads, staying, transaction};
 use crate::backend::{advisory, databases, read_only, table_locks};
 use crate::error::{self, Error};
 use crate::pg::access::{self, Happened, Object};
 use crate::pg::bearing;
+use crate::pg::names::quoted;
 use crate::pg::relation::{self, Lock, Oid, Open, Persistence, RelationKind};
 use crate::pg::statement::{Class, Ordered, Refusal, TableLock};
 use crate::pg::utility::{self, Stage, Utility};
-use crate::pg::{definition, heap, role, setting, trigger, xact};
+use crate::pg::{definition, extension, heap, role, setting, trigger, xact};
 use crate::{relations, sequences, session};
 
 /// Functions that change something no trigger sees.
@@ -56,6 +57,11 @@ pub fn init() {
 
 fn on_object(happened: Happened, object: Object) {
     databases::on_object(happened, object);
+    let (class, oid) = object.address();
+    if happened == Happened::Dropped && extension::is_ours(class, oid) && session::is_captured() {
+        let hint = "It is what replicates this database. Stop its replication first.";
+        refuse(&Refusal { what: "dropping extension \"postgres_r\"".to_owned(), hint });
+    }
     running::on_object(happened, object);
 }
 
@@ -73,7 +79,9 @@ fn before(utility: &mut Utility) {
     }
     // One that failed left this behind.
     LOCKING.set(None);
-    if utility.is_subcommand() {
+    if extension::script_runs() {
+        part_of_script(utility);
+    } else if utility.is_subcommand() && utility.imports_into().is_none() {
         utility.stage = Stage::Part;
         sequences::statement::before(utility);
     } else {
@@ -94,6 +102,21 @@ fn before(utility: &mut Utility) {
     }
 }
 
+/// Wherever the script of an extension runs, its statements belong to the one that runs it.
+fn part_of_script(utility: &mut Utility) {
+    utility.make_part();
+    utility.stage = Stage::Part;
+    match utility.class() {
+        Class::CopyIn(table) => require_capture(table),
+        Class::Ordered(Ordered { changes_types: true, .. }) => {
+            relation::keep_writers_off_types();
+            running::change_types();
+        }
+        _ => {}
+    }
+    sequences::statement::before(utility);
+}
+
 fn after(utility: &mut Utility) {
     utility.finish_left_out();
     sequences::copy_ends(utility.serial);
@@ -107,7 +130,7 @@ fn after(utility: &mut Utility) {
         Stage::Whole => {
             running::add_targets(utility.targets());
             match running::leave(utility.serial) {
-                Some((touched, watched)) => running::aside(|| succeeded(watched, utility, &touched)),
+                Some((mut touched, watched)) => running::aside(|| succeeded(watched, utility, &mut touched)),
                 None => error::lost_statement(&utility.tag()).raise(),
             }
         }
@@ -122,7 +145,7 @@ fn watch(utility: &mut Utility, class: Class) {
         Class::Ordered(ordered) => {
             refuse_toast(&ordered.targets);
             sequences::statement::before(utility);
-            let item = item(utility);
+            let item = item(utility, ordered.travels_as.as_deref());
             if !ordered.is_truncate {
                 bearing::announce_made_up_names();
             }
@@ -214,13 +237,17 @@ fn lock_keys(relations: &[Oid], lock: TableLock) {
     }
 }
 
-fn succeeded(Watched { ordered, origin }: Watched, utility: &Utility, touched: &Touched) {
+fn succeeded(Watched { ordered, origin }: Watched, utility: &Utility, touched: &mut Touched) {
     let Some(origin) = origin else { return settle(touched, &ordered) };
     if touched.is_temporary && !touched.is_permanent {
         return;
     }
+    if ordered.runs_script {
+        touched.is_temporary = false;
+    }
     touched.columns.refuse_unroutable();
     refuse_uneven(utility, touched);
+    staying::refuse_crossing(touched);
     let decided = decided::by(&ordered, touched);
     if decided.as_ref().is_some_and(|decided| decided.merges) {
         refuse(&Refusal {
@@ -235,6 +262,7 @@ fn succeeded(Watched { ordered, origin }: Watched, utility: &Utility, touched: &
     transaction::ensure_writable();
     settle(touched, &ordered);
     touched.columns.warn();
+    staying::warn(touched);
     // Its locks are held by now. Rows and tables that others only lock, on other nodes, do not meet them.
     let held = Guard::Held(session::committed());
     for &name in &touched.names {
@@ -248,12 +276,14 @@ fn succeeded(Watched { ordered, origin }: Watched, utility: &Utility, touched: &
         transaction::add_key(relations::object_key(identity), Strength::Exclusive, held);
         transaction::add_key(relations::object_key(identity), Strength::Exclusive, Guard::Locked);
     }
-    overlap::add_keys(utility, &origin.noted, origin.base, ordered.is_truncate, ordered.fills);
+    overlap::add_keys(utility, &origin.noted, origin.base, &ordered);
     if ordered.changes_types {
         transaction::add_key(relations::types_key(), Strength::Exclusive, Guard::Locked);
     }
-    if ordered.fills {
-        touched.tables().for_each(|table| fill(&origin, table));
+    if ordered.runs_script {
+        extensions::append(&origin, touched, item_of);
+    } else if ordered.fills {
+        touched.filled_by_query().for_each(|table| fill(&origin, table));
     } else if let Some(decided) = decided {
         decided.append(origin.place(), &origin.item);
     } else {
@@ -266,6 +296,9 @@ fn fill(origin: &Origin, table: Oid) {
     let Some(table) = Open::by_oid(table, Lock::AccessShare) else { return };
     let definition = origin.definition.clone().unwrap_or_else(|| definition::create_table(&table));
     transaction::append_statement(origin.place(), &item_of(&definition));
+    if relation::entry(table.oid()).is_some_and(|entry| entry.persistence == Persistence::Unlogged) {
+        return;
+    }
     let command = trigger::current_command();
     heap::for_each_new_row(&table, |row| super::trigger::on_new_row(&table, command, row));
 }
@@ -297,22 +330,39 @@ fn refuse_uneven(utility: &Utility, touched: &Touched) {
 }
 
 /// The statement as it travels.
-fn item(utility: &Utility) -> Vec<u8> {
+fn item(utility: &Utility, instead: Option<&str>) -> Vec<u8> {
+    if let Some(text) = instead {
+        return item_of(text);
+    }
     let Some(text) = utility.text() else {
         refuse(&Refusal { what: "a statement that is not UTF-8".to_owned(), hint: "Use a database with encoding UTF8." });
         return Vec::new();
     };
-    item_of(&text)
+    item_in(utility.imports_into().as_deref(), &text)
 }
 
 fn item_of(text: &str) -> Vec<u8> {
+    item_in(None, text)
+}
+
+/// The same, run where new objects go into this schema.
+fn item_in(schema: Option<&str>, text: &str) -> Vec<u8> {
     let role::Identity { session, set, current, context } = role::identity();
     let actor = Actor { session: &session, set: &set, role: &current, context };
-    let settings = setting::of_session().unwrap_or_else(|setting::NotUtf8(name)| {
+    let mut settings = setting::of_session().unwrap_or_else(|setting::NotUtf8(name)| {
         let what = format!("a statement under a setting (\"{name}\") that is not UTF-8");
         refuse(&Refusal { what, hint: "RESET the setting, or give it another value." });
         Vec::new()
     });
+    if let Some(schema) = schema {
+        let path = [quoted(schema), bearing::search_path()].join(", ");
+        settings.retain(|setting| setting.name != "search_path");
+        settings.push(setting::Given {
+            name: "search_path".to_owned(),
+            value: path.trim_end_matches(", ").to_owned(),
+            by_superuser: false,
+        });
+    }
     let settings =
         settings.iter().map(|given| Setting { name: &given.name, value: &given.value, by_superuser: given.by_superuser });
     let settings: Vec<Setting<'_>> = settings.collect();
@@ -337,6 +387,9 @@ fn on_function(function: Oid) {
 
 /// Raises an error unless rows written to this relation by a query or COPY are captured, or need not be.
 pub fn require_capture(oid: Oid) {
+    if extension::script_runs() {
+        return running::fill(oid);
+    }
     let changes = relations::changes();
     let is_known = CAPTURED.with_borrow_mut(|(as_of, known)| {
         if *as_of != changes {
@@ -354,6 +407,8 @@ pub fn require_capture(oid: Oid) {
     };
     match (entry.kind, entry.persistence) {
         (_, Persistence::Temporary) | (RelationKind::View | RelationKind::PartitionedTable, _) => {}
+        // Of this node alone; and written on the foreign server, once.
+        (RelationKind::Table, Persistence::Unlogged) | (RelationKind::ForeignTable, _) => {}
         _ if entry.is_internal && entry.schema != "postgres_r" => {
             refuse_rows("system relation", "Use the statements made for it.");
         }

@@ -22,12 +22,17 @@ struct Held {
 #[derive(Default)]
 pub struct Touched {
     relations: Vec<Oid>,
+    /// Those of them that the statement has made.
+    made: Vec<Oid>,
+    /// Tables whose rows a script of an extension has changed.
+    filled: Vec<Oid>,
     /// Triggers made or altered; their tables are found at the end.
     triggers: Vec<Oid>,
     /// Defaults made; found at the end.
     defaults: Vec<Object>,
-    /// Everything made or altered, by its catalog.
+    /// Everything made or altered, by its catalog; and the same, once it is complete.
     objects: HashSet<(u32, u32)>,
+    altered: Vec<(u32, u32)>,
     pub truncated: Vec<Oid>,
     /// Hashes of the names, old and new, of relations that rows or other statements may use.
     pub names: Vec<u64>,
@@ -59,7 +64,12 @@ impl Touched {
                 }
                 self.relation(oid);
             }
-            (_, Object::Relation(oid)) => self.relation(oid),
+            (_, Object::Relation(oid)) => {
+                if happened == Happened::Created {
+                    self.made.push(oid);
+                }
+                self.relation(oid);
+            }
             (Happened::Dropped, Object::Trigger(oid)) => {
                 if let Some(table) = access::table_of_trigger(oid) {
                     self.relation(table);
@@ -125,7 +135,8 @@ impl Touched {
         dependency::see_own_changes();
         let defaults = std::mem::take(&mut self.defaults).into_iter().map(Object::address);
         self.objects.extend(defaults.map(|(class, oid)| (class.to_u32(), oid.to_u32())));
-        for (class, oid) in std::mem::take(&mut self.objects) {
+        self.altered = std::mem::take(&mut self.objects).into_iter().collect();
+        for (class, oid) in self.altered.clone() {
             self.judge(Oid::from(class), Oid::from(oid));
         }
         self.identities = std::mem::take(&mut self.renamed).finish();
@@ -139,8 +150,7 @@ impl Touched {
             if let Some(entry) = relation::entry(oid) {
                 note_sequence(oid, &entry);
                 self.note(oid, &entry);
-                let is_capturable = !matches!(entry.kind, RelationKind::ForeignTable | RelationKind::MaterializedView)
-                    && entry.persistence != Persistence::Unlogged;
+                let is_capturable = entry.kind != RelationKind::MaterializedView;
                 if !is_capturable && !entry.is_internal {
                     self.uncapturable.get_or_insert(entry);
                 }
@@ -224,6 +234,42 @@ impl Touched {
         self.relations.iter().copied().filter(|&oid| {
             relation::entry(oid).is_some_and(|entry| {
                 entry.kind == RelationKind::Table && entry.persistence == Persistence::Permanent && !entry.is_internal
+            })
+        })
+    }
+
+    /// Unlogged tables, as they are now; and whether the statement has made them.
+    pub fn unlogged(&self) -> impl Iterator<Item = (Oid, Entry, bool)> + '_ {
+        let entries = self.relations.iter().filter_map(|&oid| Some((oid, relation::entry(oid)?)));
+        let tables = entries.filter(|(_, entry)| {
+            matches!(entry.kind, RelationKind::Table | RelationKind::PartitionedTable)
+                && entry.persistence == Persistence::Unlogged
+        });
+        tables.map(|(oid, entry)| (oid, entry, self.made.contains(&oid)))
+    }
+
+    /// Objects of a catalog that were made or altered, as found at the end.
+    pub fn altered_in(&self, catalog: Oid) -> impl Iterator<Item = Oid> + '_ {
+        self.altered.iter().filter(move |&&(class, _)| class == catalog.to_u32()).map(|&(_, oid)| Oid::from(oid))
+    }
+
+    /// A script of an extension changes rows of this relation.
+    pub fn fill(&mut self, oid: Oid) {
+        self.filled.push(oid);
+        self.relation(oid);
+    }
+
+    /// Tables that the statement has made, emptied, or filled by a script.
+    pub fn made_or_filled(&self) -> Vec<Oid> {
+        let is_meant = |oid: &Oid| [&self.made, &self.filled, &self.truncated].into_iter().any(|oids| oids.contains(oid));
+        self.tables().filter(is_meant).collect()
+    }
+
+    /// The table that CREATE TABLE AS has made, whoever keeps its rows.
+    pub fn filled_by_query(&self) -> impl Iterator<Item = Oid> + '_ {
+        self.made.iter().copied().filter(|&oid| {
+            relation::entry(oid).is_some_and(|entry| {
+                entry.kind == RelationKind::Table && entry.persistence != Persistence::Temporary && !entry.is_internal
             })
         })
     }

@@ -144,9 +144,11 @@ fn captured(bytes: u64, rows: u64) {
 pub fn ensure_writable() {
     if !MAY_WRITE.get() {
         writable::ensure();
-        relation::announce_writes();
+        if session::depends_on_types() {
+            relation::announce_writes();
+            add_key(relations::types_key(), Strength::Shared, Guard::Locked);
+        }
         MAY_WRITE.set(true);
-        add_key(relations::types_key(), Strength::Shared, Guard::Locked);
     }
 }
 
