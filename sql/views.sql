@@ -102,6 +102,7 @@ CREATE VIEW pg_catalog.pg_stat_postgres_r AS
         pg_catalog.max(value) FILTER (WHERE name = 'apply_gave_way') AS apply_gave_way,
         pg_catalog.max(value) FILTER (WHERE name = 'apply_runs') AS apply_runs,
         pg_catalog.max(value) FILTER (WHERE name = 'apply_runs_broken') AS apply_runs_broken,
+        pg_catalog.max(value) FILTER (WHERE name = 'notifications_lost') AS notifications_lost,
         pg_catalog.max(value) FILTER (WHERE name = 'applied_ahead') AS applied_ahead,
         pg_catalog.max(value) FILTER (WHERE name = 'ahead_lost') AS ahead_lost,
         pg_catalog.max(value) FILTER (WHERE name = 'sessions_ended') AS sessions_ended,

@@ -207,6 +207,18 @@ pub fn too_large(bytes: u64, limit: u64) -> Error {
         .hint("Change less in one transaction, or have a superuser raise postgres_r.max_writeset_size.")
 }
 
+/// As PostgreSQL says it.
+pub fn notify_queue_full() -> Error {
+    Error::new(PgSqlErrorCode::ERRCODE_PROGRAM_LIMIT_EXCEEDED, "too many notifications in the NOTIFY queue")
+        .hint("The NOTIFY queue cannot be emptied until a session that listens has ended its transaction.")
+}
+
+pub fn notification_not_utf8() -> Error {
+    let message = "NOTIFY of what is not UTF-8 is not supported in a replicated database";
+    Error::new(PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED, message)
+        .hint("Use a database with encoding UTF8, or SET postgres_r.notify = local.")
+}
+
 pub fn too_many_keys(limit: usize) -> Error {
     Error::new(PgSqlErrorCode::ERRCODE_PROGRAM_LIMIT_EXCEEDED, "transaction is too large to be replicated")
         .detail(format!("Its changes have more than {limit} certification keys."))
@@ -449,7 +461,7 @@ pub fn not_asked_who_shows(position: Position, why: &str) -> Error {
 pub fn unknown_server() -> Error {
     Error::new(
         PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
-        "postgres_r cannot give values of sequences, or advisory locks, on this server",
+        "postgres_r cannot give values of sequences, or advisory locks, or notifications, on this server",
     )
     .detail("The server's table of built-in functions is not where postgres_r expects it, or its memory can't be changed.")
     .hint("Use a server of the major version that postgres_r was built for, on a system that lets mprotect() work.")

@@ -42,7 +42,7 @@ pub enum CommitLevel {
     After,
 }
 
-/// Where a lock holds.
+/// Where a lock holds, and whom a notification reaches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PostgresGucEnum)]
 pub enum LockScope {
     #[name = c"group"]
@@ -78,6 +78,7 @@ static MAX_DATABASES: GucSetting<i32> = GucSetting::<i32>::new(4);
 static MAX_STALENESS: GucSetting<i32> = GucSetting::<i32>::new(5_000);
 static MAX_WRITESET_SIZE: GucSetting<i32> = GucSetting::<i32>::new(4 * 1024 * 1024);
 static REPLACE_DATABASE: GucSetting<bool> = GucSetting::<bool>::new(false);
+static NOTIFY: GucSetting<LockScope> = GucSetting::<LockScope>::new(LockScope::Group);
 static READ_AFTER: GucSetting<Option<std::ffi::CString>> = GucSetting::<Option<std::ffi::CString>>::new(Some(c""));
 static READ_LEVEL: GucSetting<ReadLevel> = GucSetting::<ReadLevel>::new(ReadLevel::Eventual);
 static READ_TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(10_000);
@@ -99,6 +100,18 @@ pub fn define() {
     define_lag();
     define_levels();
     define_locks();
+    define_notify();
+}
+
+fn define_notify() {
+    GucRegistry::define_enum_guc(
+        c"postgres_r.notify",
+        c"Whether NOTIFY reaches listeners on all nodes of the group (group) or on this node alone (local).",
+        c"Counts when NOTIFY or pg_notify() is run, not at COMMIT.",
+        &NOTIFY,
+        GucContext::Userset,
+        GucFlags::default(),
+    );
 }
 
 fn define_locks() {
@@ -339,6 +352,10 @@ fn define_levels() {
 
 pub fn advisory_locks() -> LockScope {
     ADVISORY_LOCKS.get()
+}
+
+pub fn notify() -> LockScope {
+    NOTIFY.get()
 }
 
 pub fn row_locks() -> LockScope {

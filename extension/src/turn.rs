@@ -15,7 +15,7 @@ use postgres_r_protocol::gate::Run;
 use postgres_r_protocol::turn;
 
 use crate::node::DatabaseArea;
-use crate::pg::xact::{self, SynchronousCommit};
+use crate::pg::xact::{self, CommitSettings};
 use crate::pg::{interrupt, origin};
 use crate::verify::mark;
 
@@ -45,8 +45,8 @@ impl Turn {
 thread_local! {
     /// What the group has certified of this process's own, and this process has not committed yet.
     static EXPECTED: Cell<Option<Turn>> = const { Cell::new(None) };
-    /// The turn that this process has in hand, and how its commits are made durable otherwise.
-    static ARMED: Cell<Option<(Turn, SynchronousCommit)>> = const { Cell::new(None) };
+    /// The turn that this process has in hand, and the settings that its commits are made with otherwise.
+    static ARMED: Cell<Option<(Turn, CommitSettings)>> = const { Cell::new(None) };
 }
 
 /// The group has certified the current transaction of a client.
@@ -68,16 +68,21 @@ pub fn forget() {
 pub fn arm(turn: Turn) {
     mark::at_turn(turn.area, turn.position());
     origin::arm(turn.area.origin(), turn.position(), turn.committed_at);
-    ARMED.set(Some((turn, xact::commit_asynchronously())));
+    ARMED.set(Some((turn, xact::enter_commit())));
     interrupt::hold();
+}
+
+/// Whether the turn is this process's, and not passed on yet.
+pub fn is_in_hand() -> bool {
+    ARMED.get().is_some()
 }
 
 /// The transaction is committed: the turn that it had is passed on. Past the commit record: only atomics, a lock and latches.
 pub fn passed() -> Option<Turn> {
-    let (turn, setting) = ARMED.take()?;
+    let (turn, settings) = ARMED.take()?;
     interrupt::resume();
     origin::disarm();
-    xact::restore(setting);
+    xact::restore(settings);
     // Whoever waits for this position may go by the catalogs as it left them.
     xact::send_invalidations();
     turn::pass_run(turn.area.at(), turn.run, xact::last_commit_lsn());
@@ -85,11 +90,11 @@ pub fn passed() -> Option<Turn> {
     Some(turn)
 }
 
-/// The transaction was rolled back with the turn in hand.
-pub fn dropped() {
-    if let Some((_, setting)) = ARMED.take() {
-        // The ERROR has already set the count of held interrupts back.
-        origin::disarm();
-        xact::restore(setting);
-    }
+/// The transaction was rolled back. True if that was with the turn in hand.
+pub fn dropped() -> bool {
+    let Some((_, settings)) = ARMED.take() else { return false };
+    // The ERROR has already set the count of held interrupts back.
+    origin::disarm();
+    xact::restore(settings);
+    true
 }

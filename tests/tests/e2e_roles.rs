@@ -123,6 +123,7 @@ fn a_query_only_node_applies_refuses_writes_and_is_needed_by_nobody() {
     for statement in [
         "INSERT INTO kept VALUES (9)",
         "UPDATE kept SET n = n",
+        "NOTIFY kept, 'refused'",
         "DELETE FROM kept WHERE false; DELETE FROM kept",
         "CREATE TABLE other (n int)",
         "TRUNCATE kept",

@@ -203,29 +203,3 @@ fn triggers_that_fire_elsewhere_are_refused() {
     run(&mut client, &["ALTER TABLE elsewhere DISABLE TRIGGER nothing", "ALTER TABLE elsewhere ENABLE TRIGGER nothing"]);
     harness::assert_equal(&group);
 }
-
-#[test]
-fn notify_reaches_who_listens_on_the_origin() {
-    let group = harness::shared();
-    group.execute(node(1), "CREATE TABLE told (id int PRIMARY KEY)");
-    group.settle();
-    let mut here = group.connect(node(1));
-    let mut there = group.connect(node(2));
-    run(&mut here, &["LISTEN news"]);
-    run(&mut there, &["LISTEN news"]);
-    group.execute(node(1), "BEGIN; INSERT INTO told VALUES (1); NOTIFY news, 'rows'; COMMIT; NOTIFY news, 'alone'");
-    harness::assert_equal(&group);
-    let payloads = |client: &mut Client| {
-        // Whatever is due comes with an answer.
-        client.batch_execute("SELECT 1").unwrap();
-        let mut found = Vec::new();
-        let mut notifications = client.notifications();
-        let mut waiting = notifications.iter();
-        while let Ok(Some(notification)) = postgres::fallible_iterator::FallibleIterator::next(&mut waiting) {
-            found.push(notification.payload().to_owned());
-        }
-        found
-    };
-    assert_eq!(payloads(&mut here), ["rows", "alone"]);
-    assert_eq!(payloads(&mut there), [""; 0]);
-}

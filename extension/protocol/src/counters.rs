@@ -76,6 +76,8 @@ counters! {
     apply_runs,
     /// Those that came to nothing, so that their writesets were applied one by one.
     apply_runs_broken,
+    /// Writesets applied without what they notify, since PostgreSQL's queue was full.
+    notifications_lost,
     /// Writesets that forerunners had applied before they were ordered, and committed.
     applied_ahead,
     /// Those that were applied ahead in vain: rolled back, and applied in their turn.

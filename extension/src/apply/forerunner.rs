@@ -36,7 +36,7 @@ use postgres_r_protocol::turn::{LocalTurn, Wait};
 use super::divergence::is_passing;
 use super::queued::Queued;
 use super::rehearser::failure;
-use super::rows;
+use super::rows::{self, Notifying};
 use super::worker::configure;
 use crate::error::Error;
 use crate::guc;
@@ -138,7 +138,9 @@ pub fn on_end(event: Event) {
                 turn.area.replica.counters.applied_ahead.one();
             }
         }
-        Event::Abort => turn::dropped(),
+        Event::Abort => {
+            turn::dropped();
+        }
         Event::PreCommit | Event::PrePrepare => return,
     }
     forerunner.take_back();
@@ -261,7 +263,7 @@ fn ahead(
     if writeset.head.has_statements {
         timer::start_beat(BEAT_EVERY, beat);
     }
-    if let Err(divergence) = rows::apply(writeset, report) {
+    if let Err(divergence) = rows::apply(writeset, Notifying::Yes, report) {
         Error::new(divergence.code(), divergence.to_string()).raise();
     }
     if writeset.head.has_statements {

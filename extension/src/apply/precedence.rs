@@ -23,7 +23,7 @@ use crate::pg::log::{Level, Report};
 use crate::pg::process::{self, Holder};
 use crate::pg::{blockers, clock, interrupt, latch, timer};
 use crate::relations::KeyDescription;
-use crate::session;
+use crate::{session, turn};
 
 /// deadlock_timeout of remote backends: how long a wait lasts before the first look-up.
 pub const LOOK_UP_AFTER: &str = "10ms";
@@ -61,9 +61,14 @@ pub fn position() -> Option<Position> {
     APPLICATION.get().map(|application| application.position)
 }
 
+/// Whether the writeset at hand is one of a run.
+pub fn is_in_run() -> bool {
+    APPLICATION.get().is_some_and(|application| application.is_in_run)
+}
+
 /// Raises if the writeset at hand is one of a run: it is applied again by itself.
 pub fn be_alone() {
-    if APPLICATION.get().is_some_and(|application| application.is_in_run) {
+    if is_in_run() {
         ereport!(
             ERROR,
             PgSqlErrorCode::ERRCODE_T_R_SERIALIZATION_FAILURE,
@@ -96,7 +101,10 @@ pub fn on_report(report: &mut Report) {
     }
     if report.has_format(c"process %d still waiting for") {
         report.hold_back();
-        look_up();
+        // With the turn in hand a remote backend waits for one thing only: that who has notified before it, and is committed, is through.
+        if !turn::is_in_hand() {
+            look_up();
+        }
     } else if report.has_format(c"process %d acquired") || report.has_format(c"process %d avoided deadlock") {
         report.hold_back();
     }

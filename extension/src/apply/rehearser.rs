@@ -20,7 +20,7 @@ use postgres_r_protocol::dispatch::Trouble;
 use super::clearing::Clearings;
 use super::divergence::is_passing;
 use super::queued::Queued;
-use super::rows::{self, What};
+use super::rows::{self, Notifying, What};
 use super::worker::configure;
 use crate::error::Error;
 use crate::guc;
@@ -161,7 +161,7 @@ fn attempt(writeset: &Queued, limit: Duration) -> Result<(), Error> {
     let mut over = false;
     let rolled_back = xact::transaction(|| {
         timer::cancel_after(limit);
-        if let Err(divergence) = rows::apply(writeset, |_, _| interrupt::check()) {
+        if let Err(divergence) = rows::apply(writeset, Notifying::Yes, |_, _| interrupt::check()) {
             Error::new(divergence.code(), divergence.to_string()).raise();
         }
         over = true;

@@ -9,11 +9,12 @@
 //! that can only be somebody whose change does not matter to us, such as a row lock that turned into nothing.
 
 use std::cell::Cell;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 
 use gcs_writeset::body::Datum::Absent;
 use gcs_writeset::body::{self, Image, Item};
+use gcs_writeset::wire::WireError;
 use pgrx::{PgSqlErrorCode, pg_sys};
 use postgres_r_protocol::items::StreamError;
 
@@ -27,7 +28,7 @@ use crate::pg::memory::Context;
 use crate::pg::relation::{self, Lock, Open};
 use crate::pg::role::Acting;
 use crate::pg::snapshot::Fresh;
-use crate::pg::{clock, difference, naming};
+use crate::pg::{clock, difference, naming, notify};
 use crate::relations::{self, Identity, KeyDescription, Known};
 use crate::session;
 use crate::verify::mark;
@@ -68,7 +69,7 @@ pub fn failed_at(writeset: &Queued) -> Option<What> {
                 What::Row(table(relation))
             }
             Item::Statement { text, .. } => What::Statement(text.to_owned()),
-            Item::Decided(_) | Item::Repaired => return Ok(()),
+            Item::Decided(_) | Item::Repaired | Item::Notify { .. } => return Ok(()),
             Item::Repair(repair) => What::Row(table(repair.relation)),
         };
         if number == ITEM.get() {
@@ -86,14 +87,23 @@ pub struct Applied {
     pub statements: u64,
 }
 
+/// Whether listeners of this node are told what a writeset tells them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Notifying {
+    Yes,
+    No,
+}
+
 /// Applies a whole writeset; tells every now and then how many bytes and rows are done. Needs an open transaction without an active snapshot of its own. PostgreSQL's own errors pass; what
 /// is done must then be rolled back, as after `Err`.
-pub fn apply(writeset: &Queued, progress: impl FnMut(u64, u64)) -> Result<Applied, Divergence> {
+pub fn apply(writeset: &Queued, notifying: Notifying, progress: impl FnMut(u64, u64)) -> Result<Applied, Divergence> {
     if writeset.head.has_statements {
         // now() is what it was on the origin: a column's default is computed once for all rows that are there.
         clock::pretend_started_at(writeset.head.started_at);
     }
-    Application::begin().apply(writeset, progress)
+    let mut application = Application::begin();
+    application.notifying = notifying;
+    application.apply(writeset, progress)
 }
 
 /// A relation that the writeset defined, opened when first needed.
@@ -135,6 +145,10 @@ pub struct Application {
     decided: Option<statement::Decided>,
     /// The inserts at hand repair another node.
     is_for_another: bool,
+    notifying: Notifying,
+    /// What the writesets of a run have sent so far, each with the number of the first that has.
+    sent: HashMap<(String, String), u32>,
+    writesets: u32,
     /// Whether something was written that the snapshot does not show yet.
     wrote: bool,
     applied: Applied,
@@ -155,6 +169,9 @@ impl Application {
             in_doubt: HashSet::new(),
             decided: None,
             is_for_another: false,
+            notifying: Notifying::Yes,
+            sent: HashMap::new(),
+            writesets: 0,
             wrote: false,
             applied: Applied::default(),
         }
@@ -163,6 +180,7 @@ impl Application {
     /// The next writeset; as [`apply`]. What is told and given back counts from the beginning.
     pub fn apply(&mut self, writeset: &Queued, mut progress: impl FnMut(u64, u64)) -> Result<Applied, Divergence> {
         self.numbers.clear();
+        self.writesets += 1;
         let mut next_report = self.applied.rows + REPORT_EVERY_ROWS;
         let mut number = 0;
         writeset.for_each_item(|item, bytes| {
@@ -225,11 +243,27 @@ impl Application {
             }
             Item::Repair(repair) => self.begin_repair(repair)?,
             Item::Repaired => self.is_for_another = false,
+            Item::Notify { channel, payload } => return self.notify(channel, payload),
         }
         self.wrote = true;
         self.applied.rows += 1;
         self.scratch.reset();
         Ok(())
+    }
+
+    /// PostgreSQL sends what one transaction says twice once. That holds for one writeset, and not for the whole of a run.
+    fn notify(&mut self, channel: &str, payload: &str) -> Result<(), Divergence> {
+        if self.notifying == Notifying::No {
+            return Ok(());
+        }
+        if precedence::is_in_run() {
+            let first = *self.sent.entry((channel.to_owned(), payload.to_owned())).or_insert(self.writesets);
+            if first != self.writesets {
+                precedence::be_alone();
+            }
+        }
+        let damaged = StreamError::Damaged(WireError::OutOfRange { what: "notification" });
+        if notify::send(channel, payload) { Ok(()) } else { Err(damaged.into()) }
     }
 
     /// On the node that is meant, what is wrong goes; inserts follow. On others they are passed over.

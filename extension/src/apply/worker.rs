@@ -21,7 +21,7 @@ use postgres_r_protocol::worker::{Doing, Worker};
 
 use crate::apply::divergence::{is_passing, lasts, proves_difference};
 use crate::apply::queued::Queued;
-use crate::apply::rows::{Application, What};
+use crate::apply::rows::{Application, Notifying, What};
 use crate::apply::{precedence, rows};
 use crate::error::{self, Error};
 use crate::node::platform::Postgres;
@@ -59,6 +59,8 @@ struct Me {
 
 thread_local! {
     static ME: Cell<Option<Me>> = const { Cell::new(None) };
+    /// The last transaction that was rolled back had its turn in hand.
+    static ROLLED_BACK_IN_TURN: Cell<bool> = const { Cell::new(false) };
 }
 
 pub fn main(number: u64) {
@@ -88,7 +90,7 @@ pub fn on_end(event: Event) {
                 turn.area.replica.counters.applied.add(turn.writesets);
             }
         }
-        Event::Abort => turn::dropped(),
+        Event::Abort => ROLLED_BACK_IN_TURN.set(turn::dropped()),
         Event::PreCommit | Event::PrePrepare => return,
     }
     process::forget_summons();
@@ -311,10 +313,15 @@ fn process_job(me: &Me, job: &Job, buffers: &mut Buffers) -> bool {
 fn apply_until_done(me: &Me, job: &Job, writeset: &Queued) -> bool {
     let area = me.area;
     let mut pause = RETRY_PAUSE_MIN;
+    let mut notifying = Notifying::Yes;
     for attempt in 1u32.. {
         let is_ahead = !area.gate.is_turn(job.position);
-        match apply(me, job, writeset) {
+        match apply(me, job, writeset, notifying) {
             Ok(()) => break,
+            Err(error) if notifying == Notifying::Yes && is_queue_full(&error) => {
+                notifying = Notifying::No;
+                say_notifications_lost(area, job);
+            }
             Err(error) if is_passing(error.code) && !(lasts(error.code) && attempt >= ATTEMPTS_REPORTED) => {
                 if attempt == ATTEMPTS_REPORTED {
                     let message = format!("position {} could not be applied in {attempt} attempts", job.position);
@@ -340,6 +347,18 @@ fn apply_until_done(me: &Me, job: &Job, writeset: &Queued) -> bool {
         pause = (pause * 2).min(RETRY_PAUSE_MAX);
     }
     true
+}
+
+/// PostgreSQL's queue of notifications has no room. Nothing else has this code at this place, where only notifications and the commit record are left.
+fn is_queue_full(error: &xact::Failed) -> bool {
+    ROLLED_BACK_IN_TURN.get() && error.code == PgSqlErrorCode::ERRCODE_PROGRAM_LIMIT_EXCEEDED
+}
+
+fn say_notifications_lost(area: &DatabaseArea, job: &Job) {
+    area.replica.counters.notifications_lost.one();
+    let message = format!("what position {} notifies is not sent on this node: the NOTIFY queue is full", job.position);
+    let hint = "The NOTIFY queue cannot be emptied until a session that listens has ended its transaction.";
+    log::warn(message, None, Some(hint.to_owned()));
 }
 
 fn say_ahead(job: &Job, what: Option<What>, error: &xact::Failed) {
@@ -407,7 +426,7 @@ fn beat() {
     }
 }
 
-fn apply(me: &Me, job: &Job, writeset: &Queued) -> Result<(), xact::Failed> {
+fn apply(me: &Me, job: &Job, writeset: &Queued, notifying: Notifying) -> Result<(), xact::Failed> {
     // An attempt that was rolled back while it waited says so no longer.
     me.worker.doing.store(Doing::Applying);
     precedence::begin(job, me.worker);
@@ -430,7 +449,7 @@ fn apply(me: &Me, job: &Job, writeset: &Queued) -> Result<(), xact::Failed> {
         if has_statements {
             timer::start_beat(BEAT_EVERY, beat);
         }
-        if let Err(divergence) = rows::apply(writeset, report) {
+        if let Err(divergence) = rows::apply(writeset, notifying, report) {
             // What was applied so far must not be committed.
             Error::new(divergence.code(), divergence.to_string()).raise();
         }

@@ -104,6 +104,7 @@ pub fn decide() -> Result<(), Failure> {
     writable::ensure();
     held::check();
     sequences::flush();
+    capture::notify::ensure_room();
     // Later, when the group has certified the transaction, it could no longer fail.
     xact::check_serializable();
     let excludes_ddl = capture::excludes_ddl();

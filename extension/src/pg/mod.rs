@@ -55,6 +55,7 @@ pub mod names;
 pub mod naming;
 mod nested;
 pub mod nextval;
+pub mod notify;
 pub mod number;
 pub mod object;
 pub mod origin;

@@ -26,6 +26,8 @@ pub enum Class {
     /// LOCK TABLE in a mode that keeps writers out.
     Lock(Vec<Oid>, TableLock),
     ImportSnapshot,
+    /// NOTIFY.
+    Notify,
 }
 
 /// A statement that travels as its text.
@@ -116,6 +118,7 @@ unsafe fn classify_any(node: *mut pg_sys::Node) -> Class {
             },
             Tag::T_VariableSetStmt if imports_snapshot(&*node.cast()) => Class::ImportSnapshot,
             tag if is_local(tag) => Class::Local,
+            Tag::T_NotifyStmt => Class::Notify,
             // Which index a table is clustered on is the group's, the order of rows in the file is not.
             Tag::T_ClusterStmt if (*node.cast::<pg_sys::ClusterStmt>()).indexname.is_null() => Class::Local,
             Tag::T_ClusterStmt => cluster(&*node.cast()),
@@ -176,7 +179,6 @@ fn is_local(tag: Tag) -> bool {
             | Tag::T_FetchStmt
             | Tag::T_ListenStmt
             | Tag::T_UnlistenStmt
-            | Tag::T_NotifyStmt
             | Tag::T_ConstraintsSetStmt
             | Tag::T_CheckPointStmt
             | Tag::T_LoadStmt

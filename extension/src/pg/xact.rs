@@ -177,23 +177,31 @@ pub fn idle_time() -> Duration {
     Duration::from_micros(u64::try_from(microseconds).unwrap_or(0))
 }
 
-/// synchronous_commit, as the commit about to be made will see it.
+/// synchronous_commit and lock_timeout, as they are but for the commit about to be made.
 #[derive(Clone, Copy, Debug)]
-pub struct SynchronousCommit(i32);
+pub struct CommitSettings {
+    synchronous_commit: i32,
+    lock_timeout: i32,
+}
 
-/// Lets the commit return before its record is on disk: the group is the durability point.
-pub fn commit_asynchronously() -> SynchronousCommit {
-    // SAFETY: a variable of this process, restored at the end of the transaction.
+/// Lets the commit return before its record is on disk: the group is the durability point. Nor is there a limit to the moment for which a commit that
+/// notifies waits for the one before.
+pub fn enter_commit() -> CommitSettings {
+    // SAFETY: variables of this process, restored at the end of the transaction.
     unsafe {
-        let before = pg_sys::synchronous_commit;
+        let before = CommitSettings { synchronous_commit: pg_sys::synchronous_commit, lock_timeout: pg_sys::LockTimeout };
         pg_sys::synchronous_commit = pg_sys::SyncCommitLevel::SYNCHRONOUS_COMMIT_OFF as i32;
-        SynchronousCommit(before)
+        pg_sys::LockTimeout = 0;
+        before
     }
 }
 
-pub fn restore(setting: SynchronousCommit) {
+pub fn restore(settings: CommitSettings) {
     // SAFETY: as above.
-    unsafe { pg_sys::synchronous_commit = setting.0 };
+    unsafe {
+        pg_sys::synchronous_commit = settings.synchronous_commit;
+        pg_sys::LockTimeout = settings.lock_timeout;
+    }
 }
 
 /// Where the commit record of this process's last transaction ends.

@@ -13,6 +13,7 @@
 //!       | 7 repair     relation varint, node u64, all u8, rows varint × (identity 16 bytes): on that node the rows with these identities
 //!                      go, or all; the inserts up to item 8 are for that node alone
 //!       | 8 repaired
+//!       | 9 notify     channel str, payload str: a NOTIFY, sent when the transaction commits; behind all other items
 //! actor := session str, set str (empty: none), role str, context u8
 //! image := one datum for each live column, in attribute order; for each of those indexes: whether the row is in it, if it has a
 //!          predicate, and one datum for each expression (absent in an identity)
@@ -31,6 +32,8 @@ use crate::wire::{Put, Reader, WireError};
 /// One value may be as long as PostgreSQL's largest varlena.
 const DATUM_BYTES_MAX: usize = 1 << 30;
 const STATEMENT_BYTES_MAX: usize = 1 << 30;
+/// PostgreSQL takes less than 8,000 bytes of the database's encoding; a character of one byte there has three at most here.
+const PAYLOAD_BYTES_MAX: usize = 3 * 8000;
 
 const RELATION: u8 = 0;
 const INSERT: u8 = 1;
@@ -41,6 +44,7 @@ const DECIDED: u8 = 5;
 const RELATION_WITH_INDEXES: u8 = 6;
 const REPAIR: u8 = 7;
 const REPAIRED: u8 = 8;
+const NOTIFY: u8 = 9;
 
 const IDENTITY_BYTES: usize = 16;
 
@@ -85,6 +89,11 @@ pub enum Item<'a> {
     Repair(Repair<'a>),
     /// The end of what began with the last repair.
     Repaired,
+    /// What whoever listens is told when the transaction commits.
+    Notify {
+        channel: &'a str,
+        payload: &'a str,
+    },
 }
 
 /// What one node has other than the group, and is to have again.
@@ -238,6 +247,7 @@ pub trait PutItem {
     /// Opens a repair; inserts follow, then `put_repaired`. Without identities, every row goes.
     fn put_repair(&mut self, relation: u32, node: NodeId, identities: Option<&[u128]>);
     fn put_repaired(&mut self);
+    fn put_notify(&mut self, channel: &str, payload: &str);
     fn put_optional(&mut self, text: Option<&str>);
     fn put_datum(&mut self, datum: Datum<'_>);
     /// Opens a physical datum of that length; its bytes follow.
@@ -313,6 +323,11 @@ impl PutItem for Vec<u8> {
     }
     fn put_repaired(&mut self) {
         self.put_u8(REPAIRED);
+    }
+    fn put_notify(&mut self, channel: &str, payload: &str) {
+        self.put_u8(NOTIFY);
+        self.put_str(channel);
+        self.put_str(payload);
     }
     fn put_optional(&mut self, text: Option<&str>) {
         self.put_u8(u8::from(text.is_some()));
@@ -401,6 +416,10 @@ impl<'a> Items<'a> {
                 Ok(Item::Repair(Repair { relation, node, all, identities }))
             }
             REPAIRED => Ok(Item::Repaired),
+            NOTIFY => {
+                let channel = self.reader.str("channel name", NAME_BYTES_MAX)?;
+                Ok(Item::Notify { channel, payload: self.reader.str("payload", PAYLOAD_BYTES_MAX)? })
+            }
             kind => Err(WireError::Unknown { what: "item kind", value: u64::from(kind) }),
         }
     }
@@ -618,6 +637,24 @@ mod tests {
         let mut unknown = Vec::new();
         unknown.put_repair(0, NodeId(7), None);
         assert_eq!(Items::new(&unknown).next(), Some(Err(WireError::OutOfRange { what: "relation index" })));
+    }
+
+    #[test]
+    fn a_notification_comes_back_as_it_was_written() {
+        let mut body = Vec::new();
+        body.put_notify("jobs", "7 \u{e9}");
+        body.put_notify("jobs", "");
+        assert_eq!(body, b"\x09\x04jobs\x047 \xc3\xa9\x09\x04jobs\x00");
+        let items: Vec<_> = Items::new(&body).collect::<Result<_, _>>().unwrap();
+        assert_eq!(items[0], Item::Notify { channel: "jobs", payload: "7 \u{e9}" });
+        assert_eq!(items[1], Item::Notify { channel: "jobs", payload: "" });
+        let long = |channel: usize, payload: usize| {
+            let mut body = Vec::new();
+            body.put_notify(&"c".repeat(channel), &"p".repeat(payload));
+            Items::new(&body).next().is_some_and(|item| item.is_ok())
+        };
+        assert!(long(NAME_BYTES_MAX, PAYLOAD_BYTES_MAX));
+        assert!(!long(NAME_BYTES_MAX + 1, 1) && !long(1, PAYLOAD_BYTES_MAX + 1));
     }
 
     #[test]

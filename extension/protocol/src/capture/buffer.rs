@@ -275,6 +275,11 @@ impl<D: Disk> Buffer<D> {
         self.statements += 1;
     }
 
+    /// Appends what is neither a row nor a statement, behind all that is there: when nothing more is captured.
+    pub fn append_last(&mut self, item: &[u8]) {
+        self.put(Command(u32::MAX), item);
+    }
+
     fn put(&mut self, command: Command, item: &[u8]) {
         self.runs.note(command, self.items.len());
         self.items.append(item);
@@ -415,6 +420,19 @@ mod tests {
         for origin in &taken.origins {
             assert_eq!(u32::from(taken.body.item(origin.item, 1)[0]), origin.source.0);
         }
+    }
+
+    #[test]
+    fn what_is_appended_last_stands_behind_rows_of_any_command() {
+        let mut buffer = small();
+        for (command, item) in [(1, b"a"), (7, b"n"), (1, b"b")] {
+            buffer.append(Command(command), item);
+        }
+        buffer.append_last(b"y");
+        buffer.append_last(b"z");
+        let mut taken = buffer.take();
+        assert_eq!(items(&mut taken), b"abnyz");
+        assert_eq!((taken.rows, taken.has_statements), (3, false));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! What the current transaction changes, as a writeset: row images and ordered statements, with certification keys.
 //!
 //! Rows come from triggers on every table ([`trigger`]), statements from the utility hook ([`statement`]); both go into one
-//! buffer (`postgres_r_protocol::capture`). At PRE_COMMIT the commit path takes it all. What capture keeps true:
+//! buffer (`postgres_r_protocol::capture`). What listeners are told goes behind them ([`notify`]). At PRE_COMMIT the commit path takes it all. What capture keeps true:
 //!
 //! - every change of a permanent table of a replicated database is in the writeset, or the statement was refused;
 //! - nothing of a rolled-back subtransaction is;
@@ -16,6 +16,7 @@ mod decided;
 mod extensions;
 pub mod keys;
 pub mod locks;
+pub mod notify;
 mod overlap;
 pub mod reads;
 mod renamed;
@@ -74,11 +75,13 @@ pub fn init() {
     subtransaction::on_end(|level, end| match end {
         subtransaction::End::Released => {
             transaction::subtransaction_released(level);
+            notify::subtransaction_released(level);
             held::subtransaction_released(level);
             reads::subtransaction_released(level);
         }
         subtransaction::End::Aborted => {
             transaction::subtransaction_aborted(level);
+            notify::subtransaction_aborted(level);
             advisory::let_go();
             held::subtransaction_aborted(level);
             table_locks::reset();
@@ -128,6 +131,7 @@ pub fn init() {
     lock_rows::on_lock(locks::on_lock);
     lookup::on_lookup(reads::on_lookup);
     statement::init();
+    notify::install();
 }
 
 /// Whether this process's changes are to be captured. Tables that a script of an extension changes travel as a whole.
@@ -169,6 +173,7 @@ pub fn take() -> Captured {
 /// Forgets everything; at the end of every transaction.
 pub fn reset() {
     transaction::reset();
+    notify::reset();
     statement::reset();
     reads::reset();
     locks::reset();
@@ -228,9 +233,12 @@ impl Captured {
         let image = match items.resume_at(&item).next()?.ok()? {
             Item::Insert { new, .. } => new,
             Item::Update { identity, .. } | Item::Delete { identity, .. } => identity,
-            Item::Relation { .. } | Item::Statement { .. } | Item::Decided(_) | Item::Repair(_) | Item::Repaired => {
-                return None;
-            }
+            Item::Relation { .. }
+            | Item::Statement { .. }
+            | Item::Decided(_)
+            | Item::Repair(_)
+            | Item::Repaired
+            | Item::Notify { .. } => return None,
         };
         let datums: Vec<_> = image.datums().collect();
         let (mut names, mut values) = (Vec::new(), Vec::new());

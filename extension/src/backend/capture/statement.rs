@@ -26,7 +26,7 @@ use crate::pg::names::quoted;
 use crate::pg::relation::{self, Lock, Oid, Open, Persistence, RelationKind};
 use crate::pg::statement::{Class, Ordered, Refusal, TableLock};
 use crate::pg::utility::{self, Stage, Utility};
-use crate::pg::{definition, extension, heap, role, setting, trigger, xact};
+use crate::pg::{definition, extension, heap, notify, role, setting, trigger, xact};
 use crate::{relations, sequences, session};
 
 /// Functions that change something no trigger sees.
@@ -119,6 +119,7 @@ fn part_of_script(utility: &mut Utility) {
 
 fn after(utility: &mut Utility) {
     utility.finish_left_out();
+    notify::statement_has_run(utility);
     sequences::copy_ends(utility.serial);
     if utility.discards_all() {
         advisory::all_given();
@@ -171,6 +172,7 @@ fn watch(utility: &mut Utility, class: Class) {
             utility.stage = Stage::Part;
         }
         Class::CopyOut(table) => reads::add(table),
+        Class::Notify => utility.stage = Stage::Part,
         Class::Lock(relations, lock) => {
             refuse_views(&relations, lock);
             LOCKING.set(Some((relations, lock)));

@@ -15,6 +15,7 @@ use postgres_r_protocol::capture::spill::Disk;
 use postgres_r_protocol::progress::{Stage, Whose};
 
 use super::keys::{self, Part, RowKey};
+use super::notify;
 use crate::backend::writable;
 use crate::error;
 use crate::pg::table::Computed;
@@ -175,12 +176,17 @@ pub fn excludes_ddl() -> bool {
 }
 
 pub fn has_writes() -> bool {
-    STATE.with_borrow(|state| state.buffer.item_bytes() > 0)
+    STATE.with_borrow(|state| state.buffer.item_bytes() > 0) || notify::is_any()
 }
 
 /// Everything captured, and the tables by source for messages.
 pub fn take() -> (Taken, Sources) {
+    let notifications = notify::take();
     STATE.with_borrow_mut(|state| {
+        for item in notifications {
+            state.check_size(item.len());
+            state.buffer.append_last(&item);
+        }
         let sources = Sources(std::mem::take(&mut state.sources));
         (state.buffer.take(), sources)
     })
