@@ -1,4 +1,4 @@
-//! What SQL can call. Views over it are in sql/views.sql.
+//! What SQL can call. Views over it are in sql/views.sql, and what is SQL altogether in sql/assess.sql.
 
 mod verification;
 
@@ -341,3 +341,4 @@ pub fn require_preload() {
 extension_sql!("CREATE SCHEMA postgres_r; SET LOCAL search_path = postgres_r, pg_temp;", name = "schema", bootstrap);
 
 extension_sql_file!("../../sql/views.sql", name = "views", finalize);
+extension_sql_file!("../../sql/assess.sql", name = "assess");

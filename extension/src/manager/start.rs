@@ -80,6 +80,7 @@ impl ManagerProcess {
         // Out of service, until gcs has made the copy.
         let (phase, remark) = match joined? {
             Joined::Up if overwrites => return Err(no_daemon("it took a database that is to be overwritten as it is")),
+            Joined::Up if founds => (Phase::Active, assessed(&name)),
             Joined::Up => (Phase::Active, None),
             Joined::Copying => (Phase::Failed, Some(copying(&name, overwrites))),
         };
@@ -233,6 +234,14 @@ fn ready(name: &str) -> Result<Option<String>, Error> {
             .detail("What it does on the node where a statement is run is replicated.")
             .hint(format!("Run ALTER EVENT TRIGGER {trigger} ENABLE, or DISABLE.")));
         }
+        if let Some(trigger) = query::text(FIRST_TRIGGER) {
+            return Err(Error::new(
+                PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                format!("trigger {trigger} of database \"{name}\" fires where rows are applied"),
+            )
+            .detail("What it does on the node where the rows are written is replicated.")
+            .hint("Run ALTER TABLE ... ENABLE TRIGGER, or DISABLE TRIGGER."));
+        }
         let contents = query::text(FIRST_RELATION);
         if contents.is_none() && !process::writers_in(process::my_database()).is_empty() {
             return Err(Error::new(
@@ -244,6 +253,25 @@ fn ready(name: &str) -> Result<Option<String>, Error> {
         Ok(contents)
     });
     checked.unwrap_or_else(|error| Err(error.into()))
+}
+
+/// What will not be as before for those who use a database with contents; none if there is nothing to say. It keeps nobody from anything, nor does an
+/// error on the way.
+fn assessed(name: &str) -> Option<Error> {
+    let rows = xact::transaction(|| query::rows(FINDINGS)).unwrap_or_default();
+    let line = |row: &query::Row| {
+        let columns: Vec<&str> = row.iter().map(|column| column.as_deref().unwrap_or_default()).collect();
+        columns.join(", ")
+    };
+    let lines: Vec<String> = rows.iter().map(line).collect();
+    (!lines.is_empty()).then(|| {
+        Error::new(
+            PgSqlErrorCode::ERRCODE_SUCCESSFUL_COMPLETION,
+            format!("some objects of database \"{name}\" are treated differently in a group"),
+        )
+        .detail(lines.join("\n"))
+        .hint("SELECT * FROM postgres_r.assess() says which, why, and what to do.")
+    })
 }
 
 fn copying(name: &str, overwrites: bool) -> Error {
@@ -285,9 +313,19 @@ const FIRST_RELATION: &str = "
                       WHERE d.classid = 'pg_catalog.pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')
     ORDER BY c.oid LIMIT 1";
 
+/// By severity and topic: how many, and the first of them.
+const FINDINGS: &str = "
+    SELECT severity || ': ' || topic || ': ' || min(object) || CASE WHEN count(*) > 1 THEN ' and ' || count(*) - 1 || ' more' ELSE '' END
+    FROM postgres_r.assess() WHERE severity <> 'needs'
+    GROUP BY severity, topic ORDER BY min(array_position(ARRAY['blocks', 'refused', 'differs', 'slow'], severity)), topic LIMIT 12";
+
 /// A transaction that was prepared in this database, if there is any.
 const FIRST_PREPARED: &str = "
     SELECT format('%L', gid) FROM pg_catalog.pg_prepared_xacts WHERE database = pg_catalog.current_database() ORDER BY 1 LIMIT 1";
+
+/// A trigger of a user that fires where rows are applied, if there is any.
+const FIRST_TRIGGER: &str = "
+    SELECT format('%I on %s', tgname, tgrelid::regclass) FROM pg_catalog.pg_trigger WHERE tgenabled IN ('A', 'R') AND NOT tgisinternal ORDER BY 1 LIMIT 1";
 
 /// An event trigger that fires where statements are applied, if there is any.
 const FIRST_EVENT_TRIGGER: &str = "

@@ -251,9 +251,15 @@ impl Playground {
 
     /// A connection as superuser to the node's PostgreSQL.
     pub fn connect(&self, number: NodeNumber, database: &str) -> std::result::Result<Client, postgres::Error> {
+        self.connection(number, database).connect(NoTls)
+    }
+
+    /// How to connect, for who wants more than a session.
+    pub fn connection(&self, number: NodeNumber, database: &str) -> postgres::Config {
         let mut config = postgres::Config::new();
         config.host("127.0.0.1").port(self.manifest.nodes[number.index()].port).user(SUPERUSER).dbname(database);
-        config.connect_timeout(CONNECT_MAX).application_name("gcs playground").connect(NoTls)
+        config.connect_timeout(CONNECT_MAX).application_name("gcs playground");
+        config
     }
 
     /// Starts whatever of the group is down.
