@@ -119,6 +119,7 @@ fn what_a_script_evaluates_is_the_same_everywhere() {
                 "CREATE TABLE seen (id serial PRIMARY KEY, who int, at timestamptz, x float8);
                  INSERT INTO seen (who, at, x) SELECT pg_backend_pid(), clock_timestamp(), random() FROM generate_series(1, 20);
                  CREATE TABLE derived AS SELECT id, x * 2 AS y FROM seen; CREATE TABLE empty (id int);
+                 CREATE MATERIALIZED VIEW summed AS SELECT sum(x) + random() AS s FROM seen;
                  CREATE TEMP TABLE draft (n int); INSERT INTO draft VALUES (1); DROP TABLE draft;
                  UPDATE public.of_users SET x = random(); TRUNCATE public.emptied;
                  DO $$ BEGIN INSERT INTO seen (x) VALUES (random()); END $$;

@@ -28,7 +28,7 @@ use crate::pg::memory::Context;
 use crate::pg::relation::{self, Lock, Open};
 use crate::pg::role::Acting;
 use crate::pg::snapshot::Fresh;
-use crate::pg::{clock, difference, naming, notify};
+use crate::pg::{clock, difference, materialized, naming, notify};
 use crate::relations::{self, Identity, KeyDescription, Known};
 use crate::session;
 use crate::verify::mark;
@@ -70,7 +70,7 @@ pub fn failed_at(writeset: &Queued) -> Option<What> {
             }
             Item::Statement { text, .. } => What::Statement(text.to_owned()),
             Item::Decided(_) | Item::Repaired | Item::Notify { .. } => return Ok(()),
-            Item::Repair(repair) => What::Row(table(repair.relation)),
+            Item::Repair(body::Repair { relation, .. }) | Item::Fill { relation } => What::Row(table(relation)),
         };
         if number == ITEM.get() {
             found = Some(what);
@@ -244,6 +244,7 @@ impl Application {
             Item::Repair(repair) => self.begin_repair(repair)?,
             Item::Repaired => self.is_for_another = false,
             Item::Notify { channel, payload } => return self.notify(channel, payload),
+            Item::Fill { relation } => return self.begin_fill(self.numbers[relation as usize]),
         }
         self.wrote = true;
         self.applied.rows += 1;
@@ -278,6 +279,19 @@ impl Application {
         let this = &self.relations[self.numbers[repair.relation as usize]];
         repair::clear(&this.schema, &this.name, repair)?;
         self.snapshot.renew();
+        Ok(())
+    }
+
+    /// The rows of a materialized view follow.
+    fn begin_fill(&mut self, relation: usize) -> Result<(), Divergence> {
+        precedence::be_alone();
+        self.close_all()?;
+        let Relation { schema, name, .. } = &self.relations[relation];
+        if !relation::find(schema, name).is_some_and(materialized::make_room) {
+            return Err(Divergence::NoRelation { schema: schema.clone(), name: name.clone() });
+        }
+        self.snapshot.renew();
+        self.wrote = true;
         Ok(())
     }
 

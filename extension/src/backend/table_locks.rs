@@ -122,7 +122,7 @@ fn may_write() -> bool {
     !xact::is_read_only() && session::database().is_some_and(|area| !area.replica.is_query_only())
 }
 
-/// Tables that others may write to, of these relations and all below them.
+/// Tables that others may write to, and materialized views, of these relations and all below them.
 fn with_children(relations: &[Oid]) -> Vec<Oid> {
     let mut tables = Vec::new();
     for &oid in relations {
@@ -136,7 +136,7 @@ fn with_children(relations: &[Oid]) -> Vec<Oid> {
 }
 
 fn is_table(entry: &Entry) -> bool {
-    matches!(entry.kind, RelationKind::Table | RelationKind::PartitionedTable)
+    matches!(entry.kind, RelationKind::Table | RelationKind::PartitionedTable | RelationKind::MaterializedView)
         && entry.persistence == Persistence::Permanent
         && !entry.is_internal
 }

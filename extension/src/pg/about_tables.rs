@@ -50,7 +50,8 @@ pub(super) unsafe fn of(node: *mut pg_sys::Node, targets: &[Oid]) -> Tables {
                     tables.own.extend(named(statement.objects));
                 }
             }
-            Tag::T_IndexStmt | Tag::T_CreateTrigStmt => tables.shares = true,
+            // Nobody who has read a materialized view goes on to change its rows.
+            Tag::T_IndexStmt | Tag::T_CreateTrigStmt | Tag::T_RefreshMatViewStmt => tables.shares = true,
             Tag::T_LockStmt => {
                 let statement = &*node.cast::<pg_sys::LockStmt>();
                 tables.shares = statement.mode < pg_sys::ExclusiveLock as i32;
@@ -109,7 +110,7 @@ unsafe fn dropped(statement: &pg_sys::DropStmt) -> Vec<Oid> {
     use ObjectType as O;
     // How many parts of a name follow that of the table.
     let behind = match statement.removeType {
-        O::OBJECT_TABLE | O::OBJECT_INDEX => 0,
+        O::OBJECT_TABLE | O::OBJECT_MATVIEW | O::OBJECT_INDEX => 0,
         O::OBJECT_TRIGGER | O::OBJECT_POLICY | O::OBJECT_RULE => 1,
         _ => return Vec::new(),
     };

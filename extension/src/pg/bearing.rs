@@ -80,6 +80,7 @@ pub(super) unsafe fn of(node: *mut pg_sys::Node) -> Bearing {
             Tag::T_CreateStmt
             | Tag::T_CreateForeignTableStmt
             | Tag::T_CreateTableAsStmt
+            | Tag::T_RefreshMatViewStmt
             | Tag::T_CreateSeqStmt
             | Tag::T_AlterSeqStmt
             | Tag::T_ViewStmt
@@ -204,6 +205,7 @@ fn drop(kind: ObjectType::Type) -> Bearing {
         | O::OBJECT_INDEX
         | O::OBJECT_SEQUENCE
         | O::OBJECT_VIEW
+        | O::OBJECT_MATVIEW
         | O::OBJECT_TRIGGER
         | O::OBJECT_POLICY
         | O::OBJECT_RULE => Changes::Names,
@@ -217,7 +219,9 @@ fn drop(kind: ObjectType::Type) -> Bearing {
 fn rename(kind: ObjectType::Type) -> Bearing {
     use ObjectType as O;
     match kind {
-        O::OBJECT_TABLE | O::OBJECT_INDEX | O::OBJECT_SEQUENCE | O::OBJECT_VIEW | O::OBJECT_COLUMN => Bearing::BY_NAME,
+        O::OBJECT_TABLE | O::OBJECT_INDEX | O::OBJECT_SEQUENCE | O::OBJECT_VIEW | O::OBJECT_MATVIEW | O::OBJECT_COLUMN => {
+            Bearing::BY_NAME
+        }
         _ => Bearing::AT_LARGE,
     }
 }

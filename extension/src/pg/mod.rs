@@ -50,6 +50,7 @@ pub mod lock;
 pub mod lock_rows;
 pub mod log;
 pub mod lookup;
+pub mod materialized;
 pub mod memory;
 pub mod names;
 pub mod naming;

@@ -45,12 +45,31 @@ pub struct Ordered {
     pub needs_object: bool,
     /// What an ALTER TABLE may evaluate.
     pub evaluated: Evaluated,
-    /// Makes a table with rows of a query (CREATE TABLE AS): travels as the table and its rows.
-    pub fills: bool,
+    pub fills: Fills,
     /// Runs the script of an extension (CREATE or ALTER EXTENSION): travels as what came out.
     pub runs_script: bool,
     /// What is for other nodes of it, where that is another statement.
     pub travels_as: Option<String>,
+}
+
+impl Ordered {
+    /// It changes nothing in the catalogs that other DDL takes from there.
+    pub fn only_looks(&self) -> bool {
+        self.is_truncate || self.fills == Fills::View
+    }
+}
+
+/// What PostgreSQL puts the rows of a statement's own query into. The query is evaluated on the origin only: its rows travel.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Fills {
+    #[default]
+    Nothing,
+    /// CREATE TABLE AS: the definition of the table travels in the statement's place.
+    Table,
+    /// CREATE MATERIALIZED VIEW: the statement travels, and makes the view without rows.
+    NewView,
+    /// REFRESH: the statement travels, and takes the rows out.
+    View,
 }
 
 pub struct Refusal {
@@ -60,7 +79,6 @@ pub struct Refusal {
 
 const SHARED_OBJECT: &str = "It changes an object that all databases of the server share. Run it on every node, from a database \
                              that is not replicated.";
-const CREATE_THEN_INSERT: &str = "Use CREATE TABLE, then INSERT ... SELECT.";
 const NOT_YET: &str = "docs/compatibility.md lists what is replicated.";
 const OURS: &str = "It is what replicates this database. Stop its replication first.";
 
@@ -126,7 +144,7 @@ unsafe fn classify_any(node: *mut pg_sys::Node) -> Class {
             Tag::T_CopyStmt => copy(&*node.cast()),
             Tag::T_ExplainStmt => explain(&*node.cast()),
             Tag::T_CreateTableAsStmt => create_table_as(&*node.cast()),
-            Tag::T_RefreshMatViewStmt => refuse(NOT_YET),
+            Tag::T_RefreshMatViewStmt => refresh(&*node.cast()),
             // An option that PostgreSQL does not know: its own error is the right one, and STOP REPLICATION is taken from there.
             Tag::T_AlterDatabaseStmt if !only_known_options(&*node.cast()) => Class::Local,
             tag if is_of_shared_object(tag) => refuse(SHARED_OBJECT),
@@ -402,11 +420,16 @@ unsafe fn explain(statement: &pg_sys::ExplainStmt) -> Class {
         if !query.is_null() && (*query).type_ == Tag::T_Query && !(*query).utilityStmt.is_null() {
             let inner = (*query).utilityStmt;
             if (*inner).type_ == Tag::T_CreateTableAsStmt && !matches!(create_table_as(&*inner.cast()), Class::Local) {
-                return refused("EXPLAIN of CREATE TABLE AS", "Explain its query instead.");
+                return refused(&format!("EXPLAIN of {}", command_tag_as(&*inner.cast())), "Explain its query instead.");
             }
         }
     }
     Class::Local
+}
+
+/// SELECT INTO goes by this name, too.
+fn command_tag_as(statement: &pg_sys::CreateTableAsStmt) -> &'static str {
+    if statement.objtype == ObjectType::OBJECT_MATVIEW { "CREATE MATERIALIZED VIEW" } else { "CREATE TABLE AS" }
 }
 
 /// Local if it makes a temporary table.
@@ -420,17 +443,21 @@ unsafe fn create_table_as(statement: &pg_sys::CreateTableAsStmt) -> Class {
         if is_temporary {
             return Class::Local;
         }
-        if statement.objtype != ObjectType::OBJECT_TABLE {
-            return refused("CREATE MATERIALIZED VIEW", CREATE_THEN_INSERT);
-        }
         if !into.accessMethod.is_null() && CStr::from_ptr(into.accessMethod) != c"heap" {
             return refused("a table with an access method other than heap", NOT_YET);
         }
         if !into.tableSpaceName.is_null() {
-            return refused("CREATE TABLE AS with TABLESPACE", "Tablespaces belong to a node.");
+            return refused(&format!("{} with TABLESPACE", command_tag_as(statement)), "Tablespaces belong to a node.");
         }
-        Class::Ordered(Ordered { fills: true, needs_relation: true, ..Ordered::default() })
+        let fills = if statement.objtype == ObjectType::OBJECT_MATVIEW { Fills::NewView } else { Fills::Table };
+        Class::Ordered(Ordered { fills, needs_relation: true, ..Ordered::default() })
     }
+}
+
+unsafe fn refresh(statement: &pg_sys::RefreshMatViewStmt) -> Class {
+    // SAFETY: of a parse tree.
+    let targets = unsafe { find(statement.relation) }.into_iter().collect();
+    Class::Ordered(Ordered { targets, fills: Fills::View, needs_relation: true, ..Ordered::default() })
 }
 
 unsafe fn create_table(statement: &pg_sys::CreateStmt) -> Class {
@@ -567,9 +594,12 @@ unsafe fn drop(statement: &pg_sys::DropStmt) -> Result<Class, &'static str> {
         return Ok(refused("DROP INDEX CONCURRENTLY", "Use DROP INDEX."));
     }
     match statement.removeType {
-        O::OBJECT_TABLE | O::OBJECT_FOREIGN_TABLE | O::OBJECT_INDEX | O::OBJECT_SEQUENCE | O::OBJECT_VIEW => {
-            Ok(Class::Ordered(Ordered { needs_relation: true, ..Ordered::default() }))
-        }
+        O::OBJECT_TABLE
+        | O::OBJECT_FOREIGN_TABLE
+        | O::OBJECT_INDEX
+        | O::OBJECT_SEQUENCE
+        | O::OBJECT_VIEW
+        | O::OBJECT_MATVIEW => Ok(Class::Ordered(Ordered { needs_relation: true, ..Ordered::default() })),
         kind => by_object_type(kind).map(|class| match class {
             Class::Ordered(ordered) => Class::Ordered(Ordered { needs_object: true, ..ordered }),
             other => other,
@@ -652,6 +682,7 @@ fn by_object_type(kind: ObjectType::Type) -> Result<Class, &'static str> {
         | O::OBJECT_INDEX
         | O::OBJECT_LANGUAGE
         | O::OBJECT_OPCLASS
+        | O::OBJECT_MATVIEW
         | O::OBJECT_OPERATOR
         | O::OBJECT_OPFAMILY
         | O::OBJECT_POLICY

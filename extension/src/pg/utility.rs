@@ -15,7 +15,7 @@ use super::database::{self, About};
 use super::encoding;
 use super::names::Oid;
 use super::statement::{Class, classify, command_tag, ends_block, find};
-use super::{about_tables, extension, summons, target};
+use super::{about_tables, extension, materialized, summons, target};
 
 #[derive(Clone, Copy)]
 pub struct Listener {
@@ -240,11 +240,16 @@ impl Utility {
 
     /// Takes out of a statement, which another node has sent, what it is not to evaluate again.
     pub fn leave_out_decided(&mut self) {
-        use pg_sys::NodeTag::{T_AlterDomainStmt, T_AlterTableStmt, T_CreateForeignTableStmt, T_CreateStmt};
+        use pg_sys::NodeTag::{
+            T_AlterDomainStmt, T_AlterTableStmt, T_CreateForeignTableStmt, T_CreateStmt, T_CreateTableAsStmt,
+            T_RefreshMatViewStmt,
+        };
         // SAFETY: the tree is copied before anything in it may be changed.
         unsafe {
             let tag = (*self.node()).type_;
-            if !matches!(tag, T_AlterDomainStmt | T_AlterTableStmt | T_CreateForeignTableStmt | T_CreateStmt) {
+            let is_of_view = matches!(tag, T_CreateTableAsStmt | T_RefreshMatViewStmt);
+            if !is_of_view && !matches!(tag, T_AlterDomainStmt | T_AlterTableStmt | T_CreateForeignTableStmt | T_CreateStmt)
+            {
                 return;
             }
             self.statement = pg_sys::copyObjectImpl(self.statement.cast()).cast();
@@ -252,6 +257,8 @@ impl Utility {
             if tag == T_AlterTableStmt {
                 let statement = &mut *self.node().cast::<pg_sys::AlterTableStmt>();
                 self.left_out = alter::leave_out(statement, find(statement.relation));
+            } else if is_of_view {
+                materialized::leave_out_query(self.node());
             } else if tag == T_CreateStmt || tag == T_CreateForeignTableStmt {
                 alter::leave_out_of_table(self.node().cast());
             } else {

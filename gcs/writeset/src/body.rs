@@ -14,6 +14,7 @@
 //!                      go, or all; the inserts up to item 8 are for that node alone
 //!       | 8 repaired
 //!       | 9 notify     channel str, payload str: a NOTIFY, sent when the transaction commits; behind all other items
+//!       | 10 fill       relation varint: the inserts that follow are all the rows of this materialized view, which is populated from here on
 //! actor := session str, set str (empty: none), role str, context u8
 //! image := one datum for each live column, in attribute order; for each of those indexes: whether the row is in it, if it has a
 //!          predicate, and one datum for each expression (absent in an identity)
@@ -45,6 +46,7 @@ const RELATION_WITH_INDEXES: u8 = 6;
 const REPAIR: u8 = 7;
 const REPAIRED: u8 = 8;
 const NOTIFY: u8 = 9;
+const FILL: u8 = 10;
 
 const IDENTITY_BYTES: usize = 16;
 
@@ -93,6 +95,10 @@ pub enum Item<'a> {
     Notify {
         channel: &'a str,
         payload: &'a str,
+    },
+    /// The rows that follow are all that this materialized view has; it is populated from here on.
+    Fill {
+        relation: u32,
     },
 }
 
@@ -248,6 +254,8 @@ pub trait PutItem {
     fn put_repair(&mut self, relation: u32, node: NodeId, identities: Option<&[u128]>);
     fn put_repaired(&mut self);
     fn put_notify(&mut self, channel: &str, payload: &str);
+    /// All rows of a materialized view follow, as inserts.
+    fn put_fill(&mut self, relation: u32);
     fn put_optional(&mut self, text: Option<&str>);
     fn put_datum(&mut self, datum: Datum<'_>);
     /// Opens a physical datum of that length; its bytes follow.
@@ -328,6 +336,10 @@ impl PutItem for Vec<u8> {
         self.put_u8(NOTIFY);
         self.put_str(channel);
         self.put_str(payload);
+    }
+    fn put_fill(&mut self, relation: u32) {
+        self.put_u8(FILL);
+        self.put_varint(u64::from(relation));
     }
     fn put_optional(&mut self, text: Option<&str>) {
         self.put_u8(u8::from(text.is_some()));
@@ -420,6 +432,7 @@ impl<'a> Items<'a> {
                 let channel = self.reader.str("channel name", NAME_BYTES_MAX)?;
                 Ok(Item::Notify { channel, payload: self.reader.str("payload", PAYLOAD_BYTES_MAX)? })
             }
+            FILL => Ok(Item::Fill { relation: self.relation()? }),
             kind => Err(WireError::Unknown { what: "item kind", value: u64::from(kind) }),
         }
     }
@@ -655,6 +668,22 @@ mod tests {
         };
         assert!(long(NAME_BYTES_MAX, PAYLOAD_BYTES_MAX));
         assert!(!long(NAME_BYTES_MAX + 1, 1) && !long(1, PAYLOAD_BYTES_MAX + 1));
+    }
+
+    #[test]
+    fn a_materialized_view_comes_back_with_the_rows_that_fill_it() {
+        let mut body = Vec::new();
+        body.put_relation("public", "m", 1);
+        body.put_fill(0);
+        assert_eq!(body[body.len() - 2..], [FILL, 0]);
+        body.put_insert(0);
+        body.put_datum(Datum::Null);
+        let items: Vec<_> = Items::new(&body).collect::<Result<_, _>>().unwrap();
+        assert_eq!(items[1], Item::Fill { relation: 0 });
+        assert!(matches!(items[2], Item::Insert { relation: 0, .. }));
+        let mut unknown = Vec::new();
+        unknown.put_fill(0);
+        assert_eq!(Items::new(&unknown).next(), Some(Err(WireError::OutOfRange { what: "relation index" })));
     }
 
     #[test]

@@ -181,7 +181,7 @@ pub fn local_role(draw: &mut Draw) -> Vec<String> {
 pub fn refused(draw: &mut Draw) -> Vec<String> {
     let table = draw.table();
     vec![match draw.rng.below(5) {
-        0 => format!("CREATE MATERIALIZED VIEW {} AS SELECT 1", draw.fresh("kept")),
+        0 => format!("CREATE MATERIALIZED VIEW {} TABLESPACE pg_default AS SELECT 1", draw.fresh("kept")),
         1 => format!("CREATE UNLOGGED TABLE {} (n int)", draw.fresh("unlogged")),
         2 => format!("CREATE INDEX CONCURRENTLY ON {table} (id)"),
         3 => "CREATE EXTENSION hstore".to_owned(),

@@ -17,7 +17,7 @@ const LEFT_OUT: &str = "
       FROM pg_attribute WHERE atthasmissing AND attrelid >= 16384
     UNION ALL SELECT format('column %s of %s: %s %s', attnum, attrelid::regclass, attname, format_type(atttypid, atttypmod))
       FROM pg_attribute JOIN pg_class c ON c.oid = attrelid JOIN pg_namespace n ON n.oid = relnamespace
-      WHERE attnum > 0 AND relkind IN ('r', 'p', 'v', 'c') AND nspname !~ '^pg_|^information_schema$|^postgres_r$'
+      WHERE attnum > 0 AND relkind IN ('r', 'p', 'v', 'm', 'c') AND nspname !~ '^pg_|^information_schema$|^postgres_r$'
     UNION ALL SELECT format('trigger %s of %s: %s', tgname, tgrelid::regclass, tgenabled)
       FROM pg_trigger WHERE NOT tgisinternal
     UNION ALL SELECT format('constraint %s of %s: %s %s', conname, conrelid::regclass, convalidated, pg_get_constraintdef(oid))
@@ -26,6 +26,7 @@ const LEFT_OUT: &str = "
       FROM pg_sequence
     UNION ALL SELECT format('security of %s: %s %s', oid::regclass, relrowsecurity, relforcerowsecurity)
       FROM pg_class WHERE oid >= 16384 AND relkind IN ('r', 'p') AND relnamespace::regnamespace::text !~ '^pg_'
+    UNION ALL SELECT format('materialized view %s: %s', oid::regclass, relispopulated) FROM pg_class WHERE relkind = 'm'
     ORDER BY 1";
 
 /// The schema of a node's database, one statement or fact a line.

@@ -14,11 +14,11 @@ const ROWS_SHOWN: usize = 10;
 /// By table, `schema.name` quoted as needed: row count and an order-free sum of row hashes.
 pub type Fingerprints = BTreeMap<String, String>;
 
-/// Every ordinary table of the database outside of system schemas, but for the harness's own marker.
+/// Every ordinary table, and every materialized view that can be read, outside of system schemas, but for the harness's own marker.
 pub fn take(client: &mut Client) -> Result<Fingerprints, postgres::Error> {
     let tables = client.query(
         "SELECT n.nspname, c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-         WHERE c.relkind = 'r' AND c.relpersistence = 'p' AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'postgres_r', 'harness')
+         WHERE (c.relkind = 'r' AND c.relpersistence = 'p' OR c.relkind = 'm' AND c.relispopulated) AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'postgres_r', 'harness')
            AND n.nspname !~ '^pg_(toast|temp)' ORDER BY 1, 2",
         &[],
     )?;

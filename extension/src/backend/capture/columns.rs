@@ -80,7 +80,7 @@ fn of(oid: Oid) -> Vec<Column> {
 
 fn table(oid: Oid) -> Option<Open> {
     let is_table = |entry: relation::Entry| {
-        matches!(entry.kind, RelationKind::Table | RelationKind::PartitionedTable)
+        matches!(entry.kind, RelationKind::Table | RelationKind::PartitionedTable | RelationKind::MaterializedView)
             && entry.persistence == Persistence::Permanent
             && !entry.is_internal
     };

@@ -238,6 +238,7 @@ impl Captured {
             | Item::Decided(_)
             | Item::Repair(_)
             | Item::Repaired
+            | Item::Fill { .. }
             | Item::Notify { .. } => return None,
         };
         let datums: Vec<_> = image.datums().collect();

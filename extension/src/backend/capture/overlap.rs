@@ -28,7 +28,7 @@ use crate::pg::access::{Happened, Object};
 use crate::pg::bearing::{self, Bearing, Changes, Takes};
 use crate::pg::relation::{self, Entry, Oid};
 use crate::pg::role;
-use crate::pg::statement::Ordered;
+use crate::pg::statement::{Fills, Ordered};
 use crate::pg::utility::Utility;
 use crate::{relations, session};
 
@@ -42,19 +42,19 @@ pub struct Noted {
     calls_functions_of_users: bool,
 }
 
-/// The statement has run, and its changes are visible: its keys against other DDL. One that only looks at the catalogs (TRUNCATE)
-/// changes nothing that other DDL takes. What evaluates rows that travel as rows (`fills`) evaluates nothing elsewhere.
+/// The statement has run, and its changes are visible: its keys against other DDL. One that only looks at the catalogs (TRUNCATE, REFRESH)
+/// changes nothing that other DDL takes. What evaluates rows that travel as rows evaluates nothing elsewhere.
 pub fn add_keys(utility: &Utility, noted: &Noted, base: Position, ordered: &Ordered) {
     // The names in a script are its author's.
     if !ordered.runs_script {
         refuse_chance_names(utility, noted);
     }
     let mut bearing = utility.bearing();
-    if noted.calls_functions_of_users && !ordered.fills {
+    if noted.calls_functions_of_users && ordered.fills == Fills::Nothing {
         bearing.takes = Takes::Anything;
     }
     let told = Told::of(utility, noted, &bearing);
-    if !ordered.is_truncate {
+    if !ordered.only_looks() {
         hold(&bearing, told.as_ref());
     }
     check(noted, &bearing, told.as_ref(), base);

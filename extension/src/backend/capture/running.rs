@@ -23,7 +23,7 @@ use super::overlap::Noted;
 use super::touched::Touched;
 use crate::pg::access::{Happened, Object};
 use crate::pg::relation::{Lock, Oid, Open};
-use crate::pg::statement::Ordered;
+use crate::pg::statement::{Fills, Ordered};
 use crate::pg::utility::Serial;
 use crate::pg::{definition, subtransaction, trigger};
 
@@ -198,7 +198,7 @@ pub fn look() {
     let mut running = Taken(RUNNING.take());
     for frame in &mut running.0 {
         let Some(Watched { ordered, origin: Some(origin) }) = &mut frame.watched else { continue };
-        if ordered.fills && origin.definition.is_none() {
+        if ordered.fills == Fills::Table && origin.definition.is_none() {
             let made = frame.touched.filled_by_query().find_map(|table| Open::by_oid(table, Lock::AccessShare));
             origin.definition = made.map(|table| definition::create_table(&table));
         }
@@ -223,6 +223,7 @@ pub fn has_made(table: Oid) -> bool {
     RUNNING.with_borrow(|running| {
         running
             .iter()
-            .any(|frame| frame.watched.as_ref().is_some_and(|watched| !watched.ordered.fills) && frame.touched.has(table))
+            .filter(|frame| frame.watched.as_ref().is_some_and(|watched| watched.ordered.fills != Fills::Table))
+            .any(|frame| frame.touched.has(table))
     })
 }

@@ -14,6 +14,7 @@ use std::collections::HashSet;
 use gcs_writeset::body::{Actor, PutItem, Setting};
 use gcs_writeset::key::name_hash;
 use postgres_r_protocol::capture::buffer::{Guard, Strength};
+use postgres_r_protocol::capture::order::Command;
 
 use super::running::{self, Origin, Watched};
 use super::touched::Touched;
@@ -24,9 +25,9 @@ use crate::pg::access::{self, Happened, Object};
 use crate::pg::bearing;
 use crate::pg::names::quoted;
 use crate::pg::relation::{self, Lock, Oid, Open, Persistence, RelationKind};
-use crate::pg::statement::{Class, Ordered, Refusal, TableLock};
+use crate::pg::statement::{Class, Fills, Ordered, Refusal, TableLock};
 use crate::pg::utility::{self, Stage, Utility};
-use crate::pg::{definition, extension, heap, notify, role, setting, trigger, xact};
+use crate::pg::{definition, extension, heap, materialized, notify, role, setting, trigger, xact};
 use crate::{relations, sequences, session};
 
 /// Functions that change something no trigger sees.
@@ -131,7 +132,7 @@ fn after(utility: &mut Utility) {
         Stage::Whole => {
             running::add_targets(utility.targets());
             match running::leave(utility.serial) {
-                Some((mut touched, watched)) => running::aside(|| succeeded(watched, utility, &mut touched)),
+                Some((touched, watched)) => running::aside(|| succeeded(watched, utility, &touched)),
                 None => error::lost_statement(&utility.tag()).raise(),
             }
         }
@@ -147,7 +148,7 @@ fn watch(utility: &mut Utility, class: Class) {
             refuse_toast(&ordered.targets);
             sequences::statement::before(utility);
             let item = item(utility, ordered.travels_as.as_deref());
-            if !ordered.is_truncate {
+            if !ordered.only_looks() {
                 bearing::announce_made_up_names();
             }
             if ordered.changes_types {
@@ -192,7 +193,7 @@ fn watch(utility: &mut Utility, class: Class) {
 /// A statement from another node runs here: what belongs to it is done, nothing is recorded.
 fn watch_remote(utility: &mut Utility, class: Class) {
     let Class::Ordered(ordered) = class else { return };
-    if !ordered.is_truncate {
+    if !ordered.only_looks() {
         // Elsewhere none of what is open here was in the way. Whoever is, loses: DDL of two nodes excludes each other.
         if session::is_rehearser() { bearing::announce_made_up_names() } else { bearing::keep_made_up_names_off() }
     }
@@ -239,16 +240,13 @@ fn lock_keys(relations: &[Oid], lock: TableLock) {
     }
 }
 
-fn succeeded(Watched { ordered, origin }: Watched, utility: &Utility, touched: &mut Touched) {
+fn succeeded(Watched { ordered, origin }: Watched, utility: &Utility, touched: &Touched) {
     let Some(origin) = origin else { return settle(touched, &ordered) };
     if touched.is_temporary && !touched.is_permanent {
         return;
     }
-    if ordered.runs_script {
-        touched.is_temporary = false;
-    }
     touched.columns.refuse_unroutable();
-    refuse_uneven(utility, touched);
+    refuse_uneven(utility, touched, &ordered);
     staying::refuse_crossing(touched);
     let decided = decided::by(&ordered, touched);
     if decided.as_ref().is_some_and(|decided| decided.merges) {
@@ -284,12 +282,15 @@ fn succeeded(Watched { ordered, origin }: Watched, utility: &Utility, touched: &
     }
     if ordered.runs_script {
         extensions::append(&origin, touched, item_of);
-    } else if ordered.fills {
+    } else if ordered.fills == Fills::Table {
         touched.filled_by_query().for_each(|table| fill(&origin, table));
     } else if let Some(decided) = decided {
         decided.append(origin.place(), &origin.item);
     } else {
         transaction::append_statement(origin.place(), &origin.item);
+    }
+    if ordered.runs_script || matches!(ordered.fills, Fills::NewView | Fills::View) {
+        touched.views().for_each(fill_view);
     }
 }
 
@@ -305,6 +306,20 @@ fn fill(origin: &Origin, table: Oid) {
     heap::for_each_new_row(&table, |row| super::trigger::on_new_row(&table, command, row));
 }
 
+/// Elsewhere the statement has left the materialized view without rows. What the query has given here is put in there, behind whatever the
+/// statement has set off: that may have refreshed the view once more.
+fn fill_view(view: Oid) {
+    let Some(view) = Open::by_oid(view, Lock::AccessShare).filter(materialized::is_populated) else { return };
+    let known = relations::known_open(&view);
+    let command = trigger::current_command();
+    let mut item = Vec::new();
+    item.put_fill(transaction::define(&known));
+    transaction::append_statement(Command(command), &item);
+    // What indexes enter is computed once more here, as PostgreSQL has computed it.
+    let _owner = role::Acting::restricted(known.table.owner);
+    heap::for_each_new_row(&view, |row| super::trigger::on_remade_row(&view, command, row));
+}
+
 /// After the statement, on every node: capture triggers, and which sequences it has started again.
 fn settle(touched: &Touched, ordered: &Ordered) {
     if !ordered.is_truncate {
@@ -318,13 +333,12 @@ fn settle(touched: &Touched, ordered: &Ordered) {
 }
 
 /// Refuses what would come out differently on different nodes, now that it can be told; the ERROR undoes it.
-fn refuse_uneven(utility: &Utility, touched: &Touched) {
-    let what = if touched.is_temporary {
+fn refuse_uneven(utility: &Utility, touched: &Touched, ordered: &Ordered) {
+    // REFRESH ... CONCURRENTLY has temporary tables of its own, and so may have the script of an extension.
+    let what = if touched.is_temporary && ordered.fills != Fills::View && !ordered.runs_script {
         format!("{} of temporary and permanent relations at once", utility.tag())
     } else if touched.on_loan {
         format!("{} of a permanent object that depends on a temporary one", utility.tag())
-    } else if let Some(entry) = &touched.uncapturable {
-        format!("{} of relation \"{}\", whose rows are not captured,", utility.tag(), entry.name)
     } else {
         return;
     };
@@ -408,7 +422,9 @@ pub fn require_capture(oid: Oid) {
         refuse(&Refusal { what: format!("changing rows of {what} \"{}\"", entry.name), hint });
     };
     match (entry.kind, entry.persistence) {
-        (_, Persistence::Temporary) | (RelationKind::View | RelationKind::PartitionedTable, _) => {}
+        // PostgreSQL itself keeps everybody but REFRESH ... CONCURRENTLY from changing a materialized view.
+        (_, Persistence::Temporary)
+        | (RelationKind::View | RelationKind::PartitionedTable | RelationKind::MaterializedView, _) => {}
         // Of this node alone; and written on the foreign server, once.
         (RelationKind::Table, Persistence::Unlogged) | (RelationKind::ForeignTable, _) => {}
         _ if entry.is_internal && entry.schema != "postgres_r" => {

@@ -38,8 +38,6 @@ pub struct Touched {
     pub names: Vec<u64>,
     pub is_temporary: bool,
     pub is_permanent: bool,
-    /// A relation whose rows can't be captured, made by this statement.
-    pub uncapturable: Option<Entry>,
     /// It made something that other nodes cannot have: it is made from something temporary.
     pub on_loan: bool,
     pub columns: Columns,
@@ -150,10 +148,6 @@ impl Touched {
             if let Some(entry) = relation::entry(oid) {
                 note_sequence(oid, &entry);
                 self.note(oid, &entry);
-                let is_capturable = entry.kind != RelationKind::MaterializedView;
-                if !is_capturable && !entry.is_internal {
-                    self.uncapturable.get_or_insert(entry);
-                }
             }
         }
     }
@@ -271,6 +265,13 @@ impl Touched {
             relation::entry(oid).is_some_and(|entry| {
                 entry.kind == RelationKind::Table && entry.persistence != Persistence::Temporary && !entry.is_internal
             })
+        })
+    }
+
+    /// The materialized views that are there.
+    pub fn views(&self) -> impl Iterator<Item = Oid> + '_ {
+        self.relations.iter().copied().filter(|&oid| {
+            relation::entry(oid).is_some_and(|entry| entry.kind == RelationKind::MaterializedView && !entry.is_internal)
         })
     }
 
