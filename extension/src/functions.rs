@@ -1,5 +1,6 @@
 //! What SQL can call. Views over it are in sql/views.sql, and what is SQL altogether in sql/assess.sql.
 
+mod copies;
 mod verification;
 
 use std::sync::atomic::Ordering;

@@ -17,6 +17,8 @@ const CONTENTS: &str = "concat_ws('|',
     (SELECT md5(string_agg(t::text, ',' ORDER BY t::text)) FROM item t),
     (SELECT md5(string_agg(t::text, ',' ORDER BY t::text)) FROM part t),
     (SELECT md5(string_agg(t::text, ',' ORDER BY t::text)) FROM written t),
+    (SELECT md5(string_agg(t::text, ',' ORDER BY t::text)) FROM \"as of\" t), (SELECT md5(string_agg(t::text, ',' ORDER BY t::text)) FROM of_view t),
+    (SELECT string_agg(concat_ws(' ', relname, relispopulated), ',' ORDER BY relname) FROM pg_class WHERE relkind = 'm'),
     (SELECT string_agg(concat_ws(' ', relname, relkind, relacl, relowner::regrole), ',' ORDER BY relname)
      FROM pg_class WHERE relnamespace = 'public'::regnamespace),
     (SELECT string_agg(indexdef, ',' ORDER BY indexname) FROM pg_indexes WHERE schemaname = 'public'),
@@ -39,6 +41,11 @@ const SETUP: &str = "
     INSERT INTO part SELECT n, n % 20 FROM generate_series(1, 500) n;
     CREATE FUNCTION cheap(n numeric) RETURNS boolean LANGUAGE sql IMMUTABLE AS 'SELECT n < 10';
     CREATE VIEW seen AS SELECT id FROM item WHERE cheap(price);
+    CREATE MATERIALIZED VIEW \"as of\" AS SELECT id, price, tags, body, random() AS r, now() AS at, regclass 'part' AS named FROM item;
+    CREATE UNIQUE INDEX as_of_id ON \"as of\" (id); CREATE INDEX as_of_cheap ON \"as of\" (cheap(price)) WHERE cheap(price);
+    ALTER MATERIALIZED VIEW \"as of\" OWNER TO owner_of_copies; GRANT SELECT ON \"as of\" TO reader_of_copies;
+    CREATE MATERIALIZED VIEW of_view AS SELECT count(*), clock_timestamp() AS at FROM \"as of\"; CREATE MATERIALIZED VIEW never AS SELECT 1 AS one WITH NO DATA;
+    UPDATE item SET price = price + 1 WHERE id > 2990;
     CREATE TABLE written (id serial PRIMARY KEY, node int, n int, UNIQUE (node, n));
     ALTER TABLE item OWNER TO owner_of_copies";
 
@@ -122,6 +129,9 @@ fn the_first_node_brings_its_data_and_the_others_receive_it_while_it_writes() {
                         AND rolconnlimit = 7 AND pg_has_role(oid, 'owner_of_copies', 'member')";
         assert_eq!(database.value(number, verifier), "1");
     }
+    let by_index = "SELECT count(*) FROM \"as of\" WHERE cheap(price)";
+    assert_eq!(database.value(node(3), by_index), database.value(node(1), by_index));
+    database.execute(node(2), "REFRESH MATERIALIZED VIEW CONCURRENTLY \"as of\"; REFRESH MATERIALIZED VIEW never");
     database.execute(node(3), "ALTER TABLE item ADD COLUMN more serial; CREATE TABLE fresh (id serial PRIMARY KEY)");
     database.arrives(node(2), "SELECT count(more) > 3000 FROM item", "true");
     assert_equal(&database);

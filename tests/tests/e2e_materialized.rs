@@ -540,3 +540,37 @@ fn one_that_differs_on_a_node_is_found_and_repaired() {
     run(&mut client, &["REFRESH MATERIALIZED VIEW CONCURRENTLY mended"]);
     assert_equal(&group);
 }
+
+#[test]
+fn rows_of_a_replicated_one_come_by_refresh_only() {
+    let group = harness::shared();
+    group.execute(node(1), "CREATE MATERIALIZED VIEW held AS SELECT 1 AS n; CREATE TABLE rows_for_it (n int)");
+    let mut client = group.connect(node(1));
+    let fill = "SELECT postgres_r.fill_materialized_view('held'::regclass, 'rows_for_it'::regclass)";
+    assert_eq!(code(&mut client, fill), "55000");
+    assert_eq!(code(&mut client, &format!("SET ROLE pg_monitor; {fill}")), "42501");
+    run(&mut client, &["RESET ROLE"]);
+    let mut plain = group.playground.connect(node(1), "postgres").unwrap();
+    run(&mut plain, &["DROP DATABASE IF EXISTS plain_one", "CREATE DATABASE plain_one"]);
+    let mut plain = group.playground.connect(node(1), "plain_one").unwrap();
+    run(
+        &mut plain,
+        &[
+            "CREATE EXTENSION postgres_r; CREATE MATERIALIZED VIEW held AS SELECT 1 AS n, 'a'::text AS t WITH NO DATA; CREATE INDEX held_n ON held (n)",
+            "CREATE TABLE other (n int); CREATE TABLE indexed (n int PRIMARY KEY, t text); CREATE UNLOGGED TABLE fast (n int, t text)",
+            "CREATE TABLE given (n int, t text); INSERT INTO given SELECT n, repeat(md5(n::text), 100) FROM generate_series(1, 1000) n",
+        ],
+    );
+    let fill =
+        |view: &str, rows: &str| format!("SELECT postgres_r.fill_materialized_view('{view}'::regclass, '{rows}'::regclass)");
+    assert_eq!(code(&mut plain, &fill("other", "given")), "42809");
+    assert_eq!(code(&mut plain, &fill("held", "held")), "42809");
+    assert_eq!(code(&mut plain, &fill("held", "indexed")), "42809");
+    assert_eq!(code(&mut plain, &fill("held", "fast")), "42809");
+    assert_eq!(code(&mut plain, &fill("held", "other")), "42804");
+    run(&mut plain, &[&fill("held", "given"), "VACUUM FREEZE held", "SET enable_seqscan = off"]);
+    let found = plain
+        .query_one("SELECT count(*), (SELECT length(t) FROM held WHERE n = 7), to_regclass('given') IS NULL FROM held", &[])
+        .unwrap();
+    assert_eq!((found.get(0), found.get(1), found.get(2)), (1000i64, 3200, true));
+}

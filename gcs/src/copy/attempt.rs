@@ -76,7 +76,7 @@ impl<'a> Attempt<'a> {
             Ok::<_, TargetError>((source, target))
         })
         .await??;
-        let (snapshot, incoming) = (source.snapshot.clone(), target.incoming().to_owned());
+        let (snapshot, incoming, views) = (source.snapshot.clone(), target.incoming().to_owned(), source.views.clone());
         let held = Aside::new((source, target));
         let files = self.files_directory();
         let dumped = programs::Dump {
@@ -85,6 +85,7 @@ impl<'a> Attempt<'a> {
             user: &tunnel.superuser,
             database: self.database,
             snapshot: &snapshot,
+            without_rows_of: &views,
             into: &files,
         };
         let progress = Progress::begin(&self.peers, self.database, self.from, bytes);
@@ -95,6 +96,9 @@ impl<'a> Attempt<'a> {
         let worth = self.worth.clone();
         blocking(move || {
             let Some((mut source, mut target)) = held.take() else { return Err(CopyError::Panicked) };
+            for view in views {
+                target.fill_view(&view, &mut source.rows_of(&view)?)?;
+            }
             target.fill_in(&source.own_rows()?)?;
             // Whatever is ordered from here on is in the log.
             source.close();

@@ -34,6 +34,8 @@ pub struct Dump<'a> {
     pub user: &'a str,
     pub database: &'a str,
     pub snapshot: &'a str,
+    /// Materialized views whose rows come otherwise; by their names, quoted.
+    pub without_rows_of: &'a [String],
     pub into: &'a Path,
 }
 
@@ -50,6 +52,7 @@ impl Dump<'_> {
         let mut command = program(Some(Path::new(self.programs)), "pg_dump");
         command.args(["--format=directory", "--no-sync", "--no-unlogged-table-data", "--jobs", JOBS, "--user", self.user]);
         command.arg("--host").arg(self.from).args(["--port", &Tunnel::PORT.to_string()]);
+        command.args(self.without_rows_of.iter().map(|view| format!("--exclude-table-data={view}")));
         command.args(["--snapshot", self.snapshot]).arg("--file").arg(self.into).args(["--dbname", self.database]);
         progress.while_running(self.into, run(command, "pg_dump")).await
     }

@@ -17,6 +17,8 @@ pub enum SourceError {
     Io(#[from] io::Error),
     #[error("database \"{0}\" does not exist")]
     NoDatabase(String),
+    #[error("materialized view {0} was renamed or dropped meanwhile")]
+    Renamed(String),
 }
 
 /// An error with what PostgreSQL said.
@@ -59,6 +61,15 @@ const OWN_TABLES: &str = "
     SELECT quote_ident(c.relname) FROM pg_class c JOIN pg_trigger t ON t.tgrelid = c.oid
     WHERE c.relnamespace = 'postgres_r'::regnamespace AND t.tgfoid = 'postgres_r.capture'::regproc ORDER BY 1";
 
+/// Materialized views that can be read, by their names, quoted, as the snapshot shows them; and whether they still go by that name.
+const VIEWS: &str = "
+    SELECT format('%I.%I', n.nspname, c.relname), to_regclass(format('%I.%I', n.nspname, c.relname)) IS NOT DISTINCT FROM c.oid::regclass
+    FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind = 'm' AND c.relispopulated ORDER BY 1";
+
+/// How values are written and read, whatever the database's own settings are.
+pub const FORMS: &str = "SET search_path = ''; SET datestyle = 'ISO'; SET intervalstyle = 'postgres'; SET extra_float_digits = 3;
+    SET bytea_output = 'hex'; SET xmloption = 'content'; SET row_security = off; SET statement_timeout = 0; SET lock_timeout = 0";
+
 pub struct Source {
     /// Its open transaction keeps the snapshot.
     keeper: Client,
@@ -68,6 +79,8 @@ pub struct Source {
     pub position: Position,
     pub bytes: u64,
     pub description: Description,
+    /// Materialized views that have rows of their own; nobody changes them while this lives.
+    pub views: Vec<String>,
 }
 
 const DESCRIPTION: &str = "
@@ -123,7 +136,8 @@ impl Source {
              SET TRANSACTION SNAPSHOT '{snapshot}'"
         ))?;
         let (description, bytes) = describe_database(&mut reader, database)?;
-        Ok(Source { keeper, reader, snapshot, position: Position(position as u64), bytes, description })
+        let views = lock_views(&mut reader)?;
+        Ok(Source { keeper, reader, snapshot, position: Position(position as u64), bytes, description, views })
     }
 
     /// How far the group was with each sequence, among others.
@@ -137,10 +151,30 @@ impl Source {
         Ok(found)
     }
 
+    /// What a materialized view holds, as COPY gives it: its query may give something else today, and elsewhere.
+    pub fn rows_of(&mut self, view: &str) -> Result<impl Read + '_, SourceError> {
+        Ok(self.reader.copy_out(&format!("COPY (SELECT * FROM {view}) TO STDOUT"))?)
+    }
+
     pub fn close(self) {
         // The connections' end is the transactions' end, whatever becomes of the message.
         let _ = self.reader.close();
         let _ = self.keeper.close();
+    }
+}
+
+/// pg_dump locks tables only. Whoever has one of these names after it is locked is the one that the snapshot shows, or the copy is begun anew.
+fn lock_views(reader: &mut Client) -> Result<Vec<String>, SourceError> {
+    reader.batch_execute(FORMS)?;
+    let mut views = Vec::new();
+    for row in reader.query(VIEWS, &[])? {
+        let view: String = row.try_get(0)?;
+        reader.batch_execute(&format!("SELECT FROM {view} LIMIT 0"))?;
+        views.push(view);
+    }
+    match reader.query(VIEWS, &[])?.iter().find(|row| !row.get::<_, bool>(1)) {
+        Some(row) => Err(SourceError::Renamed(row.try_get(0)?)),
+        None => Ok(views),
     }
 }
 

@@ -1,6 +1,6 @@
 //! This node's server: the database that a copy goes into, and how it takes the other one's place.
 
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 
 use gcs_writeset::Position;
 use gcs_writeset::link::ServerPlace;
@@ -8,7 +8,7 @@ use postgres::{Client, NoTls};
 use thiserror::Error;
 
 use super::displaced::{Displaced, Worth, incoming_mark};
-use super::source::{Description, OwnRows, describe};
+use super::source::{Description, FORMS, OwnRows, describe};
 
 #[derive(Debug, Error)]
 pub enum TargetError {
@@ -99,6 +99,25 @@ impl Target {
         transaction.batch_execute("SELECT postgres_r.capture_tables()")?;
         transaction.commit()?;
         client.batch_execute("ANALYZE")?;
+        Ok(client.close()?)
+    }
+
+    /// Gives a materialized view the rows that it has there. Nothing of a user runs but functions in its indexes, as its owner.
+    pub fn fill_view(&mut self, view: &str, rows: &mut impl Read) -> Result<(), TargetError> {
+        let mut client = connect(&self.place, &self.incoming)?;
+        client.batch_execute(&format!("SET session_replication_role = replica; {FORMS}"))?;
+        let mut transaction = client.transaction()?;
+        transaction.batch_execute(&format!(
+            "CREATE TABLE postgres_r.rows_of_view (LIKE {view} INCLUDING STORAGE INCLUDING COMPRESSION)"
+        ))?;
+        let mut copy = transaction.copy_in("COPY postgres_r.rows_of_view FROM STDIN")?;
+        io::copy(rows, &mut copy)?;
+        copy.finish()?;
+        transaction.batch_execute(&format!(
+            "SELECT postgres_r.fill_materialized_view({}::regclass, 'postgres_r.rows_of_view'::regclass)",
+            literal(view)
+        ))?;
+        transaction.commit()?;
         Ok(client.close()?)
     }
 
