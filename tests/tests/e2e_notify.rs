@@ -363,7 +363,9 @@ struct Queue {
 
 impl Queue {
     /// Two positions of two integers each stand before the page at which the queue is cut off; then the first listener, and a time.
+    const HEAD_PAGE: u64 = 0;
     const STOP_PAGE: u64 = 16;
+    const SEGMENT_PAGES: i32 = 32;
     const LISTENERS: u64 = 32;
     /// Of a listener: its pid, its database, the next one, its position.
     const LISTENER_BYTES: u64 = 20;
@@ -430,9 +432,10 @@ fn where_the_queue_is_full_rows_are_applied_without_being_told() {
     let mut listeners = listeners(&group, "untold");
     let lost = "SELECT notifications_lost FROM pg_stat_postgres_r";
     assert_eq!(group.value(node(2), lost), "0");
-    // A page ahead of where the queue is written.
+    // In a segment ahead of where the queue is written.
     let queue = Queue::of(&group, node(2));
-    queue.write(Queue::STOP_PAGE, 64);
+    let written = queue.read(Queue::HEAD_PAGE);
+    queue.write(Queue::STOP_PAGE, (written / Queue::SEGMENT_PAGES + 2) * Queue::SEGMENT_PAGES);
     run(&mut group.connect(node(1)), &["BEGIN; INSERT INTO untold VALUES (1); NOTIFY untold, 'of another node'; COMMIT"]);
     group.settle();
     assert_eq!(group.value(node(2), lost), "1");
@@ -444,7 +447,7 @@ fn where_the_queue_is_full_rows_are_applied_without_being_told() {
     group.settle();
     assert_eq!(group.value(node(2), lost), "2");
     assert_eq!(group.values("SELECT count(*) FROM untold"), ["2", "2", "2"]);
-    queue.write(Queue::STOP_PAGE, 0);
+    queue.write(Queue::STOP_PAGE, written / Queue::SEGMENT_PAGES * Queue::SEGMENT_PAGES);
     let heard = heard_everywhere(&group, &mut listeners, "untold");
     assert_eq!(heard[0], ["of another node", "here"]);
     assert_eq!(heard[1], [""; 0]);
