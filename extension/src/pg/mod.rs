@@ -44,6 +44,7 @@ pub mod index;
 mod inheritance;
 pub mod interrupt;
 pub mod invalidation;
+mod kinds;
 pub mod latch;
 mod list;
 pub mod lock;

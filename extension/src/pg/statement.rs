@@ -9,6 +9,7 @@ use pgrx::pg_sys::NodeTag as Tag;
 use pgrx::pg_sys::ObjectType;
 
 use super::alter::{self, Evaluated};
+use super::kinds::{is_local, is_of_shared_object, is_plain_definition};
 use super::list;
 use super::names::{Oid, quoted, valid};
 use super::relation::{Persistence, RelationKind};
@@ -180,95 +181,6 @@ pub(super) unsafe fn classify(node: *mut pg_sys::Node) -> Class {
 fn is_temporary(relation: Oid) -> bool {
     // SAFETY: a syscache look-up.
     (unsafe { pg_sys::get_rel_persistence(relation) }) as u8 == pg_sys::RELPERSISTENCE_TEMP
-}
-
-/// What a session does to itself, and upkeep that each node does for itself.
-fn is_local(tag: Tag) -> bool {
-    matches!(
-        tag,
-        Tag::T_VariableSetStmt
-            | Tag::T_VariableShowStmt
-            | Tag::T_DiscardStmt
-            | Tag::T_PrepareStmt
-            | Tag::T_ExecuteStmt
-            | Tag::T_DeallocateStmt
-            | Tag::T_DeclareCursorStmt
-            | Tag::T_ClosePortalStmt
-            | Tag::T_FetchStmt
-            | Tag::T_ListenStmt
-            | Tag::T_UnlistenStmt
-            | Tag::T_ConstraintsSetStmt
-            | Tag::T_CheckPointStmt
-            | Tag::T_LoadStmt
-            | Tag::T_DoStmt
-            | Tag::T_CallStmt
-            | Tag::T_VacuumStmt
-            | Tag::T_ReindexStmt
-            | Tag::T_AlterSystemStmt
-            // The version of a collation is that of the node's own libraries.
-            | Tag::T_AlterCollationStmt
-            // Travels as the tables that it makes.
-            | Tag::T_ImportForeignSchemaStmt
-    )
-}
-
-/// What belongs to the whole server, not to one database.
-fn is_of_shared_object(tag: Tag) -> bool {
-    matches!(
-        tag,
-        Tag::T_CreateRoleStmt
-            | Tag::T_AlterRoleStmt
-            | Tag::T_AlterRoleSetStmt
-            | Tag::T_DropRoleStmt
-            | Tag::T_GrantRoleStmt
-            | Tag::T_CreatedbStmt
-            | Tag::T_AlterDatabaseStmt
-            | Tag::T_AlterDatabaseSetStmt
-            | Tag::T_AlterDatabaseRefreshCollStmt
-            | Tag::T_DropdbStmt
-            | Tag::T_CreateTableSpaceStmt
-            | Tag::T_AlterTableSpaceOptionsStmt
-            | Tag::T_DropTableSpaceStmt
-    )
-}
-
-/// DDL of which there is nothing to say beforehand.
-fn is_plain_definition(tag: Tag) -> bool {
-    matches!(
-        tag,
-        Tag::T_AlterExtensionContentsStmt
-            | Tag::T_CreateSchemaStmt
-            | Tag::T_AlterDefaultPrivilegesStmt
-            | Tag::T_AlterObjectDependsStmt
-            | Tag::T_AlterOperatorStmt
-            | Tag::T_CreateEventTrigStmt
-            | Tag::T_CreateStatsStmt
-            | Tag::T_AlterStatsStmt
-            | Tag::T_CompositeTypeStmt
-            | Tag::T_CreateEnumStmt
-            | Tag::T_CreateDomainStmt
-            | Tag::T_CreateRangeStmt
-            | Tag::T_CreateCastStmt
-            | Tag::T_CreateOpClassStmt
-            | Tag::T_CreateOpFamilyStmt
-            | Tag::T_AlterOpFamilyStmt
-            | Tag::T_CreateConversionStmt
-            | Tag::T_CreateTransformStmt
-            | Tag::T_CreatePLangStmt
-            | Tag::T_CreateAmStmt
-            | Tag::T_AlterTSDictionaryStmt
-            | Tag::T_AlterTSConfigurationStmt
-            | Tag::T_CreateFdwStmt
-            | Tag::T_AlterFdwStmt
-            | Tag::T_CreateForeignServerStmt
-            | Tag::T_AlterForeignServerStmt
-            | Tag::T_CreateUserMappingStmt
-            | Tag::T_AlterUserMappingStmt
-            | Tag::T_CreatePublicationStmt
-            | Tag::T_AlterPublicationStmt
-            | Tag::T_ReassignOwnedStmt
-            | Tag::T_DropOwnedStmt
-    )
 }
 
 /// DDL: ordered, or refused with this hint.

@@ -12,6 +12,7 @@
 //! - [`wire`]: little-endian readers and writers that never panic on input.
 //! - [`writeset`]: the envelope that the daemon reads (bases, keys) around a body that it does not.
 //! - [`body`]: row images and ordered statements, as the extension writes and applies them.
+//! - [`decided`]: what a statement has made out of rows.
 //! - [`link`]: messages on the Unix socket between the extension and its daemon.
 //! - [`bounds`]: every size that any of the above may reach, and what happens there.
 //!
@@ -21,6 +22,7 @@
 
 pub mod body;
 pub mod bounds;
+pub mod decided;
 pub mod id;
 pub mod key;
 pub mod kind;
