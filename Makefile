@@ -74,7 +74,7 @@ test-faults: install
 	$(RELEASE)/faults
 
 campaign: install
-	WORKLOAD_SECONDS=60 LARGE=full GENERATOR_SEEDS=20 GENERATOR_STATEMENTS=500 $(MAKE) e2e
+	WORKLOAD_SECONDS=60 LARGE=full PAIRS=full GENERATOR_SEEDS=20 GENERATOR_STATEMENTS=500 $(MAKE) e2e
 	cargo test $(PROFILE) --locked -p postgres_r_tests --test 'campaign_*' -- --test-threads=1 --nocapture
 
 bench: install
