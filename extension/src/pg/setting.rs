@@ -264,8 +264,8 @@ impl Scope {
 impl Drop for Scope {
     fn drop(&mut self) {
         if !std::thread::panicking() {
-            // SAFETY: closes the nest level opened above.
-            unsafe { pg_sys::AtEOXact_GUC(true, self.0) }
+            // SAFETY: closes the nest level opened above: whatever was set in it, also by a SET in a function, is as it was before.
+            unsafe { pg_sys::AtEOXact_GUC(false, self.0) }
         }
     }
 }

@@ -20,7 +20,8 @@ use super::touched::Touched;
 use super::{transaction, trigger};
 use crate::pg::relation::{self, Lock, Oid, Open};
 use crate::pg::statement::{self, Ordered};
-use crate::pg::{heap, rewrite, setting};
+use crate::pg::{heap, rewrite, role, setting};
+use crate::relations;
 
 pub struct Decided {
     /// Tables whose rows travel; those in front were written anew.
@@ -118,6 +119,8 @@ impl Decided {
         transaction::append_statement(command, &item);
         let command = crate::pg::trigger::current_command();
         for table in self.tables.iter().filter_map(|&table| Open::by_oid(table, Lock::AccessShare)) {
+            // What indexes enter is computed once more here, as PostgreSQL has computed it.
+            let _owner = role::Acting::restricted(relations::known_open(&table).table.owner);
             heap::for_each_new_row(&table, |row| trigger::on_remade_row(&table, command, row));
         }
     }

@@ -15,7 +15,8 @@ use super::running::Origin;
 use super::touched::Touched;
 use super::{transaction, trigger};
 use crate::pg::relation::{self, Lock, Oid, Open};
-use crate::pg::{extension, heap};
+use crate::pg::{extension, heap, role};
+use crate::relations;
 
 /// Appends the statements, in the order in which the extensions were made: what is required comes before what requires it.
 pub fn append(origin: &Origin, touched: &Touched, item_of: impl Fn(&str) -> Vec<u8>) {
@@ -42,6 +43,8 @@ pub fn append(origin: &Origin, touched: &Touched, item_of: impl Fn(&str) -> Vec<
     transaction::append_statement(origin.place(), &item);
     let command = crate::pg::trigger::current_command();
     for table in tables.into_iter().filter_map(|table| Open::by_oid(table, Lock::AccessShare)) {
+        // What indexes enter is computed once more here, as PostgreSQL has computed it.
+        let _owner = role::Acting::restricted(relations::known_open(&table).table.owner);
         heap::for_each_new_row(&table, |row| trigger::on_remade_row(&table, command, row));
     }
 }
