@@ -1,0 +1,101 @@
+# What the programs that run PostgreSQL's own suites share: PostgreSQL's source, a plain server, a group of three. They source this
+# file after they have set:
+#
+#   name              their own, for messages and for the scratch directory
+#   root              the project's directory
+#   OUT               where output goes
+#   DATABASE          the database that the suite is run in
+#
+# PG_CONFIG, GCS and POSTGRES_SOURCE are as those programs describe them.
+
+PG_CONFIG=${PG_CONFIG:-/usr/lib/postgresql/15/bin/pg_config}
+GCS=${GCS:-${CARGO_TARGET_DIR:-$root/target}/release/gcs}
+export PG_CONFIG
+bin=$("$PG_CONFIG" --bindir)
+
+say() { printf '%s: %s\n' "$name" "$*"; }
+die() { printf '%s: error: %s\n' "$name" "$*" >&2; exit 1; }
+
+# A program of pgxs's, by its path below src/test, from the package postgresql-server-dev-15.
+suite_program() {
+    program=$(dirname "$("$PG_CONFIG" --pgxs)")/../test/$1
+    [ -x "$program" ] || program=/usr/lib/postgresql/15/lib/pgxs/src/test/$1
+    [ -x "$program" ] || die "there is no $(basename "$1"); Debian's package postgresql-server-dev-15 has it"
+    echo "$program"
+}
+
+# The source package's archive, by a scratch configuration of apt: the machine's own stays as it is.
+fetch_source() { # directory below src/test
+    scratch=$OUT/apt
+    mkdir -p "$scratch/lists/partial" "$scratch/cache/archives/partial" "$scratch/parts"
+    for file in /etc/apt/sources.list /etc/apt/sources.list.d/*; do
+        # Those that are of sources alone would be there twice.
+        grep -qs -e '^Types:.*deb\( \|$\)' -e '^deb ' "$file" || continue
+        sed -e 's/^Types:.*/Types: deb-src/' -e 's/^deb /deb-src /' "$file" > "$scratch/parts/$(basename "$file")"
+    done
+    directory=$1
+    set -- -qq -o Dir::Etc::SourceList=/dev/null -o "Dir::Etc::SourceParts=$scratch/parts" \
+        -o "Dir::State::Lists=$scratch/lists" -o "Dir::Cache=$scratch/cache" -o APT::Sandbox::User=root
+    apt-get "$@" update || die "apt-get update failed; give PostgreSQL's source in POSTGRES_SOURCE"
+    # The newest that the mirror has: any 15 will do.
+    for version in $(apt-cache "$@" showsrc --only-source postgresql-15 | sed -n 's/^Version: //p' | sort -Vru); do
+        (cd "$scratch" && apt-get "$@" source --download-only "postgresql-15=$version") && break
+        rm -f "$scratch"/postgresql-15_*
+    done
+    [ -n "$(ls "$scratch"/postgresql-15_*.orig.tar.* 2>/dev/null)" ] || die "apt-get source postgresql-15 failed"
+    mkdir -p "$OUT/source"
+    tar -xf "$scratch"/postgresql-15_*.orig.tar.* -C "$OUT/source" --strip-components=1 --wildcards "*/src/test/$directory/*"
+}
+
+# Sets `suite`, the suite's source.
+find_source() { # directory below src/test, a directory in it
+    mkdir -p "$OUT"
+    if [ -z "${POSTGRES_SOURCE:-}" ]; then
+        [ -d "$OUT/source/src/test/$1/$2" ] || fetch_source "$1"
+        POSTGRES_SOURCE=$OUT/source
+    fi
+    suite=$POSTGRES_SOURCE/src/test/$1
+    [ -d "$suite/$2" ] || die "there is no $suite/$2"
+}
+
+query() { "$bin/psql" -h 127.0.0.1 -p "$1" -U postgres -d "$2" -qX -v ON_ERROR_STOP=1 -c "$3"; }
+
+# PostgreSQL does not run as root.
+as_server() { if [ "$(id -u)" -eq 0 ]; then runuser -u postgres -- "$@"; else "$@"; fi; }
+
+stop_all() {
+    mkdir -p "$OUT/logs"
+    for node in node1 node2 node3; do
+        cp "$work/group/$node/postgres.log" "$OUT/logs/$node.log" 2> /dev/null || true
+    done
+    cp "$work/plain.log" "$OUT/logs/plain.log" 2> /dev/null || true
+    "$GCS" playground stop --dir "$work/group" > /dev/null 2>&1 || true
+    as_server "$bin/pg_ctl" -D "$work/plain" -m fast -w stop > /dev/null 2>&1 || true
+    rm -rf "${work:?}"
+}
+
+# Sets `work`, `plain_port` and `base_port`, the port of node 1; those of nodes 2 and 3 come after it.
+start_servers() { # lines for the plain server's configuration
+    [ -x "$GCS" ] || die "there is no $GCS; run 'make install' first"
+    work=$(mktemp -d "/tmp/$name.XXXXXX")
+    trap stop_all EXIT
+    trap 'exit 1' INT TERM
+    [ "$(id -u)" -ne 0 ] || chown postgres "$work"
+    base_port=$((20000 + $$ % 5000 * 2))
+    plain_port=$((base_port + 50))
+
+    say "starting a plain server and a group of three"
+    as_server "$bin/initdb" -D "$work/plain" -U postgres -A trust -E UTF8 --locale=C.UTF-8 --no-sync > /dev/null
+    cat >> "$work/plain/postgresql.conf" <<END
+listen_addresses = '127.0.0.1'
+port = $plain_port
+unix_socket_directories = '$work'
+timezone = 'UTC'
+fsync = off
+max_prepared_transactions = 10
+$1
+END
+    as_server "$bin/pg_ctl" -D "$work/plain" -l "$work/plain.log" -w start > /dev/null
+    query "$plain_port" postgres "CREATE DATABASE $DATABASE"
+    "$GCS" playground start --dir "$work/group" --base-port "$base_port" --database "$DATABASE" --detach > /dev/null
+}

@@ -1,0 +1,175 @@
+#!/bin/sh
+# Runs PostgreSQL's own regression suite (src/test/regress) against a plain server and against one node of a group of three, and
+# compares what they print. Fails when a file differs that tests/regress/postgres/differences.txt does not list, when one that is
+# listed no longer does, or when the group ends in disorder: a node out of service, nodes that are not equal. docs/compatibility.md
+# gives the reasons.
+#
+#   tools/regress-postgres.sh [FILE...]     all files, in the order of parallel_schedule, or these and those that all need
+#
+#   PG_CONFIG         the pg_config of the PostgreSQL with the extension (default: Debian's PostgreSQL 15)
+#   GCS               the daemon's program (default: $CARGO_TARGET_DIR/release/gcs)
+#   POSTGRES_SOURCE   PostgreSQL's source; without it, Debian's source package is fetched, into OUT
+#   OUT               where output goes (default: target/regress-postgres): plain/, group/ and diff/, by file; dump/ and logs/, by
+#                     node; first.txt, the first statement of each file that differs; summary.txt, what is refused, counted
+#
+# One file runs after the other: a file that hangs is cut off after FILE_SECONDS_MAX, here and there, and its sessions are ended.
+# Everything runs on loopback, under a scratch directory, and ends with this program.
+
+set -eu
+
+root=$(cd "$(dirname "$0")/.." && pwd)
+name=regress-postgres
+OUT=${OUT:-$root/target/regress-postgres}
+DATABASE=regression
+FILE_SECONDS_MAX=${FILE_SECONDS_MAX:-300}
+PREFIX="log_line_prefix = '%e %q%a '"
+. "$root/tools/postgres-suite.sh"
+
+# What the suite's tests call in C: its own functions, and two modules of contrib. All servers load them from the same path.
+build_libraries() {
+    mkdir -p "$work/lib"
+    cc -O2 -shared -fPIC -I"$("$PG_CONFIG" --includedir-server)" -o "$work/lib/regress.so" "$suite/regress.c"
+    for module in autoinc refint; do
+        cp "$("$PG_CONFIG" --pkglibdir)/$module.so" "$work/lib/"
+    done
+}
+
+# The database as pg_regress makes it.
+prepare_database() { # port
+    for setting in lc_messages lc_monetary lc_numeric lc_time; do
+        query "$1" postgres "ALTER DATABASE $DATABASE SET $setting TO 'C'"
+    done
+    query "$1" postgres "ALTER DATABASE $DATABASE SET bytea_output TO 'hex'"
+    query "$1" postgres "ALTER DATABASE $DATABASE SET timezone_abbreviations TO 'Default'"
+    query "$1" postgres "ALTER SYSTEM SET $PREFIX"
+    query "$1" postgres "SELECT FROM pg_reload_conf()"
+}
+
+out_of_service() { # prints the ports of nodes that are not online
+    for port in "$base_port" $((base_port + 1)) $((base_port + 2)); do
+        query "$port" "$DATABASE" "DO \$\$ BEGIN ASSERT (SELECT state FROM postgres_r.members WHERE is_self) = 'online'; END \$\$" \
+            2> /dev/null || printf '%s ' "$port"
+    done
+}
+
+run_files() { # plain or group, port, files
+    where=$1 port=$2
+    shift 2
+    as_server mkdir -p "$work/$where/results"
+    : > "$OUT/$where.times"
+    for file; do
+        began=$(date +%s)
+        status=0
+        (cd "$work" && as_server timeout "$FILE_SECONDS_MAX" "$regress" --use-existing --dbname=$DATABASE --host=127.0.0.1 \
+            --port="$port" --user=postgres --bindir="$bin" --dlpath="$work/lib" --inputdir="$work/suite" --outputdir="$work/$where" \
+            "$file") > "$OUT/$where.driver" 2>&1 || status=$?
+        sed "s|$work/$where|OUTPUT|g" "$work/$where/results/$file.out" > "$OUT/$where/$file.out" 2> /dev/null ||
+            cp "$OUT/$where.driver" "$OUT/$where/$file.out"
+        if [ "$status" -eq 124 ]; then
+            printf 'cut off after %s s\n' "$FILE_SECONDS_MAX" >> "$OUT/$where/$file.out"
+            query "$port" postgres "SELECT FROM (SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE
+                'pg_regress/%') ended" || true
+        fi
+        printf '%s %s\n' "$file" $(($(date +%s) - began)) >> "$OUT/$where.times"
+        [ "$where" = plain ] || for missing in $(out_of_service); do
+            say "the node on port $missing is not online after $file"
+        done
+    done
+}
+
+# The first statement whose output differs, and the first line of that output on the group.
+first_difference() { # file
+    line=$(diff "$OUT/plain/$1.out" "$OUT/group/$1.out" | sed -n '1s/^[0-9,]*[acd]\([0-9]*\).*/\1/p')
+    awk -v line="${line:-1}" -v file="$1" '
+        NR == FNR { source[$0] = 1; next }
+        # psql echoes the lines of the test; what else there is, is output.
+        { here = ($0 in source) && $0 != "" && $0 !~ /^--/ }
+        here && (!before || ended) && FNR <= line { statement = ""; ended = 0 }
+        here && FNR <= line { statement = statement (statement == "" ? "" : " ") $0; ended = ($0 ~ /;[ \t]*(--.*)?$/) }
+        { before = here }
+        FNR == line { output = $0 }
+        END { gsub(/[ \t]+/, " ", statement); printf "%s\n    %s\n    %s\n", file, substr(statement, 1, 200), substr(output, 1, 200) }
+    ' "$work/suite/sql/$1.sql" "$OUT/group/$1.out"
+}
+
+# Messages of errors by SQLSTATE and file, names left out; from a log.
+messages() { # log
+    sed -n 's|^\([0-9A-Z]\{5\}\) pg_regress/\([^ ]*\) \(ERROR\|FATAL\|PANIC\):  |\2\t\1\t|p' "$1" | sed 's/"[^"]*"/"…"/g'
+}
+
+# What the group refuses and the plain server does not, by message: how many times, in how many files.
+summarize() {
+    messages "$OUT/logs/plain.log" > "$OUT/plain.messages"
+    messages "$OUT/logs/node1.log" > "$OUT/group.messages"
+    awk -F '\t' '
+        NR == FNR { plain[$0]++; next }
+        plain[$0]-- > 0 { next }
+        { what = $2 "  " $3; times[what]++; if (!seen[what, $1]++) { files[what]++; names[what] = names[what] " " $1 } }
+        END { for (what in times) printf "%5d times in %3d files  %s\n                       %s\n", times[what], files[what], what, substr(names[what], 1, 150) }
+    ' "$OUT/plain.messages" "$OUT/group.messages" | paste -d '\t' - - | sort -k4,4nr -k1,1nr | tr '\t' '\n'
+}
+
+compare_nodes() {
+    mkdir -p "$OUT/dump"
+    "$bin/psql" -h 127.0.0.1 -p "$base_port" -U postgres -d "$DATABASE" -X \
+        -c "SELECT * FROM postgres_r.verify() WHERE verdict <> 'equal'" > "$OUT/verify.txt" 2>&1 || status=1
+    for number in 1 2 3; do
+        "$bin/pg_dump" -s -h 127.0.0.1 -p $((base_port + number - 1)) -U postgres "$DATABASE" 2> "$OUT/dump/node$number.err" |
+            sed '/^\\\(un\)\?restrict /d' > "$OUT/dump/node$number.sql"
+    done
+}
+
+regress=${PG_REGRESS:-$(suite_program regress/pg_regress)}
+find_source regress sql
+all=$(sed -n 's/^test: *//p' "$suite/parallel_schedule")
+if [ $# -gt 0 ]; then set -- test_setup create_index "$@"; else set -- $all; fi
+
+rm -rf "$OUT/plain" "$OUT/group" "$OUT/diff" "$OUT/dump" "$OUT/logs"
+mkdir -p "$OUT/plain" "$OUT/group" "$OUT/diff"
+start_servers "max_connections = 200
+max_wal_size = '1GB'
+max_wal_senders = 4
+max_worker_processes = 32"
+cp -r "$suite" "$work/suite"
+build_libraries
+chmod -R a+rX "$work/suite" "$work/lib"
+for port in "$plain_port" "$base_port" $((base_port + 1)) $((base_port + 2)); do prepare_database "$port"; done
+
+say "running $# files on both"
+run_files plain "$plain_port" "$@" &
+plain_run=$!
+run_files group "$base_port" "$@"
+wait $plain_run
+compare_nodes
+for log in node1 node2 node3; do
+    mkdir -p "$OUT/logs"
+    cp "$work/group/$log/postgres.log" "$OUT/logs/$log.log"
+done
+cp "$work/plain.log" "$OUT/logs/plain.log"
+
+failures=0 same=0
+: > "$OUT/first.txt"
+for file; do
+    listed=$(sed -n "s/^$file[[:space:]][[:space:]]*//p" "$root/tests/regress/postgres/differences.txt")
+    if diff -U 3 "$OUT/plain/$file.out" "$OUT/group/$file.out" > "$OUT/diff/$file.diff"; then
+        rm "$OUT/diff/$file.diff"
+        same=$((same + 1))
+        [ -z "$listed" ] || { say "$file: listed as different ($listed), but it is the same"; failures=$((failures + 1)); }
+        continue
+    fi
+    first_difference "$file" >> "$OUT/first.txt"
+    [ -n "$listed" ] || { say "$file: DIFFERS, see $OUT/diff/$file.diff"; failures=$((failures + 1)); }
+done
+summarize > "$OUT/summary.txt"
+say "$same of $# files print the same on both; $OUT/summary.txt counts what is refused"
+for number in 2 3; do
+    diff -U 3 "$OUT/dump/node1.sql" "$OUT/dump/node$number.sql" > "$OUT/diff/node$number.dump" || {
+        say "the definitions of nodes 1 and $number differ, see $OUT/diff/node$number.dump"
+        failures=$((failures + 1))
+    }
+done
+grep -q '^(0 rows)' "$OUT/verify.txt" || { say "postgres_r.verify() finds differences, see $OUT/verify.txt"; failures=$((failures + 1)); }
+missing=$(out_of_service)
+[ -z "$missing" ] || { say "not online at the end: the nodes on ports $missing"; failures=$((failures + 1)); }
+[ "$failures" -eq 0 ] || die "$failures results are not as listed in tests/regress/postgres/differences.txt"
+say "all $# files are as listed, all nodes equal"
