@@ -324,11 +324,14 @@ impl Target {
                     info,
                 );
             } else {
+                // The version that went in may have had HOT updates since: the row itself must not count as a rival, and PostgreSQL
+                // knows it by its live version's place, which is in `found`.
+                let mut live = (*self.found).tts_tid;
                 pg_sys::check_exclusion_constraint(
                     self.relation.raw(),
                     index,
                     info,
-                    &mut place,
+                    &mut live,
                     values.as_mut_ptr(),
                     nulls.as_mut_ptr(),
                     self.estate,
