@@ -17,7 +17,7 @@ CRATES = --workspace --exclude postgres_r
 # One profile for programs and tests, so that no dependency is compiled twice.
 PROFILE = --release
 
-.PHONY: help setup build install demo test unit loom django e2e isolation-postgres test-faults campaign bench sim lint deny clean
+.PHONY: help setup build install demo test unit loom django e2e isolation-postgres regress test-faults campaign bench sim lint deny clean
 
 help:
 	@echo 'make setup      installs what is missing: Debian packages, cargo-pgrx'
@@ -29,6 +29,7 @@ help:
 	@echo 'make campaign   the end-to-end workloads at full length'
 	@echo 'make bench      one plain server, one with two standbys, a group, MariaDB, Galera; tables, and target/bench/cluster.json'
 	@echo 'make isolation-postgres   PostgreSQL'"'"'s own isolation suite, on one server and on a node of a group'
+	@echo 'make regress    PostgreSQL'"'"'s own regression suite, on one server and on a node of a group'
 	@echo 'make sim SEEDS=n'
 	@echo 'make loom       every interleaving of what processes do in shared memory; part of make test'
 	@echo 'make lint | deny | clean'
@@ -68,6 +69,9 @@ e2e: django
 # POSTGRES_SOURCE is PostgreSQL's source; without it Debian's source package is fetched.
 isolation-postgres: install
 	@tools/isolation-postgres.sh
+
+regress: install
+	@tools/regress-postgres.sh
 
 # In network namespaces of its own: needs root. FAULTS=leader-killed,all-apart picks some.
 test-faults: install

@@ -10,7 +10,8 @@
 #   GCS               the daemon's program (default: $CARGO_TARGET_DIR/release/gcs)
 #   POSTGRES_SOURCE   PostgreSQL's source; without it, Debian's source package is fetched, into OUT
 #   OUT               where output goes (default: target/regress-postgres): plain/, group/ and diff/, by file; dump/ and logs/, by
-#                     node; first.txt, the first statement of each file that differs; summary.txt, what is refused, counted
+#                     node; first.txt, the first statement of each file that differs; reasons.txt, lines for differences.txt;
+#                     summary.txt, what is refused, counted
 #
 # One file runs after the other: a file that hangs is cut off after FILE_SECONDS_MAX, here and there, and its sessions are ended.
 # Everything runs on loopback, under a scratch directory, and ends with this program.
@@ -118,6 +119,24 @@ summarize() {
     ' "$OUT/plain.messages" "$OUT/group.messages" | sort -k1,1n -k5,5nr -k2,2nr | cut -f 2- | tr '\t' '\n'
 }
 
+# Why a file differs: the statements that the group refuses in it, or what the group says besides; to be put into differences.txt.
+reason() { # file
+    refused=$(awk -F '\t' -v file="$1" '
+        $1 != file || $2 != "0A000" { next }
+        NR == FNR { plain[$3]++; next }
+        plain[$3]-- > 0 || seen[$3]++ { next }
+        { sub(/ (is|are) not supported in a replicated database$/, "", $3); printf "%s%s", separator, $3; separator = ", " }
+    ' "$OUT/plain.messages" "$OUT/group.messages")
+    if [ -n "$refused" ]; then
+        printf 'refused: %s' "$refused"
+    elif says_more_only "$1"; then
+        printf 'says: %s' "$(sed -n 's/^+\(WARNING\|NOTICE\):  //p' "$OUT/diff/$1.diff" | sed 's/"[^"]*"/"…"/g' | sort -u |
+            paste -s -d ';' | cut -c 1-120)"
+    else
+        printf 'other: see first.txt'
+    fi
+}
+
 compare_nodes() {
     mkdir -p "$OUT/dump"
     "$bin/psql" -h 127.0.0.1 -p "$base_port" -U postgres -d "$DATABASE" -X \
@@ -157,7 +176,8 @@ done
 cp "$work/plain.log" "$OUT/logs/plain.log"
 
 failures=0 same=0 more=0
-: > "$OUT/first.txt"
+: > "$OUT/first.txt" > "$OUT/reasons.txt"
+summarize > "$OUT/summary.txt"
 for file; do
     listed=$(sed -n "s/^$file[[:space:]][[:space:]]*//p" "$root/tests/regress/postgres/differences.txt")
     if diff -U 3 "$OUT/plain/$file.out" "$OUT/group/$file.out" > "$OUT/diff/$file.diff"; then
@@ -167,10 +187,11 @@ for file; do
         continue
     fi
     first_difference "$file" >> "$OUT/first.txt"
+    printf '%-27s %s\n' "$file" "$(reason "$file")" >> "$OUT/reasons.txt"
     ! says_more_only "$file" || more=$((more + 1))
+    case $listed in says:*) says_more_only "$file" || listed= ;; esac
     [ -n "$listed" ] || { say "$file: DIFFERS, see $OUT/diff/$file.diff"; failures=$((failures + 1)); }
 done
-summarize > "$OUT/summary.txt"
 say "$same of $# files print the same on both, $more more but for warnings; $OUT/summary.txt counts what is refused"
 for number in 2 3; do
     diff -U 3 "$OUT/dump/node1.sql" "$OUT/dump/node$number.sql" > "$OUT/diff/node$number.dump" || {
