@@ -7,7 +7,8 @@
 //!
 //! PostgreSQL's function manager tells of the start and the end of a call. Of calls inside of others only the outermost counts. A subtransaction takes an
 //! id only if something is written in it. Left out: functions of PostgreSQL itself and those in C, which write where we could not undo it;
-//! those that return sets, which no such expression may call; and those that compare the keys of an index ([`can_be_undone`]).
+//! those that return sets, which no such expression may call; those in SQL that are mere expressions ([`inlined`]); and those that compare the
+//! keys of an index ([`can_be_undone`]).
 
 use std::cell::Cell;
 use std::sync::OnceLock;
@@ -16,6 +17,7 @@ use pgrx::pg_sys;
 use pgrx::pg_sys::FmgrHookEventType as Event;
 
 use super::extension;
+use super::inlined;
 use super::names::Oid;
 
 /// Of pg_language, which pgrx does not bind: built-in functions, and those in C.
@@ -76,7 +78,7 @@ fn is_to_be_undone(function: Oid) -> bool {
         }
         let form = &*pg_sys::heap_tuple_get_struct::<pg_sys::FormData_pg_proc>(tuple);
         let is_function = form.prokind as u8 == pg_sys::PROKIND_FUNCTION && !form.proretset;
-        let wanted = is_function && !UNDOABLE.contains(&form.prolang.to_u32());
+        let wanted = is_function && !UNDOABLE.contains(&form.prolang.to_u32()) && !inlined::is_an_expression(tuple);
         pg_sys::ReleaseSysCache(tuple);
         wanted
     }

@@ -42,6 +42,7 @@ pub mod heap;
 pub mod holding_back;
 pub mod index;
 mod inheritance;
+mod inlined;
 pub mod interrupt;
 pub mod invalidation;
 mod kinds;
