@@ -18,7 +18,6 @@ root=$(cd "$(dirname "$0")/.." && pwd)
 name=isolation-postgres
 OUT=${OUT:-$root/target/isolation-postgres}
 DATABASE=isolation_regression
-ROLES="regress_cluster_part regress_cluster_conflict regress_temp_grantee regress_truncate_conflict regress_vacuum_conflict"
 STEP_SECONDS_MAX=60
 SPEC_SECONDS_MAX=600
 . "$root/tools/postgres-suite.sh"
@@ -57,9 +56,6 @@ for spec; do
 done
 
 start_servers ""
-for port in "$plain_port" "$base_port" $((base_port + 1)) $((base_port + 2)); do
-    for role in $ROLES; do query "$port" postgres "CREATE ROLE $role"; done
-done
 
 say "running $# specs on both"
 run_specs "$OUT/plain" "$plain_port" "$@" &

@@ -69,7 +69,7 @@ pub fn failed_at(writeset: &Queued) -> Option<What> {
                 What::Row(table(relation))
             }
             Item::Statement { text, .. } => What::Statement(text.to_owned()),
-            Item::Decided(_) | Item::Repaired | Item::Notify { .. } => return Ok(()),
+            Item::Decided(_) | Item::Verifier(_) | Item::Repaired | Item::Notify { .. } => return Ok(()),
             Item::Repair(body::Repair { relation, .. }) | Item::Fill { relation } => What::Row(table(relation)),
         };
         if number == ITEM.get() {
@@ -239,6 +239,10 @@ impl Application {
             }
             Item::Decided(decided) => {
                 self.decided = Some(statement::Decided::read(decided));
+                return Ok(());
+            }
+            Item::Verifier(verifier) => {
+                self.decided = Some(statement::Decided::with_verifier(verifier));
                 return Ok(());
             }
             Item::Repair(repair) => self.begin_repair(repair)?,

@@ -36,8 +36,17 @@ impl Decided {
         let value = |(name, value): (&str, Option<&str>)| (name.to_owned(), value.map(str::to_owned));
         Decided {
             tables: decided.tables().map(owned).collect(),
-            given: Given { columns: decided.columns().map(value).collect(), bound: decided.bound.map(str::to_owned) },
+            given: Given {
+                columns: decided.columns().map(value).collect(),
+                bound: decided.bound.map(str::to_owned),
+                verifier: None,
+            },
         }
+    }
+
+    /// Of a statement with a password.
+    pub fn with_verifier(verifier: &str) -> Decided {
+        Decided { given: Given { verifier: Some(verifier.to_owned()), ..Given::default() }, ..Decided::default() }
     }
 
     /// Before the statement runs those that it finds, afterwards those that it makes or fills.

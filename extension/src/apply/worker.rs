@@ -27,7 +27,7 @@ use crate::error::{self, Error};
 use crate::node::platform::Postgres;
 use crate::node::{self, DatabaseArea};
 use crate::pg::xact::Event;
-use crate::pg::{clock, interrupt, latch, log, process, role, timer, worker, xact};
+use crate::pg::{clock, global, interrupt, latch, log, process, role, timer, worker, xact};
 use crate::turn::{self, Turn};
 use crate::verify::mark;
 use crate::{session, spool, summons};
@@ -473,6 +473,9 @@ fn diverged(area: &DatabaseArea, job: &Job, what: Option<What>, error: Error) ->
     let why =
         error.detail.map_or(error.message.clone(), |detail| format!("{}: {}", error.message, detail.trim_end_matches('.')));
     let reason = format!("Position {} of node \"{name}\" could not be applied: {why}.", job.position);
+    // No copy of another node's database brings what belongs to the server.
+    let is_of_server = matches!(what, Some(What::Statement(_))) && global::is_applied();
+    let proves_difference = proves_difference(error.code) && !is_of_server;
     let mut is_news = true;
     if let Some(node) = node::get() {
         node.table.exclusive(|| {
@@ -483,7 +486,7 @@ fn diverged(area: &DatabaseArea, job: &Job, what: Option<What>, error: Error) ->
                 Some(What::Row(table)) => (String::new(), table),
                 None => Default::default(),
             };
-            failure.proves_difference.store(proves_difference(error.code), Ordering::SeqCst);
+            failure.proves_difference.store(proves_difference, Ordering::SeqCst);
             failure.statement.set(statement.trim());
             failure.table.set(&table);
             area.replica.reason.set(&reason);

@@ -17,7 +17,7 @@ use super::constraint;
 use super::encoding;
 use super::list;
 use super::names::Oid;
-use super::{partition, relation};
+use super::{global, partition, relation};
 
 unsafe extern "C-unwind" {
     /// Of nodes/nodeFuncs.h, which pgrx does not bind.
@@ -63,6 +63,8 @@ pub struct Given {
     pub columns: Vec<(String, Option<String>)>,
     /// The bound of a partition.
     pub bound: Option<String>,
+    /// The verifier of a password.
+    pub verifier: Option<String>,
 }
 
 thread_local! {
@@ -247,6 +249,16 @@ fn bind(statement: *mut pg_sys::Node, given: Option<&Given>) {
         // SAFETY: our callers have a private copy of a parse tree.
         unsafe { partition::bind(statement, bound) }
     }
+}
+
+/// The same for CREATE and ALTER ROLE, whose password stays on the origin.
+///
+/// # Safety
+/// `statement` must be a private copy of a parse tree.
+pub(super) unsafe fn leave_out_of_role(statement: *mut pg_sys::Node) {
+    let verifier = GIVEN.take().and_then(|given| given.verifier);
+    // SAFETY: by contract.
+    unsafe { global::give_verifier(statement, verifier.as_deref()) }
 }
 
 /// The same for ALTER DOMAIN; and whether there is nothing left to run.

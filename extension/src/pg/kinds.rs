@@ -33,26 +33,6 @@ pub(super) fn is_local(tag: Tag) -> bool {
     )
 }
 
-/// What belongs to the whole server, not to one database.
-pub(super) fn is_of_shared_object(tag: Tag) -> bool {
-    matches!(
-        tag,
-        Tag::T_CreateRoleStmt
-            | Tag::T_AlterRoleStmt
-            | Tag::T_AlterRoleSetStmt
-            | Tag::T_DropRoleStmt
-            | Tag::T_GrantRoleStmt
-            | Tag::T_CreatedbStmt
-            | Tag::T_AlterDatabaseStmt
-            | Tag::T_AlterDatabaseSetStmt
-            | Tag::T_AlterDatabaseRefreshCollStmt
-            | Tag::T_DropdbStmt
-            | Tag::T_CreateTableSpaceStmt
-            | Tag::T_AlterTableSpaceOptionsStmt
-            | Tag::T_DropTableSpaceStmt
-    )
-}
-
 /// DDL of which there is nothing to say beforehand.
 pub(super) fn is_plain_definition(tag: Tag) -> bool {
     matches!(

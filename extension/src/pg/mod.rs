@@ -37,6 +37,7 @@ mod expressions;
 pub mod extension;
 pub mod foreign_key;
 pub mod function;
+pub mod global;
 mod hasher;
 pub mod heap;
 pub mod holding_back;

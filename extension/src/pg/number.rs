@@ -26,14 +26,14 @@ const BYTES: i32 = 4;
 /// Below are objects that no user has made, nor can drop.
 const FIRST_OF_USERS: u32 = 16_384;
 
-/// Whether an object is one that can be dropped in this database. (Roles belong to the server.)
-fn can_be_dropped(class: Class, oid: Oid) -> bool {
-    class != Class::Role && oid.to_u32() >= FIRST_OF_USERS
+/// Whether an object is one that can be dropped.
+fn can_be_dropped(oid: Oid) -> bool {
+    oid.to_u32() >= FIRST_OF_USERS
 }
 
 /// Notes that a row names this object.
 pub(super) fn note(class: Class, oid: Oid) {
-    if can_be_dropped(class, oid) && !is_noted(class, oid) {
+    if can_be_dropped(oid) && !is_noted(class, oid) {
         insert(class, oid, None);
     }
 }

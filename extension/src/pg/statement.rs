@@ -9,11 +9,11 @@ use pgrx::pg_sys::NodeTag as Tag;
 use pgrx::pg_sys::ObjectType;
 
 use super::alter::{self, Evaluated};
-use super::kinds::{is_local, is_of_shared_object, is_plain_definition};
+use super::kinds::{is_local, is_plain_definition};
 use super::list;
 use super::names::{Oid, quoted, valid};
 use super::relation::{Persistence, RelationKind};
-use super::{encoding, extension, partition, relation, setting};
+use super::{encoding, extension, global, partition, relation, setting};
 
 pub enum Class {
     /// Changes nothing that other nodes must know of.
@@ -49,6 +49,10 @@ pub struct Ordered {
     pub fills: Fills,
     /// Runs the script of an extension (CREATE or ALTER EXTENSION): travels as what came out.
     pub runs_script: bool,
+    /// It is about what all databases of the server share.
+    pub global: Option<global::Global>,
+    /// It has a password, with which its text is not to go anywhere.
+    pub has_password: bool,
     /// What is for other nodes of it, where that is another statement.
     pub travels_as: Option<String>,
 }
@@ -148,7 +152,8 @@ unsafe fn classify_any(node: *mut pg_sys::Node) -> Class {
             Tag::T_RefreshMatViewStmt => refresh(&*node.cast()),
             // An option that PostgreSQL does not know: its own error is the right one, and STOP REPLICATION is taken from there.
             Tag::T_AlterDatabaseStmt if !only_known_options(&*node.cast()) => Class::Local,
-            tag if is_of_shared_object(tag) => refuse(SHARED_OBJECT),
+            _ if let Some(global) = global::of(node) => about_global(node, global),
+            tag if global::is_of_server(tag) => refuse(SHARED_OBJECT),
             Tag::T_CreateExtensionStmt if extension::is_there_already(&*node.cast()) => Class::Local,
             Tag::T_CommentStmt if extension::says_what_is_said(&*node.cast()) => Class::Local,
             _ if extension::alters_ours(node) => refuse(OURS),
@@ -233,24 +238,39 @@ unsafe fn classify_definition(node: *mut pg_sys::Node) -> Result<Class, &'static
 
 /// CREATE or ALTER FUNCTION with these options.
 unsafe fn function(options: *mut pg_sys::List) -> Class {
-    // SAFETY: a parse tree's list of DefElem, each with a name; the argument of SET is a VariableSetStmt, whose name is null in some forms.
+    // SAFETY: a parse tree's list of DefElem, each with a name; the argument of SET is a VariableSetStmt.
     unsafe {
-        for option in list::pointers::<pg_sys::DefElem>(options) {
-            if CStr::from_ptr((*option).defname) != c"set" || (*option).arg.is_null() {
-                continue;
-            }
-            let set = &*(*option).arg.cast::<pg_sys::VariableSetStmt>();
-            let takes_current = set.kind == pg_sys::VariableSetKind::VAR_SET_CURRENT && !set.name.is_null();
-            if takes_current && setting::reach(CStr::from_ptr(set.name)) == setting::Reach::Process {
-                let what = format!("SET {} FROM CURRENT", CStr::from_ptr(set.name).to_string_lossy());
-                return Class::Refused(Refusal {
-                    what,
-                    hint: "Each node has its own value of it. Write SET ... TO the value.",
-                });
-            }
-        }
+        let options = list::pointers::<pg_sys::DefElem>(options).into_iter();
+        let mut sets = options.filter(|&option| CStr::from_ptr((*option).defname) == c"set");
+        sets.find_map(|set| from_current((*set).arg.cast())).unwrap_or_else(|| Class::Ordered(Ordered::default()))
     }
-    Class::Ordered(Ordered::default())
+}
+
+/// Refuses SET ... FROM CURRENT of what each process has its own value of.
+unsafe fn from_current(set: *const pg_sys::VariableSetStmt) -> Option<Class> {
+    // SAFETY: null or of a parse tree, where the name is null in some forms.
+    unsafe {
+        if set.is_null() || (*set).kind != pg_sys::VariableSetKind::VAR_SET_CURRENT || (*set).name.is_null() {
+            return None;
+        }
+        let name = CStr::from_ptr((*set).name);
+        (setting::reach(name) == setting::Reach::Process).then(|| {
+            let what = format!("SET {} FROM CURRENT", name.to_string_lossy());
+            refused(&what, "Each node has its own value of it. Write SET ... TO the value.")
+        })
+    }
+}
+
+/// Statements about roles, and about this database.
+unsafe fn about_global(node: *mut pg_sys::Node, global: global::Global) -> Class {
+    // SAFETY: of a parse tree.
+    let (refused, travels_as) = unsafe { (from_current(global::set_by(node)), global::without_password(node)) };
+    refused.unwrap_or_else(|| {
+        // SAFETY: as above.
+        let needs_object = unsafe { (*node).type_ } == Tag::T_DropRoleStmt;
+        let has_password = travels_as.is_some();
+        Class::Ordered(Ordered { global: Some(global), has_password, needs_object, travels_as, ..Ordered::default() })
+    })
 }
 
 unsafe fn only_known_options(statement: &pg_sys::AlterDatabaseStmt) -> bool {

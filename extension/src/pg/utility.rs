@@ -15,7 +15,7 @@ use super::database::{self, About};
 use super::encoding;
 use super::names::Oid;
 use super::statement::{Class, classify, command_tag, ends_block, find};
-use super::{about_tables, extension, materialized, summons, target};
+use super::{about_tables, extension, global, materialized, summons, target};
 
 #[derive(Clone, Copy)]
 pub struct Listener {
@@ -240,16 +240,15 @@ impl Utility {
 
     /// Takes out of a statement, which another node has sent, what it is not to evaluate again.
     pub fn leave_out_decided(&mut self) {
-        use pg_sys::NodeTag::{
-            T_AlterDomainStmt, T_AlterTableStmt, T_CreateForeignTableStmt, T_CreateStmt, T_CreateTableAsStmt,
-            T_RefreshMatViewStmt,
-        };
+        use pg_sys::NodeTag::{T_AlterDomainStmt, T_AlterTableStmt, T_CreateForeignTableStmt, T_CreateStmt};
+        use pg_sys::NodeTag::{T_AlterRoleStmt, T_CreateRoleStmt, T_CreateTableAsStmt, T_RefreshMatViewStmt};
         // SAFETY: the tree is copied before anything in it may be changed.
         unsafe {
             let tag = (*self.node()).type_;
             let is_of_view = matches!(tag, T_CreateTableAsStmt | T_RefreshMatViewStmt);
-            if !is_of_view && !matches!(tag, T_AlterDomainStmt | T_AlterTableStmt | T_CreateForeignTableStmt | T_CreateStmt)
-            {
+            let is_of_role = matches!(tag, T_AlterRoleStmt | T_CreateRoleStmt);
+            let is_of_table = matches!(tag, T_AlterTableStmt | T_CreateForeignTableStmt | T_CreateStmt);
+            if !is_of_view && !is_of_role && !is_of_table && tag != T_AlterDomainStmt {
                 return;
             }
             self.statement = pg_sys::copyObjectImpl(self.statement.cast()).cast();
@@ -259,12 +258,20 @@ impl Utility {
                 self.left_out = alter::leave_out(statement, find(statement.relation));
             } else if is_of_view {
                 materialized::leave_out_query(self.node());
-            } else if tag == T_CreateStmt || tag == T_CreateForeignTableStmt {
+            } else if is_of_role {
+                alter::leave_out_of_role(self.node());
+            } else if is_of_table {
                 alter::leave_out_of_table(self.node().cast());
             } else {
                 (self.left_out, self.is_done) = alter::leave_out_of_domain(&mut *self.node().cast());
             }
         }
+    }
+
+    /// The verifier that a statement with a password has left. To be asked when it has run, and what it did is visible.
+    pub fn verifier(&self) -> Option<String> {
+        // SAFETY: a parse tree that lives as long as the call.
+        unsafe { global::verifier(self.node()) }
     }
 
     pub fn finish_left_out(&self) {

@@ -47,6 +47,18 @@ pub struct Description {
     pub memberships: Vec<(String, String, String)>,
     /// The ends of ALTER DATABASE statements, and of ALTER ROLE ... IN DATABASE ones (with the role).
     pub settings: Vec<(Option<String>, String)>,
+    /// Who may do what with it; none if nobody has ever said so.
+    pub grants: Option<Vec<Grant>>,
+    pub comment: Option<String>,
+}
+
+/// A right to a database.
+#[derive(Clone, Debug)]
+pub struct Grant {
+    pub grantor: String,
+    pub privilege: String,
+    /// The end of a GRANT statement.
+    pub to: String,
 }
 
 /// Rows of a table of the extension, as COPY gives them.
@@ -86,7 +98,8 @@ pub struct Source {
 const DESCRIPTION: &str = "
     SELECT pg_encoding_to_char(d.encoding), d.datcollate, d.datctype, d.datlocprovider::text, d.daticulocale,
            pg_database_collation_actual_version(d.oid), e.extversion, current_setting('server_version_num')::int / 10000,
-           pg_get_userbyid(d.datdba)::text, pg_database_size(d.oid), current_setting('block_size')
+           pg_get_userbyid(d.datdba)::text, pg_database_size(d.oid), current_setting('block_size'),
+           d.datacl IS NOT NULL, shobj_description(d.oid, 'pg_database')
     FROM pg_database d LEFT JOIN pg_extension e ON e.extname = 'postgres_r'
     WHERE d.datname = current_database()";
 
@@ -119,6 +132,14 @@ const SETTINGS: &str = "
                        ELSE quote_literal(substr(setting, strpos(setting, '=') + 1)) END)
     FROM pg_db_role_setting s CROSS JOIN unnest(s.setconfig) AS setting LEFT JOIN pg_roles r ON r.oid = s.setrole
     WHERE s.setdatabase = (SELECT oid FROM pg_database WHERE datname = current_database()) ORDER BY 1, 2";
+
+/// In the order in which they were granted: who grants on has it from somebody before.
+const GRANTS: &str = "
+    SELECT pg_get_userbyid(grantor)::text, privilege,
+           CASE grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(grantee)) END
+           || CASE WHEN grantable THEN ' WITH GRANT OPTION' ELSE '' END
+    FROM pg_database CROSS JOIN aclexplode(datacl) WITH ORDINALITY AS acl (grantor, grantee, privilege, grantable, number)
+    WHERE datname = current_database() ORDER BY number";
 
 impl Source {
     /// `host` is the directory of a socket.
@@ -202,6 +223,7 @@ fn describe_database(reader: &mut Client, database: &str) -> Result<(Description
     let roles = reader.query(ROLES, &[])?;
     let memberships = reader.query(MEMBERSHIPS, &[])?;
     let settings = reader.query(SETTINGS, &[])?;
+    let grants = if row.try_get(11)? { Some(reader.query(GRANTS, &[])?) } else { None };
     let description = Description {
         encoding: row.try_get(0)?,
         collate: row.try_get(1)?,
@@ -222,6 +244,12 @@ fn describe_database(reader: &mut Client, database: &str) -> Result<(Description
             .iter()
             .map(|row| Ok((row.try_get(0)?, row.try_get(1)?)))
             .collect::<Result<_, postgres::Error>>()?,
+        grants: grants.map(|rows| rows.iter().map(grant).collect::<Result<_, _>>()).transpose()?,
+        comment: row.try_get(12)?,
     };
     Ok((description, bytes as u64))
+}
+
+fn grant(row: &postgres::Row) -> Result<Grant, postgres::Error> {
+    Ok(Grant { grantor: row.try_get(0)?, privilege: row.try_get(1)?, to: row.try_get(2)? })
 }

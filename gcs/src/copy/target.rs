@@ -8,7 +8,7 @@ use postgres::{Client, NoTls};
 use thiserror::Error;
 
 use super::displaced::{Displaced, Worth, incoming_mark};
-use super::source::{Description, FORMS, OwnRows, describe};
+use super::source::{Description, FORMS, Grant, OwnRows, describe};
 
 #[derive(Debug, Error)]
 pub enum TargetError {
@@ -41,6 +41,7 @@ pub struct Target {
     group: String,
     database: String,
     incoming: String,
+    comment: Option<String>,
     /// Connected to a database that nobody copies.
     client: Client,
 }
@@ -79,8 +80,11 @@ impl Target {
             };
             client.batch_execute(&format!("{about} {setting}"))?;
         }
+        if let Some(grants) = &there.grants {
+            grant(&mut client, &incoming, &there.owner, grants)?;
+        }
         let (place, group, database) = (place.clone(), group.to_owned(), database.to_owned());
-        Ok(Target { place, group, database, incoming, client })
+        Ok(Target { place, group, database, incoming, comment: there.comment.clone(), client })
     }
 
     pub fn incoming(&self) -> &str {
@@ -143,7 +147,7 @@ impl Target {
             "SET postgres_r.replace_database = on; BEGIN;
              ALTER DATABASE {} RENAME TO {};
              ALTER DATABASE {} RENAME TO {};
-             COMMENT ON DATABASE {} IS NULL;
+             COMMENT ON DATABASE {} IS {};
              SELECT pg_replication_origin_drop({});
              SELECT pg_replication_origin_create({});
              SELECT pg_replication_origin_advance({}, '{lsn}');
@@ -153,6 +157,7 @@ impl Target {
             quoted(&self.incoming),
             quoted(&self.database),
             quoted(&self.database),
+            self.comment.as_deref().map_or_else(|| "NULL".to_owned(), literal),
             origin(old),
             origin(new),
             origin(new),
@@ -250,6 +255,20 @@ fn make_roles(client: &mut Client, there: &Description) -> Result<(), postgres::
     }
     for (_, _, statement) in there.memberships.iter().filter(|(role, member, _)| is_made(role) || is_made(member)) {
         transaction.batch_execute(statement)?;
+    }
+    transaction.commit()
+}
+
+/// Rights are as they are there, those that PostgreSQL gives to everybody by itself among them.
+fn grant(client: &mut Client, database: &str, owner: &str, grants: &[Grant]) -> Result<(), postgres::Error> {
+    let database = quoted(database);
+    let mut transaction = client.transaction()?;
+    transaction.batch_execute(&format!("REVOKE ALL ON DATABASE {database} FROM PUBLIC, {}", quoted(owner)))?;
+    for Grant { grantor, privilege, to } in grants {
+        let statement = format!("GRANT {privilege} ON DATABASE {database} TO {to}");
+        // A superuser grants as the owner.
+        let by = if grantor == owner { "NONE".to_owned() } else { quoted(grantor) };
+        transaction.batch_execute(&format!("SET LOCAL ROLE {by}; {statement}"))?;
     }
     transaction.commit()
 }

@@ -14,7 +14,8 @@
 //!                      go, or all; the inserts up to item 8 are for that node alone
 //!       | 8 repaired
 //!       | 9 notify     channel str, payload str: a NOTIFY, sent when the transaction commits; behind all other items
-//!       | 10 fill       relation varint: the inserts that follow are all the rows of this materialized view, which is populated from here on
+//!       | 10 fill      relation varint: the inserts that follow are all the rows of this materialized view, which is populated from here on
+//!       | 11 verifier  str: of the password of the role statement that follows, in whose text the password is not
 //! actor := session str, set str (empty: none), role str, context u8
 //! image := one datum for each live column, in attribute order; for each of those indexes: whether the row is in it, if it has a
 //!          predicate, and one datum for each expression (absent in an identity)
@@ -35,6 +36,8 @@ use crate::wire::{Put, Reader, WireError};
 const STATEMENT_BYTES_MAX: usize = 1 << 30;
 /// PostgreSQL takes less than 8,000 bytes of the database's encoding; a character of one byte there has three at most here.
 const PAYLOAD_BYTES_MAX: usize = 3 * 8000;
+/// PostgreSQL's own are some 130 bytes long.
+const VERIFIER_BYTES_MAX: usize = 1 << 20;
 
 const RELATION: u8 = 0;
 const INSERT: u8 = 1;
@@ -47,6 +50,7 @@ const REPAIR: u8 = 7;
 const REPAIRED: u8 = 8;
 const NOTIFY: u8 = 9;
 const FILL: u8 = 10;
+const VERIFIER: u8 = 11;
 
 const IDENTITY_BYTES: usize = 16;
 
@@ -88,6 +92,8 @@ pub enum Item<'a> {
         text: &'a str,
     },
     Decided(Decided<'a>),
+    /// What the role of the statement that follows has in the place of its password.
+    Verifier(&'a str),
     Repair(Repair<'a>),
     /// The end of what began with the last repair.
     Repaired,
@@ -216,6 +222,8 @@ pub trait PutItem {
     fn put_statement(&mut self, actor: Actor<'_>, settings: &[Setting<'_>], text: &str);
     /// What the next statement would evaluate; that statement's item follows.
     fn put_decided(&mut self, tables: &[Remade<'_>], columns: &[(String, Option<String>)], bound: Option<&str>);
+    /// The verifier of a password; the statement's item follows.
+    fn put_verifier(&mut self, verifier: &str);
     /// Opens a repair; inserts follow, then `put_repaired`. Without identities, every row goes.
     fn put_repair(&mut self, relation: u32, node: NodeId, identities: Option<&[u128]>);
     fn put_repaired(&mut self);
@@ -283,6 +291,10 @@ impl PutItem for Vec<u8> {
             self.put_optional(value.as_deref());
         }
         self.put_optional(bound);
+    }
+    fn put_verifier(&mut self, verifier: &str) {
+        self.put_u8(VERIFIER);
+        self.put_str(verifier);
     }
     fn put_repair(&mut self, relation: u32, node: NodeId, identities: Option<&[u128]>) {
         self.put_u8(REPAIR);
@@ -399,6 +411,7 @@ impl<'a> Items<'a> {
                 Ok(Item::Notify { channel, payload: self.reader.str("payload", PAYLOAD_BYTES_MAX)? })
             }
             FILL => Ok(Item::Fill { relation: self.relation()? }),
+            VERIFIER => Ok(Item::Verifier(self.reader.str("verifier", VERIFIER_BYTES_MAX)?)),
             kind => Err(WireError::Unknown { what: "item kind", value: u64::from(kind) }),
         }
     }
@@ -629,6 +642,17 @@ mod tests {
         let mut unknown = Vec::new();
         unknown.put_fill(0);
         assert_eq!(Items::new(&unknown).next(), Some(Err(WireError::OutOfRange { what: "relation index" })));
+    }
+
+    #[test]
+    fn a_verifier_comes_back_as_it_was_written() {
+        let mut body = Vec::new();
+        body.put_verifier("md5 \u{e9}");
+        assert_eq!(body, b"\x0b\x06md5 \xc3\xa9");
+        assert_eq!(Items::new(&body).next(), Some(Ok(Item::Verifier("md5 \u{e9}"))));
+        body.clear();
+        body.put_verifier(&"v".repeat(VERIFIER_BYTES_MAX + 1));
+        assert!(Items::new(&body).next().is_some_and(|item| item.is_err()));
     }
 
     #[test]

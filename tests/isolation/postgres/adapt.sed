@@ -1,9 +1,6 @@
 # What is changed in PostgreSQL's isolation specs before they are run, on both servers alike: statements of their setup that a
 # replicated database refuses, so that what they set up for is compared all the same.
 
-# Roles belong to the server. They are made beforehand. (A setup must not be empty.)
-s/^[[:space:]]*\(CREATE\|DROP\) ROLE .*/RESET work_mem;/
-
 # CREATE TABLE AS
 s/create table bigt as select x from generate_series(1, 10000) x;/create table bigt (x int); insert into bigt select x from generate_series(1, 10000) x;/
 s/CREATE TABLE jointest AS SELECT generate_series(1,10) AS id, 0 AS data;/CREATE TABLE jointest (id int, data int); INSERT INTO jointest SELECT generate_series(1,10), 0;/

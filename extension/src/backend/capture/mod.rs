@@ -14,6 +14,7 @@ pub mod base;
 mod columns;
 mod decided;
 mod extensions;
+mod global;
 pub mod keys;
 pub mod locks;
 pub mod notify;
@@ -236,6 +237,7 @@ impl Captured {
             Item::Relation { .. }
             | Item::Statement { .. }
             | Item::Decided(_)
+            | Item::Verifier(_)
             | Item::Repair(_)
             | Item::Repaired
             | Item::Fill { .. }

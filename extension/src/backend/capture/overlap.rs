@@ -53,7 +53,8 @@ pub fn add_keys(utility: &Utility, noted: &Noted, base: Position, ordered: &Orde
     if noted.calls_functions_of_users && ordered.fills == Fills::Nothing {
         bearing.takes = Takes::Anything;
     }
-    let told = Told::of(utility, noted, &bearing);
+    // Nothing is to be found out about a password, be it by the hash of a word.
+    let told = if ordered.has_password { None } else { Told::of(utility, noted, &bearing) };
     if !ordered.only_looks() {
         hold(&bearing, told.as_ref());
     }

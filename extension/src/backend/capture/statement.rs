@@ -18,11 +18,12 @@ use postgres_r_protocol::capture::order::Command;
 
 use super::running::{self, Origin, Watched};
 use super::touched::Touched;
-use super::{base, decided, extensions, overlap, reads, staying, transaction};
+use super::{base, decided, extensions, global, overlap, reads, staying, transaction};
 use crate::backend::{advisory, databases, read_only, table_locks};
 use crate::error::{self, Error};
 use crate::pg::access::{self, Happened, Object};
 use crate::pg::bearing;
+use crate::pg::global::note_applied;
 use crate::pg::names::quoted;
 use crate::pg::relation::{self, Lock, Oid, Open, Persistence, RelationKind};
 use crate::pg::statement::{Class, Fills, Ordered, Refusal, TableLock};
@@ -146,6 +147,7 @@ fn watch(utility: &mut Utility, class: Class) {
     match class {
         Class::Ordered(ordered) => {
             refuse_toast(&ordered.targets);
+            global::require_database(utility, &ordered);
             sequences::statement::before(utility);
             let item = item(utility, ordered.travels_as.as_deref());
             if !ordered.only_looks() {
@@ -193,6 +195,10 @@ fn watch(utility: &mut Utility, class: Class) {
 /// A statement from another node runs here: what belongs to it is done, nothing is recorded.
 fn watch_remote(utility: &mut Utility, class: Class) {
     let Class::Ordered(ordered) = class else { return };
+    note_applied(ordered.global);
+    if session::is_rehearser() {
+        global::require_database(utility, &ordered);
+    }
     if !ordered.only_looks() {
         // Elsewhere none of what is open here was in the way. Whoever is, loses: DDL of two nodes excludes each other.
         if session::is_rehearser() { bearing::announce_made_up_names() } else { bearing::keep_made_up_names_off() }
@@ -286,6 +292,8 @@ fn succeeded(Watched { ordered, origin }: Watched, utility: &Utility, touched: &
         touched.filled_by_query().for_each(|table| fill(&origin, table));
     } else if let Some(decided) = decided {
         decided.append(origin.place(), &origin.item);
+    } else if ordered.has_password {
+        transaction::append_statement(origin.place(), &global::item(&origin, utility));
     } else {
         transaction::append_statement(origin.place(), &origin.item);
     }
