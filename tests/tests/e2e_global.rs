@@ -275,7 +275,7 @@ fn statements_run_with_the_rights_of_whoever_ran_them() {
         group.settle();
         let mut chief = group.connect(node(number));
         chief.batch_execute("SET SESSION AUTHORIZATION chief").unwrap();
-        chief.batch_execute(statements).map_err(|error| error.as_db_error().unwrap().clone())
+        chief.batch_execute(statements).map_err(|error| Box::new(error.as_db_error().unwrap().clone()))
     };
     as_chief(1, "CREATE ROLE hired LOGIN PASSWORD 'welcome'; GRANT team TO hired; ALTER ROLE hired CREATEDB").unwrap();
     let granted = "SELECT string_agg(member::regrole || ' by ' || grantor::regrole, ', ' ORDER BY member::regrole::text)
