@@ -274,6 +274,8 @@ fn a_certified_transaction_behind_a_position_that_needs_its_lock_lets_it_through
     group.settle();
     let stop = AtomicBool::new(false);
     let committed = thread::scope(|scope| {
+        // Also when a TRUNCATE fails.
+        let stop_at_the_end = Stop(&stop);
         let writers: Vec<_> = (0..4)
             .map(|who| {
                 let (group, stop) = (&group, &stop);
@@ -287,7 +289,7 @@ fn a_certified_transaction_behind_a_position_that_needs_its_lock_lets_it_through
             first.batch_execute("TRUNCATE gate_read").unwrap();
             assert!(start.elapsed() < Duration::from_secs(5), "a TRUNCATE took {:?}", start.elapsed());
         }
-        stop.store(true, Ordering::Relaxed);
+        drop(stop_at_the_end);
         writers.into_iter().map(|writer| writer.join().unwrap()).fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1))
     });
     harness::assert_equal(&group);
@@ -295,6 +297,14 @@ fn a_certified_transaction_behind_a_position_that_needs_its_lock_lets_it_through
     let yielded = group.value(node(2), "SELECT yielded FROM pg_stat_postgres_r");
     println!("{committed:?} committed and told so late, {rows} rows, {yielded} yielded");
     assert_eq!(rows, committed.0 + committed.1, "what was said to be committed is there, and nothing else");
+}
+
+struct Stop<'a>(&'a AtomicBool);
+
+impl Drop for Stop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 /// How many commits were acknowledged, and how many were answered "committed, but not finished here".

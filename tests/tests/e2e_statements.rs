@@ -267,7 +267,7 @@ fn an_extension_that_is_there_is_not_made_again() {
         client.batch_execute(statement).unwrap_or_else(|error| panic!("{statement}: {error:?}"));
     }
     for (statement, code) in
-        [("CREATE EXTENSION postgres_r", "0A000"), ("CREATE EXTENSION IF NOT EXISTS nobody_has_this", "0A000")]
+        [("CREATE EXTENSION postgres_r", "42710"), ("CREATE EXTENSION IF NOT EXISTS nobody_has_this", "0A000")]
     {
         let error = client.batch_execute(statement).unwrap_err();
         assert_eq!(error.code().map(|code| code.code()), Some(code), "{statement}: {error}");

@@ -8,6 +8,8 @@
 use std::cell::Cell;
 use std::time::Instant;
 
+use gcs_writeset::Position;
+
 use crate::error;
 use crate::guc;
 use crate::node::leases::{Outcome, Sequence, Word};
@@ -79,7 +81,15 @@ pub fn lease(area: &DatabaseArea, of: Sequence, reach: Option<i64>, at_least: u3
     let started = Instant::now();
     let Some(ticket) = area.leases.ask(of, reach, at_least) else { error::too_many_sequences().raise() };
     node::wake(area.leases.leaser);
+    // The lease comes behind whatever is ordered now: who needs a lock that this transaction holds must not wait for it first.
+    let slot = node::my_slot();
+    if let Some(slot) = slot {
+        slot.await_position(Position(u64::MAX));
+    }
     let outcome = area.leases.wait(ticket, guc::commit_timeout());
+    if let Some(slot) = slot {
+        slot.await_position(Position::ZERO);
+    }
     if outcome == Some(Outcome::Granted) {
         return;
     }
