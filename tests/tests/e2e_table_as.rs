@@ -91,7 +91,6 @@ fn what_the_query_of_create_table_as_does_travels_or_is_refused() {
     run(&mut client, &["CREATE TABLE with_notes AS SELECT note(n) AS n FROM generate_series(1, 5) n"]);
     run(&mut client, &["CREATE TABLE with_table AS SELECT make(1)"]);
     assert_eq!(code(&mut client, "CREATE TABLE stored TABLESPACE pg_default AS SELECT 1"), "0A000");
-    assert_eq!(code(&mut client, "CREATE UNLOGGED TABLE fast AS SELECT 1"), "0A000");
     assert_eq!(code(&mut client, "EXPLAIN ANALYZE CREATE TABLE explained AS SELECT 1"), "0A000");
     assert_eq!(code(&mut client, "CREATE TABLE with_notes AS SELECT 1"), "42P07");
     harness::assert_equal(&group);
