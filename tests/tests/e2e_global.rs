@@ -147,6 +147,7 @@ fn a_role_made_on_one_node_logs_in_on_all_with_its_password_and_no_file_has_it()
         3,
         "CREATE ROLE \"Mrs \"\"O'Hara\" LOGIN PASSWORD 'tOp-seCret-6' IN ROLE pg_monitor, pg_signal_backend ROLE postgres ADMIN clerk NOINHERIT",
     );
+    group.settle();
     for number in group.numbers() {
         login(&group, number, "Mrs \"O'Hara", "tOp-seCret-6").unwrap();
     }
