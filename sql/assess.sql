@@ -111,7 +111,7 @@ BEGIN
         SELECT 'needs', 'tablespace', format('%I', t.spcname), format('%s relations are in it, %s among them', count(*), min(r.name)), 'Create it on every node, or move them to pg_default.'
         FROM relation r JOIN pg_tablespace t ON t.oid = r.reltablespace WHERE t.spcname <> 'pg_global' GROUP BY t.spcname
         UNION ALL
-        SELECT 'needs', 'role', format('%I', rolname), 'it owns something here', 'Create it on every node.'
+        SELECT 'needs', 'role', format('%I', rolname), 'it owns something here, or was granted something', 'A node that gets a copy gets it too; where there is a role of this name already, look whether it is the same.'
         FROM pg_roles a WHERE a.oid <> 10 AND EXISTS (SELECT FROM pg_shdepend d WHERE d.refclassid = 'pg_authid'::regclass AND d.refobjid = a.oid AND d.deptype IN ('o', 'a')
             AND d.dbid = (SELECT oid FROM pg_database WHERE datname = current_database()))
     )

@@ -6,21 +6,7 @@
 use std::time::Duration;
 
 use postgres::Client;
-use postgres_r_tests::harness::{self, Group, node};
-
-/// Runs it on a node that has seen all before.
-fn step(group: &Group, number: usize, statements: &str) {
-    group.settle();
-    group.execute(node(number), statements);
-}
-
-/// What the query gives, which must be the same on every node.
-fn everywhere(group: &Group, query: &str) -> String {
-    group.settle();
-    let values = group.values(query);
-    assert!(values.iter().all(|value| *value == values[0]), "{query}: {values:?}");
-    values.into_iter().next().unwrap()
-}
+use postgres_r_tests::harness::{self, everywhere, node, step};
 
 fn code(client: &mut Client, statement: &str) -> String {
     let error = client.batch_execute(statement).unwrap_err();

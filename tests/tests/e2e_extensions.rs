@@ -6,7 +6,7 @@
 use std::fs;
 use std::path::PathBuf;
 
-use postgres_r_tests::harness::{self, Group, node, programs};
+use postgres_r_tests::harness::{self, everywhere, node, programs, step};
 
 /// Files of an extension that is there for one test.
 struct Files(Vec<PathBuf>);
@@ -35,18 +35,6 @@ impl Drop for Files {
             let _ = fs::remove_file(file);
         }
     }
-}
-
-fn step(group: &Group, number: usize, statements: &str) {
-    group.settle();
-    group.execute(node(number), statements);
-}
-
-fn everywhere(group: &Group, query: &str) -> String {
-    group.settle();
-    let values = group.values(query);
-    assert!(values.iter().all(|value| *value == values[0]), "{query}: {values:?}");
-    values.into_iter().next().unwrap()
 }
 
 const EXTENSIONS: &str =

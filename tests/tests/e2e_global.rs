@@ -11,27 +11,13 @@ use gcs::playground::NodeNumber;
 use postgres::error::DbError;
 use postgres::{Client, NoTls};
 use postgres_r_tests::harness::database::Database;
-use postgres_r_tests::harness::{self, Group, node, wait};
+use postgres_r_tests::harness::{self, Group, everywhere, node, step, wait};
 
 const WITHIN: Duration = Duration::from_secs(30);
 
 /// A session in a database that is not replicated, where statements about roles are of one server.
 fn server(group: &Group, number: NodeNumber) -> Client {
     group.playground.connect(number, "postgres").unwrap()
-}
-
-/// Runs it on a node that has seen all before.
-fn step(group: &Group, number: usize, statements: &str) {
-    group.settle();
-    group.execute(node(number), statements);
-}
-
-/// What the query gives, which must be the same on every node.
-fn everywhere(group: &Group, query: &str) -> String {
-    group.settle();
-    let values = group.values(query);
-    assert!(values.iter().all(|value| *value == values[0]), "{query}: {values:?}");
-    values.into_iter().next().unwrap()
 }
 
 fn error_of(client: &mut Client, statement: &str) -> DbError {

@@ -4,22 +4,8 @@
 
 use std::thread;
 
-use postgres_r_tests::harness::{self, Group, node, race};
+use postgres_r_tests::harness::{self, Group, everywhere, node, race, step};
 use postgres_r_tests::workload::client::{Failure, classify};
-
-/// What the query gives, which must be the same on every node.
-fn everywhere(group: &Group, query: &str) -> String {
-    group.settle();
-    let values = group.values(query);
-    assert!(values.iter().all(|value| *value == values[0]), "{query}: {values:?}");
-    values.into_iter().next().unwrap()
-}
-
-/// Runs it on a node that has seen all before.
-fn step(group: &Group, number: usize, statements: &str) {
-    group.settle();
-    group.execute(node(number), statements);
-}
 
 /// Every node still takes writes, and has what the others write.
 fn all_in_service(group: &Group) {

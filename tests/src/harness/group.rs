@@ -322,6 +322,20 @@ impl Drop for Shared {
     }
 }
 
+/// Runs it on a node that has seen all before.
+pub fn step(group: &Group, number: usize, statements: &str) {
+    group.settle();
+    group.execute(node(number), statements);
+}
+
+/// What the query gives, which must be the same on every node.
+pub fn everywhere(group: &Group, query: &str) -> String {
+    group.settle();
+    let values = group.values(query);
+    assert!(values.iter().all(|value| *value == values[0]), "{query}: {values:?}");
+    values.into_iter().next().unwrap_or_default()
+}
+
 /// The group that the tests of this file share; healthy, and nobody else's until it is dropped.
 pub fn shared() -> Shared {
     static SHARED: Mutex<Option<Group>> = Mutex::new(None);

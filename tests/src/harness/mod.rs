@@ -25,5 +25,5 @@ pub mod wait;
 pub mod writers;
 
 pub use fingerprint::assert_equal;
-pub use group::{Group, Shared, node, shared, shared_without_table_locks};
+pub use group::{Group, Shared, everywhere, node, shared, shared_without_table_locks, step};
 pub use programs::{gcs, workload_seconds};
