@@ -6,7 +6,7 @@ PG_CONFIG ?= /usr/lib/postgresql/15/bin/pg_config
 CARGO_TARGET_DIR ?= $(CURDIR)/target
 # How much: seeds of the simulator, seconds of each end-to-end workload and of each benchmark run.
 SEEDS ?= 200
-WORKLOAD_SECONDS ?= 15
+WORKLOAD_SECONDS ?= 10
 BENCH_SECONDS ?= 15
 
 export PG_CONFIG CARGO_TARGET_DIR WORKLOAD_SECONDS BENCH_SECONDS
@@ -17,7 +17,7 @@ CRATES = --workspace --exclude postgres_r
 # One profile for programs and tests, so that no dependency is compiled twice.
 PROFILE = --release
 
-.PHONY: help setup build install demo test unit loom django e2e isolation-postgres regress test-faults campaign bench sim lint deny clean
+.PHONY: help setup build install demo test unit loom django e2e suite isolation-postgres regress contrib applications packages manifests test-faults flood campaign bench sim lint deny clean
 
 help:
 	@echo 'make setup      installs what is missing: Debian packages, cargo-pgrx'
@@ -26,10 +26,16 @@ help:
 	@echo 'make demo       three nodes under load, one killed and back, then compared'
 	@echo 'make test       everything that CI runs: lint, unit, simulator, end to end'
 	@echo 'make test-faults   every fault of networks, processes and clocks 20 times (FAULTS_ROUNDS), as root; a table of times'
+	@echo 'make flood      10,000 connections at every port of a node, and what they cost the group'
 	@echo 'make campaign   the end-to-end workloads at full length'
 	@echo 'make bench      one plain server, one with two standbys, a group, MariaDB, Galera; tables, and target/bench/cluster.json'
 	@echo 'make isolation-postgres   PostgreSQL'"'"'s own isolation suite, on one server and on a node of a group'
-	@echo 'make regress    PostgreSQL'"'"'s own regression suite, on one server and on a node of a group'
+	@echo 'make regress    PostgreSQL'"'"'s own regression suite and those of contrib, on one server and on a node of a group'
+	@echo 'make contrib    those of contrib alone'
+	@echo 'make suite      a part of the regression suite; part of make test'
+	@echo 'make packages   Debian packages in target/packages; installs them on three machines (namespaces, as root) as docs/install.md says, and runs there what packaging/kubernetes would'
+	@echo 'make manifests  packaging/kubernetes by Kubernetes'"'"' schemas, scripts by shellcheck; part of make lint'
+	@echo 'make applications   Django'"'"'s own test suite on one server and on a node of a group; Liquibase on three nodes at once; pgvector and PostGIS'
 	@echo 'make sim SEEDS=n'
 	@echo 'make loom       every interleaving of what processes do in shared memory; part of make test'
 	@echo 'make lint | deny | clean'
@@ -48,7 +54,7 @@ install: build
 demo: install
 	$(RELEASE)/demo
 
-test: setup lint install unit e2e
+test: setup lint install unit e2e suite
 
 # What needs no PostgreSQL: rules, checkers, interleavings, simulator, real daemons, tidy.
 unit: setup loom
@@ -70,12 +76,38 @@ e2e: django
 isolation-postgres: install
 	@tools/isolation-postgres.sh
 
+# A part of it in which nearly every kind of statement occurs. Left out, with the reason, where PostgreSQL's source cannot be fetched.
+suite: install
+	@IF_SOURCE_IS_THERE=1 tools/regress-postgres.sh constraints create_view domain event_trigger foreign_key generated identity inherit insert \
+	    insert_conflict largeobject matview merge plpgsql privileges returning rowsecurity rowtypes sequence truncate updatable_views with
+
 regress: install
 	@tools/regress-postgres.sh
+	@$(MAKE) contrib
+
+contrib: install
+	@tools/setup.sh contrib
+	@tools/contrib-postgres.sh
+
+applications: install django
+	@tools/django-suite.sh
+	@tools/liquibase.sh
+	@tools/extensions.sh
+
+packages: install manifests
+	@packaging/build.sh
+	@packaging/check.sh
+	@packaging/check-pods.sh
+
+manifests: setup
+	@packaging/check-manifests.sh
 
 # In network namespaces of its own: needs root. FAULTS=leader-killed,all-apart picks some.
 test-faults: install
 	$(RELEASE)/faults
+
+flood: install
+	$(RELEASE)/flood
 
 campaign: install
 	WORKLOAD_SECONDS=60 LARGE=full PAIRS=full GENERATOR_SEEDS=20 GENERATOR_STATEMENTS=500 $(MAKE) e2e
@@ -89,7 +121,7 @@ bench: install
 sim: setup
 	SEEDS=$(SEEDS) cargo run $(PROFILE) --locked -p postgres_r_tests --bin sim
 
-lint: setup
+lint: setup manifests
 	cargo fmt --all --check
 	cargo clippy --locked $(CRATES) --all-targets -- -D warnings
 	cargo clippy --locked -p postgres_r_protocol --features loom --all-targets -- -D warnings

@@ -49,17 +49,16 @@ BEGIN
         SELECT 'blocks', 'prepared transaction', format('%L', gid), 'START REPLICATION waits for it in vain', 'Run COMMIT PREPARED or ROLLBACK PREPARED.'
         FROM pg_prepared_xacts x WHERE x.database = current_database()
         UNION ALL
-        SELECT 'blocks', 'event trigger', format('%I', evtname), 'it would fire where statements of other nodes are applied', format('Run ALTER EVENT TRIGGER %I ENABLE, or DISABLE.', evtname)
+        SELECT 'differs', 'event trigger', format('%I', evtname), 'it fires where a statement is run, and not where one of another node is applied', 'Nothing is to be done if what it does is for all nodes.'
         FROM pg_event_trigger WHERE evtenabled IN ('A', 'R')
         UNION ALL
-        SELECT 'blocks', 'trigger', format('%s on %s', quote_ident(t.tgname), r.name), 'it would write again on every node what is replicated already', format('Run ALTER TABLE %s ENABLE TRIGGER %I, or DISABLE.', r.name, t.tgname)
+        SELECT 'differs', 'trigger', format('%s on %s', quote_ident(t.tgname), r.name), 'it fires where a row is written, and not where one of another node is applied', 'Nothing is to be done if what it does is for all nodes.'
         FROM pg_trigger t JOIN relation r ON r.oid = t.tgrelid WHERE t.tgenabled IN ('A', 'R') AND NOT t.tgisinternal
         UNION ALL
-        SELECT 'refused', 'subscription', format('%I', subname), 'its rows would be taken by this node and, if the others subscribe too, once more by each', 'Subscribe on one node, or drop it.'
+        SELECT CASE WHEN subtwophasestate <> 'd' OR subdisableonerr THEN 'refused' ELSE 'differs' END, 'subscription', format('%I', subname),
+            CASE WHEN subtwophasestate <> 'd' THEN 'it has two_phase' WHEN subdisableonerr THEN 'it has disable_on_error' ELSE 'one node subscribes, and another one takes over if that is away' END,
+            CASE WHEN subtwophasestate <> 'd' THEN 'Make it anew without.' WHEN subdisableonerr THEN 'Run ALTER SUBSCRIPTION ... SET (disable_on_error = false).' ELSE 'Have every node reach the publisher.' END
         FROM pg_subscription WHERE subdbid = (SELECT oid FROM pg_database WHERE datname = current_database())
-        UNION ALL
-        SELECT 'refused', 'large objects', count(*)::text, 'functions that change large objects are refused', 'Use columns of type bytea.'
-        FROM pg_largeobject_metadata HAVING count(*) > 0
         UNION ALL
         SELECT 'refused', 'table access method', name, format('rows are replicated of tables with access method heap only, this one has %s', (SELECT quote_ident(amname) FROM pg_am WHERE oid = relam)), 'Run ALTER TABLE ... SET ACCESS METHOD heap.'
         FROM written WHERE relam <> (SELECT oid FROM pg_am WHERE amname = 'heap')
@@ -69,7 +68,7 @@ BEGIN
             JOIN pg_type t ON t.oid = a.atttypid
         WHERE (p.partstrat = 'h' AND (t.typtype IN ('e', 'c') OR t.typname ~ '^reg')) OR (p.partstrat = 'r' AND t.typname ~ '^reg')
         UNION ALL
-        SELECT 'refused', 'two-phase commit', 'max_prepared_transactions', format('PREPARE TRANSACTION is refused; the server allows %s', current_setting('max_prepared_transactions')), 'Whoever coordinates transactions over this database must do without.'
+        SELECT 'differs', 'two-phase commit', 'max_prepared_transactions', format('others do not wait for a prepared transaction, they get 40001; the server allows %s', current_setting('max_prepared_transactions')), 'Allow it on every node from which transactions are prepared; repeat transactions that get 40001.'
         WHERE current_setting('max_prepared_transactions')::int > 0
         UNION ALL
         SELECT 'differs', 'collation version', datname::text, format('the database was made with version %s of its collation, this server has %s', datcollversion, pg_database_collation_actual_version(oid)), 'Rebuild what depends on it, then run ALTER DATABASE ... REFRESH COLLATION VERSION; all nodes should have the same version.'
@@ -78,7 +77,7 @@ BEGIN
         SELECT 'differs', 'exclusion constraint', format('%s on %s', quote_ident(c.conname), r.name), 'of two rows that are changed on two nodes at the same time, one transaction gets 40001, even if the rows do not conflict', 'Repeat transactions that get 40001.'
         FROM pg_constraint c JOIN relation r ON r.oid = c.conrelid WHERE c.contype = 'x'
         UNION ALL
-        SELECT 'differs', 'numbers of a node', format('%s.%I', r.name, a.attname), format('values of type %s mean something on one node only, and travel as they stand', format_type(a.atttypid, a.atttypmod)), 'Use regclass and its kin for objects, a sequence or a UUID for rows.'
+        SELECT 'differs', 'numbers of a node', format('%s.%I', r.name, a.attname), format('values of type %s mean something on one node only, and travel as they stand', format_type(a.atttypid, a.atttypmod)), 'Use regclass and its kin for objects, a sequence or a UUID for rows. Numbers of large objects are the same on every node.'
         FROM written r JOIN pg_attribute a ON a.attrelid = r.oid AND a.attnum > 0 AND NOT a.attisdropped JOIN pg_type t ON t.oid = a.atttypid
         WHERE coalesce(nullif(t.typbasetype, 0), nullif(t.typelem, 0), t.oid) IN ('oid'::regtype, 'xid'::regtype, 'xid8'::regtype, 'cid'::regtype, 'tid'::regtype, 'oidvector'::regtype, 'pg_snapshot'::regtype)
         UNION ALL

@@ -30,6 +30,45 @@ CREATE TABLE overwriting (
 COMMENT ON TABLE overwriting IS
     'the group whose contents take, or have taken, the place of this database, which is kept under another name';
 
+-- Transactions that are prepared and not decided on (docs/adr/0061-prepared-transactions.md). Written where ordered work is applied, and nowhere else.
+CREATE TABLE prepared (
+    gid text COLLATE "C" PRIMARY KEY,
+    owner text NOT NULL,
+    prepared timestamptz NOT NULL,
+    position bigint NOT NULL,
+    body bytea NOT NULL
+);
+COMMENT ON TABLE prepared IS 'prepared transactions of the group, with what they have changed';
+-- Whoever could change it could have transactions committed that nobody has made; what it holds are rows of any table.
+REVOKE ALL ON prepared FROM PUBLIC;
+
+CREATE VIEW prepared_transactions AS
+    SELECT gid, prepared, owner, current_database() AS database, position, octet_length(body) AS bytes FROM prepared;
+COMMENT ON VIEW prepared_transactions IS
+    'transactions of the current database that are prepared in the group, on whichever node: COMMIT PREPARED or ROLLBACK PREPARED decides on them';
+GRANT SELECT ON prepared_transactions TO PUBLIC;
+
+-- Databases that CREATE and DROP DATABASE have made and dropped on all nodes (docs/adr/0068-databases.md): what is to be, in the group's first database.
+CREATE TABLE databases (
+    name text COLLATE "C" PRIMARY KEY,
+    id uuid NOT NULL,
+    state text NOT NULL CHECK (state IN ('making', 'ready', 'dropped')),
+    node text NOT NULL,
+    provisional text,
+    definition text,
+    is_plain boolean NOT NULL DEFAULT false,
+    reason text
+);
+COMMENT ON TABLE databases IS 'databases that the group has made or dropped by CREATE and DROP DATABASE, and how they are made';
+
+-- Which of that this node has done; written by each node for itself.
+CREATE TABLE databases_done (
+    id uuid PRIMARY KEY
+);
+COMMENT ON TABLE databases_done IS 'what this node has done of postgres_r.databases';
+-- Whoever could change them could have databases dropped.
+REVOKE ALL ON databases, databases_done FROM PUBLIC;
+
 CREATE VIEW members AS SELECT * FROM member_list();
 COMMENT ON VIEW members IS 'the group''s members as seen from this node, for the current database';
 
@@ -81,9 +120,8 @@ REVOKE ALL ON FUNCTION verify(interval, regclass), verify_within(bigint, oid), r
     repair_within(text, oid, boolean, bigint), put_repair(text, text, text) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION verify(interval, regclass), verify_within(bigint, oid) TO pg_monitor;
 
--- In pg_catalog, so that it is found without a schema, like every other pg_stat view.
-SET LOCAL allow_system_table_mods = on;
-CREATE VIEW pg_catalog.pg_stat_postgres_r AS
+-- Not in pg_catalog: what is there is PostgreSQL's own, and is listed as such.
+CREATE VIEW pg_stat_postgres_r AS
     SELECT
         pg_catalog.max(value) FILTER (WHERE name = 'commits') AS commits,
         pg_catalog.max(value) FILTER (WHERE name = 'aborts_conflict') AS aborts_conflict,
@@ -133,8 +171,7 @@ CREATE VIEW pg_catalog.pg_stat_postgres_r AS
         pg_catalog.max(value) FILTER (WHERE name = 'attaches') AS attaches,
         pg_catalog.max(value) FILTER (WHERE name = 'spooled') AS spooled
     FROM postgres_r.counter_list();
-COMMENT ON VIEW pg_catalog.pg_stat_postgres_r IS 'what replication of the current database did on this node since the server started';
-RESET allow_system_table_mods;
+COMMENT ON VIEW pg_stat_postgres_r IS 'what replication of the current database did on this node since the server started';
 
 GRANT USAGE ON SCHEMA postgres_r TO PUBLIC;
-GRANT SELECT ON members, large_transactions, verification_progress, conflicts, conflict_counts, failures, pg_catalog.pg_stat_postgres_r TO PUBLIC;
+GRANT SELECT ON members, large_transactions, verification_progress, conflicts, conflict_counts, failures, pg_stat_postgres_r TO PUBLIC;

@@ -5,6 +5,7 @@
 #   root              the project's directory
 #   OUT               where output goes
 #   DATABASE          the database that the suite is run in
+#   SOCKETS           also a directory for the servers' sockets, if a suite looks for them at the usual place
 #
 # PG_CONFIG, GCS and POSTGRES_SOURCE are as those programs describe them.
 
@@ -24,8 +25,15 @@ suite_program() {
     echo "$program"
 }
 
+# Where the suite is one test of many, it is left out if PostgreSQL's source cannot be had, and says so.
+no_source() {
+    [ -n "${IF_SOURCE_IS_THERE:-}" ] || die "$@"
+    say "left out: $*"
+    exit 0
+}
+
 # The source package's archive, by a scratch configuration of apt: the machine's own stays as it is.
-fetch_source() { # directory below src/test
+fetch_source() { # directories of the source
     scratch=$OUT/apt
     mkdir -p "$scratch/lists/partial" "$scratch/cache/archives/partial" "$scratch/parts"
     for file in /etc/apt/sources.list /etc/apt/sources.list.d/*; do
@@ -33,29 +41,35 @@ fetch_source() { # directory below src/test
         grep -qs -e '^Types:.*deb\( \|$\)' -e '^deb ' "$file" || continue
         sed -e 's/^Types:.*/Types: deb-src/' -e 's/^deb /deb-src /' "$file" > "$scratch/parts/$(basename "$file")"
     done
-    directory=$1
+    directories=$*
     set -- -qq -o Dir::Etc::SourceList=/dev/null -o "Dir::Etc::SourceParts=$scratch/parts" \
         -o "Dir::State::Lists=$scratch/lists" -o "Dir::Cache=$scratch/cache" -o APT::Sandbox::User=root
-    apt-get "$@" update || die "apt-get update failed; give PostgreSQL's source in POSTGRES_SOURCE"
+    apt-get "$@" update || no_source "apt-get update failed; give PostgreSQL's source in POSTGRES_SOURCE"
     # The newest that the mirror has: any 15 will do.
     for version in $(apt-cache "$@" showsrc --only-source postgresql-15 | sed -n 's/^Version: //p' | sort -Vru); do
         (cd "$scratch" && apt-get "$@" source --download-only "postgresql-15=$version") && break
         rm -f "$scratch"/postgresql-15_*
     done
-    [ -n "$(ls "$scratch"/postgresql-15_*.orig.tar.* 2>/dev/null)" ] || die "apt-get source postgresql-15 failed"
+    [ -n "$(ls "$scratch"/postgresql-15_*.orig.tar.* 2>/dev/null)" ] || no_source "apt-get source postgresql-15 failed"
     mkdir -p "$OUT/source"
-    tar -xf "$scratch"/postgresql-15_*.orig.tar.* -C "$OUT/source" --strip-components=1 --wildcards "*/src/test/$directory/*"
+    for directory in $directories; do
+        tar -xf "$scratch"/postgresql-15_*.orig.tar.* -C "$OUT/source" --strip-components=1 --wildcards "*/$directory/*"
+    done
 }
 
-# Sets `suite`, the suite's source.
-find_source() { # directory below src/test, a directory in it
+# Sets `source`, PostgreSQL's source as far as these directories.
+find_source() { # directories of the source
     mkdir -p "$OUT"
     if [ -z "${POSTGRES_SOURCE:-}" ]; then
-        [ -d "$OUT/source/src/test/$1/$2" ] || fetch_source "$1"
+        for directory; do
+            [ -d "$OUT/source/$directory" ] || { fetch_source "$@"; break; }
+        done
         POSTGRES_SOURCE=$OUT/source
     fi
-    suite=$POSTGRES_SOURCE/src/test/$1
-    [ -d "$suite/$2" ] || die "there is no $suite/$2"
+    source=$POSTGRES_SOURCE
+    for directory; do
+        [ -d "$source/$directory" ] || die "there is no $source/$directory"
+    done
 }
 
 query() { "$bin/psql" -h 127.0.0.1 -p "$1" -U postgres -d "$2" -qX -v ON_ERROR_STOP=1 -c "$3"; }
@@ -89,7 +103,7 @@ start_servers() { # lines for the plain server's configuration
     cat >> "$work/plain/postgresql.conf" <<END
 listen_addresses = '127.0.0.1'
 port = $plain_port
-unix_socket_directories = '$work'
+unix_socket_directories = '$work${SOCKETS:+, $SOCKETS}'
 timezone = 'UTC'
 fsync = off
 max_prepared_transactions = 10
@@ -97,5 +111,14 @@ $1
 END
     as_server "$bin/pg_ctl" -D "$work/plain" -l "$work/plain.log" -w start > /dev/null
     query "$plain_port" postgres "CREATE DATABASE $DATABASE"
-    "$GCS" playground start --dir "$work/group" --base-port "$base_port" --database "$DATABASE" --detach > /dev/null
+    set -- --dir "$work/group" --base-port "$base_port" --database "$DATABASE"
+    "$GCS" playground start "$@" --detach > /dev/null
+    for port in "$base_port" $((base_port + 1)) $((base_port + 2)); do
+        query "$port" postgres "ALTER SYSTEM SET max_prepared_transactions = 10"
+        [ -z "${SOCKETS:-}" ] ||
+            query "$port" postgres "ALTER SYSTEM SET unix_socket_directories = '$work/group/node$((port - base_port + 1))', '$SOCKETS'"
+    done
+    # It takes a restart.
+    "$GCS" playground stop --dir "$work/group" > /dev/null
+    "$GCS" playground start "$@" --detach > /dev/null
 }

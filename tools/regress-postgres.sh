@@ -2,13 +2,15 @@
 # Runs PostgreSQL's own regression suite (src/test/regress) against a plain server and against one node of a group of three, and
 # compares what they print. Fails when a file differs that tests/regress/postgres/differences.txt does not list, when one that is
 # listed no longer does, or when the group ends in disorder: a node out of service, nodes that are not equal. docs/compatibility.md
-# gives the reasons.
+# gives the reasons. At the end a dump of the plain server's database is restored, by pg_restore in four sessions, into another database of
+# the plain server and into a replicated one, with the same errors, if any, and the same on every node.
 #
 #   tools/regress-postgres.sh [FILE...]     all files, in the order of parallel_schedule, or these and those that all need
 #
 #   PG_CONFIG         the pg_config of the PostgreSQL with the extension (default: Debian's PostgreSQL 15)
 #   GCS               the daemon's program (default: $CARGO_TARGET_DIR/release/gcs)
 #   POSTGRES_SOURCE   PostgreSQL's source; without it, Debian's source package is fetched, into OUT
+#   IF_SOURCE_IS_THERE   if set: nothing is run, and nothing has failed, where it cannot be fetched
 #   OUT               where output goes (default: target/regress-postgres): plain/, group/ and diff/, by file; dump/ and logs/, by
 #                     node; first.txt, the first statement of each file that differs; reasons.txt, lines for differences.txt;
 #                     summary.txt, what is refused, counted
@@ -22,185 +24,58 @@ root=$(cd "$(dirname "$0")/.." && pwd)
 name=regress-postgres
 OUT=${OUT:-$root/target/regress-postgres}
 DATABASE=regression
-FILE_SECONDS_MAX=${FILE_SECONDS_MAX:-300}
-PREFIX="log_line_prefix = '%e %q%a '"
-. "$root/tools/postgres-suite.sh"
+LIST=tests/regress/postgres/differences.txt
+. "$root/tools/regress-suite.sh"
 
-# What the suite's tests call in C: its own functions, and two modules of contrib. All servers load them from the same path.
-build_libraries() {
-    mkdir -p "$work/lib"
-    cc -O2 -shared -fPIC -I"$("$PG_CONFIG" --includedir-server)" -o "$work/lib/regress.so" "$suite/regress.c"
-    for module in autoinc refint; do
-        cp "$("$PG_CONFIG" --pkglibdir)/$module.so" "$work/lib/"
-    done
-}
-
-# The database as pg_regress makes it.
-prepare_database() { # port
-    for setting in lc_messages lc_monetary lc_numeric lc_time; do
-        query "$1" postgres "ALTER DATABASE $DATABASE SET $setting TO 'C'"
-    done
-    query "$1" postgres "ALTER DATABASE $DATABASE SET bytea_output TO 'hex'"
-    query "$1" postgres "ALTER DATABASE $DATABASE SET timezone_abbreviations TO 'Default'"
-    query "$1" postgres "ALTER SYSTEM SET $PREFIX"
-    query "$1" postgres "SELECT FROM pg_reload_conf()" > /dev/null
-}
-
-out_of_service() { # prints the ports of nodes that are not online
+# Counts in `failures`.
+restore_dump() {
+    "$bin/pg_dump" -h 127.0.0.1 -p "$plain_port" -U postgres -Fc -f "$work/dump" $DATABASE
+    query "$plain_port" postgres "CREATE DATABASE restored TEMPLATE template0"
     for port in "$base_port" $((base_port + 1)) $((base_port + 2)); do
-        query "$port" "$DATABASE" "DO \$\$ BEGIN ASSERT (SELECT state FROM postgres_r.members WHERE is_self) = 'online'; END \$\$" \
-            2> /dev/null || printf '%s ' "$port"
+        query "$port" postgres "CREATE DATABASE restored TEMPLATE template0"
+        query "$port" restored "CREATE EXTENSION postgres_r"
+        query "$port" postgres "ALTER DATABASE restored START REPLICATION IN GROUP postgresr" 2>> "$OUT/logs/replication"
     done
-}
-
-run_files() { # plain or group, port, files
-    where=$1 port=$2 missing=
-    shift 2
-    as_server mkdir -p "$work/$where/results"
-    : > "$OUT/$where.times"
-    for file; do
-        began=$(date +%s)
-        status=0
-        (cd "$work" && as_server timeout "$FILE_SECONDS_MAX" "$regress" --use-existing --dbname=$DATABASE --host=127.0.0.1 \
-            --port="$port" --user=postgres --bindir="$bin" --dlpath="$work/lib" --inputdir="$work/suite" --outputdir="$work/$where" \
-            "$file") > "$OUT/$where.driver" 2>&1 || status=$?
-        sed "s|$work/$where|OUTPUT|g" "$work/$where/results/$file.out" > "$OUT/$where/$file.out" 2> /dev/null ||
-            cp "$OUT/$where.driver" "$OUT/$where/$file.out"
-        if [ "$status" -eq 124 ]; then
-            printf 'cut off after %s s\n' "$FILE_SECONDS_MAX" >> "$OUT/$where/$file.out"
-            query "$port" postgres "SELECT FROM (SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE
-                'pg_regress/%') ended" || true
-        fi
-        printf '%s %s\n' "$file" $(($(date +%s) - began)) >> "$OUT/$where.times"
-        [ "$where" = group ] || continue
-        now_missing=$(out_of_service)
-        [ "$now_missing" = "$missing" ] || say "after $file, not online: ${now_missing:-none}"
-        missing=$now_missing
+    for where in plain group; do
+        port=$plain_port
+        [ $where = plain ] || port=$base_port
+        "$bin/pg_restore" -h 127.0.0.1 -p "$port" -U postgres -d restored -j 4 "$work/dump" > "$OUT/$where.restored" 2>&1 || true
+        grep 'error:' "$OUT/$where.restored" | sort > "$OUT/$where.restored.errors" || true
     done
+    diff "$OUT/plain.restored.errors" "$OUT/group.restored.errors" > "$OUT/diff/restored" || {
+        say "pg_restore -j 4 says something else on the group, see $OUT/diff/restored"
+        failures=$((failures + 1))
+    }
+    query "$base_port" restored "SELECT * FROM postgres_r.verify() WHERE verdict <> 'equal'" > "$OUT/verify.restored" 2>&1 || true
+    grep -q '^(0 rows)' "$OUT/verify.restored" || {
+        say "what was restored differs between nodes, see $OUT/verify.restored"
+        failures=$((failures + 1))
+    }
 }
 
-# The first statement whose output differs, and the first line of that output on the group.
-first_difference() { # file
-    line=$(diff "$OUT/plain/$1.out" "$OUT/group/$1.out" | sed -n '1s/^[0-9,]*[acd]\([0-9]*\).*/\1/p')
-    awk -v line="${line:-1}" -v file="$1" '
-        NR == FNR { source[$0] = 1; next }
-        # psql echoes the lines of the test; what else there is, is output.
-        { here = ($0 in source) && $0 != "" && $0 !~ /^--/ }
-        here && (!before || ended) && FNR <= line { statement = ""; ended = 0 }
-        here && FNR <= line { statement = statement (statement == "" ? "" : " ") $0; ended = ($0 ~ /;[ \t]*(--.*)?$/) }
-        { before = here }
-        FNR == line { output = $0 }
-        END { gsub(/[ \t]+/, " ", statement); printf "%s\n    %s\n    %s\n", file, substr(statement, 1, 200), substr(output, 1, 200) }
-    ' "$work/suite/sql/$1.sql" "$OUT/group/$1.out"
-}
-
-# Whether the group prints all that the plain server prints, and besides only warnings and notices.
-says_more_only() { # file
-    ! diff "$OUT/plain/$1.out" "$OUT/group/$1.out" | grep -v -e '^[0-9,]*a[0-9,]*$' -e '^> \(WARNING\|NOTICE\|DETAIL\|HINT\):  ' |
-        grep -q .
-}
-
-# Messages of errors by SQLSTATE and file, names left out; from a log.
-messages() { # log
-    sed -n 's#^\([0-9A-Z]\{5\}\) pg_regress/\([^ ]*\) [EFP][A-Z]*:  #\2\t\1\t#p' "$1" | sed 's/"[^"]*"/"…"/g; s/ at character [0-9]*$//'
-}
-
-# What the group refuses and the plain server does not, by message: how many times, in how many files.
-summarize() {
-    messages "$OUT/logs/plain.log" > "$OUT/plain.messages"
-    messages "$OUT/logs/node1.log" > "$OUT/group.messages"
-    awk -F '\t' '
-        NR == FNR { plain[$0]++; next }
-        plain[$0]-- > 0 { next }
-        { what = $2 "  " $3; times[what]++; if (!seen[what, $1]++) { files[what]++; names[what] = names[what] " " $1 } }
-        END { for (what in times)
-                  printf "%d\t%5d times in %3d files  %s\t    %s\n", what !~ /^0A000/, times[what], files[what], what,
-                      substr(names[what], 1, 150) }
-    ' "$OUT/plain.messages" "$OUT/group.messages" | sort -k1,1n -k5,5nr -k2,2nr | cut -f 2- | tr '\t' '\n'
-}
-
-# Why a file differs: the statements that the group refuses in it, or what the group says besides; to be put into differences.txt.
-reason() { # file
-    refused=$(awk -F '\t' -v file="$1" '
-        $1 != file || $2 != "0A000" { next }
-        NR == FNR { plain[$3]++; next }
-        plain[$3]-- > 0 || seen[$3]++ { next }
-        { sub(/ (is|are) not supported in a replicated database$/, "", $3); printf "%s%s", separator, $3; separator = ", " }
-    ' "$OUT/plain.messages" "$OUT/group.messages")
-    if [ -n "$refused" ]; then
-        printf 'refused: %s' "$refused"
-    elif says_more_only "$1"; then
-        printf 'says: %s' "$(sed -n 's/^+\(WARNING\|NOTICE\):  //p' "$OUT/diff/$1.diff" | sed 's/"[^"]*"/"…"/g' | sort -u |
-            paste -s -d ';' | cut -c 1-120)"
-    else
-        printf 'other: see first.txt'
-    fi
-}
-
-compare_nodes() {
-    mkdir -p "$OUT/dump"
-    "$bin/psql" -h 127.0.0.1 -p "$base_port" -U postgres -d "$DATABASE" -X \
-        -c "SELECT * FROM postgres_r.verify() WHERE verdict <> 'equal'" > "$OUT/verify.txt" 2>&1 || true
-    for number in 1 2 3; do
-        "$bin/pg_dump" -s -h 127.0.0.1 -p $((base_port + number - 1)) -U postgres "$DATABASE" 2> "$OUT/dump/node$number.err" |
-            sed '/^\\\(un\)\?restrict /d' > "$OUT/dump/node$number.sql"
-    done
-}
-
-regress=${PG_REGRESS:-$(suite_program regress/pg_regress)}
-find_source regress sql
+find_source src/test/regress
+suite=$source/src/test/regress
 all=$(sed -n 's/^test: *//p' "$suite/parallel_schedule")
 if [ $# -gt 0 ]; then set -- test_setup create_index "$@"; else set -- $all; fi
+source_of() { echo "$work/suite/sql/$1.sql"; }
 
-rm -rf "$OUT/plain" "$OUT/group" "$OUT/diff" "$OUT/dump" "$OUT/logs"
-mkdir -p "$OUT/plain" "$OUT/group" "$OUT/diff"
-start_servers "max_connections = 200
-max_wal_size = '1GB'
-max_wal_senders = 4
-max_worker_processes = 32"
+prepare_output
+start_regress_servers
 cp -r "$suite" "$work/suite"
-build_libraries
+build_library
+# Modules of contrib that the suite's tests call, from the same path on all servers.
+for module in autoinc refint; do
+    cp "$("$PG_CONFIG" --pkglibdir)/$module.so" "$work/lib/"
+done
 chmod -R a+rX "$work/suite" "$work/lib"
 for port in "$plain_port" "$base_port" $((base_port + 1)) $((base_port + 2)); do prepare_database "$port"; done
 
 say "running $# files on both"
-run_files plain "$plain_port" "$@" &
-plain_run=$!
-run_files group "$base_port" "$@"
-wait $plain_run
-compare_nodes
-for log in node1 node2 node3; do
-    mkdir -p "$OUT/logs"
-    cp "$work/group/$log/postgres.log" "$OUT/logs/$log.log"
-done
-cp "$work/plain.log" "$OUT/logs/plain.log"
-
-failures=0 same=0 more=0
-: > "$OUT/first.txt" > "$OUT/reasons.txt"
-summarize > "$OUT/summary.txt"
-for file; do
-    listed=$(sed -n "s/^$file[[:space:]][[:space:]]*//p" "$root/tests/regress/postgres/differences.txt")
-    if diff -U 3 "$OUT/plain/$file.out" "$OUT/group/$file.out" > "$OUT/diff/$file.diff"; then
-        rm "$OUT/diff/$file.diff"
-        same=$((same + 1))
-        [ -z "$listed" ] || { say "$file: listed as different ($listed), but it is the same"; failures=$((failures + 1)); }
-        continue
-    fi
-    first_difference "$file" >> "$OUT/first.txt"
-    printf '%-27s %s\n' "$file" "$(reason "$file")" >> "$OUT/reasons.txt"
-    ! says_more_only "$file" || more=$((more + 1))
-    case $listed in says:*) says_more_only "$file" || listed= ;; esac
-    [ -n "$listed" ] || { say "$file: DIFFERS, see $OUT/diff/$file.diff"; failures=$((failures + 1)); }
-done
-say "$same of $# files print the same on both, $more more but for warnings; $OUT/summary.txt counts what is refused"
-for number in 2 3; do
-    diff -U 3 "$OUT/dump/node1.sql" "$OUT/dump/node$number.sql" > "$OUT/diff/node$number.dump" || {
-        say "the definitions of nodes 1 and $number differ, see $OUT/diff/node$number.dump"
-        failures=$((failures + 1))
-    }
-done
-grep -q '^(0 rows)' "$OUT/verify.txt" || { say "postgres_r.verify() finds differences, see $OUT/verify.txt"; failures=$((failures + 1)); }
-missing=$(out_of_service)
-[ -z "$missing" ] || { say "not online at the end: the nodes on ports $missing"; failures=$((failures + 1)); }
-[ "$failures" -eq 0 ] || die "$failures results are not as listed in tests/regress/postgres/differences.txt"
+failures=0
+run_on_both "$work/suite" "$@"
+compare_nodes suite
+keep_logs
+compare_files source_of "$@"
+restore_dump
+[ "$failures" -eq 0 ] || die "$failures results are not as listed in $LIST"
 say "all $# files are as listed, all nodes equal"

@@ -3,7 +3,8 @@
 # Safe to repeat; does nothing, quickly, when all is there. Never creates, starts or stops a PostgreSQL cluster: the
 # packages' automatic cluster `main` is held back, and so are service starts, while the packages are unpacked.
 #
-#   tools/setup.sh bench   also what the benchmarks compare with: sysbench, MariaDB with Galera, perf
+#   tools/setup.sh bench     also what the benchmarks compare with: sysbench, MariaDB with Galera, perf
+#   tools/setup.sh contrib   also the languages that some of contrib's modules are for
 #
 #   PG_CONFIG   the pg_config of the PostgreSQL to build against (default: Debian's PostgreSQL 15)
 
@@ -13,7 +14,9 @@ PGRX_VERSION=0.18.1
 RUST_MINIMUM=1.95
 PACKAGES="build-essential pkg-config ca-certificates libclang-dev protobuf-compiler
           postgresql-15 postgresql-client-15 postgresql-server-dev-15 python3-venv pgbouncer
-          iproute2 nftables libfaketime e2fsprogs mount valgrind"
+          iproute2 nftables libfaketime e2fsprogs mount valgrind chromium chromium-driver
+          haproxy keepalived curl openssl shellcheck"
+CONTRIB_PACKAGES="postgresql-plperl-15 postgresql-plpython3-15"
 BENCH_PACKAGES="sysbench mariadb-server galera-4 rsync linux-perf"
 DEBIAN_PG_CONFIG=/usr/lib/postgresql/15/bin/pg_config
 PG_CONFIG=${PG_CONFIG:-$DEBIAN_PG_CONFIG}
@@ -32,7 +35,8 @@ fi
 case ${1:-} in
     '') ;;
     bench) PACKAGES="$PACKAGES $BENCH_PACKAGES" ;;
-    *) die "unknown argument \"$1\"; there is only: bench" ;;
+    contrib) PACKAGES="$PACKAGES $CONTRIB_PACKAGES" ;;
+    *) die "unknown argument \"$1\"; there are: bench, contrib" ;;
 esac
 
 is_installed() {

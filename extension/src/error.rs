@@ -193,7 +193,42 @@ pub fn prepared() -> Error {
         PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
         "cannot PREPARE a transaction that changed a replicated database",
     )
-    .hint("Use COMMIT.")
+    .hint("Send PREPARE TRANSACTION as a statement.")
+}
+
+/// Somebody else holds a key until a prepared transaction is decided on.
+pub fn pinned(conflict: &Conflict, identifier: Option<&str>) -> Error {
+    let which = identifier.map_or(String::new(), |identifier| format!(" \"{identifier}\""));
+    let what = match (conflict.table.as_str(), conflict.key.as_str()) {
+        ("", _) => "the same data".to_owned(),
+        (table, "") => format!("rows of table \"{table}\""),
+        (table, key) => format!("table \"{table}\", key {key}"),
+    };
+    let (position, node) = (conflict.position, &conflict.node);
+    Error::new(PgSqlErrorCode::ERRCODE_T_R_SERIALIZATION_FAILURE, LOST)
+        .detail(format!("Prepared transaction{which}, prepared on node \"{node}\" at position {position}, holds {what}."))
+        .hint("Run the transaction again when that one has been decided on by COMMIT PREPARED or ROLLBACK PREPARED.")
+}
+
+/// As PostgreSQL says it.
+pub fn not_prepared(identifier: Option<&str>) -> Error {
+    let which = identifier.map_or(String::new(), |identifier| format!(" with identifier \"{identifier}\""));
+    Error::new(PgSqlErrorCode::ERRCODE_UNDEFINED_OBJECT, format!("prepared transaction{which} does not exist"))
+}
+
+/// As PostgreSQL says it.
+pub fn already_prepared(identifier: Option<&str>) -> Error {
+    let which = identifier.map_or(String::new(), |identifier| format!(" \"{identifier}\""));
+    Error::new(PgSqlErrorCode::ERRCODE_DUPLICATE_OBJECT, format!("transaction identifier{which} is already in use"))
+}
+
+pub fn too_many_prepared() -> Error {
+    Error::new(
+        PgSqlErrorCode::ERRCODE_PROGRAM_LIMIT_EXCEEDED,
+        "maximum number of prepared transactions of the group reached",
+    )
+    .detail("The group keeps so many transactions of a database prepared, and so many rows that they have changed.")
+    .hint("Decide on some by COMMIT PREPARED or ROLLBACK PREPARED.")
 }
 
 pub fn prepared_locks() -> Error {
@@ -225,10 +260,16 @@ pub fn too_many_keys(limit: usize) -> Error {
         .hint("Change less in one transaction.")
 }
 
+/// How a large object is named where a table would be.
+pub const LARGE_OBJECT: &str = "large object ";
+
 /// A transaction that was ordered after another one that changed the same.
 pub fn conflict(conflict: &Conflict) -> Error {
     let detail = match (conflict.table.as_str(), conflict.key.as_str()) {
         ("", _) => format!("{} changed the same data.", capitalised(&winner(conflict))),
+        (object, "") if object.starts_with(LARGE_OBJECT) => {
+            format!("{} was changed by {}.", object.replacen('l', "L", 1), winner(conflict))
+        }
         (table, "") => format!("Table \"{table}\" was changed by {}.", winner(conflict)),
         (table, key) => format!("Table \"{table}\", key {key} was changed by {}.", winner(conflict)),
     };
@@ -269,6 +310,28 @@ pub fn rehearsal_failed(node: &str, failure: &RehearsalFailure) -> Error {
     let hint = if hint.is_empty() { "Make that node able to run it, or leave the statement out." } else { hint };
     Error::new(code, format!("the transaction's statements cannot run on node \"{node}\""))
         .detail(format!("{node}: {message}{more}."))
+        .hint(hint)
+}
+
+/// CREATE INDEX CONCURRENTLY has failed on another node; the index is there, and valid nowhere.
+pub fn index_failed(index: &str, node: &str, failure: &RehearsalFailure) -> Error {
+    let detail = if failure.detail.is_empty() { String::new() } else { format!("{} ", failure.detail) };
+    Error::new(PgSqlErrorCode::from(failure.code as isize), failure.message.clone())
+        .detail(format!("{detail}This was on node \"{node}\"."))
+        .hint(format!("Index \"{index}\" is not valid on any node. Drop it and try again."))
+}
+
+/// A unique index can't be built while a node does not say that who writes there knows it. `is_left`: it is in the catalogs.
+pub fn index_not_known(index: &str, node: &str, is_left: bool) -> Error {
+    let message = format!("unique index \"{index}\" cannot be built concurrently while node \"{node}\" is away");
+    let otherwise = "Use CREATE INDEX without CONCURRENTLY, or try again when the node is back.";
+    let hint = if is_left {
+        format!("Drop index \"{index}\", which is not valid on any node. {otherwise}")
+    } else {
+        otherwise.to_owned()
+    };
+    Error::new(PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, message)
+        .detail("Who writes on that node may not know the index, and rows that are equal could go in on two nodes.")
         .hint(hint)
 }
 
@@ -461,7 +524,7 @@ pub fn not_asked_who_shows(position: Position, why: &str) -> Error {
 pub fn unknown_server() -> Error {
     Error::new(
         PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
-        "postgres_r cannot give values of sequences, or advisory locks, or notifications, on this server",
+        "postgres_r cannot give values of sequences, or advisory locks, or notifications, or large objects, on this server",
     )
     .detail("The server's table of built-in functions is not where postgres_r expects it, or its memory can't be changed.")
     .hint("Use a server of the major version that postgres_r was built for, on a system that lets mprotect() work.")

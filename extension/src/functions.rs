@@ -1,6 +1,7 @@
-//! What SQL can call. Views over it are in sql/views.sql, and what is SQL altogether in sql/assess.sql.
+//! What SQL can call. Views over it are in sql/views.sql, and what is SQL altogether in sql/assess.sql and sql/exclude.sql.
 
 mod copies;
+mod databases;
 mod verification;
 
 use std::sync::atomic::Ordering;
@@ -343,3 +344,4 @@ extension_sql!("CREATE SCHEMA postgres_r; SET LOCAL search_path = postgres_r, pg
 
 extension_sql_file!("../../sql/views.sql", name = "views", finalize);
 extension_sql_file!("../../sql/assess.sql", name = "assess");
+extension_sql_file!("../../sql/exclude.sql", name = "exclude", requires = ["schema"]);

@@ -77,6 +77,7 @@ static APPLY_AHEAD_SIZE: GucSetting<i32> = GucSetting::<i32>::new(4 * 1024);
 static MAX_DATABASES: GucSetting<i32> = GucSetting::<i32>::new(4);
 static MAX_STALENESS: GucSetting<i32> = GucSetting::<i32>::new(5_000);
 static MAX_WRITESET_SIZE: GucSetting<i32> = GucSetting::<i32>::new(4 * 1024 * 1024);
+static REPLICATE_DATABASES: GucSetting<bool> = GucSetting::<bool>::new(false);
 static REPLACE_DATABASE: GucSetting<bool> = GucSetting::<bool>::new(false);
 static NOTIFY: GucSetting<LockScope> = GucSetting::<LockScope>::new(LockScope::Group);
 static READ_AFTER: GucSetting<Option<std::ffi::CString>> = GucSetting::<Option<std::ffi::CString>>::new(Some(c""));
@@ -87,6 +88,8 @@ static REHEARSAL_TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(2_000);
 static RETRY_AUTOCOMMIT: GucSetting<i32> = GucSetting::<i32>::new(100);
 static ROW_LOCKS: GucSetting<LockScope> = GucSetting::<LockScope>::new(LockScope::Group);
 static TABLE_LOCKS: GucSetting<LockScope> = GucSetting::<LockScope>::new(LockScope::Group);
+static TABLESPACES: GucSetting<Option<std::ffi::CString>> = GucSetting::<Option<std::ffi::CString>>::new(Some(c""));
+static WARN_OF_LOCAL_DATA: GucSetting<bool> = GucSetting::<bool>::new(true);
 
 /// As many chunks as the group keeps of one writeset (`CHUNKS_MAX` of gcs_core), in kB.
 const MAX_WRITESET_KB: i32 = 64 << 20;
@@ -96,11 +99,32 @@ const DEFAULT_SOCKET: &CStr = c"/run/gcs/gcs.sock";
 /// Called while libraries are preloaded.
 pub fn define() {
     define_a_to_c();
+    define_databases();
     define_g_to_r();
     define_lag();
     define_levels();
     define_locks();
     define_notify();
+    define_warnings();
+}
+
+fn define_warnings() {
+    GucRegistry::define_string_guc(
+        c"postgres_r.tablespaces",
+        c"Tablespaces of this server for those that statements of other nodes name, as name=own, ...",
+        c"One that is not named here is the one of the same name; if this server has none, the default is used.",
+        &TABLESPACES,
+        GucContext::Sighup,
+        GucFlags::default(),
+    );
+    GucRegistry::define_bool_guc(
+        c"postgres_r.warn_of_local_data",
+        c"Whether a statement warns of what it makes that means something on one node only.",
+        c"Columns of types like oid and xid, unlogged tables, tables and tablespaces that are of one node.",
+        &WARN_OF_LOCAL_DATA,
+        GucContext::Userset,
+        GucFlags::default(),
+    );
 }
 
 fn define_notify() {
@@ -292,6 +316,17 @@ fn define_g_to_r() {
     );
 }
 
+fn define_databases() {
+    GucRegistry::define_bool_guc(
+        c"postgres_r.replicate_databases",
+        c"Whether CREATE and DROP DATABASE, in the group's first database, make and drop the database on every node.",
+        c"Off, they are of this server alone.",
+        &REPLICATE_DATABASES,
+        GucContext::Suset,
+        GucFlags::default(),
+    );
+}
+
 /// What a session reads, and what its commits wait for.
 fn define_levels() {
     GucRegistry::define_int_guc(
@@ -356,6 +391,14 @@ pub fn advisory_locks() -> LockScope {
 
 pub fn notify() -> LockScope {
     NOTIFY.get()
+}
+
+pub fn tablespaces() -> String {
+    TABLESPACES.get().map(|text| text.to_string_lossy().into_owned()).unwrap_or_default()
+}
+
+pub fn warns_of_local_data() -> bool {
+    WARN_OF_LOCAL_DATA.get()
 }
 
 pub fn row_locks() -> LockScope {
@@ -438,6 +481,10 @@ pub fn reader_grace() -> Duration {
 
 pub fn replace_database() -> bool {
     REPLACE_DATABASE.get()
+}
+
+pub fn replicate_databases() -> bool {
+    REPLICATE_DATABASES.get()
 }
 
 pub fn rehearsal_timeout() -> Duration {

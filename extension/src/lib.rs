@@ -22,6 +22,7 @@ pub mod relations;
 pub mod sequences;
 pub mod session;
 pub mod spool;
+pub mod subscriptions;
 pub mod summons;
 pub mod turn;
 pub mod verify;
@@ -44,6 +45,7 @@ pub extern "C-unwind" fn _PG_init() {
     backend::row_locks::install();
     backend::hot_rows::install();
     backend::table_locks::install();
+    backend::two_phase::install();
     backend::retry::install();
     pg::xact::on_end(|event| {
         backend::commit::on_end(event);
@@ -60,14 +62,18 @@ pub extern "C-unwind" fn _PG_init() {
             backend::table_locks::reset();
             sequences::reset();
             verify::mark::forget();
+            backend::capture::making::at_end();
+            session::tell_maker(event == Event::Commit);
         }
         if event != Event::PreCommit {
             backend::levels::reset();
         }
     });
+    pg::dropped::install();
+    pg::explained::install();
     pg::executor::before_start(backend::commit::before_statement);
     // The last of those that install such hooks: what the others note is about what is there after the wait.
-    pg::reading::before_data(backend::levels::before_data);
+    pg::reading::before_data(|| backend::two_phase::see_own() | backend::levels::before_data());
     pg::afterwards::on_committed(backend::shown::on_committed);
     pg::afterwards::on_released(session::locks_released);
     pg::function::undo_calls(session::is_remote_backend);
@@ -87,6 +93,8 @@ pub extern "C-unwind" fn _PG_init() {
         remote: apply::worker::main,
         rehearser: apply::rehearser::main,
         forerunner: apply::forerunner::main,
+        builder: apply::builder::main,
+        maker: manager::maker::main,
         leaser: sequences::leaser::main,
         verifier: verify::verifier::main,
         coordinator: verify::coordinator::main,

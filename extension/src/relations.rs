@@ -1,7 +1,7 @@
 //! Tables as capture and apply both see them: described once, kept until the relation cache says that something changed.
 //!
 //! Both sides derive a row's identity by the same rule from the same catalogs: the primary key; else the first unique index
-//! by name that is immediate, plain and on NOT NULL columns only; else the whole row.
+//! by name that is valid, immediate, plain and on NOT NULL columns only; else the whole row.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -11,17 +11,27 @@ use gcs_writeset::key::name_hash;
 use gcs_writeset::{Key, Namespace};
 
 use crate::pg::index::{Index, IndexKey};
-use crate::pg::relation::{Oid, Open};
+use crate::pg::relation::{Lock, Oid, Open};
 use crate::pg::row::Row;
 use crate::pg::table::Table;
-use crate::pg::{invalidation, privilege};
+use crate::pg::{invalidation, privilege, trigger};
 
 /// Tables described at a time; at the bound all are forgotten and described again when needed.
 const TABLES_MAX: usize = 4096;
 
 /// Tables in schema postgres_r that are like users' own: empty when replication starts, captured from then on, and part of a copy.
-pub const OWN_TABLES: [&str; 5] =
-    ["sequences", "verification_marks", "verification_scope", "verification_answers", "verification_results"];
+pub const OWN_TABLES: [&str; 10] = [
+    "databases",
+    "prepared",
+    "sequences",
+    "subscriptions",
+    "subscription_positions",
+    "subscription_tables",
+    "verification_marks",
+    "verification_scope",
+    "verification_answers",
+    "verification_results",
+];
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Identity {
@@ -43,7 +53,8 @@ impl Identity {
 
     fn of(table: &Table) -> Identity {
         let usable = |index: &&Index| {
-            index.is_immediate
+            index.is_valid
+                && index.is_immediate
                 && !index.is_exclusion
                 && index.attributes.as_ref().is_some_and(|attributes| {
                     attributes.iter().all(|a| table.columns.iter().any(|c| c.attribute == *a && c.not_null))
@@ -75,6 +86,16 @@ pub fn object_key(identity: u64) -> Key {
     Key::new(Namespace::Schema, 10, identity)
 }
 
+/// Exclusive for whoever makes, writes to, truncates or drops the large object with this number, shared for whoever needs it to be there.
+pub fn large_object_key(number: u32) -> Key {
+    Key::new(Namespace::Schema, 11, u64::from(number))
+}
+
+/// Held shared by whoever makes a large object, and exclusively by statements about whatever a role owns.
+pub fn owned_large_objects_key() -> Key {
+    Key::new(Namespace::Schema, 12, 0)
+}
+
 /// Held shared by the DDL of every node but the one at this place in the group, which checks it.
 pub fn ddl_elsewhere_key(ordinal: u16) -> Key {
     Key::new(Namespace::Schema, 2, u64::from(ordinal))
@@ -90,9 +111,9 @@ pub fn functions_key() -> Key {
     Key::new(Namespace::Schema, 4, 0)
 }
 
-/// Held shared by DDL that made, renamed or dropped something of a name with this word.
-pub fn changed_word_key(word: u64) -> Key {
-    Key::new(Namespace::Schema, 5, word)
+/// Held shared by DDL that made, renamed or dropped something of a name with a word, by the word's place.
+pub fn changed_word_key(place: u64) -> Key {
+    Key::new(Namespace::Schema, 5, place)
 }
 
 /// Held shared by DDL that changes what privileges new objects get.
@@ -171,10 +192,44 @@ thread_local! {
     /// Counts invalidations, so that a description that one overtook is not kept.
     static CHANGES: Cell<u64> = const { Cell::new(0) };
     static FORGET_ALL: Cell<bool> = const { Cell::new(false) };
+    /// In the processes that asked for it.
+    static RECORDED: RefCell<Option<Vec<(Oid, u32)>>> = const { RefCell::new(None) };
 }
 
 pub fn init() {
-    invalidation::on_relation_change(forget);
+    invalidation::on_relation_change(|relation| {
+        forget(relation);
+        record(relation);
+    });
+}
+
+/// From now on this process keeps which relations changed, until [`take_recorded`].
+pub fn record_changes() {
+    RECORDED.with_borrow_mut(|recorded| {
+        recorded.get_or_insert_default();
+    });
+}
+
+fn record(relation: Option<Oid>) {
+    let Some(relation) = relation else { return };
+    RECORDED.with(|recorded| {
+        if let Ok(mut recorded) = recorded.try_borrow_mut()
+            && let Some(recorded) = &mut *recorded
+        {
+            // What changed it has used the command id before.
+            recorded.push((relation, trigger::current_command().saturating_sub(1)));
+        }
+    });
+}
+
+/// Relations that changed since the last call, each with the id of the command that changed it, where this transaction has.
+pub fn take_recorded() -> Vec<(Oid, u32)> {
+    RECORDED.with_borrow_mut(|recorded| recorded.as_mut().map(std::mem::take)).unwrap_or_default()
+}
+
+/// Whether there is anything to take.
+pub fn has_recorded() -> bool {
+    RECORDED.with_borrow(|recorded| recorded.as_ref().is_some_and(|recorded| !recorded.is_empty()))
 }
 
 /// The table `relation` is open on.
@@ -209,6 +264,12 @@ pub fn changes() -> u64 {
 
 pub fn known_open(relation: &Open) -> Rc<Known> {
     known(relation.oid(), || Table::describe(relation))
+}
+
+/// Whether rows of the table are told apart by its primary key, whatever other indexes it has.
+pub fn has_primary_key(table: Oid) -> bool {
+    let indexes = |table: &Known| table.table.indexes.iter().any(|index| index.is_primary && index.is_valid);
+    Open::by_oid(table, Lock::AccessShare).is_some_and(|table| indexes(&known_open(&table)))
 }
 
 /// The relation cache's word that `oid` changed, or everything if none.

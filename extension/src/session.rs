@@ -61,6 +61,18 @@ pub fn become_housekeeping() {
     PART.set(Part::Housekeeping);
 }
 
+/// What `act` writes concerns this node alone, whatever this process is.
+pub fn alone<R>(act: impl FnOnce() -> R) -> R {
+    struct Before(Part);
+    impl Drop for Before {
+        fn drop(&mut self) {
+            PART.set(self.0);
+        }
+    }
+    let _before = Before(PART.replace(Part::Housekeeping));
+    act()
+}
+
 /// The entry of this process's database, if it is replicated.
 pub fn database() -> Option<&'static DatabaseArea> {
     let node = node::get()?;
@@ -79,6 +91,14 @@ pub fn database() -> Option<&'static DatabaseArea> {
         .find(|area| matches!(area.phase(), Phase::Active | Phase::Stopping | Phase::Failed) && area.oid() == oid);
     FOUND.set((version, found.map(|area| area.index)));
     found
+}
+
+/// The database that takes statements about what all databases of a server share: of those that are replicated here the one with the lowest number
+/// in the group. Until each has heard of its group since the server was started, one that has not.
+pub fn first_database() -> Option<&'static DatabaseArea> {
+    // One that is being started counts from when it is.
+    let is_replicated = |area: &&DatabaseArea| matches!(area.phase(), Phase::Active | Phase::Stopping | Phase::Failed);
+    node::get()?.databases.iter().filter(is_replicated).min_by_key(|area| area.replica.number())
 }
 
 /// Whether the database is back at what it had shown before the server started, so that transactions may begin that write. It may be shown again
@@ -111,6 +131,16 @@ pub fn is_captured() -> bool {
 pub fn locks_released() {
     if let Some(area) = database().filter(|area| area.closed.waits_for_writers()) {
         node::wake(&area.replica.rehearser);
+    }
+}
+
+/// The current transaction is over. If it gave the maker of databases something to do, that is told. Only atomics and latches.
+pub fn tell_maker(is_committed: bool) {
+    if node::making::take()
+        && is_committed
+        && let Some(area) = database()
+    {
+        area.is_to_make();
     }
 }
 

@@ -82,6 +82,7 @@ pub fn passed() -> Option<Turn> {
     let (turn, settings) = ARMED.take()?;
     interrupt::resume();
     origin::disarm();
+    origin::take_up_again();
     xact::restore(settings);
     // Whoever waits for this position may go by the catalogs as it left them.
     xact::send_invalidations();

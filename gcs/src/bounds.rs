@@ -109,6 +109,56 @@ pub const COPY_AGAIN_LAST: Duration = Duration::from_secs(30);
 /// A copy that is slower (bytes a second) would hardly ever end.
 pub const COPY_RATE_MIN: u64 = 100_000;
 
+/// Connections for HTTP at the same time, in all and from one address. The next pushes the oldest out.
+pub const HTTP_CONNECTIONS_MAX: usize = 64;
+pub const HTTP_CONNECTIONS_OF_ADDRESS_MAX: usize = 32;
+
+/// Bytes of a request over HTTP. A longer one is refused (431), and its connection ended.
+pub const HTTP_REQUEST_BYTES_MAX: usize = 8 << 10;
+
+/// How often a commit is followed from its submission until it is visible everywhere, how long it is waited for, and how many are kept, for those who
+/// look at the page; and for how long after a look at the page that is done.
+pub const FOLLOW_EVERY: Duration = Duration::from_millis(500);
+pub const FOLLOW_WITHIN: Duration = Duration::from_secs(10);
+pub const COURSES_KEPT: usize = 40;
+pub const LOOKED_AT_WITHIN: Duration = Duration::from_secs(5);
+
+/// Each of the two files of the history. At the bound the older one goes.
+pub const EVENTS_FILE_BYTES_MAX: u64 = 1 << 20;
+
+/// Events in memory, for the page and for those who follow. Who is further behind misses the oldest.
+pub const EVENTS_AT_HAND: usize = 100;
+
+/// Events that wait for the command of `[hooks]`. At the bound the oldest is dropped, which the log says.
+pub const HOOKS_WAITING_MAX: usize = 256;
+
+/// The command of `[hooks]` is killed after so long.
+pub const HOOK_WITHIN: Duration = Duration::from_secs(10);
+
+/// From the beginning of a connection for HTTP to the end of its answer. Then it is ended.
+pub const HTTP_WITHIN: Duration = Duration::from_secs(5);
+
+/// Questions of those who look on that wait for the driver: one for each connection, so that the bound is never met.
+pub const QUESTIONS_MAX: usize = HTTP_CONNECTIONS_MAX;
+
+/// A driver that takes longer to answer one does not answer.
+pub const ANSWER_WITHIN: Duration = Duration::from_secs(1);
+
+/// Those who only look are given an answer that is so old at the most.
+pub const SNAPSHOT_AGE_MAX: Duration = Duration::from_millis(100);
+
+/// How long a question for the lag waits for the group's answer, and for PostgreSQL to get there.
+pub const CATCH_UP_WAIT: Duration = Duration::from_secs(1);
+
+/// Whoever waits for the node to be synced or writable has it looked at whenever something changes, and after so long at the latest.
+pub const ASK_AGAIN: Duration = Duration::from_secs(1);
+
+/// Questions for the lag that the group has yet to answer. The next is not asked: how far the group is is not known.
+pub const LOOKS_MAX: usize = 64;
+
+/// A driver that does not step for longer hangs.
+pub const SILENCE_MAX: Duration = Duration::from_secs(10);
+
 /// A database that starts is compared with another node's for so long.
 pub const COMPARE_MAX: Duration = Duration::from_secs(3);
 

@@ -5,9 +5,12 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 
-use crate::{commands, daemon, draining, equality, members, playground, status};
+use crate::{
+    bundle, commands, config_check, daemon, doctor, draining, equality, events, generate, logged, looks, losses, members,
+    playground, rates, waits,
+};
 
 /// The group communication daemon of postgres_r.
 #[derive(Debug, Parser)]
@@ -20,9 +23,74 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Runs the daemon of one node, in the foreground, until SIGTERM or SIGINT.
+    ///
+    /// With http_address in its configuration it tells metrics and health there over HTTP: /metrics, /healthz, /readyz, /writable, /synced.
     Run(RunArgs),
     /// Asks the daemon of this node how the group is.
-    Status(StatusArgs),
+    #[command(
+        after_help = "Examples:\n  gcs status -wv --config /etc/gcs.toml\n  gcs status --check --config /etc/gcs.toml"
+    )]
+    Status(looks::StatusArgs),
+    /// Says what is wrong on this node and in its group, and what to do.
+    ///
+    /// Looks at the daemon, its socket, its disk and its certificates, at the group (majority, members, clocks, lag, versions, whether the nodes are equal), and at PostgreSQL of
+    /// this node (preload, connections, sessions that others wait for, slots). Ends as plugins of Nagios do: with status 0 if all is well, 1 for a warning, 2 for something critical, 3
+    /// if something could not be found out. Changes nothing.
+    #[command(
+        after_help = "Examples:\n  runuser -u postgres -- gcs doctor --config /etc/gcs.toml\n  gcs doctor --config /etc/gcs.toml --json | jq -r '.findings[] | select(.severity != \"ok\") | .name'"
+    )]
+    Doctor(doctor::DoctorArgs),
+    /// Writes an archive for somebody who is to help: status, what doctor says, metrics, configuration, ends of logs.
+    ///
+    /// No key, token or password goes in: of the configuration only what is known to be harmless, of logs no line behind a word that tells of a secret. No rows, no statements of
+    /// sessions; PostgreSQL's log may have statements in it. It is of this node; write one on each.
+    #[command(
+        after_help = "Example: gcs bundle --output /tmp/node1.tar.gz --log /var/log/postgresql/postgresql-15-main.log --config /etc/gcs.toml"
+    )]
+    Bundle(bundle::BundleArgs),
+    /// Lists what transactions on this node lost over, by table and key, and to whom.
+    ///
+    /// "ordered": ordered behind the winner; "victim": held what the winner needed; "yielded": committed, but had to give way. Counted since PostgreSQL was started.
+    #[command(after_help = "Example: gcs conflicts shop --config /etc/gcs.toml")]
+    Conflicts(losses::ConflictsArgs),
+    /// Lists what databases of this node could not apply, and try again: they are out of service here.
+    #[command(after_help = "Example: gcs failures --json --config /etc/gcs.toml")]
+    Failures(losses::FailuresArgs),
+    /// Says what has happened to the group, as this node's daemon saw it.
+    ///
+    /// Members that come, go and change, leaders, majorities lost and found, copies, databases in and out of service, divergence and repairs. From the last two megabytes of it, also from before the
+    /// daemon was started; of a daemon that does not run, too.
+    #[command(
+        after_help = "Examples:\n  gcs events --since 2h --config /etc/gcs.toml\n  gcs events --follow --json --config /etc/gcs.toml | jq -r 'select(.kind == \"majority-lost\") | .text'"
+    )]
+    Events(events::EventsArgs),
+    /// Shows what the ordered log of this node holds, whether its daemon runs or not.
+    ///
+    /// Of each position the entry, what it came to, the node that it is of, its size, and what it does to which tables. No values, and of statements only the words that they begin with. Reads
+    /// the files of the data directory, and changes nothing: run it as the daemon's user or as root.
+    #[command(
+        after_help = "Examples:\n  gcs log --config /etc/gcs.toml\n  gcs log --database shop --from 1200 --count 5 --json --config /etc/gcs.toml"
+    )]
+    Log(logged::LogArgs),
+    /// Prints a line at each interval: positions a second by what they came to, lag, queue, what is written to the log.
+    ///
+    /// Of the whole group, as this node applies it, but for refused (submissions of this node), lag (positions that the database that lacks most does not show here) and queue (commands of this
+    /// node that are not ordered yet). Rates are a second; log_kB thousands of bytes a second, flush_ms the mean time of a flush of the log.
+    #[command(after_help = "Example: gcs stat --csv --interval 10s --count 360 --config /etc/gcs.toml > hour.csv")]
+    Stat(rates::StatArgs),
+    /// Shows the same, with members and databases, on the whole screen, again at each interval.
+    #[command(after_help = "Example: gcs top --interval 2s --config /etc/gcs.toml")]
+    Top(rates::TopArgs),
+    /// Looks at a configuration file.
+    Config(config_check::ConfigArgs),
+    /// Returns when this node is synced (--synced), or takes writes (--writable), or after --timeout with status 1.
+    ///
+    /// For scripts: after a restart, before the next node; before an application is sent to read what it wrote elsewhere. Asks the daemon once, which answers when it is so. A daemon
+    /// that is not there is not waited for.
+    #[command(
+        after_help = "Example: gcs drain node2 --config /etc/gcs.toml && ... && gcs wait --synced --writable --timeout 10m --config /etc/gcs.toml"
+    )]
+    Wait(waits::WaitArgs),
     /// Makes the authority of a new group, and the certificate and configuration of its first node.
     Init(commands::InitArgs),
     /// Lets one node join the group of this node: prints a token for gcs join.
@@ -59,6 +127,9 @@ enum Command {
     Repair(equality::RepairArgs),
     /// Gives up the room that is kept for the day on which the disk of the log is full.
     Reserve(commands::ReserveArgs),
+    /// Prints what other programs need to know of gcs: the service's unit, completions of a shell, man pages.
+    #[command(subcommand)]
+    Gen(generate::Kind),
     /// Makes and drives a group of PostgreSQL servers and daemons on this machine.
     Playground(playground::Args),
 }
@@ -70,20 +141,20 @@ struct RunArgs {
     config: PathBuf,
 }
 
-#[derive(Debug, Args)]
-struct StatusArgs {
-    /// The configuration file of the daemon.
-    #[arg(long, value_name = "FILE")]
-    config: PathBuf,
-    /// One line of JSON instead of a table.
-    #[arg(long)]
-    json: bool,
-}
-
 pub fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Run(args) => Ok(daemon::run(&args.config)),
-        Command::Status(args) => Ok(status::run(&args.config, args.json)),
+        Command::Status(args) => Ok(looks::run(&args)),
+        Command::Bundle(args) => Ok(bundle::run(&args)),
+        Command::Conflicts(args) => Ok(losses::conflicts(&args)),
+        Command::Failures(args) => Ok(losses::failures(&args)),
+        Command::Events(args) => Ok(events::run(&args)),
+        Command::Log(args) => Ok(logged::run(&args)),
+        Command::Stat(args) => Ok(rates::stat(&args)),
+        Command::Top(args) => Ok(rates::top(&args)),
+        Command::Config(args) => Ok(config_check::run(&args)),
+        Command::Wait(args) => Ok(waits::run(&args)),
+        Command::Doctor(args) => Ok(doctor::run(&args)),
         Command::Init(args) => Ok(commands::init(&args)),
         Command::Token(args) => Ok(commands::token(&args)),
         Command::Join(args) => Ok(commands::join(&args)),
@@ -98,6 +169,7 @@ pub fn main() -> ExitCode {
         Command::Verify(args) => Ok(equality::verify(&args)),
         Command::Repair(args) => Ok(equality::repair(&args)),
         Command::Reserve(args) => Ok(commands::reserve(&args)),
+        Command::Gen(kind) => generate::run(&kind, Cli::command()),
         Command::Playground(args) => playground::run(args),
     };
     result.unwrap_or_else(|error| {

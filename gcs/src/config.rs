@@ -4,6 +4,8 @@
 //! misspelt setting that is silently ignored is found on the worst day.
 
 mod detector;
+mod hooks;
+pub mod mistakes;
 mod role;
 mod tls;
 mod written;
@@ -44,6 +46,7 @@ struct File {
     #[serde(default)]
     local_users: Vec<String>,
     peer_address: String,
+    http_address: Option<String>,
     role: Option<role::Role>,
     witness: Option<bool>,
     #[serde(default)]
@@ -59,6 +62,7 @@ struct File {
     #[serde(default)]
     copy: Copies,
     postgresql: Option<Postgresql>,
+    hooks: Option<hooks::Table>,
     #[serde(default)]
     detector: detector::Table,
     tls: Option<tls::Table>,
@@ -134,6 +138,8 @@ pub struct Config {
     pub local_users: Vec<String>,
     /// Where this daemon listens for its peers.
     pub peer_address: String,
+    /// Where it tells metrics and health over HTTP, if at all.
+    pub http_address: Option<String>,
     /// Where its peers reach this daemon: the address of its own entry among the peers, else `peer_address`.
     pub address: String,
     /// The first members of the group, this one included, sorted by name. Who the members are later, the group knows.
@@ -153,6 +159,8 @@ pub struct Config {
     /// Bytes a second that copies may read, all together.
     pub copy_rate: Option<u64>,
     pub postgresql: Option<Postgresql>,
+    /// The program, and its arguments, that is run with each event.
+    pub hook: Option<Vec<String>>,
     /// Leading, it hands over to where most is written.
     pub follows_writers: bool,
     /// How soon a silent member is suspected.
@@ -166,13 +174,14 @@ pub struct Config {
 }
 
 /// Every key of the file but those of `[tls]` and `[detector]`, for the hint about an unknown one.
-const KEYS: [&str; 26] = [
+const KEYS: [&str; 29] = [
     "name",
     "group",
     "data_directory",
     "local_socket",
     "local_users",
     "peer_address",
+    "http_address",
     "role",
     "witness",
     "peers",
@@ -188,6 +197,8 @@ const KEYS: [&str; 26] = [
     "postgresql",
     "programs",
     "start",
+    "hooks",
+    "command",
     "address",
     "level",
     "format",
@@ -210,32 +221,61 @@ impl Config {
     }
 }
 
-fn check(file: File, base: &Path) -> Result<Config, String> {
-    check_name("name", &file.name)?;
-    check_name("group", &file.group)?;
-    check_address("peer_address", &file.peer_address)?;
-    if file.local_socket.as_os_str().len() > SOCKET_PATH_BYTES_MAX {
+/// What cannot work, each with the key that is to be mended.
+type Problems = Vec<(&'static str, String)>;
+
+fn problems(file: &File) -> Problems {
+    let mut found = Problems::new();
+    let mut note = |key, checked: Result<(), String>| found.extend(checked.err().map(|message| (key, message)));
+    note("name", check_name("name", &file.name));
+    note("group", check_name("group", &file.group));
+    note("peer_address", check_address("peer_address", &file.peer_address));
+    if let Some(address) = &file.http_address {
+        note("http_address", check_address("http_address", address));
+    }
+    note("local_socket", check_socket(&file.local_socket));
+    match members(file) {
+        Ok(members) => {
+            let own = members.iter().find(|member| member.name == file.name);
+            note("join", check_join(file, own.map_or(&file.peer_address, |member| &member.address)));
+            if file.postgresql.is_some() && own.is_some_and(|own| !own.kind.has_databases()) {
+                note("[postgresql]", Err("a witness has no PostgreSQL: [postgresql] is not for it".to_owned()));
+            }
+            if file.join.is_empty() && members.iter().all(|member| member.kind != NodeKind::Full) {
+                note("role", Err("none of the members is a full node: a group begins with one at least".to_owned()));
+            }
+        }
+        Err(message) => note("[[peers]]", Err(message)),
+    }
+    if file.log_retention.is_some_and(|size| size.as_u64() < LOG_RETENTION_MIN) {
+        note("log_retention", Err(format!("log_retention must be at least {} MB", LOG_RETENTION_MIN / 1_000_000)));
+    }
+    if file.copy.rate.is_some_and(|rate| rate.as_u64() < COPY_RATE_MIN) {
+        note("rate", Err(format!("copy.rate must be at least {} kB (a second)", COPY_RATE_MIN / 1_000)));
+    }
+    note("hold_format", held_format(file.hold_format).map(drop));
+    note("[hooks]", file.hooks.as_ref().map_or(Ok(()), hooks::Table::check));
+    note("[detector]", file.detector.clone().resolve().map(drop));
+    found
+}
+
+fn check_socket(path: &Path) -> Result<(), String> {
+    if path.as_os_str().len() > SOCKET_PATH_BYTES_MAX {
         return Err(format!("local_socket is longer than {SOCKET_PATH_BYTES_MAX} bytes, which the system does not allow"));
+    }
+    Ok(())
+}
+
+fn check(file: File, base: &Path) -> Result<Config, String> {
+    if let Some((_, message)) = problems(&file).into_iter().next() {
+        return Err(message);
     }
     let members = members(&file)?;
     let own = members.iter().find(|member| member.name == file.name);
     let address = own.map_or_else(|| file.peer_address.clone(), |member| member.address.clone());
     let kind = own.map(|member| member.kind).unwrap_or_default();
-    check_join(&file, &address)?;
-    if file.postgresql.is_some() && !kind.has_databases() {
-        return Err("a witness has no PostgreSQL: [postgresql] is not for it".to_owned());
-    }
-    if file.join.is_empty() && members.iter().all(|member| member.kind != NodeKind::Full) {
-        return Err("none of the members is a full node: a group begins with one at least".to_owned());
-    }
     let log_retention = file.log_retention.map_or(LOG_RETENTION, |size| size.as_u64());
-    if log_retention < LOG_RETENTION_MIN {
-        return Err(format!("log_retention must be at least {} MB", LOG_RETENTION_MIN / 1_000_000));
-    }
     let copy_rate = file.copy.rate.map(|size| size.as_u64());
-    if copy_rate.is_some_and(|rate| rate < COPY_RATE_MIN) {
-        return Err(format!("copy.rate must be at least {} kB (a second)", COPY_RATE_MIN / 1_000));
-    }
     Ok(Config {
         reads: held_format(file.hold_format)?,
         follows_writers: file.leader_follows_writers.unwrap_or(true),
@@ -248,12 +288,14 @@ fn check(file: File, base: &Path) -> Result<Config, String> {
             programs: postgresql.programs.map(|programs| base.join(programs)),
             start: postgresql.start,
         }),
+        hook: file.hooks.map(hooks::Table::resolve),
         data_directory: base.join(&file.data_directory),
         local_socket: base.join(&file.local_socket),
         name: file.name,
         group: file.group,
         local_users: file.local_users,
         peer_address: file.peer_address,
+        http_address: file.http_address,
         address,
         members,
         kind,
@@ -366,15 +408,22 @@ pub fn check_address(what: &str, address: &str) -> Result<(), String> {
 
 /// One line: where, what, and for an unknown key the nearest known one.
 fn describe(text: &str, error: &toml::de::Error) -> String {
-    let line = error.span().map_or(1, |span| text[..span.start.min(text.len())].matches('\n').count() + 1);
+    format!("line {}: {}", line_of(text, error), in_words(error))
+}
+
+fn line_of(text: &str, error: &toml::de::Error) -> usize {
+    error.span().map_or(1, |span| text[..span.start.min(text.len())].matches('\n').count() + 1)
+}
+
+fn in_words(error: &toml::de::Error) -> String {
     let message = error.message().lines().next().unwrap_or_default();
     let unknown = message.strip_prefix("unknown field `").and_then(|rest| rest.split('`').next());
     match unknown {
         Some(key) => match nearest(key) {
-            Some(known) => format!("line {line}: unknown key \"{key}\", did you mean \"{known}\"?"),
-            None => format!("line {line}: unknown key \"{key}\""),
+            Some(known) => format!("unknown key \"{key}\", did you mean \"{known}\"?"),
+            None => format!("unknown key \"{key}\""),
         },
-        None => format!("line {line}: {}", message.replace('`', "\"")),
+        None => message.replace('`', "\""),
     }
 }
 
@@ -468,6 +517,8 @@ mod tests {
             (GOOD.replace("name = \"n2\"", ""), "missing field \"name\""),
             (GOOD.replace("\"n2\"", "2"), "line 2"),
             (format!("{GOOD}\n[[peers]]\nname = \"n1\"\naddress = \"h:1\""), "listed twice"),
+            (format!("{GOOD}\n[hooks]\ncommand = []"), "hooks.command is empty"),
+            (format!("{GOOD}\n[hooks]\ncommand = [\"on-event\"]"), "whole path"),
         ];
         for (text, expected) in cases {
             let error = parse(&text).unwrap_err();

@@ -43,6 +43,8 @@ use tokio::time::{sleep, timeout};
 
 use crate::bounds::{COMPARE_MAX, COPY_AGAIN_FIRST, COPY_AGAIN_LAST};
 use crate::config::Config;
+use crate::history::History;
+use crate::history::event::Happening;
 use crate::peers::{Pace, Peers};
 use attempt::Attempt;
 use directories::Directories;
@@ -64,6 +66,7 @@ pub struct Copies {
     /// Databases that differ and have to wait, with the position that showed it.
     awaiting: RefCell<BTreeMap<String, Position>>,
     status: RefCell<GroupStatus>,
+    history: Rc<History>,
 }
 
 /// The other members that serve a database, by how far they have come; and how many members have databases at all.
@@ -87,10 +90,11 @@ impl Served {
 }
 
 impl Copies {
-    pub fn new(config: &Config, peers: Rc<Peers>) -> Copies {
+    pub fn new(config: &Config, peers: Rc<Peers>, history: Rc<History>) -> Copies {
         let (running, served, awaiting, status) = Default::default();
         let (pace, preferred) = (Rc::new(Pace::of(config.copy_rate)), config.copy_from.clone());
-        Copies { peers, directories: Directories::of(config), pace, preferred, running, served, awaiting, status }
+        let directories = Directories::of(config);
+        Copies { peers, directories, pace, preferred, running, served, awaiting, status, history }
     }
 
     /// The group as it is now.
@@ -180,13 +184,21 @@ impl Copies {
                 {
                     Ok(position) => {
                         tracing::info!(database, from = name, %position, "the copy has taken the database's place");
+                        let text = format!(
+                            "database {database} here: a copy from {name}, as of position {position}, has taken its place"
+                        );
+                        self.history.record(Happening::new("copy-made", text).of_database(&database));
                         break 'made;
                     }
                     Err(error) if error.is_final() => {
                         tracing::info!(database, %error, "no copy is needed any more");
                         break 'made;
                     }
-                    Err(error) => tracing::warn!(database, from = name, %error, "a copy could not be made"),
+                    Err(error) => {
+                        tracing::warn!(database, from = name, %error, "a copy could not be made");
+                        let text = format!("a copy of database {database} from {name} could not be made: {error}");
+                        self.history.copy_failed(&database, text);
+                    }
                 }
                 failed.retain(|&other| other != node);
                 failed.push(node);

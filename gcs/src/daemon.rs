@@ -7,10 +7,12 @@ use std::os::unix::fs::{DirBuilderExt, FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use gcs_core::CoreConfig;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::unistd::{Uid, User};
+use sd_notify::NotifyState;
 use thiserror::Error;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::signal::unix::{SignalKind, signal};
@@ -21,11 +23,20 @@ use crate::config::{Config, ConfigError};
 use crate::copy::{Copies, Server};
 use crate::driver::{self, Driver, DriverError};
 use crate::enrolment::desk::Desk;
+use crate::history::History;
+use crate::history::event::Happening;
+use crate::history::hooks::Hooks;
 use crate::inbox::Inbox;
-use crate::local;
+use crate::local::{self, Looking};
 use crate::log::reserve::{self, Reserve};
 use crate::log::{DirectoryLock, Identity, Log, LogError, Usage, removal};
 use crate::logging::{self, complain};
+use crate::observe::asker::Asker;
+use crate::observe::counted::Counted;
+use crate::observe::follower;
+use crate::observe::listener::{self, ListenerError};
+use crate::observe::pulse::{Phase, Pulse};
+use crate::observe::questions::Questions;
 use crate::peers::{self, JoinError};
 use crate::roster::Roster;
 use crate::tls::{Security, TlsError};
@@ -58,6 +69,8 @@ pub enum StartError {
     SocketTaken { path: PathBuf, message: &'static str },
     #[error("user \"{0}\" in local_users does not exist")]
     NoSuchUser(String),
+    #[error("{0}")]
+    Http(#[from] ListenerError),
     #[error("could not start the runtime: {0}")]
     Runtime(std::io::Error),
 }
@@ -101,47 +114,55 @@ fn start(config_file: &Path) -> Result<(), StartError> {
     let security = Rc::new(Security::load(&config)?);
     allow_many_files();
     let _lock = DirectoryLock::take(&config.data_directory)?;
+    let (counted, pulse) = (Arc::new(Counted::default()), Arc::new(Pulse::default()));
+    // First of all: who looks on is told that the daemon starts, for as long as that takes.
+    let mut questions = tell_over_http(&config, &counted, &pulse)?;
+    let (history, hooks) = open_history(&config);
+    let asker = Asker::new(questions.of_people());
+    let looking = Looking::new(asker, pulse.clone(), history.clone(), &config.data_directory);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(StartError::Runtime)?;
     let tasks = LocalSet::new();
     let identity = tasks.block_on(&runtime, identify(&config, &security))?;
     let (mut log, recovered) = Log::open(&config.data_directory)?;
     log.keep_at_most(config.log_retention);
+    log.count_in(counted.clone());
     keep_reserve(&config)?;
     tasks.block_on(&runtime, async {
         let peer_listener = listen_for_peers(&config).await?;
         let local_listener = listen_locally(&config)?;
         let inbox = Rc::new(Inbox::default());
-        let core = core_config(&config, &identity);
-        let reader = log.reader();
-        let mut driver = Driver::new(core, log, recovered, inbox.clone())?;
+        let (core, reader) = (core_config(&config, &identity), log.reader());
+        let mut driver = Driver::new(core, log, recovered, inbox.clone(), pulse.clone())?;
         let roster = Rc::new(Roster::new(&config, &identity, draw()));
         roster.set(driver.membership());
         if let Some(why) = removal::noted(&config.data_directory)? {
             roster.set_removed(why);
         }
-        let peers = peers::start(roster.clone(), security.clone(), Desk::new(&config), inbox.clone(), peer_listener);
-        let copies = Rc::new(Copies::new(&config, peers.clone()));
-        if let Some(server) = Server::of(&config) {
-            tokio::task::spawn_local(copies.clone().fill_server(server));
-        }
+        let peers =
+            peers::start(roster.clone(), security.clone(), Desk::new(&config), inbox.clone(), counted, peer_listener);
+        let copies = Rc::new(Copies::new(&config, peers.clone(), history.clone()));
+        fill_server(&copies, &config);
         let usage = Rc::new(Usage::new(reader.clone(), config.log_retention));
-        let hub = local::start(copies, inbox.clone(), peers.clone(), reader, usage.clone(), uids, local_listener);
+        let hub = local::start(copies, looking, peers.clone(), reader, usage.clone(), uids, local_listener);
         tokio::task::spawn_local(async move { usage.watch().await });
-        tokio::task::spawn_local(driver::tick(inbox.clone()));
+        tokio::task::spawn_local(follower::run(hub.clone()));
+        if let Some(hooks) = hooks {
+            tokio::task::spawn_local(async move { hooks.run().await });
+        }
+        tokio::task::spawn_local(note_removal(roster.clone(), history.clone()));
         tokio::task::spawn_local(security.watch());
-        let members = roster.membership().members.iter().map(|m| m.name.as_str()).collect::<Vec<_>>().join(" ");
-        tracing::info!(
-            node = %config.name,
-            group = %config.group,
-            members,
-            peer_address = %config.peer_address,
-            local_socket = %config.local_socket.display(),
-            "gcs is running"
-        );
+        tokio::task::spawn_local(driver::tick(inbox));
+        announce(&config, &roster, &history);
+        pulse.enter(Phase::Running);
+        tell_service_manager(NotifyState::Ready);
         let stopped = tokio::select! {
-            error = driver.run(&peers, &hub) => Err(error),
+            error = driver.run(&peers, &hub, &mut questions) => Err(error),
             result = stop_signal() => result.map_err(StartError::Runtime).map(Ok)?,
         };
+        let why = if stopped.is_ok() { "is stopped" } else { "cannot go on" };
+        history.record(Happening::new("daemon-stopped", format!("the daemon of {} {why}", config.name)));
+        pulse.enter(Phase::Stopping);
+        tell_service_manager(NotifyState::Stopping);
         if stopped.is_ok() {
             hub.shut_down(SHUTDOWN_WAIT).await;
         }
@@ -156,6 +177,45 @@ fn start(config_file: &Path) -> Result<(), StartError> {
     })
 }
 
+/// Goes on with what the data directory remembers of the group; and who is to be told.
+fn open_history(config: &Config) -> (Rc<History>, Option<Rc<Hooks>>) {
+    let hooks = config.hook.clone().map(|command| Rc::new(Hooks::new(command)));
+    let history = History::open(&config.data_directory, &config.group, &config.name, hooks.clone());
+    (Rc::new(history), hooks)
+}
+
+fn announce(config: &Config, roster: &Roster, history: &History) {
+    let members = roster.membership().members.iter().map(|m| m.name.as_str()).collect::<Vec<_>>().join(" ");
+    tracing::info!(
+        node = %config.name,
+        group = %config.group,
+        members,
+        peer_address = %config.peer_address,
+        local_socket = %config.local_socket.display(),
+        "gcs is running"
+    );
+    history.record(Happening::new("daemon-started", format!("the daemon of {} was started", config.name)));
+}
+
+async fn note_removal(roster: Rc<Roster>, history: Rc<History>) {
+    let why = roster.removal().await;
+    history.record(Happening::new("removed", why));
+}
+
+/// Where the directory of a server is configured and empty, it gets a copy of another member's.
+fn fill_server(copies: &Rc<Copies>, config: &Config) {
+    if let Some(server) = Server::of(config) {
+        tokio::task::spawn_local(copies.clone().fill_server(server));
+    }
+}
+
+fn tell_over_http(config: &Config, counted: &Arc<Counted>, pulse: &Arc<Pulse>) -> Result<Questions, ListenerError> {
+    match &config.http_address {
+        Some(address) => listener::start(address, counted.clone(), pulse.clone()),
+        None => Ok(Questions::default()),
+    }
+}
+
 fn keep_reserve(config: &Config) -> Result<(), LogError> {
     if let Reserve::NoRoom { free } = reserve::make(&config.data_directory, config.log_reserve)? {
         let (wanted_mb, free_mb) = (config.log_reserve / 1_000_000, free / 1_000_000);
@@ -166,6 +226,13 @@ fn keep_reserve(config: &Config) -> Result<(), LogError> {
         );
     }
     Ok(())
+}
+
+/// systemd waits for it where the unit says `Type=notify`. Started by anything else, nobody is there to be told.
+fn tell_service_manager(state: NotifyState<'_>) {
+    if let Err(error) = sd_notify::notify(false, &[state]) {
+        tracing::warn!(%error, "could not tell the service manager");
+    }
 }
 
 async fn stop_signal() -> std::io::Result<()> {

@@ -6,6 +6,7 @@
 //! elsewhere: catching up from disk, checkpoints, new log segments. (docs/adr/0012-one-thread.md has the numbers.)
 
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Instant;
 
 use gcs_core::{Core, CoreConfig, CoreError, Effects, Input, Membership, Recovered, Tick};
@@ -16,6 +17,10 @@ use crate::bounds::{LONG_WRITE_BYTES, TICK};
 use crate::inbox::Inbox;
 use crate::local::Hub;
 use crate::log::{Log, LogError, LogReader};
+use crate::observe::caught_up::caught_up;
+use crate::observe::look::{look, look_closely};
+use crate::observe::pulse::Pulse;
+use crate::observe::questions::{Question, Questions, Wants};
 use crate::peers::{self, Peers};
 
 /// What ends the daemon.
@@ -32,14 +37,21 @@ pub struct Driver {
     log: Log,
     inbox: Rc<Inbox>,
     started: Instant,
+    pulse: Arc<Pulse>,
     /// Whether the configuration has been compared with the membership.
     is_compared: bool,
 }
 
 impl Driver {
-    pub fn new(config: CoreConfig, log: Log, recovered: Recovered, inbox: Rc<Inbox>) -> Result<Driver, DriverError> {
+    pub fn new(
+        config: CoreConfig,
+        log: Log,
+        recovered: Recovered,
+        inbox: Rc<Inbox>,
+        pulse: Arc<Pulse>,
+    ) -> Result<Driver, DriverError> {
         let core = Core::new(config, log.reader(), recovered)?;
-        Ok(Driver { core, log, inbox, started: Instant::now(), is_compared: false })
+        Ok(Driver { core, log, inbox, started: Instant::now(), pulse, is_compared: false })
     }
 
     /// Who the members are, as of what was recovered.
@@ -47,12 +59,32 @@ impl Driver {
         self.core.state().membership.clone()
     }
 
-    /// Steps whenever something waits, until something fails.
-    pub async fn run(&mut self, peers: &Rc<Peers>, hub: &Hub) -> DriverError {
+    /// Steps whenever something waits, until something fails; between two steps answers those who look on.
+    pub async fn run(&mut self, peers: &Rc<Peers>, hub: &Rc<Hub>, questions: &mut Questions) -> DriverError {
         loop {
-            let inputs = self.inbox.take().await;
+            let inputs = tokio::select! {
+                inputs = self.inbox.take() => inputs,
+                question = questions.next() => {
+                    self.answer(question, hub);
+                    continue;
+                }
+            };
             if let Err(error) = self.step(inputs, peers, hub).await {
                 return error;
+            }
+        }
+    }
+
+    fn answer(&self, Question { wants, answer }: Question, hub: &Rc<Hub>) {
+        let seen = if wants == Wants::Page { look_closely(&self.core, hub) } else { look(&self.core, hub) };
+        // Whoever asked may have given up.
+        match wants {
+            Wants::Look | Wants::Page => drop(answer.send(seen)),
+            Wants::Lag { database, lag } => {
+                let hub = hub.clone();
+                tokio::task::spawn_local(async move {
+                    let _ = answer.send(caught_up(&hub, seen, database.as_deref(), lag).await);
+                });
             }
         }
     }
@@ -62,6 +94,7 @@ impl Driver {
     async fn step(&mut self, inputs: Vec<Input>, peers: &Rc<Peers>, hub: &Hub) -> Result<(), DriverError> {
         let mut inputs = inputs;
         loop {
+            self.pulse.beat();
             let now = Tick((self.started.elapsed().as_millis() / TICK.as_millis()) as u64);
             let effects = self.core.step(now, inputs)?;
             let entries = effects.write.iter().flat_map(|write| &write.entries);

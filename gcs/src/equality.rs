@@ -6,20 +6,24 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Args;
-use gcs_writeset::link::{Reply, Request, ServerPlace};
-use postgres::{Client, NoTls, Row};
+use gcs_writeset::link::{Failure, FailureKind, GroupStatus, MemberState, Request};
+use postgres::{Client, Row};
 use serde::Serialize;
-use thiserror::Error;
 
 use crate::config::Config;
 use crate::control::{self, ControlError};
-use crate::copy::describe;
-
-/// A daemon that does not answer within this time is as good as down.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+use crate::history::event::Happening;
+use crate::members::said;
+use crate::own_server::{self, ServerError};
+use crate::status;
+use crate::tls::Moment;
+use crate::verified::{self, Unequal, Verification};
 
 /// Something is not equal, or not known to be.
 const NOT_EQUAL: u8 = 3;
+
+/// For the daemon to hear of it.
+const TELL_PATIENCE: Duration = Duration::from_secs(5);
 
 #[derive(Debug, Args)]
 pub struct VerifyArgs {
@@ -44,6 +48,9 @@ pub struct RepairArgs {
     /// Also where nothing differs: the table is copied as a whole, and its indexes are built anew.
     #[arg(long)]
     force: bool,
+    /// Only says what would be done, and whether it could be, by what the last gcs verify found. Changes nothing.
+    #[arg(long)]
+    dry_run: bool,
     #[command(flatten)]
     how: How,
 }
@@ -59,14 +66,6 @@ struct How {
     /// The configuration file of the daemon.
     #[arg(long, value_name = "FILE")]
     config: PathBuf,
-}
-
-#[derive(Debug, Error)]
-enum EqualityError {
-    #[error("{0}")]
-    Control(#[from] ControlError),
-    #[error("{}", describe(.0))]
-    Postgres(#[from] postgres::Error),
 }
 
 /// What one node holds of one table.
@@ -105,45 +104,142 @@ pub fn verify(args: &VerifyArgs) -> ExitCode {
                FROM postgres_r.verify($1::float8 * interval '1 second', $2::text::regclass)";
     let found = connect(&args.how, &args.database)
         .and_then(|mut client| Ok(client.query(sql, &[&f64::from(args.how.timeout), &args.table])?));
-    report(found, args.how.json)
+    report(found, &args.how, &args.database, args.table.as_deref(), |findings| {
+        verified(findings, &args.database, args.table.as_deref())
+    })
 }
 
 /// The same; what is reported is what the table is like afterwards.
 pub fn repair(args: &RepairArgs) -> ExitCode {
+    if args.dry_run {
+        return match consider(args) {
+            Ok(words) => said(Ok(words)),
+            Err(error) => own_server::failed(&error),
+        };
+    }
     let sql = "SELECT table_name, node, verdict, rows, key_range, detail, \"position\"
                FROM postgres_r.repair($1, $2::text::regclass, $3, $4::float8 * interval '1 second')";
     let found = connect(&args.how, &args.database).and_then(|mut client| {
         Ok(client.query(sql, &[&args.node, &args.table, &args.force, &f64::from(args.how.timeout)])?)
     });
-    report(found, args.how.json)
+    report(found, &args.how, &args.database, Some(&args.table), |findings| repaired(findings, args))
 }
 
-/// To the PostgreSQL of this node, as the user that the daemon would be.
-fn connect(how: &How, database: &str) -> Result<Client, EqualityError> {
-    let config = Config::load(&how.config).map_err(ControlError::from)?;
-    let request = Request::AskPlace { database: database.to_owned() };
-    let place: ServerPlace = control::ask(&config.local_socket, &request, ANSWER_TIMEOUT, |reply| match reply {
-        Reply::Place(place) => Some(place),
-        _ => None,
-    })?;
-    let mut server = postgres::Config::new();
-    server.host_path(&place.socket_directory).port(place.port).user(&place.user).dbname(database);
-    Ok(server.application_name("gcs").connect(NoTls)?)
+/// What a repair would do, or why it could not be done. Comparing the tables would go through the order of the group, so that is not done: what is known is what was found last.
+fn consider(args: &RepairArgs) -> Result<String, ServerError> {
+    let RepairArgs { node, table, database, .. } = args;
+    let config = Config::load(&args.how.config).map_err(ControlError::from)?;
+    check_node(&status::ask(&config.local_socket)?, node, &config.name).map_err(ControlError::Refused)?;
+    let sql = "SELECT $1::text::regclass::text, pg_size_pretty(pg_total_relation_size($1::text::regclass))";
+    let row = connect(&args.how, database)?.query_one(sql, &[table])?;
+    let (name, size): (String, String) = (row.try_get(0)?, row.try_get(1)?);
+    let what = if args.force { "the whole table" } else { "the rows that differ" };
+    let known = match verified::read(&config.data_directory).into_iter().find(|found| found.database == *database) {
+        None => "whether it differs is not known: run gcs verify".to_owned(),
+        Some(found) => {
+            let verdict_of = |node: &str| {
+                let its = found.first.iter().find(|unequal| unequal.node == node && verified::is_of(unequal, table));
+                its.map_or("not said to differ", |unequal| &unequal.verdict)
+            };
+            let (its, own) = (verdict_of(node), verdict_of(&config.name));
+            format!("by the comparison of {} it is {its} there, and {own} here", Moment::new(found.at))
+        }
+    };
+    Ok(format!("table {name} ({size}) of database \"{database}\" on \"{node}\" would get {what} from this node; {known}"))
 }
 
-fn report(found: Result<Vec<Row>, EqualityError>, json: bool) -> ExitCode {
+/// Whether this member could be repaired from this node.
+fn check_node(status: &GroupStatus, node: &str, own: &str) -> Result<(), Failure> {
+    let refused = |message: String, hint: &str| {
+        let hint = hint.to_owned();
+        Err(Failure { kind: FailureKind::Membership, message, hint })
+    };
+    match status.members.iter().find(|member| member.name == node) {
+        None => refused(format!("the group has no member \"{node}\""), "See gcs members."),
+        Some(member) if member.state == MemberState::Unreachable => {
+            refused(format!("member \"{node}\" cannot be reached"), "See gcs members.")
+        }
+        Some(_) if node == own => {
+            let message = format!("node \"{node}\" is the one whose rows count");
+            refused(message, "Run gcs repair on another node, which has what is right.")
+        }
+        Some(_) => Ok(()),
+    }
+}
+
+fn connect(how: &How, database: &str) -> Result<Client, ServerError> {
+    own_server::connect(&Config::load(&how.config).map_err(ControlError::from)?, database)
+}
+
+fn report(
+    found: Result<Vec<Row>, ServerError>,
+    how: &How,
+    database: &str,
+    table: Option<&str>,
+    happened: impl FnOnce(&[Finding]) -> Happening,
+) -> ExitCode {
     let findings = found.and_then(|rows| Ok(rows.iter().map(Finding::of).collect::<Result<Vec<_>, _>>()?));
     match findings {
         Ok(findings) => {
-            print!("{}", if json { to_json(&findings) } else { to_table(&findings) });
+            note(&findings, how, database, table);
+            tell_daemon(&happened(&findings), how);
+            print!("{}", if how.json { to_json(&findings) } else { to_table(&findings) });
             if findings.iter().all(Finding::is_equal) { ExitCode::SUCCESS } else { ExitCode::from(NOT_EQUAL) }
         }
-        Err(error) => {
-            eprintln!("gcs: error: {error}");
-            let is_bad = matches!(error, EqualityError::Control(ControlError::Config(_)));
-            if is_bad { ExitCode::from(2) } else { ExitCode::FAILURE }
-        }
+        Err(error) => own_server::failed(&error),
     }
+}
+
+/// For `gcs events`. A daemon that is not there, or too old, is not told.
+fn tell_daemon(happening: &Happening, how: &How) {
+    let Ok(config) = Config::load(&how.config) else { return };
+    // Strings always have a JSON form.
+    let payload = serde_json::to_vec(happening).unwrap_or_default();
+    if let Err(error) = control::tell(&config.local_socket, &Request::Note, &payload, TELL_PATIENCE) {
+        eprintln!("gcs: note: gcs events will not know of this: {error}");
+    }
+}
+
+fn verified(findings: &[Finding], database: &str, table: Option<&str>) -> Happening {
+    let what = table.map_or_else(|| format!("database {database}"), |table| format!("table {table} of database {database}"));
+    let unequal: Vec<String> = findings
+        .iter()
+        .filter(|finding| !finding.is_equal())
+        .map(|finding| format!("{} of {} {}", finding.table, finding.node, finding.verdict))
+        .collect();
+    let happening = if unequal.is_empty() {
+        Happening::new("verified", format!("{what} was compared: equal on all nodes"))
+    } else {
+        Happening::new("divergence", format!("{what} was compared: {}", unequal.join(", ")))
+    };
+    happening.of_database(database)
+}
+
+fn repaired(findings: &[Finding], args: &RepairArgs) -> Happening {
+    let verdict = if findings.iter().all(Finding::is_equal) { "it is equal now" } else { "it is not equal yet" };
+    let text = format!("table {} of database {} on {} was repaired: {verdict}", args.table, args.database, args.node);
+    Happening::new("repair", text).of_database(&args.database).of_member(&args.node)
+}
+
+/// For `gcs doctor`. Who may not write there has still been told what was found.
+fn note(findings: &[Finding], how: &How, database: &str, table: Option<&str>) {
+    let unequal = || findings.iter().filter(|finding| !finding.is_equal());
+    let first = unequal().map(|Finding { table, node, verdict, .. }| {
+        let (table, node, verdict) = (table.clone(), node.clone(), verdict.clone());
+        Unequal { table, node, verdict }
+    });
+    let (at, tables) = (Moment::now().unix_seconds, count_tables(findings));
+    let new = Verification { database: database.to_owned(), at, tables, unequal: unequal().count(), first: first.collect() };
+    let noted = Config::load(&how.config).map(|config| verified::note(&config.data_directory, new, table));
+    if let Ok(Err(error)) = noted {
+        eprintln!("gcs: note: gcs doctor will not know of this: {error}");
+    }
+}
+
+fn count_tables(findings: &[Finding]) -> usize {
+    let mut tables: Vec<&str> = findings.iter().map(|finding| finding.table.as_str()).collect();
+    tables.dedup();
+    tables.len()
 }
 
 fn to_json(findings: &[Finding]) -> String {
@@ -163,9 +259,7 @@ fn to_table(findings: &[Finding]) -> String {
         text += format!("{table:<32} {node:<16} {verdict:<10} {}", place.join("; ")).trim_end();
         text.push('\n');
     }
-    let mut tables: Vec<&str> = findings.iter().map(|finding| finding.table.as_str()).collect();
-    tables.dedup();
-    text + &format!("{} of {} findings on {} tables are equal\n", equal.len(), findings.len(), tables.len())
+    text + &format!("{} of {} findings on {} tables are equal\n", equal.len(), findings.len(), count_tables(findings))
 }
 
 #[cfg(test)]

@@ -22,6 +22,11 @@ impl Inbox {
         self.filled.notify_one();
     }
 
+    /// Inputs that wait, and their bytes.
+    pub fn waiting(&self) -> (usize, usize) {
+        (self.inputs.borrow().len(), self.bytes.get())
+    }
+
     /// To be awaited by whoever reads from a socket, before it reads more.
     pub async fn room(&self) {
         while self.bytes.get() > INBOX_BYTES_MAX {

@@ -10,6 +10,7 @@
 //! - [`rehearsal`]: transactions that are tried before they are ordered.
 //! - [`changes`]: what people want of the membership.
 //! - [`reader`]: up to where whoever reads must wait, and who shows what was written.
+//! - [`inquiries`], [`examine`], [`looking`], [`events`]: what people's commands want to know, wait for, or tell.
 //! - [`forerunner`], [`starter`]: transactions that are applied before they are submitted.
 //! - [`backlog`]: positions read back from the log; [`chunk_reader`], [`piece`]: how.
 //! - [`requests`], [`error`]: what comes in on a connection, what ends it.
@@ -24,12 +25,16 @@ mod chunk_reader;
 mod databases;
 mod drain;
 mod error;
+mod events;
+mod examine;
 mod feed;
 mod fetcher;
 mod forerunner;
 mod hub;
+mod inquiries;
 mod locker;
 mod lockers;
+mod looking;
 mod piece;
 mod reader;
 mod readers;
@@ -49,25 +54,28 @@ use tokio::time::sleep;
 
 use crate::bounds::LOCAL_SESSIONS_MAX;
 use crate::copy::Copies;
-use crate::inbox::Inbox;
 use crate::log::{LogReader, Usage};
+use crate::observe::counted::{Port, Rejection};
 use crate::peers::Peers;
 use this_node::ThisNode;
 
 pub use hub::Hub;
+pub use looking::{Looking, server_of};
 
 /// Starts to accept connections, of users with these ids.
 pub fn start(
     copies: Rc<Copies>,
-    inbox: Rc<Inbox>,
+    looking: Looking,
     peers: Rc<Peers>,
     log: LogReader,
     usage: Rc<Usage>,
     uids: Vec<u32>,
     listener: UnixListener,
 ) -> Rc<Hub> {
-    let (roster, rehearsals, shown) = (peers.roster.clone(), peers.rehearsals.clone(), peers.shown.clone());
-    let (databases, sessions, readers, lockers, complaints) = Default::default();
+    let (inbox, roster) = (peers.inbox.clone(), peers.roster.clone());
+    let (rehearsals, shown) = (peers.rehearsals.clone(), peers.shown.clone());
+    let (databases, sessions, readers, lockers, complaints, presence) = Default::default();
+    let (followed, lost) = Default::default();
     let node = ThisNode {
         roster,
         uids,
@@ -83,8 +91,13 @@ pub fn start(
         databases,
         sessions,
         complaints,
+        followed,
+        lost,
+        looking,
+        presence,
     };
     let hub = Rc::new(Hub::new(Rc::new(node)));
+    hub.show_standing();
     tokio::task::spawn_local(accept(hub.clone(), listener));
     tokio::task::spawn_local(follow(hub.clone()));
     tokio::task::spawn_local({
@@ -105,18 +118,17 @@ async fn follow(hub: Rc<Hub>) {
 }
 
 async fn accept(hub: Rc<Hub>, listener: UnixListener) {
-    // Each session holds one, and this loop.
-    let presence = Rc::new(());
     loop {
         match listener.accept().await {
-            Ok(_) if Rc::strong_count(&presence) > LOCAL_SESSIONS_MAX => {
+            Ok(_) if hub.node.connections() >= LOCAL_SESSIONS_MAX => {
+                hub.node.peers.counted.rejected(Port::Local, Rejection::Crowd);
                 if let Some(kept_back) = hub.node.complaints.due("crowd", "") {
                     let limit = LOCAL_SESSIONS_MAX;
                     tracing::warn!(limit, kept_back, "too many connections on the local socket, the newest is closed");
                 }
             }
             Ok((stream, _)) => {
-                let (hub, presence) = (hub.clone(), presence.clone());
+                let (hub, presence) = (hub.clone(), hub.node.presence.clone());
                 tokio::task::spawn_local(async move {
                     session::run(&hub, stream).await;
                     drop(presence);

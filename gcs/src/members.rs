@@ -32,6 +32,16 @@ impl Daemon {
     }
 }
 
+/// Of a command that changes something.
+#[derive(Debug, Args)]
+struct How {
+    /// Only says what would be done, and whether it could be, as far as this node knows. Changes nothing.
+    #[arg(long)]
+    dry_run: bool,
+    #[command(flatten)]
+    daemon: Daemon,
+}
+
 #[derive(Debug, Args)]
 pub struct MembersArgs {
     #[command(flatten)]
@@ -49,13 +59,13 @@ pub struct EvictArgs {
     #[arg(long)]
     force: bool,
     #[command(flatten)]
-    daemon: Daemon,
+    how: How,
 }
 
 #[derive(Debug, Args)]
 pub struct LeaveArgs {
     #[command(flatten)]
-    daemon: Daemon,
+    how: How,
 }
 
 #[derive(Debug, Args)]
@@ -66,7 +76,7 @@ pub struct ReplaceArgs {
     #[arg(long, value_name = "NAME")]
     with: String,
     #[command(flatten)]
-    daemon: Daemon,
+    how: How,
 }
 
 #[derive(Debug, Args)]
@@ -74,7 +84,7 @@ pub struct LeadArgs {
     /// The voter that is to lead.
     name: String,
     #[command(flatten)]
-    daemon: Daemon,
+    how: How,
 }
 
 pub fn members(args: &MembersArgs) -> ExitCode {
@@ -91,29 +101,45 @@ pub fn members(args: &MembersArgs) -> ExitCode {
 
 pub fn evict(args: EvictArgs) -> ExitCode {
     let done = format!("member \"{}\" was removed", args.name);
-    change(&args.daemon, Change::Evict { name: args.name, force: args.force }, CHANGE_PATIENCE, &done)
+    change(&args.how, Change::Evict { name: args.name, force: args.force }, CHANGE_PATIENCE, &done)
 }
 
 pub fn leave(args: &LeaveArgs) -> ExitCode {
-    change(&args.daemon, Change::Leave, CHANGE_PATIENCE, "this node has left the group")
+    change(&args.how, Change::Leave, CHANGE_PATIENCE, "this node has left the group")
 }
 
 pub fn replace(args: ReplaceArgs) -> ExitCode {
     let done = format!("member \"{}\" was replaced with \"{}\"", args.name, args.with);
-    change(&args.daemon, Change::Replace { old: args.name, new: args.with }, REPLACE_PATIENCE, &done)
+    change(&args.how, Change::Replace { old: args.name, new: args.with }, REPLACE_PATIENCE, &done)
 }
 
 pub fn lead(args: LeadArgs) -> ExitCode {
     let done = format!("member \"{}\" leads", args.name);
-    change(&args.daemon, Change::Lead { name: args.name }, CHANGE_PATIENCE, &done)
+    change(&args.how, Change::Lead { name: args.name }, CHANGE_PATIENCE, &done)
 }
 
-fn change(daemon: &Daemon, change: Change, patience: Duration, done: &str) -> ExitCode {
+fn change(how: &How, change: Change, patience: Duration, done: &str) -> ExitCode {
     let is_done = |reply| matches!(reply, Reply::Done).then_some(());
-    let asked = socket(&daemon.config).and_then(|socket| control::ask(&socket, &Request::Change(change), patience, is_done));
+    let socket = socket(&how.daemon.config);
+    if how.dry_run {
+        let considered = socket.and_then(|socket| control::report(&socket, &Request::Consider(change), CHANGE_PATIENCE));
+        return said(considered);
+    }
+    let asked = socket.and_then(|socket| control::ask(&socket, &Request::Change(change), patience, is_done));
     match asked {
         Ok(()) => {
             println!("{done}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => failed(&error),
+    }
+}
+
+/// What would be done. Exit status 0 if it could be, else as if it had been tried.
+pub fn said(considered: Result<String, ControlError>) -> ExitCode {
+    match considered {
+        Ok(words) => {
+            println!("{words}\nnothing was done: this was a dry run");
             ExitCode::SUCCESS
         }
         Err(error) => failed(&error),

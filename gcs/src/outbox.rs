@@ -156,6 +156,8 @@ impl Outbox {
                 return kind.into();
             }
             if !self.queue.borrow().waits_for(&self.stream) {
+                // Under TLS whoever reads writes, too, and may have written the last of it: nobody else says so.
+                self.drained.notify_waiters();
                 self.blocked.notified().await;
                 continue;
             }
@@ -191,5 +193,87 @@ impl Queue {
         self.bytes.shrink_to(IDLE_BYTES_MAX);
         self.written = 0;
         stream.try_flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    use std::pin::pin;
+    use std::time::Duration;
+
+    use tokio::net::TcpListener;
+    use tokio::time::timeout;
+
+    use crate::config::Tls;
+    use crate::enrolment::authority::{self, Authority};
+    use crate::tls::NodeName;
+    use crate::tls::credentials::Credentials;
+
+    const PIECE: [u8; 16 << 10] = [0; 16 << 10];
+
+    fn credentials() -> Credentials {
+        let place = tempfile::tempdir().unwrap();
+        let write = |file: &str, text: &str| {
+            use std::os::unix::fs::PermissionsExt;
+            let path = place.path().join(file);
+            std::fs::write(&path, text).unwrap();
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+            path
+        };
+        let name = NodeName::new("g", "n1");
+        let made = authority::make_authority(&name).unwrap();
+        let (ca_file, ca_key_file) = (write("ca.pem", &made.certificate), write("ca.key", &made.key));
+        let request = authority::make_request(&name).unwrap();
+        let certificate = Authority::load(&ca_key_file, &ca_file).unwrap().sign(&name, &request.request).unwrap();
+        let certificate_file = write("n1.pem", &authority::to_pem([&certificate[..]]));
+        let key_file = write("n1.key", &request.key);
+        let tls = Tls { ca_file, certificate_file, key_file, ca_key_file: None, revoked_file: None };
+        Credentials::load(&tls, &name).unwrap()
+    }
+
+    /// Both ends of a connection under TLS.
+    async fn connection() -> (Rc<Stream>, Rc<Stream>) {
+        let credentials = credentials();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let dialled = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (accepted, _) = listener.accept().await.unwrap();
+        let accepting = TlsStream::accept(accepted, credentials.server());
+        let (here, there) = tokio::join!(accepting, TlsStream::connect(dialled, credentials.client()));
+        (Rc::new(Stream::Tls(Box::new(here.unwrap()))), Rc::new(Stream::Tls(Box::new(there.unwrap()))))
+    }
+
+    #[tokio::test]
+    async fn whoever_waits_for_the_end_hears_of_it_also_if_a_reader_has_written_the_last() {
+        let (here, there) = connection().await;
+        let (outbox, answers) = (Outbox::new(here.clone(), usize::MAX), Outbox::new(there.clone(), usize::MAX));
+        let mut put = 0;
+        while !here.is_waiting() {
+            outbox.put(|out| out.extend_from_slice(&PIECE));
+            outbox.flush();
+            put += PIECE.len();
+        }
+        assert_eq!(outbox.waiting(), 0, "what is left is encrypted");
+        let mut drained = pin!(outbox.drained());
+        assert!(timeout(Duration::ZERO, &mut drained).await.is_err(), "the kernel is full");
+
+        let mut buffer = BytesMut::new();
+        let mut taken = 0;
+        while taken + 3 * PIECE.len() < put {
+            buffer.clear();
+            taken += there.read(&mut buffer).await.unwrap();
+        }
+        answers.put(|out| out.push(1));
+        answers.flush();
+        // The system takes more, and nobody has been told but the socket.
+        here.writable().await.unwrap();
+        buffer.clear();
+        assert_eq!(here.read(&mut buffer).await.unwrap(), 1);
+        assert!(!here.is_waiting(), "the read has written what was left");
+        tokio::select! {
+            error = outbox.run() => panic!("{error}"),
+            heard = timeout(Duration::from_secs(10), drained) => heard.unwrap(),
+        }
     }
 }

@@ -34,11 +34,13 @@ mod tunnel;
 mod waiting;
 
 use std::rc::Rc;
+use std::sync::Arc;
 
 use tokio::net::TcpListener;
 
 use crate::enrolment::desk::Desk;
 use crate::inbox::Inbox;
+use crate::observe::counted::Counted;
 use crate::roster::Roster;
 use crate::tls::Security;
 
@@ -48,10 +50,18 @@ pub use pace::Pace;
 pub use places::Places;
 pub use table::Peers;
 pub use tunnel::Tunnel;
+pub use waiting::{Place, Waiting};
 
 /// Starts accepting and dialling.
-pub fn start(roster: Rc<Roster>, security: Rc<Security>, desk: Desk, inbox: Rc<Inbox>, listener: TcpListener) -> Rc<Peers> {
-    let peers = Rc::new(Peers::new(roster, security, desk, inbox));
+pub fn start(
+    roster: Rc<Roster>,
+    security: Rc<Security>,
+    desk: Desk,
+    inbox: Rc<Inbox>,
+    counted: Arc<Counted>,
+    listener: TcpListener,
+) -> Rc<Peers> {
+    let peers = Rc::new(Peers::new(roster, security, desk, inbox, counted));
     tokio::task::spawn_local(accept::run(peers.clone(), listener));
     follow(&peers);
     tokio::task::spawn_local({

@@ -3,7 +3,8 @@
 //! Nothing of it is ordered, and nothing depends on an answer: like a rehearsal it passes by the core. A node answers as soon as the position is
 //! visible to its clients; one on which the database is not attached, or out of service, has no clients of it, and answers at once. Managers
 //! report where they are a few times a second; one of whose node somebody waits for a position is told which ([`Shown::to_watch`]), and reports
-//! the moment it is there. While nobody asks, nothing of this happens.
+//! the moment it is there. While nobody asks, nothing of this happens. Position 0 is shown everywhere: who asks for it hears of the peer's daemon itself, its
+//! clock and its version (`gcs doctor`).
 //!
 //! ```text
 //! asks: a reader's session here ──Show──▶ peers' frames ──▶ [`Shown::came`] ──Watch──▶ the manager there
@@ -14,7 +15,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
-use gcs_proto::{Show, ShownHere};
+use gcs_proto::{Said, Show, ShownHere};
 use gcs_writeset::bounds::GROUP_MEMBERS_MAX;
 use gcs_writeset::{DatabaseId, NodeId, Position};
 use tokio::sync::Notify;
@@ -24,7 +25,7 @@ use crate::bounds::SHOWN_WAITING_MAX;
 
 #[derive(Debug, Default)]
 pub struct Shown {
-    asked: RefCell<BTreeMap<u64, Sender<NodeId>>>,
+    asked: RefCell<BTreeMap<u64, Sender<Heard>>>,
     last: Cell<u64>,
     /// Attached here, and in service.
     databases: RefCell<BTreeMap<DatabaseId, Watched>>,
@@ -44,11 +45,18 @@ struct Watched {
 /// A peer, and the number of its question, to be answered.
 pub type Answer = (NodeId, u64);
 
+/// A peer's answer, and what it said of itself, if it was asked for nothing else.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Heard {
+    pub node: NodeId,
+    pub said: Option<Said>,
+}
+
 /// A question of this node, for as long as somebody waits for the answers.
 pub struct Question {
     shown: Rc<Shown>,
     pub number: u64,
-    pub answers: Receiver<NodeId>,
+    pub answers: Receiver<Heard>,
 }
 
 impl Drop for Question {
@@ -68,10 +76,10 @@ impl Shown {
     }
 
     /// A peer answers.
-    pub fn answered(&self, from: NodeId, ShownHere { number }: &ShownHere) {
-        if let Some(waiting) = self.asked.borrow().get(number) {
+    pub fn answered(&self, node: NodeId, ShownHere { number, said }: ShownHere) {
+        if let Some(waiting) = self.asked.borrow().get(&number) {
             // A second answer finds no room, and is none.
-            let _ = waiting.try_send(from);
+            let _ = waiting.try_send(Heard { node, said });
         }
     }
 
@@ -84,6 +92,18 @@ impl Shown {
     pub fn leave(&self, database: DatabaseId) -> Vec<Answer> {
         let left = self.databases.borrow_mut().remove(&database).unwrap_or_default();
         left.waiting.into_iter().map(|(_, node, number)| (node, number)).collect()
+    }
+
+    /// What the database's clients see here, as its manager said last; none where it has none.
+    pub fn committed(&self, database: DatabaseId) -> Option<Position> {
+        self.databases.borrow().get(&database).map(|watched| watched.committed)
+    }
+
+    /// Nobody waits any more for the answer to this question of this node itself.
+    pub fn withdraw(&self, database: DatabaseId, question: (Position, NodeId, u64)) {
+        if let Some(watched) = self.databases.borrow_mut().get_mut(&database) {
+            watched.waiting.remove(&question);
+        }
     }
 
     /// A peer asks. Whether the answer is there at once.
@@ -167,14 +187,27 @@ mod tests {
     }
 
     #[test]
+    fn a_question_of_this_node_that_was_given_up_takes_no_room() {
+        let shown = Shown::default();
+        shown.enter(SHOP);
+        assert!(!shown.came(PEER, &show(1, 5)) && !shown.came(PEER, &show(2, 9)));
+        assert_eq!(shown.to_watch(SHOP), Some(Position(5)));
+        shown.withdraw(SHOP, (Position(5), PEER, 1));
+        assert_eq!(shown.to_watch(SHOP), None, "the manager has yet to report that");
+        assert_eq!(shown.progress(SHOP, Position(5)), []);
+        assert_eq!(shown.to_watch(SHOP), Some(Position(9)));
+        assert_eq!(shown.progress(SHOP, Position(9)), [(PEER, 2)]);
+    }
+
+    #[test]
     fn an_answer_goes_to_whoever_asked_and_to_nobody_afterwards() {
         let shown = Rc::new(Shown::default());
         let mut question = shown.ask();
-        let answer = ShownHere { number: question.number };
-        shown.answered(PEER, &answer);
-        assert_eq!(question.answers.try_recv(), Ok(PEER));
+        let answer = ShownHere { number: question.number, said: None };
+        shown.answered(PEER, answer.clone());
+        assert_eq!(question.answers.try_recv(), Ok(Heard { node: PEER, said: None }));
         drop(question);
-        shown.answered(PEER, &answer);
+        shown.answered(PEER, answer.clone());
         assert!(shown.asked.borrow().is_empty());
     }
 }

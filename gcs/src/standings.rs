@@ -1,5 +1,6 @@
 //! Standings: what the daemons tell each other of themselves that is not in the order, since nothing is decided by it but what people are shown, and
-//! where clients and copies are sent: whether a node is being drained ([`crate::local`]), and what is being copied to it ([`crate::copy`]).
+//! where clients and copies are sent: whether a node is being drained, whether its PostgreSQL is there ([`crate::local`]; the order counts it as attached until it
+//! attaches anew), and what is being copied to it ([`crate::copy`]).
 //!
 //! Each daemon sends its own to all others when it changes, and to whoever has just come up. What was heard of a peer is forgotten when its connection is
 //! lost.
@@ -71,8 +72,12 @@ impl Standings {
         for member in &mut status.members {
             let standing = if member.node == me { Some(self.own()) } else { self.of(member.node) };
             let Some(standing) = standing.filter(|_| member.state != MemberState::Unreachable) else { continue };
-            if standing.is_draining && member.state == MemberState::Online {
-                member.state = MemberState::Draining;
+            if member.state == MemberState::Online {
+                member.state = match standing {
+                    Standing { is_detached: true, .. } => MemberState::Detached,
+                    Standing { is_draining: true, .. } => MemberState::Draining,
+                    _ => MemberState::Online,
+                };
             }
             member.copy = standing.copy.as_ref().map(in_words);
             // Other databases of it may be in service.
@@ -125,6 +130,8 @@ mod tests {
         standings.heard(PEER, Standing { is_draining: true, ..Standing::default() });
         assert_eq!(states(&standings, MemberState::Online), [MemberState::Online, MemberState::Draining]);
         assert_eq!(states(&standings, MemberState::Detached), [MemberState::Detached; 2], "it has been shut down");
+        standings.heard(PEER, Standing { is_draining: true, is_detached: true, ..Standing::default() });
+        assert_eq!(states(&standings, MemberState::Online), [MemberState::Online, MemberState::Detached]);
         standings.lost(PEER);
         assert_eq!(states(&standings, MemberState::Online), [MemberState::Online; 2]);
     }

@@ -1,14 +1,12 @@
-//! `gcs status`: how the group looks from this node's daemon.
+//! How the group looks from this node's daemon: what `gcs status` says ([`crate::looks`]).
 
 use std::path::Path;
-use std::process::ExitCode;
 use std::time::Duration;
 
 use bytesize::ByteSize;
 use gcs_writeset::link::{CertificateStatus, CopyStatus, GroupStatus, LogStatus, MemberState, MemberStatus, Reply, Request};
 use serde::Serialize;
 
-use crate::config::Config;
 use crate::control::{self, ControlError};
 use crate::log_status::{self, FormatJson, LogJson};
 use crate::tls::Moment;
@@ -75,20 +73,13 @@ impl CopyJson<'_> {
     }
 }
 
-/// Prints the status; exit status 2 for a bad configuration, 1 if the daemon cannot be asked.
-pub fn run(config_file: &Path, json: bool) -> ExitCode {
-    let result = Config::load(config_file).map_err(ControlError::from).and_then(|config| ask_all(&config.local_socket));
-    match result {
-        Ok((status, certificates, log)) => {
-            let text = if json { to_json(&status, &certificates, &log) } else { to_table(&status, &certificates, &log) };
-            print!("{text}");
-            ExitCode::SUCCESS
-        }
-        Err(error) => {
-            eprintln!("gcs: error: {error}");
-            if matches!(error, ControlError::Config(_)) { ExitCode::from(2) } else { ExitCode::FAILURE }
-        }
-    }
+/// The status, as a table or as one line of JSON.
+///
+/// # Errors
+/// Where the daemon cannot be asked.
+pub fn text(socket: &Path, json: bool) -> Result<String, ControlError> {
+    let (status, certificates, log) = ask_all(socket)?;
+    Ok(if json { to_json(&status, &certificates, &log) } else { to_table(&status, &certificates, &log) })
 }
 
 /// Asks the daemon that listens on `socket`.

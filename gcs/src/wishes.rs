@@ -19,11 +19,20 @@ impl Pending {
     ///
     /// With `force`, also what takes a database away from the group.
     pub async fn wish(&self, inbox: &Inbox, wish: Wish, force: bool) -> Result<(), Objection> {
+        self.ask(inbox, |number| Local::Wish { number, wish, force }).await
+    }
+
+    /// Whether that could be, as far as is known here now; nothing is changed.
+    pub async fn consider(&self, inbox: &Inbox, wish: Wish, force: bool) -> Result<(), Objection> {
+        self.ask(inbox, |number| Local::Consider { number, wish, force }).await
+    }
+
+    async fn ask(&self, inbox: &Inbox, of: impl FnOnce(u64) -> Local) -> Result<(), Objection> {
         let number = self.last.get() + 1;
         self.last.set(number);
         let (answer, answered) = channel();
         self.waiting.borrow_mut().insert(number, answer);
-        inbox.push(Input::Local(Local::Wish { number, wish, force }));
+        inbox.push(Input::Local(of(number)));
         answered.await.unwrap_or(Err(Objection::TooLate))
     }
 

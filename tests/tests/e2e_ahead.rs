@@ -44,7 +44,8 @@ fn fill() -> String {
 /// What forerunners have committed on a node, and what they did in vain.
 fn ahead(group: &Group, number: NodeNumber) -> (i64, i64) {
     let mut client = group.connect(number);
-    let row = client.query_one("SELECT applied_ahead::int8, ahead_lost::int8 FROM pg_stat_postgres_r", &[]).unwrap();
+    let row =
+        client.query_one("SELECT applied_ahead::int8, ahead_lost::int8 FROM postgres_r.pg_stat_postgres_r", &[]).unwrap();
     (row.get(0), row.get(1))
 }
 

@@ -22,7 +22,7 @@ fn setting(group: &Group, name: &str, value: &str) {
 }
 
 fn throttled(group: &Group) -> u64 {
-    group.value(node(1), "SELECT throttle_waits::bigint FROM pg_stat_postgres_r").parse().unwrap()
+    group.value(node(1), "SELECT throttle_waits::bigint FROM postgres_r.pg_stat_postgres_r").parse().unwrap()
 }
 
 #[test]

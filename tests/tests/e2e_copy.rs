@@ -102,6 +102,10 @@ fn await_copy(database: &Database<'_>, number: NodeNumber) {
 fn the_first_node_brings_its_data_and_the_others_receive_it_while_it_writes() {
     let group = Group::start();
     let database = populated(&group, "brought");
+    database.execute(
+        node(1),
+        "CREATE TABLE of_one (id int PRIMARY KEY); INSERT INTO of_one VALUES (1); SELECT postgres_r.exclude('of_one')",
+    );
     let stop = AtomicBool::new(false);
     let acknowledged = thread::scope(|scope| {
         let writer = scope.spawn(|| write(&database, node(1), &stop));
@@ -129,6 +133,9 @@ fn the_first_node_brings_its_data_and_the_others_receive_it_while_it_writes() {
                         AND rolconnlimit = 7 AND pg_has_role(oid, 'owner_of_copies', 'member')";
         assert_eq!(database.value(number, verifier), "1");
     }
+    // Of an excluded table everybody has the definition.
+    let own = group.numbers().into_iter().map(|number| database.value(number, "SELECT count(*) FROM of_one"));
+    assert_eq!(own.collect::<Vec<_>>(), ["1", "0", "0"]);
     let by_index = "SELECT count(*) FROM \"as of\" WHERE cheap(price)";
     assert_eq!(database.value(node(3), by_index), database.value(node(1), by_index));
     database.execute(node(2), "REFRESH MATERIALIZED VIEW CONCURRENTLY \"as of\"; REFRESH MATERIALIZED VIEW never");

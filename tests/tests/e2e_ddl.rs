@@ -269,16 +269,3 @@ fn nothing_is_let_through_on_one_node_only() {
     group.execute(node(2), "INSERT INTO probe VALUES (4, 'd')");
     harness::assert_equal(&group);
 }
-
-#[test]
-fn prepare_transaction_is_refused_by_name() {
-    let group = harness::shared();
-    group.execute(node(1), "CREATE TABLE twophase (n int PRIMARY KEY)");
-    let mut client = group.connect(node(1));
-    client.batch_execute("BEGIN; INSERT INTO twophase VALUES (1)").unwrap();
-    let error = client.batch_execute("PREPARE TRANSACTION 'p'").unwrap_err();
-    let error = error.as_db_error().unwrap();
-    assert_eq!(error.code().code(), "0A000", "{}", error.message());
-    assert!(error.message().contains("PREPARE TRANSACTION"), "{}", error.message());
-    harness::assert_equal(&group);
-}

@@ -13,6 +13,58 @@ fn code(client: &mut Client, statement: &str) -> String {
     error.as_db_error().unwrap_or_else(|| panic!("{statement}: {error}")).code().code().to_owned()
 }
 
+/// Old dumps make views of tables.
+#[test]
+fn a_rule_makes_a_view_of_a_table() {
+    let group = harness::shared();
+    step(
+        &group,
+        1,
+        "CREATE TABLE shown (id int PRIMARY KEY); INSERT INTO shown VALUES (1); CREATE TABLE becomes (id int); CREATE TABLE stays (id int); INSERT INTO stays VALUES (1)",
+    );
+    step(&group, 2, "CREATE RULE \"_RETURN\" AS ON SELECT TO becomes DO INSTEAD SELECT * FROM shown");
+    assert_eq!(
+        everywhere(
+            &group,
+            "SELECT relkind::text || ' ' || (SELECT id FROM becomes) FROM pg_class WHERE relname = 'becomes'"
+        ),
+        "v 1"
+    );
+    let error = group
+        .connect(node(2))
+        .batch_execute("CREATE RULE \"_RETURN\" AS ON SELECT TO stays DO INSTEAD SELECT * FROM shown")
+        .unwrap_err();
+    assert_eq!(error.code().unwrap().code(), "55000");
+    step(&group, 3, "INSERT INTO stays VALUES (2)");
+    assert_eq!(everywhere(&group, "SELECT count(*) FROM stays"), "2");
+    harness::assert_equal(&group);
+}
+
+/// Of a subscription that does not connect, as in a dump, the definition travels, and nobody subscribes.
+#[test]
+fn subscriptions_that_do_not_connect_are_defined_everywhere_and_enabled_nowhere() {
+    let group = harness::shared();
+    step(
+        &group,
+        2,
+        "CREATE SUBSCRIPTION defined CONNECTION 'host=nowhere dbname=x' PUBLICATION p, q WITH (connect = false)",
+    );
+    step(
+        &group,
+        3,
+        "ALTER SUBSCRIPTION defined SET (slot_name = NONE, binary = true); ALTER SUBSCRIPTION defined DROP PUBLICATION q WITH (refresh = false); COMMENT ON SUBSCRIPTION defined IS 'x'",
+    );
+    step(
+        &group,
+        1,
+        "ALTER SUBSCRIPTION defined CONNECTION 'host=elsewhere'; ALTER SUBSCRIPTION defined RENAME TO \"as defined\"",
+    );
+    let definition = "SELECT concat_ws(' ', subname, subconninfo, subenabled, subbinary, subpublications, obj_description(oid, 'pg_subscription')) FROM pg_subscription";
+    assert_eq!(everywhere(&group, definition), "as defined host=elsewhere f t {p} x");
+    step(&group, 2, "DROP SUBSCRIPTION \"as defined\"; DROP SUBSCRIPTION IF EXISTS \"as defined\"");
+    assert_eq!(everywhere(&group, "SELECT count(*) FROM pg_subscription"), "0");
+}
+
 #[test]
 fn text_search_means_the_same_on_every_node() {
     let group = harness::shared();
@@ -142,14 +194,14 @@ fn what_a_role_owns_goes_or_is_given_away_on_every_node() {
         &group,
         1,
         "CREATE TABLE left_behind (id int PRIMARY KEY); ALTER TABLE left_behind OWNER TO leaver;
-         CREATE TABLE kept (id int); GRANT SELECT ON kept TO leaver; CREATE VIEW shown AS SELECT 1; ALTER VIEW shown OWNER TO leaver",
+         CREATE TABLE kept (id int); GRANT SELECT ON kept TO leaver; CREATE VIEW shown_behind AS SELECT 1; ALTER VIEW shown_behind OWNER TO leaver",
     );
     step(&group, 2, "REASSIGN OWNED BY leaver TO heir");
     assert_eq!(everywhere(&group, "SELECT relowner::regrole FROM pg_class WHERE relname = 'left_behind'"), "heir");
     step(&group, 3, "DROP OWNED BY leaver");
     assert_eq!(everywhere(&group, "SELECT has_table_privilege('leaver', 'kept', 'SELECT')"), "false");
     step(&group, 1, "DROP OWNED BY heir");
-    assert_eq!(everywhere(&group, "SELECT count(*) FROM pg_class WHERE relname IN ('left_behind', 'shown')"), "0");
+    assert_eq!(everywhere(&group, "SELECT count(*) FROM pg_class WHERE relname IN ('left_behind', 'shown_behind')"), "0");
     harness::assert_equal(&group);
     for number in group.numbers() {
         let mut server = group.playground.connect(number, "postgres").unwrap();
@@ -265,7 +317,7 @@ fn foreign_tables_are_the_same_everywhere_and_written_once() {
         3,
         "ALTER SERVER far VERSION '2'; COMMENT ON FOREIGN TABLE goods IS 'g'; ALTER FOREIGN TABLE goods RENAME TO wares",
     );
-    assert_eq!(code(&mut group.connect(node(1)), "TRUNCATE wares, own"), "0A000");
+    assert_eq!(code(&mut group.connect(node(1)), "TRUNCATE wares, own RESTART IDENTITY"), "0A000");
     group.settle();
     // Rows that come behind it are not lost when others apply what was ordered before.
     step(&group, 1, "TRUNCATE wares; INSERT INTO wares VALUES (9, 'new')");

@@ -230,7 +230,7 @@ fn slow_transaction(group: &Group, client: &mut Client) -> Result<(), Failure> {
     run(client, "ROLLBACK; BEGIN; UPDATE t SET n = n + 1 WHERE id = 5; UPDATE t SET n = -1 WHERE id = 6")?;
     let mut watcher = group.connect(node(1));
     let commits = |watcher: &mut Client| -> i64 {
-        watcher.query_one("SELECT commits FROM pg_stat_postgres_r", &[]).map_or(0, |row| row.get(0))
+        watcher.query_one("SELECT commits FROM postgres_r.pg_stat_postgres_r", &[]).map_or(0, |row| row.get(0))
     };
     let before = commits(&mut watcher);
     wait::until("the other's changes, or its wait", RESOLVED_MAX, || {

@@ -59,7 +59,7 @@ fn assert_gave_way(client: &mut Client) {
 }
 
 fn counter(group: &Group, number: NodeNumber, name: &str) -> i64 {
-    group.value(number, &format!("SELECT {name} FROM pg_stat_postgres_r")).parse().unwrap()
+    group.value(number, &format!("SELECT {name} FROM postgres_r.pg_stat_postgres_r")).parse().unwrap()
 }
 
 /// Whether a statement with that text runs on node 2.

@@ -197,7 +197,8 @@ fn what_several_transactions_say_alike_is_said_as_often_although_they_are_applie
     group.execute(node(1), "CREATE TABLE alike (id int PRIMARY KEY)");
     group.settle();
     let mut listeners = listeners(&group, "alike");
-    let runs = |group: &Group| group.value(node(2), "SELECT apply_runs FROM pg_stat_postgres_r").parse::<i64>().unwrap();
+    let runs =
+        |group: &Group| group.value(node(2), "SELECT apply_runs FROM postgres_r.pg_stat_postgres_r").parse::<i64>().unwrap();
     let before = runs(&group);
     let stopped = Stopped::remote_backends(&group, node(2));
     let mut here = group.connect(node(1));
@@ -219,7 +220,9 @@ fn what_is_applied_ahead_is_told_once() {
     group.execute(node(1), "CREATE TABLE ahead (id int PRIMARY KEY)");
     group.settle();
     let mut listeners = listeners(&group, "ahead");
-    let ahead = |group: &Group| group.value(node(2), "SELECT applied_ahead FROM pg_stat_postgres_r").parse::<i64>().unwrap();
+    let ahead = |group: &Group| {
+        group.value(node(2), "SELECT applied_ahead FROM postgres_r.pg_stat_postgres_r").parse::<i64>().unwrap()
+    };
     let before = ahead(&group);
     let mut here = group.connect(node(1));
     let fill = "INSERT INTO ahead SELECT generate_series(1, 20000)";
@@ -430,7 +433,7 @@ fn where_the_queue_is_full_rows_are_applied_without_being_told() {
     group.execute(node(1), "CREATE TABLE untold (id int PRIMARY KEY)");
     group.settle();
     let mut listeners = listeners(&group, "untold");
-    let lost = "SELECT notifications_lost FROM pg_stat_postgres_r";
+    let lost = "SELECT notifications_lost FROM postgres_r.pg_stat_postgres_r";
     assert_eq!(group.value(node(2), lost), "0");
     // In a segment ahead of where the queue is written.
     let queue = Queue::of(&group, node(2));
@@ -492,7 +495,8 @@ fn waits_in_its_turn(group: &Group, number: NodeNumber, kind: &str) {
 fn who_keeps_the_turn_waiting_in_the_middle_of_a_commit_is_let_through() {
     let group = harness::shared();
     let mut listeners = listeners(&group, "kept");
-    let ended = |group: &Group| group.value(node(2), "SELECT sessions_ended + aborts_victim FROM pg_stat_postgres_r");
+    let ended =
+        |group: &Group| group.value(node(2), "SELECT sessions_ended + aborts_victim FROM postgres_r.pg_stat_postgres_r");
     let before = ended(&group);
     // A remote backend has the turn.
     keeps_waiting(&group, node(2), || {

@@ -397,7 +397,7 @@ fn a_session_that_is_ended_at_the_gate_is_told_that_it_is_committed() {
     let group = harness::shared();
     make_table(&group, "ended");
     let stopped = Stopped::remote_backends(&group, node(HERE));
-    let waits = "SELECT gate_waits FROM pg_stat_postgres_r";
+    let waits = "SELECT gate_waits FROM postgres_r.pg_stat_postgres_r";
     let before = group.value(node(HERE), waits);
     group.execute(node(THERE), "INSERT INTO ended VALUES (gen_random_uuid())");
     let id = "00000000-0000-4000-8000-000000000006";
@@ -452,9 +452,9 @@ fn once_it_is_certified_a_commit_is_committed() {
         let set_up = if what == "commit_timeout" { "SET postgres_r.commit_timeout = '500ms'" } else { "" };
         let mut attempt = Attempt::begin(&group, "certified", set_up);
         let stopped = Stopped::remote_backends(&group, node(HERE));
-        let before = group.value(node(HERE), "SELECT gate_waits FROM pg_stat_postgres_r");
+        let before = group.value(node(HERE), "SELECT gate_waits FROM postgres_r.pg_stat_postgres_r");
         group.execute(node(THERE), "INSERT INTO certified_before VALUES (gen_random_uuid())");
-        let at_the_gate = || group.value(node(HERE), "SELECT gate_waits FROM pg_stat_postgres_r") != before;
+        let at_the_gate = || group.value(node(HERE), "SELECT gate_waits FROM postgres_r.pg_stat_postgres_r") != before;
         let act = |pid| match what {
             "cancel" => cancel(&mut watcher, pid),
             "terminate" => {
@@ -529,12 +529,12 @@ fn a_timeout_that_goes_off_in_a_commit_ends_what_comes_after_it() {
     let mut client = group.connect(node(HERE));
     client.batch_execute("SET statement_timeout = '1s'").unwrap();
     let stopped = Stopped::remote_backends(&group, node(HERE));
-    let waited = group.value(node(HERE), "SELECT gate_waits FROM pg_stat_postgres_r");
+    let waited = group.value(node(HERE), "SELECT gate_waits FROM postgres_r.pg_stat_postgres_r");
     group.execute(node(THERE), "INSERT INTO called VALUES (gen_random_uuid())");
     let error = thread::scope(|scope| {
         let calling = scope.spawn(|| client.batch_execute("CALL write_and_sleep()").unwrap_err());
         wait::until("the gate", REACHED_WITHIN, || {
-            let now = group.value(node(HERE), "SELECT gate_waits FROM pg_stat_postgres_r");
+            let now = group.value(node(HERE), "SELECT gate_waits FROM postgres_r.pg_stat_postgres_r");
             if now != waited { Ok(()) } else { Err(now) }
         });
         thread::sleep(Duration::from_millis(1200));

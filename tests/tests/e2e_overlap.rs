@@ -5,18 +5,9 @@
 
 use std::thread;
 
-use postgres_r_tests::harness::{self, Group, catalog, node, race};
+use postgres_r_tests::harness::{self, catalog, node, race};
+use postgres_r_tests::workload::beside::{unless_both_pass, unless_second_loses};
 use postgres_r_tests::workload::client::{Failure, classify};
-
-/// Both transactions run to their ends before either commits; what became of the second.
-fn overlap(group: &Group, first: &str, second: &str) -> Result<(), Failure> {
-    println!("{first} | {second}");
-    let (mut one, mut other) = (group.connect(node(1)), group.connect(node(1)));
-    one.batch_execute(&format!("BEGIN; {first}")).unwrap();
-    let done = other.batch_execute(&format!("SET lock_timeout = '5s'; BEGIN; {second}"));
-    one.batch_execute("COMMIT").unwrap();
-    done.and_then(|()| other.batch_execute("COMMIT")).map_err(|error| classify(&error))
-}
 
 const SETUP: &str = "
     CREATE SCHEMA a; CREATE SCHEMA b;
@@ -61,10 +52,7 @@ fn what_does_not_concern_each_other_goes_together() {
         ("CREATE POLICY mine ON p USING (n > 0)", "ALTER TABLE q ENABLE ROW LEVEL SECURITY"),
         ("DO 'BEGIN CREATE TABLE t4 (n int); CREATE INDEX ON t4 (n); END'", "DO 'BEGIN CREATE TABLE t5 (n int); END'"),
     ] {
-        let outcome = overlap(&group, first, second);
-        if outcome.is_err() {
-            wrong.push(format!("{first} | {second}: {outcome:?}"));
-        }
+        wrong.extend(unless_both_pass(&group, first, second));
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
     catalog::assert_same(&group);
@@ -113,12 +101,7 @@ fn what_would_mean_something_else_elsewhere_loses() {
         // Names that a text does not show.
         ("CREATE TABLE a.single (n int)", r#"SET LOCAL search_path = a, b; ALTER TABLE U&"singl\0065" ADD COLUMN m int"#),
     ] {
-        let outcome = overlap(&group, first, second);
-        // Some of them PostgreSQL itself has wait.
-        let waits = matches!(&outcome, Err(Failure::Definite(text)) if text.contains("lock timeout"));
-        if outcome != Err(Failure::Retry) && !waits {
-            wrong.push(format!("{first} | {second}: {outcome:?}"));
-        }
+        wrong.extend(unless_second_loses(&group, first, second));
         // Each pair starts from the same.
         group.execute(
             node(1),

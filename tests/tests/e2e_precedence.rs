@@ -294,7 +294,7 @@ fn a_certified_transaction_behind_a_position_that_needs_its_lock_lets_it_through
     });
     harness::assert_equal(&group);
     let rows: i64 = group.value(node(3), "SELECT count(*) FROM gate_written").parse().unwrap();
-    let yielded = group.value(node(2), "SELECT yielded FROM pg_stat_postgres_r");
+    let yielded = group.value(node(2), "SELECT yielded FROM postgres_r.pg_stat_postgres_r");
     println!("{committed:?} committed and told so late, {rows} rows, {yielded} yielded");
     assert_eq!(rows, committed.0 + committed.1, "what was said to be committed is there, and nothing else");
 }

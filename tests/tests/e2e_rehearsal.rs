@@ -122,7 +122,7 @@ fn a_rehearsal_waits_for_nobodys_locks_and_stands_in_nobodys_way() {
     let group = harness::shared();
     group.execute(node(1), "DROP TABLE IF EXISTS t; CREATE TABLE t (n int PRIMARY KEY, m int); INSERT INTO t VALUES (1, 1)");
     group.settle();
-    let partly = "SELECT rehearsals_partly FROM pg_stat_postgres_r";
+    let partly = "SELECT rehearsals_partly FROM postgres_r.pg_stat_postgres_r";
     let before: i64 = group.value(node(1), partly).parse().unwrap();
     // A reader that stays: on one server the statement would wait for it, here it is made to give way when the statement is applied.
     let mut reader = group.connect(node(2));

@@ -145,21 +145,53 @@ fn three_hundred_objects_are_restored_by_four_sessions_at_once() {
     group.execute(node(1), "DROP SCHEMA desk CASCADE");
 }
 
-/// Django's command, run against node 1.
-fn django(group: &Group, arguments: &[&str]) -> Output {
+/// Python with what tests/django/requirements.txt names, as a client of this node.
+fn python(group: &Group, number: usize) -> Command {
     let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("../target"), PathBuf::from);
     let python = target.join("django/bin/python");
     assert!(python.is_file(), "{} is not there; run `make django` first", python.display());
-    let port = group.playground.cluster(node(1)).port.to_string();
+    let port = group.playground.cluster(node(number)).port.to_string();
     let mut command = Command::new(python);
+    command.env("PYTHONDONTWRITEBYTECODE", "1").env("PGDATABASE", group.database());
+    command.envs([("PGHOST", "127.0.0.1"), ("PGPORT", &port), ("PGUSER", "postgres")]);
     command
-        .args(["-m", "django"])
-        .args(arguments)
-        .env("PYTHONPATH", root.join("django"))
-        .env("PYTHONDONTWRITEBYTECODE", "1");
-    command.env("DJANGO_SETTINGS_MODULE", "shop_settings").env("PGDATABASE", group.database());
-    command.envs([("PGHOST", "127.0.0.1"), ("PGPORT", &port), ("PGUSER", "postgres")]).output().unwrap()
+}
+
+/// Django's command, run against node 1.
+fn django(group: &Group, arguments: &[&str]) -> Output {
+    let mut command = python(group, 1);
+    command.args(["-m", "django"]).args(arguments);
+    command.env("PYTHONPATH", PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("django"));
+    command.env("DJANGO_SETTINGS_MODULE", "shop_settings").output().unwrap()
+}
+
+/// 30 revisions with changes of data between them, up on one node, down on another, and up again.
+#[test]
+fn a_chain_of_alembic_revisions_goes_up_and_down_while_others_write() {
+    let group = emptied();
+    let scripts = tempfile::tempdir().unwrap();
+    let migrate = |number, command: &str, to: &str| {
+        let program = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("alembic/chain.py");
+        let output = python(&group, number).arg(program).arg(scripts.path()).args([command, to]).output().unwrap();
+        succeeded(&output, &format!("{command} {to}"));
+        group.settle();
+    };
+    while_others_write(&group, || {
+        migrate(1, "upgrade", "head");
+        migrate(2, "downgrade", "12");
+        migrate(3, "upgrade", "head");
+    });
+    catalog::assert_same(&group);
+    harness::assert_equal(&group);
+    assert_eq!(group.value(node(3), "SELECT version_num FROM alembic_version"), "30");
+    assert_eq!(group.value(node(2), "SELECT count(*) FROM customer"), "501");
+    // The downgrade has dropped what was archived.
+    assert_eq!(group.value(node(1), "SELECT (SELECT count(*) FROM orders) + (SELECT count(*) FROM archive.orders)"), "429");
+    migrate(1, "downgrade", "base");
+    let left =
+        "SELECT count(*) FROM pg_class WHERE relname IN ('customer', 'orders', 'purchase', 'item', 'event', 'totals')";
+    assert_eq!(group.values(left), ["0", "0", "0"]);
 }
 
 #[test]

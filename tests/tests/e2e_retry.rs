@@ -46,7 +46,7 @@ fn count_on_all_nodes(
 }
 
 fn retries(group: &Group) -> i64 {
-    group.values("SELECT retries FROM pg_stat_postgres_r").iter().map(|value| value.parse::<i64>().unwrap()).sum()
+    group.values("SELECT retries FROM postgres_r.pg_stat_postgres_r").iter().map(|value| value.parse::<i64>().unwrap()).sum()
 }
 
 const PATIENT: &str = "SET postgres_r.retry_autocommit = 1000";
@@ -130,13 +130,13 @@ fn a_statement_that_always_loses_is_given_up_when_its_time_is_over() {
         let mut client = group.connect(node(2));
         // Else the row would be hot, and waited for.
         client.batch_execute("SET postgres_r.commit_timeout = '200ms'; SET postgres_r.row_locks = 'local'").unwrap();
-        let before: i64 = group.value(node(2), "SELECT retries FROM pg_stat_postgres_r").parse().unwrap();
+        let before: i64 = group.value(node(2), "SELECT retries FROM postgres_r.pg_stat_postgres_r").parse().unwrap();
         // It always loses: while it sleeps, the row is changed elsewhere.
         let done = client.batch_execute("UPDATE slow SET n = n - 1 WHERE id = 1 RETURNING pg_sleep(0.3)");
         over.store(true, std::sync::atomic::Ordering::SeqCst);
         let lost = done.unwrap_err();
         assert_eq!(lost.code(), Some(&SqlState::T_R_SERIALIZATION_FAILURE), "{lost:?}");
-        group.value(node(2), "SELECT retries FROM pg_stat_postgres_r").parse::<i64>().unwrap() - before
+        group.value(node(2), "SELECT retries FROM postgres_r.pg_stat_postgres_r").parse::<i64>().unwrap() - before
     });
     println!("given up after {tries} tries");
     assert!((5..100).contains(&tries), "{tries} tries");

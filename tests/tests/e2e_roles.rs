@@ -31,6 +31,7 @@ impl Witness {
             port: 0,
             peer_port,
             listen_port: None,
+            http_port: None,
             joined: true,
             place: None,
             role: Some("witness".into()),

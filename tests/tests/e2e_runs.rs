@@ -35,7 +35,7 @@ fn write(group: &Group, table: &str, numbers: std::ops::Range<u32>) {
 
 /// Of node 2: writesets applied, runs, runs that came to nothing.
 fn counters(group: &Group) -> [i64; 3] {
-    let query = "SELECT applied, apply_runs, apply_runs_broken FROM pg_stat_postgres_r";
+    let query = "SELECT applied, apply_runs, apply_runs_broken FROM postgres_r.pg_stat_postgres_r";
     let row = group.connect(node(2)).query_one(query, &[]).unwrap();
     [0, 1, 2].map(|at| row.get(at))
 }

@@ -183,23 +183,53 @@ fn what_is_computed_on_the_origin_travels_as_the_value_it_had() {
     assert_all(&group, "SELECT count(DISTINCT s) FROM computed", "81");
 }
 
-/// A trigger that fires where rows are applied would write there what is replicated already.
+/// ENABLE ALWAYS and REPLICA are about the session that writes, as on one server: elsewhere the trigger's rows come as rows do.
 #[test]
-fn triggers_that_fire_elsewhere_are_refused() {
+fn always_and_replica_triggers_fire_where_rows_are_written_and_nowhere_else() {
     let group = harness::shared();
     group.execute(
         node(1),
-        "CREATE TABLE elsewhere (id int PRIMARY KEY);
-         CREATE FUNCTION nothing() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NULL; END $$;
-         CREATE TRIGGER nothing AFTER INSERT ON elsewhere FOR EACH ROW EXECUTE FUNCTION nothing()",
+        "CREATE TABLE observed (id int PRIMARY KEY);
+         CREATE TABLE observations (n bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, what text, port int DEFAULT inet_server_port());
+         CREATE FUNCTION observe() RETURNS trigger LANGUAGE plpgsql AS $$
+             BEGIN INSERT INTO observations (what) VALUES (concat_ws(' ', tg_name, tg_when, tg_op)); RETURN NULL; END $$;
+         CREATE TRIGGER a AFTER INSERT ON observed FOR EACH ROW EXECUTE FUNCTION observe();
+         CREATE TRIGGER b BEFORE TRUNCATE ON observed EXECUTE FUNCTION observe();
+         CREATE TRIGGER c AFTER TRUNCATE ON observed EXECUTE FUNCTION observe();
+         CREATE TRIGGER r AFTER INSERT ON observed FOR EACH ROW EXECUTE FUNCTION observe();
+         CREATE TRIGGER o AFTER INSERT ON observed FOR EACH ROW EXECUTE FUNCTION observe();
+         ALTER TABLE observed ENABLE ALWAYS TRIGGER a, ENABLE ALWAYS TRIGGER b, ENABLE ALWAYS TRIGGER c, ENABLE REPLICA TRIGGER r",
     );
-    let mut client = group.connect(node(1));
-    for kind in ["ALWAYS", "REPLICA"] {
-        let error = client.batch_execute(&format!("ALTER TABLE elsewhere ENABLE {kind} TRIGGER nothing")).unwrap_err();
-        let error = error.as_db_error().unwrap();
-        assert_eq!(error.code().code(), "0A000", "{}", error.message());
-        assert!(error.hint().is_some(), "{}", error.message());
-    }
-    run(&mut client, &["ALTER TABLE elsewhere DISABLE TRIGGER nothing", "ALTER TABLE elsewhere ENABLE TRIGGER nothing"]);
+    group.settle();
+    let mut client = group.connect(node(2));
+    run(&mut client, &["INSERT INTO observed VALUES (1)", "TRUNCATE observed"]);
+    assert_all(
+        &group,
+        "SELECT string_agg(what, ', ' ORDER BY n) FROM observations",
+        "a AFTER INSERT, o AFTER INSERT, b BEFORE TRUNCATE, c AFTER TRUNCATE",
+    );
+    run(
+        &mut client,
+        &[
+            "TRUNCATE observations",
+            "SET session_replication_role = replica",
+            "INSERT INTO observed VALUES (2)",
+            "TRUNCATE observed",
+        ],
+    );
+    assert_all(
+        &group,
+        "SELECT string_agg(what, ', ' ORDER BY n) FROM observations",
+        "a AFTER INSERT, r AFTER INSERT, b BEFORE TRUNCATE, c AFTER TRUNCATE",
+    );
+    assert_all(&group, "SELECT count(DISTINCT port) FROM observations", "1");
+    // One that fails would take a node out of service.
+    group.execute(
+        node(1),
+        "CREATE OR REPLACE FUNCTION observe() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN IF inet_server_port() IS NULL THEN RAISE 'where statements are applied'; END IF; RETURN NULL; END $$",
+    );
+    group.settle();
+    run(&mut group.connect(node(3)), &["INSERT INTO observed VALUES (3)", "TRUNCATE observed, observations"]);
     harness::assert_equal(&group);
 }

@@ -561,7 +561,7 @@ fn what_a_node_says_of_a_verification_that_has_ended_is_not_kept() {
     group.settle();
     let mut holder = group.connect(node(3));
     holder.batch_execute("BEGIN; LOCK TABLE late.t IN ACCESS EXCLUSIVE MODE").unwrap();
-    let decided = "SELECT gate_waits + aborts_conflict FROM pg_stat_postgres_r";
+    let decided = "SELECT gate_waits + aborts_conflict FROM postgres_r.pg_stat_postgres_r";
     let mut client = group.connect(node(1));
     let pid: i32 = client.query_one("SELECT pg_backend_pid()", &[]).unwrap().get(0);
     thread::scope(|scope| {

@@ -82,8 +82,10 @@ fn pg_stat_postgres_r_counts_commits_and_aborts() {
     group.execute(node(1), "CREATE TABLE counted (n int PRIMARY KEY)");
     group.settle();
     let counters = |number| -> BTreeMap<String, i64> {
-        let row =
-            group.connect(number).query_one("SELECT to_jsonb(s)::text FROM pg_stat_postgres_r s LIMIT 1", &[]).unwrap();
+        let row = group
+            .connect(number)
+            .query_one("SELECT to_jsonb(s)::text FROM postgres_r.pg_stat_postgres_r s LIMIT 1", &[])
+            .unwrap();
         let value: serde_json::Value = serde_json::from_str(row.get(0)).unwrap();
         value.as_object().unwrap().iter().filter_map(|(name, value)| Some((name.clone(), value.as_i64()?))).collect()
     };

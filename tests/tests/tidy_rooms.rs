@@ -31,7 +31,8 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("summons", &["pg", "guc", "error", "relations", "node", "session"]),
     ("verify", &["pg", "guc", "error", "relations", "node", "session", "summons"]),
     ("turn", &["pg", "guc", "error", "relations", "node", "session", "verify"]),
-    ("sequences", &["pg", "guc", "error", "relations", "node", "session", "summons"]),
+    ("subscriptions", &["pg", "guc", "error", "relations", "node", "session"]),
+    ("sequences", &["pg", "guc", "error", "relations", "node", "session", "summons", "subscriptions"]),
     ("backend", GROUND),
     ("apply", GROUND),
     ("manager", GROUND),
@@ -40,8 +41,21 @@ const ROOMS: &[(&str, &[&str])] = &[
 ];
 
 /// What the rooms of processes stand on.
-const GROUND: &[&str] =
-    &["pg", "guc", "error", "relations", "spool", "link", "node", "session", "summons", "verify", "turn", "sequences"];
+const GROUND: &[&str] = &[
+    "pg",
+    "guc",
+    "error",
+    "relations",
+    "spool",
+    "link",
+    "node",
+    "session",
+    "summons",
+    "verify",
+    "turn",
+    "sequences",
+    "subscriptions",
+];
 
 const EVERYTHING: &[&str] = &["*"];
 

@@ -7,6 +7,8 @@
 use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering};
 
 use gcs_writeset::Position;
+use gcs_writeset::bounds::CONFLICTS_TOLD_MAX;
+use gcs_writeset::link::ConflictCount;
 
 use crate::bounds::{KEY_BYTES, NAME_BYTES, TABLE_BYTES};
 use crate::id::RoleId;
@@ -88,6 +90,9 @@ pub struct Count {
     key: Text<KEY_BYTES>,
     by_kind: [AtomicU64; KINDS],
     last_at: AtomicI64,
+    /// Whose transaction won last, and where.
+    winner: Text<NAME_BYTES>,
+    position: AtomicU64,
 }
 
 #[derive(Default)]
@@ -124,6 +129,9 @@ pub struct Counted {
     pub key: Option<String>,
     pub by_kind: [u64; KINDS],
     pub last_at: i64,
+    /// The node whose transaction won last, and the transaction's position.
+    pub winner: String,
+    pub position: Position,
 }
 
 impl<P: Platform> Conflicts<P> {
@@ -158,7 +166,7 @@ impl<P: Platform> Conflicts<P> {
             entry.node.set(&conflict.node);
             entry.winner.set(conflict.application.as_deref().unwrap_or_default());
             entry.loser.set(&loser.application);
-            self.counter(&conflict.table, columns(&conflict.key)).add(conflict.kind, at);
+            self.counter(&conflict.table, columns(&conflict.key)).add(conflict, at);
         });
     }
 
@@ -199,6 +207,26 @@ impl<P: Platform> Conflicts<P> {
     }
 }
 
+/// For those who look on: where most was lost first.
+pub fn told(mut counted: Vec<Counted>) -> Vec<ConflictCount> {
+    counted.sort_by_key(|one| std::cmp::Reverse(one.by_kind.iter().sum::<u64>()));
+    counted.truncate(CONFLICTS_TOLD_MAX);
+    let told = counted.into_iter().map(|one| {
+        let [certification, victim, yielded] = one.by_kind;
+        ConflictCount {
+            table: one.table.unwrap_or_default(),
+            key: one.key.unwrap_or_default(),
+            certification,
+            victim,
+            yielded,
+            winner: one.winner,
+            position: one.position,
+            last_at: one.last_at.unsigned_abs(),
+        }
+    });
+    told.collect()
+}
+
 impl Entry {
     fn show(&self) -> Shown {
         Shown {
@@ -217,14 +245,23 @@ impl Entry {
 }
 
 impl Count {
-    fn add(&self, kind: Kind, at: i64) {
-        self.by_kind[kind.number() as usize].fetch_add(1, Ordering::Relaxed);
+    fn add(&self, conflict: &Conflict, at: i64) {
+        self.by_kind[conflict.kind.number() as usize].fetch_add(1, Ordering::Relaxed);
         self.last_at.store(at, Ordering::Relaxed);
+        self.winner.set(&conflict.node);
+        self.position.store(conflict.position.0, Ordering::Relaxed);
     }
 
     fn show(&self, table: Option<String>, key: Option<String>) -> Counted {
         let by_kind = std::array::from_fn(|kind| self.by_kind[kind].load(Ordering::Relaxed));
-        Counted { table, key, by_kind, last_at: self.last_at.load(Ordering::Relaxed) }
+        Counted {
+            table,
+            key,
+            by_kind,
+            last_at: self.last_at.load(Ordering::Relaxed),
+            winner: self.winner.get(),
+            position: Position(self.position.load(Ordering::Relaxed)),
+        }
     }
 
     fn clear(&self) {

@@ -32,6 +32,8 @@ pub enum Taken {
     Detached,
     /// Something is to be applied ahead, and no forerunner is free.
     ForerunnerWanted,
+    /// Somebody looks at the conflicts.
+    Conflicts,
     /// The group's state changed. Whether it has a majority.
     Quorum(bool),
     Failed(Failure),
@@ -105,6 +107,7 @@ impl<S: Spool> Dispatch<S> {
                 at.database.replica.attached_as(*database, *serve_from);
                 return Ok(Taken::Attached);
             }
+            Reply::AskConflicts => return Ok(Taken::Conflicts),
             Reply::ForerunnerWanted => return Ok(Taken::ForerunnerWanted),
             Reply::Detached => return Ok(Taken::Detached),
             Reply::Failed(failure) => return Ok(Taken::Failed(failure.clone())),
@@ -127,6 +130,7 @@ impl<S: Spool> Dispatch<S> {
             | Reply::Certificates(_)
             | Reply::Place(_)
             | Reply::Log(_)
+            | Reply::Report
             | Reply::Draining { .. }
             | Reply::Done => {
                 return Err(Trouble::Protocol("a frame on the wrong connection".into()));

@@ -22,6 +22,7 @@
 //! | [`heat`], [`closed`] | which rows are fought over so often that they are locked in the group first; which tables others have locked there |
 //! | [`lease`] | which values of a sequence are a node's |
 //! | [`statement`] | START and STOP REPLICATION as typed |
+//! | [`tablespaces`] | where a node puts what another node put into a tablespace |
 //!
 //! Waits are machines: `step` says what to do now, and how long to sleep at most; the process sleeps, and steps again when it was woken. A
 //! process that changes what another may be waiting for wakes it after the change; a process looks at everything it waits for
@@ -63,6 +64,7 @@ pub mod slot;
 pub mod statement;
 pub mod submission;
 pub mod sync;
+pub mod tablespaces;
 #[cfg(test)]
 mod testing;
 pub mod text;

@@ -31,7 +31,7 @@ use crate::replica::{At, Phase};
 use crate::report::Report;
 use crate::slot::Resolved;
 use crate::sync::Ordering;
-use crate::{ending, forerunner, pool, turn};
+use crate::{conflicts, ending, forerunner, pool, turn};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Link {
@@ -117,7 +117,8 @@ impl<S: Spool> Manager<S> {
                 // What it lacks is not to be brought to it any more.
                 let overwrite = replica.overwrites.load(Ordering::SeqCst);
                 let is_behind = overwrite || replica.copying.load(Ordering::SeqCst) || replica.failure.is_set();
-                let leaves = is_behind && replica.phase.load() == Phase::Stopping;
+                let is_stopping = replica.phase.load() == Phase::Stopping;
+                let leaves = (is_behind || replica.leaving.load(Ordering::SeqCst)) && is_stopping;
                 out.push(Request::Attach { resume_after: at.database.gate.known(), founds, leaves, overwrite });
                 self.link = Link::Attaching;
             }
@@ -129,6 +130,9 @@ impl<S: Spool> Manager<S> {
             }
             Taken::Attached => return Err(Trouble::Protocol("an attach out of place".into())),
             Taken::Quorum(quorum) => writable(at, me, at.database.replica.is_attached(), quorum),
+            Taken::Conflicts => {
+                out.push(Request::Conflicts { counts: conflicts::told(at.database.conflicts.counted()) });
+            }
             Taken::ForerunnerWanted => return Ok(Next::Forerunner),
             Taken::Detached => return Ok(Next::Detached),
             Taken::Failed(failure) => return Ok(Next::Failed(failure)),

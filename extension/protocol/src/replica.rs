@@ -250,6 +250,8 @@ pub struct Replica {
     pub overwrites: AtomicBool,
     /// gcs makes a copy of another node's database, which is to take the place of this one.
     pub copying: AtomicBool,
+    /// It attaches for nothing but to leave.
+    pub leaving: AtomicBool,
     /// Clients are sent elsewhere.
     pub turnaway: Atomic<Turnaway>,
 
@@ -502,6 +504,7 @@ impl<P: Platform> Database<P> {
         replica.founds.store(false, Ordering::SeqCst);
         replica.overwrites.store(false, Ordering::SeqCst);
         replica.copying.store(false, Ordering::SeqCst);
+        replica.leaving.store(false, Ordering::SeqCst);
         replica.greeted.store(false, Ordering::SeqCst);
         replica.link_trouble.set("");
         replica.attached.store(false, Ordering::SeqCst);

@@ -358,6 +358,14 @@ impl Slot {
             4 => AbortCause::TokenFenced,
             5 => AbortCause::TokenTooOld { floor: winner },
             6 => AbortCause::LocksLost,
+            7 => AbortCause::Prepared {
+                winner,
+                winner_node: NodeId(verdict.winner_node.load(Ordering::SeqCst)),
+                key_index: verdict.key_index.load(Ordering::SeqCst),
+            },
+            8 => AbortCause::NotPrepared,
+            9 => AbortCause::AlreadyPrepared,
+            10 => AbortCause::TooManyPrepared,
             _ => AbortCause::Malformed,
         }
     }
@@ -469,6 +477,10 @@ impl Slot {
             AbortCause::TokenFenced => (4, Position::ZERO, NodeId(0), 0),
             AbortCause::TokenTooOld { floor } => (5, floor, NodeId(0), 0),
             AbortCause::LocksLost => (6, Position::ZERO, NodeId(0), 0),
+            AbortCause::Prepared { winner, winner_node, key_index } => (7, winner, winner_node, key_index),
+            AbortCause::NotPrepared => (8, Position::ZERO, NodeId(0), 0),
+            AbortCause::AlreadyPrepared => (9, Position::ZERO, NodeId(0), 0),
+            AbortCause::TooManyPrepared => (10, Position::ZERO, NodeId(0), 0),
         };
         let verdict = &self.verdict;
         verdict.position.store(position.0, Ordering::SeqCst);

@@ -25,6 +25,8 @@ pub enum Divergence {
     Statement(#[from] gcs_writeset::wire::WireError),
     #[error("role \"{0}\" does not exist")]
     NoRole(String),
+    #[error("large object {0} does not exist")]
+    NoLargeObject(u32),
     #[error("setting \"{name}\" cannot be set to \"{value}\"")]
     Setting { name: String, value: String },
 }

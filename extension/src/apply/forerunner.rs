@@ -34,8 +34,8 @@ use postgres_r_protocol::slot::{Slot, State};
 use postgres_r_protocol::turn::{LocalTurn, Wait};
 
 use super::divergence::is_passing;
+use super::failure::failure;
 use super::queued::Queued;
-use super::rehearser::failure;
 use super::rows::{self, Notifying};
 use super::worker::configure;
 use crate::error::Error;

@@ -5,7 +5,7 @@
 //! server's own. What cannot run here would take this node out of service once it is ordered. Tried before, it is an error of the client that
 //! asked for it.
 //!
-//! Beside that it keeps tables clear of this node's writers, for whoever is about to run such a statement elsewhere ([`super::clearing`]).
+//! Beside that it has indexes built that a session of another node makes CONCURRENTLY ([`super::building`]), and keeps tables clear of this node's writers, for whoever is about to run such a statement elsewhere ([`super::clearing`]).
 //!
 //! The rehearser is nobody's obstacle. It waits for a lock for [`LOCK_TIMEOUT`] at most, which is shorter than anybody's deadlock_timeout; it gives
 //! way to remote backends as any open transaction does; and it stops when whoever asked waits no longer. What it could not try by then, it
@@ -14,18 +14,21 @@
 use std::time::{Duration, Instant};
 
 use gcs_writeset::Position;
-use gcs_writeset::link::{PROTOCOL, Rehearsal, RehearsalFailure, Reply, Request, Role};
+use gcs_writeset::building::is_building;
+use gcs_writeset::link::{PROTOCOL, Rehearsal, Reply, Request, Role};
 use postgres_r_protocol::dispatch::Trouble;
 
+use super::building::Buildings;
 use super::clearing::Clearings;
 use super::divergence::is_passing;
+use super::failure::failure;
 use super::queued::Queued;
 use super::rows::{self, Notifying, What};
 use super::worker::configure;
 use crate::error::Error;
 use crate::guc;
 use crate::link::{Link, LinkError};
-use crate::node::{self, DatabaseArea, wake};
+use crate::node::{self, DatabaseArea, making, wake};
 use crate::pg::{interrupt, process, timer, worker, xact};
 use crate::{session, summons};
 
@@ -37,9 +40,6 @@ const LOOK_EVERY: Duration = Duration::from_secs(10);
 
 /// How long a lock may take.
 const LOCK_TIMEOUT: &str = "100ms";
-
-/// Of a text for people in a link message; see `TEXT_BYTES_MAX`.
-const TEXT_BYTES: usize = 1024;
 
 pub fn main(number: u64) {
     let Some(area) = node::get().and_then(|node| node.databases.get(number as usize)) else { return };
@@ -93,17 +93,19 @@ fn connect(area: &DatabaseArea) -> Result<Link, LinkError> {
 /// Until the connection is lost, or the database is no longer in service.
 fn serve(area: &'static DatabaseArea, mut link: Link) -> Result<(), LinkError> {
     let mut clearings = Clearings::new(area);
+    let mut buildings = Buildings::new(area);
     loop {
         link.flush()?;
-        while next(area, &mut link, &mut clearings)? {}
-        for (number, outcome) in clearings.done() {
+        while next(area, &mut link, &mut clearings, &mut buildings)? {}
+        for (number, outcome) in clearings.done().into_iter().chain(buildings.done()) {
             link.send(&Request::Rehearsed { number, outcome })?;
         }
         if !area.is_in_use() {
             return Ok(());
         }
         if link.read()? == 0 {
-            link.wait(clearings.rest().unwrap_or(LOOK_EVERY));
+            let rests = [clearings.rest(), buildings.rest()];
+            link.wait(rests.into_iter().flatten().min().unwrap_or(LOOK_EVERY));
             interrupt::forget_cancel();
             interrupt::check();
             interrupt::reload_config();
@@ -112,7 +114,12 @@ fn serve(area: &'static DatabaseArea, mut link: Link) -> Result<(), LinkError> {
 }
 
 /// Does what stands at the front of the input, if anything does.
-fn next(area: &DatabaseArea, link: &mut Link, clearings: &mut Clearings) -> Result<bool, LinkError> {
+fn next(
+    area: &DatabaseArea,
+    link: &mut Link,
+    clearings: &mut Clearings,
+    buildings: &mut Buildings,
+) -> Result<bool, LinkError> {
     let Some(frame) = link.front()? else { return Ok(false) };
     let length = frame.length;
     let answer = match &frame.reply {
@@ -120,7 +127,12 @@ fn next(area: &DatabaseArea, link: &mut Link, clearings: &mut Clearings) -> Resu
         Reply::Rehearse { number, after } => Some((*number, rehearse(area, *after, frame.payload.to_vec()))),
         Reply::Clear { number, patience_ms } => {
             let patience = Duration::from_millis(u64::from(*patience_ms));
-            clearings.begin(*number, patience, frame.payload).map(|outcome| (*number, outcome))
+            let at_once = if is_building(frame.payload) {
+                buildings.begin(*number, patience, frame.payload)
+            } else {
+                clearings.begin(*number, patience, frame.payload)
+            };
+            at_once.map(|outcome| (*number, outcome))
         }
         Reply::Failed(failure) => return Err(LinkError::Failed(failure.message.clone())),
         _ => return Err(Trouble::Protocol("a frame on the wrong connection".into()).into()),
@@ -140,6 +152,7 @@ fn rehearse(area: &DatabaseArea, after: Position, bytes: Vec<u8>) -> Rehearsal {
         return Rehearsal::Partly;
     }
     worker::report_activity(Some("rehearsing a transaction of another node"));
+    making::insists();
     let tried = attempt(&writeset, patience);
     if let Some(slot) = node::my_slot() {
         slot.victim.clear();
@@ -148,7 +161,7 @@ fn rehearse(area: &DatabaseArea, after: Position, bytes: Vec<u8>) -> Rehearsal {
     worker::report_activity(None);
     match tried {
         Ok(()) => Rehearsal::Passed,
-        Err(error) if is_passing(error.code) => Rehearsal::Partly,
+        Err(error) if is_passing(error.code) && !making::insists() => Rehearsal::Partly,
         Err(error) => match rows::failed_at(&writeset) {
             Some(What::Statement(_)) => Rehearsal::Failed(failure(area, error)),
             _ => Rehearsal::Partly,
@@ -171,21 +184,4 @@ fn attempt(writeset: &Queued, limit: Duration) -> Result<(), Error> {
         Err(error) if !over => Err(error.into()),
         _ => Ok(()),
     }
-}
-
-pub(super) fn failure(area: &DatabaseArea, error: Error) -> RehearsalFailure {
-    RehearsalFailure {
-        code: error.code as u32,
-        message: cut(error.message),
-        detail: cut(error.detail.unwrap_or_default()),
-        hint: cut(error.hint.unwrap_or_default()),
-        last_statement: area.replica.last_statement(),
-        committed: area.gate.committed(),
-    }
-}
-
-/// As much of it as may travel.
-fn cut(mut text: String) -> String {
-    text.truncate(text.floor_char_boundary(TEXT_BYTES));
-    text
 }

@@ -20,8 +20,9 @@ use postgres_r_protocol::items::StreamError;
 
 use super::divergence::{Action, Divergence};
 use super::queued::Queued;
-use super::{precedence, repair, statement};
-use crate::error::Error;
+use super::{indexed, large_object, precedence, repair, statement, two_phase};
+use crate::error::{Error, LARGE_OBJECT};
+use crate::node::making;
 use crate::pg::datum::TransmissionModes;
 use crate::pg::heap::{BadColumn, CarriedIndex, Doubt, Outcome, Patience, RowPlace, Target};
 use crate::pg::memory::Context;
@@ -49,7 +50,7 @@ thread_local! {
 pub enum What {
     /// The text.
     Statement(String),
-    /// The table, with its schema.
+    /// The table, with its schema, or the large object.
     Row(String),
 }
 
@@ -69,7 +70,10 @@ pub fn failed_at(writeset: &Queued) -> Option<What> {
                 What::Row(table(relation))
             }
             Item::Statement { text, .. } => What::Statement(text.to_owned()),
+            Item::Indexed(indexed) => What::Statement(indexed.definition.to_owned()),
             Item::Decided(_) | Item::Verifier(_) | Item::Repaired | Item::Notify { .. } => return Ok(()),
+            Item::LargeObject(object) => What::Row(format!("{LARGE_OBJECT}{}", object.number)),
+            Item::Prepared(_) | Item::Finished { .. } => What::Row(two_phase::TABLE.to_owned()),
             Item::Repair(body::Repair { relation, .. }) | Item::Fill { relation } => What::Row(table(relation)),
         };
         if number == ITEM.get() {
@@ -241,14 +245,26 @@ impl Application {
                 self.decided = Some(statement::Decided::read(decided));
                 return Ok(());
             }
+            Item::Indexed(step) => {
+                precedence::be_alone();
+                self.close_all()?;
+                indexed::apply(&step)?;
+                self.snapshot.renew();
+                self.wrote = true;
+                self.applied.statements += 1;
+                return Ok(());
+            }
             Item::Verifier(verifier) => {
                 self.decided = Some(statement::Decided::with_verifier(verifier));
                 return Ok(());
             }
             Item::Repair(repair) => self.begin_repair(repair)?,
+            Item::LargeObject(change) => self.scratch.with(|| large_object::apply(change))?,
             Item::Repaired => self.is_for_another = false,
             Item::Notify { channel, payload } => return self.notify(channel, payload),
             Item::Fill { relation } => return self.begin_fill(self.numbers[relation as usize]),
+            Item::Prepared(prepared) => two_phase::join(prepared),
+            Item::Finished { identifier } => two_phase::leave(identifier)?,
         }
         self.wrote = true;
         self.applied.rows += 1;
@@ -302,6 +318,7 @@ impl Application {
     fn insert(&mut self, relation: usize, new: Image<'_>) -> Result<(), Divergence> {
         let this = &self.relations[relation];
         mark::applied(&this.schema, &this.name, Some(new));
+        making::note_change(&this.schema, &this.name);
         self.open(relation)?;
         let Some(opened) = &mut self.relations[relation].open else { return Ok(()) };
         let _owner = Acting::restricted(opened.known.table.owner);
@@ -320,6 +337,7 @@ impl Application {
     ) -> Result<(), Divergence> {
         let this = &self.relations[relation];
         mark::applied(&this.schema, &this.name, None);
+        making::note_change(&this.schema, &this.name);
         self.open(relation)?;
         for _ in 0..ATTEMPTS_MAX {
             if std::mem::take(&mut self.wrote) {

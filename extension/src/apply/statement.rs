@@ -85,6 +85,7 @@ pub fn execute(actor: Actor<'_>, settings: Settings<'_>, text: &str, decided: Op
             return Err(Divergence::Setting { name: name.to_owned(), value: value.to_owned() });
         }
     }
+    scope.set_for("check_function_bodies", "off", true);
     if let Some(decided) = &decided {
         decided.empty_tables(false)?;
     }

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use gcs_writeset::link::{Rehearsal, RehearsalFailure, Request};
 use gcs_writeset::writeset::Envelope;
-use gcs_writeset::{Position, Sequence, SlotId};
+use gcs_writeset::{Phase, Position, Sequence, SlotId};
 use postgres_r_protocol::id::ProcNo;
 use postgres_r_protocol::submission::Ahead;
 
@@ -43,7 +43,11 @@ impl Asking {
     /// `is_long`: its statements take longer than it takes to try them.
     pub fn new(area: &'static DatabaseArea, process: ProcNo, captured: &Captured, is_long: bool) -> Asking {
         let is_large = |bytes| captured.body.length() > bytes;
-        let is_wanted = !area.replica.is_alone() && guc::apply_ahead_bytes().is_some_and(|bytes| is_long || is_large(bytes));
+        // One that is prepared changes one row, and is not applied before its position is known.
+        let prepares = captured.two_phase.is_some_and(|two_phase| two_phase.phase == Phase::Prepare);
+        let is_wanted = !prepares
+            && !area.replica.is_alone()
+            && guc::apply_ahead_bytes().is_some_and(|bytes| is_long || is_large(bytes));
         Asking { area, process, is_wanted, link: None, failure: None }
     }
 

@@ -24,7 +24,7 @@ use postgres_r_protocol::turn::{LocalTurn, Unfinished, Wait};
 
 use super::failure::Failure;
 use super::submit;
-use super::{capture, held, lost, read_only, rehearsal, shown, token, writable};
+use super::{capture, held, lost, read_only, rehearsal, shown, subscriber, token, writable};
 use crate::error;
 use crate::guc;
 use crate::node::{self, DatabaseArea};
@@ -55,6 +55,7 @@ pub fn on_end(event: Event) {
         }
         Event::Abort => {
             turn::dropped();
+            capture::concurrently::aborted();
             clean_up();
         }
         Event::PrePrepare => pre_prepare(),
@@ -63,9 +64,12 @@ pub fn on_end(event: Event) {
 
 fn pre_commit() {
     let Some(slot) = node::my_slot() else { return };
+    capture::concurrently::before_commit();
+    subscriber::before_commit();
     if !xact::has_id() && !capture::has_writes() {
         return;
     }
+    capture::catalogs::refuse_commit();
     if turn::expected().is_none()
         && let Err(failure) = decide()
     {
@@ -98,6 +102,7 @@ pub fn decide() -> Result<(), Failure> {
     let (Some(area), Some(node)) = (session::database(), node::get()) else { return Ok(()) };
     let Some((slot, process)) = node.my_slot() else { return Ok(()) };
     lost::raise_if_victim(area, slot);
+    capture::catalogs::refuse_commit();
     if !capture::has_writes() {
         return Ok(());
     }
@@ -117,7 +122,7 @@ pub fn decide() -> Result<(), Failure> {
     }
     // Without an id there would be no commit record to carry the position.
     xact::ensure_id();
-    SUBMITTED.set(Some(area));
+    submits(area);
     let (position, committed_at) = submit::submit(area, slot, process, &mut captured, !is_tried)?;
     turn::expect(Turn::of(area, position, committed_at));
     if captured.has_statements {
@@ -127,6 +132,11 @@ pub fn decide() -> Result<(), Failure> {
     slot.progress.position(position);
     slot.progress.stage(Stage::Waiting);
     Ok(())
+}
+
+/// What the current transaction submits is submitted in this database: whatever becomes of it is seen to when the transaction ends.
+pub fn submits(area: &'static DatabaseArea) {
+    SUBMITTED.set(Some(area));
 }
 
 /// The group has committed the transaction; what is left is to do so here, in its turn.

@@ -2,7 +2,7 @@
 
 use gcs_writeset::Position;
 
-use crate::error::Error;
+use crate::error::{self, Error};
 
 /// Why there is no position to commit at.
 pub enum Failure {
@@ -10,6 +10,10 @@ pub enum Failure {
     Definite(Error),
     /// As `Definite`: the transaction lost to this position.
     Lost { winner: Position, error: Error },
+    /// As `Definite`: it was to decide on a prepared transaction, and there is none of that name.
+    NotPrepared,
+    /// As `Definite`: it was to be prepared, and another one is under that name.
+    AlreadyPrepared,
     /// The log may yet commit it.
     Unknown(Error),
     /// The server wants this process to end; as `Unknown`.
@@ -20,6 +24,8 @@ impl Failure {
     pub fn raise(self) -> ! {
         match self {
             Failure::Definite(error) | Failure::Lost { error, .. } | Failure::Unknown(error) => error.raise(),
+            Failure::NotPrepared => error::not_prepared(None).raise(),
+            Failure::AlreadyPrepared => error::already_prepared(None).raise(),
             Failure::Terminated(error) => error.raise_fatal(),
         }
     }

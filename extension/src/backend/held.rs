@@ -421,9 +421,10 @@ pub fn subtransaction_released(level: i32) {
     });
 }
 
-/// Whether the transaction holds locks that end with it.
+/// Whether the transaction holds locks that end with it, but for those of rows and tables, which certification stands in for.
 pub fn are_of_transaction() -> bool {
-    HELD.with_borrow(|held| held.locks.values().any(|count| !count.levels.is_empty()))
+    let ends = |(lock, count): (&Lock, &Count)| !count.levels.is_empty() && lock.key.certified().is_none();
+    HELD.with_borrow(|held| held.locks.iter().any(ends))
 }
 
 /// The session by which the group knows what is held here, if anything is.

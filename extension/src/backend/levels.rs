@@ -106,6 +106,12 @@ fn wait(area: &'static DatabaseArea, level: ReadLevel) {
     }
 }
 
+/// Waits until this node shows whatever was acknowledged to anybody, whatever level the transaction reads at.
+pub fn see_acknowledged(area: &'static DatabaseArea) -> Result<(), Error> {
+    let level = ReadLevel::Strong;
+    Waiting { area, level, began: Instant::now(), timeout: guc::read_timeout() }.for_strong()
+}
+
 struct Waiting {
     area: &'static DatabaseArea,
     level: ReadLevel,

@@ -7,7 +7,8 @@
 //! [`advisory`] makes advisory locks the group's, [`row_locks`] those of rows that are skipped when they are locked, [`hot_rows`] those of rows that are fought over, [`table_locks`] those of tables that a
 //! statement is about to change as a whole, of which it clears the [`others`]; [`held`] keeps what the session holds, and asks for it by a
 //! [`locker`].
-//! [`token`] and [`ask`] are for clients that did not hear the outcome. [`databases`] guards
+//! [`subscriber`] is for the workers of subscriptions, whose transactions end as a client's do.
+//! [`two_phase`] prepares transactions, and decides on them. [`token`] and [`ask`] are for clients that did not hear the outcome. [`databases`] guards
 //! replicated databases as a whole; [`verify`] asks for a verification, and [`repair`] carries what one node lacks; [`read_only`] tells clients beforehand whether the node takes writes.
 
 pub mod advisory;
@@ -33,7 +34,9 @@ pub mod row_locks;
 pub mod session_token;
 pub mod shown;
 pub mod submit;
+pub mod subscriber;
 pub mod table_locks;
 pub mod token;
+pub mod two_phase;
 pub mod verify;
 pub mod writable;

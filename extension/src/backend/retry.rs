@@ -4,6 +4,10 @@
 //! nothing yet. So the server does it: [`crate::pg::rerun`] runs the statement in a subtransaction, at its end the transaction is submitted, and
 //! if it lost, what it did is undone and the statement runs again with a new snapshot, once its winner is visible here.
 //!
+//! A statement that has come to a foreign table is decided at COMMIT, behind its wrapper's own, as every other transaction is. Were it decided
+//! before, what the wrapper cannot commit any more would be committed here. And where the wrapper's server is this very node, that one's position
+//! would come after the statement's, which would wait for it.
+//!
 //! Only READ COMMITTED: above it the snapshot belongs to the transaction. Only losses to the group: every other error is the
 //! statement's own.
 
@@ -20,7 +24,7 @@ use super::{capture, commit};
 use crate::guc;
 use crate::node;
 use crate::pg::rerun::{self, Caught, Failed, Loss, Policy};
-use crate::pg::{clock, interrupt, latch, process, snapshot, xact};
+use crate::pg::{clock, foreign, interrupt, latch, process, snapshot, xact};
 use crate::session;
 
 /// How long the next try waits for its winner to be applied here. It may be tried at any time, so this only saves work.
@@ -54,6 +58,7 @@ pub fn reset() {
     FIRST_LOSS.set(None);
     AWAITED.set(None);
     WAITED_IN_VAIN.set(false);
+    foreign::reset();
     rerun::reset();
 }
 
@@ -66,6 +71,9 @@ fn wanted() -> bool {
 }
 
 fn decide() -> Result<(), Loss> {
+    if foreign::is_used() {
+        return Ok(());
+    }
     match commit::decide() {
         Ok(()) => Ok(()),
         Err(Failure::Lost { winner, error }) => Err(Loss { winner, raise: Box::new(move || error.raise()) }),

@@ -22,7 +22,7 @@ use super::{held, hot_rows, lost, rehearsal, token};
 use crate::error;
 use crate::guc;
 use crate::node::DatabaseArea;
-use crate::pg::{clock, interrupt, latch, process, role, setting, xact};
+use crate::pg::{clock, interrupt, latch, process, query, role, setting, xact};
 use crate::session;
 
 /// Sends what the transaction changed and waits for the verdict: the position to commit at, and when that was asked for. `is_long`: its statements take long.
@@ -135,6 +135,18 @@ fn aborted(area: &'static DatabaseArea, captured: &Captured, cause: AbortCause) 
             counters.aborts_malformed.one();
             error::malformed()
         }
+        AbortCause::Prepared { winner, winner_node, key_index } => {
+            counters.aborts_conflict.one();
+            let found = captured.describe(key_index).unwrap_or_default();
+            let key = found.key_for(Some(role::outer()));
+            let winner = Winner { position: winner, node: winner_node, table: found.table, key };
+            let identifier = identifier_at(winner.position);
+            let conflict = lost::noted(area, area.conflict(Kind::Certification, winner));
+            error::pinned(&conflict, identifier.as_deref())
+        }
+        AbortCause::NotPrepared => return Failure::NotPrepared,
+        AbortCause::AlreadyPrepared => return Failure::AlreadyPrepared,
+        AbortCause::TooManyPrepared => error::too_many_prepared(),
         AbortCause::LocksLost => {
             counters.aborts_locks_lost.one();
             held::refused()
@@ -153,6 +165,11 @@ fn aborted(area: &'static DatabaseArea, captured: &Captured, cause: AbortCause) 
         }
     };
     Failure::Definite(error)
+}
+
+/// What the client calls the transaction that was prepared at this position, if this node shows it.
+fn identifier_at(position: Position) -> Option<String> {
+    query::text(&format!("SELECT gid FROM postgres_r.prepared WHERE position = {position}"))
 }
 
 /// This process, with its connection and a writeset.
@@ -182,7 +199,10 @@ impl Submitting<'_> {
         }];
         groups.append(&mut captured.unguarded);
         let has_statements = captured.has_statements;
-        let (token, application) = (token::current(), setting::application_name());
+        let two_phase = captured.two_phase;
+        // What has this token is not committed before it is decided on.
+        let token = token::current().filter(|_| two_phase.is_none());
+        let application = setting::application_name();
         self.slot.set_application(&application);
         let holder = held::holder();
         let locks_are_advice = holder.is_some() && held::are_advice();
@@ -195,6 +215,7 @@ impl Submitting<'_> {
             token,
             holder,
             locks_are_advice,
+            two_phase,
             application,
             groups,
         }

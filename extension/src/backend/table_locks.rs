@@ -95,7 +95,10 @@ pub fn before(utility: &Utility, class: &Class) -> bool {
     }
     match class {
         Class::Ordered(ordered) if may_write() => {
-            let tables = utility.tables(&ordered.targets);
+            let mut tables = utility.tables(&ordered.targets);
+            if ordered.changes_types {
+                tables.own.extend(utility.tables_of_types().unwrap_or_default());
+            }
             let own = lock(&with_children(&tables.own), Wish { shares: tables.shares, waits: true });
             lock(&with_children(&tables.bound), Wish { shares: tables.shares_bound, waits: true }) || own
         }
@@ -114,6 +117,13 @@ pub fn before(utility: &Utility, class: &Class) -> bool {
             has_waited
         }
         _ => false,
+    }
+}
+
+/// The table is about to be closed to writers on this server: those of other nodes leave it first, as before a statement that is about it.
+pub fn keep_writers_off(table: Oid) {
+    if is_wanted() && may_write() {
+        lock(&with_children(&[table]), Wish { shares: true, waits: true });
     }
 }
 

@@ -6,6 +6,7 @@ use pgrx::prelude::*;
 use postgres_r_protocol::statement::{OptionError, Wanted};
 
 use crate::error::{self, Error};
+use crate::node::making::Birth;
 use crate::node::request::{Answer, Request};
 use crate::node::{self, wake};
 use crate::pg::{catalog, interrupt, latch, process};
@@ -16,6 +17,11 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 /// Asks and waits. Raises nothing by itself; with `interruptible`, a cancel does. What there is to be said about a request that was carried out
 /// comes back.
 pub fn ask(database: &str, wanted: &Wanted, interruptible: bool) -> Answer {
+    ask_for(database, (wanted, Birth::Ordinary), interruptible)
+}
+
+/// The same, for a database that the group has made.
+pub fn ask_for(database: &str, wanted: (&Wanted, Birth), interruptible: bool) -> Answer {
     let Some(node) = node::get() else { return Err(error::not_preloaded()) };
     let role = catalog::current_role();
     let Some(request) = node.requests.iter().find(|request| request.ask(database, wanted, role, process::me())) else {

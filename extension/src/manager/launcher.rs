@@ -33,10 +33,12 @@ pub fn main(_number: u64) {
     }
     let mut scout_sent = None;
     let mut started: Vec<Option<Instant>> = vec![None; node.databases.len()];
+    let mut maker_started = None;
     loop {
         interrupt::check();
         interrupt::reload_config();
-        let waiting = keep_scouting(node, &mut scout_sent) | keep_managers(node, &mut started);
+        let waiting =
+            keep_scouting(node, &mut scout_sent) | keep_managers(node, &mut started) | keep_maker(node, &mut maker_started);
         latch::wait(waiting.then_some(START_AGAIN_AFTER));
     }
 }
@@ -118,6 +120,34 @@ fn keep_managers(node: &Node, started: &mut [Option<Instant>]) -> bool {
         }
     }
     waiting
+}
+
+/// Starts a maker of databases where there may be something for it to do; one at a time, since most find nothing. True if it is awaited.
+fn keep_maker(node: &Node, started: &mut Option<Instant>) -> bool {
+    // Its end wakes the launcher; a manager does, when its database takes writes.
+    if !node.registry.knows_databases() || node.databases.iter().any(|area| area.entry.making.maker.get().is_some()) {
+        *started = None;
+        return false;
+    }
+    let is_due = |area: &&DatabaseArea| {
+        area.entry.making.is_due.load(Ordering::SeqCst)
+            && area.is_in_use()
+            && area.replica.is_attached()
+            && session::is_open_to_writers(area)
+    };
+    let Some(area) = node.databases.iter().filter(is_due).min_by_key(|area| area.replica.number()) else { return false };
+    if started.is_none_or(|at| at.elapsed() >= START_AGAIN_AFTER) {
+        *started = Some(Instant::now());
+        let name = format!("postgres_r maker of {}", area.replica.name.get());
+        if !worker::start(Kind::Maker, &name, area.index as u64) {
+            log::warn(
+                "could not start the maker of databases",
+                None,
+                Some("Raise max_worker_processes and restart the server.".into()),
+            );
+        }
+    }
+    true
 }
 
 /// Whether the database was dropped, by whatever way: while this library was not loaded, or between two looks of a START.

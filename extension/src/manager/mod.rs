@@ -4,7 +4,7 @@
 //! read. One manager a database ([`process`]) owns the link to gcs, over a [`connection`] or, while there is something to catch up
 //! with, two ([`fetching`]). [`ask`] is how a session asks for START and STOP REPLICATION,
 //! [`statement`] how it types that, [`start`] and [`stop`] what the manager does about it; [`overwriting`] and [`past`] are what stays
-//! of it in the database.
+//! of it in the database. [`maker`] makes and drops databases for the group, and [`plain`] says whether one holds nothing.
 
 pub mod ask;
 mod connection;
@@ -12,8 +12,10 @@ pub mod entry;
 mod fetching;
 mod forerunners;
 pub mod launcher;
+pub mod maker;
 pub mod overwriting;
 pub mod past;
+mod plain;
 pub mod process;
 pub mod scout;
 pub mod start;

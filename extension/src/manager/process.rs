@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use gcs_writeset::Position;
-use gcs_writeset::link::{Failure, FailureKind, PROTOCOL, Request, Role, ServerPlace};
+use gcs_writeset::link::{Failure, FailureKind, PROTOCOL, Reply, Request, Role, ServerPlace};
 use postgres_r_protocol::dispatch::{Me, Trouble};
 use postgres_r_protocol::id::ProcNo;
 use postgres_r_protocol::manager::{self as protocol, Manager, Next};
@@ -22,11 +22,11 @@ use super::{entry, overwriting};
 use crate::error;
 use crate::guc;
 use crate::link::{Link, LinkError};
-use crate::node::request;
 use crate::node::{self, DatabaseArea, Node, wake};
+use crate::node::{making, request};
 use crate::pg::latch::WaitSet;
 use crate::pg::worker::{self, Kind};
-use crate::pg::{clock, interrupt, log, place, process, xact};
+use crate::pg::{clock, interrupt, log, place, process, query, xact};
 use crate::session;
 use crate::spool::Files;
 
@@ -70,6 +70,8 @@ pub fn main(number: u64) {
     } else if !manager.knows_whether_it_overwrites() {
         // The launcher starts another one.
         return;
+    } else {
+        manager.leave_if_dropped();
     }
     manager.run();
 }
@@ -181,6 +183,24 @@ impl ManagerProcess {
         true
     }
 
+    /// A database that is to be dropped may have left the group already. It waits for the maker.
+    fn leave_if_dropped(&mut self) {
+        let is_dropped = xact::transaction(|| {
+            let sql = "SELECT pg_catalog.shobj_description(oid, 'pg_database') FROM pg_catalog.pg_database
+                       WHERE datname = pg_catalog.current_database()";
+            query::text(sql).as_deref() == Some(making::DROPPING)
+        });
+        if is_dropped.unwrap_or(false) {
+            self.area.replica.leaving.store(true, Ordering::SeqCst);
+            let reason = "It is dropped in the group.".to_owned();
+            self.node.table.exclusive(|| self.area.replica.reason.set(&reason));
+            self.last_reason = Some(reason);
+            if self.area.phase() == Phase::Active {
+                self.area.set_phase(Phase::Failed);
+            }
+        }
+    }
+
     fn run(&mut self) {
         loop {
             interrupt::forget_cancel();
@@ -234,6 +254,8 @@ impl ManagerProcess {
         }
         if protocol::opens_to_clients(self.area.at()) {
             self.area.conditions.serving_changed();
+            // It may have a maker to start.
+            wake(&self.node.registry.launcher);
         }
         self.open_without_group();
         if let Some(process) = self.protocol.who_never_comes(self.area.at(), clock::moment()) {
@@ -432,6 +454,7 @@ impl ManagerProcess {
         while let Some(link) = &mut self.stream.link {
             let Some(frame) = link.front()? else { break };
             let parts = (&frame.reply, frame.payload);
+            let is_of_members = matches!(frame.reply, Reply::Group(_));
             match self.protocol.take(self.area.at(), me, members, parts, &mut requests)? {
                 Next::Go => {}
                 Next::Keep => {
@@ -444,6 +467,10 @@ impl ManagerProcess {
             }
             let length = frame.length;
             link.consume(length);
+            if is_of_members {
+                // It looks whether those are there who carry subscriptions.
+                wake(self.area.leases.leaser);
+            }
             for request in requests.drain(..) {
                 link.send(&request)?;
             }

@@ -16,6 +16,7 @@ use postgres_r_protocol::statement::Wanted;
 use super::entry::{activate, parse_origin_name};
 use crate::error::Error;
 use crate::guc;
+use crate::node::making::Birth;
 use crate::node::request::{Asked, Request};
 use crate::node::{self, DatabaseArea, Node, wake};
 use crate::pg::{catalog, log, origin, process, worker, xact};
@@ -121,7 +122,7 @@ fn carry_out(node: &Node, index: usize, request: &Request, asked: &Asked) {
         Err(error) => return request.answer(Err(error.into())),
     };
     let result = node.table.exclusive(|| match &asked.wanted {
-        Wanted::Start { group, overwrite } => begin_start(node, index, oid, (name, group), *overwrite),
+        Wanted::Start { group, overwrite } => begin_start(node, index, oid, (name, group), (*overwrite, asked.birth)),
         Wanted::Stop { force } => begin_stop(node, index, oid, name, *force),
     });
     if let Err(error) = result {
@@ -148,7 +149,7 @@ fn begin_start(
     index: usize,
     oid: pg_sys::Oid,
     (name, group): (&str, &str),
-    overwrite: bool,
+    (overwrite, birth): (bool, Birth),
 ) -> Result<(), Error> {
     if let Some(area) = node.database(oid) {
         let group = area.replica.group.get();
@@ -174,6 +175,7 @@ fn begin_start(
     };
     area.fill(oid, name, group);
     area.entry.overwrite.store(overwrite, Ordering::SeqCst);
+    area.entry.making.birth.store(birth);
     area.entry.request.store(index as u32 + 1, Ordering::SeqCst);
     area.set_phase(Phase::Starting);
     Ok(())

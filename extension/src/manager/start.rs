@@ -29,13 +29,15 @@ use postgres_r_protocol::replica::Phase;
 use super::entry;
 use super::overwriting;
 use super::past;
+use super::plain;
 use super::process::ManagerProcess;
 use crate::error::{self, Error};
 use crate::guc;
 use crate::link::LinkError;
+use crate::node::making::Birth;
 use crate::pg::database::quoted;
 use crate::pg::relation::{self, Lock, Open};
-use crate::pg::{catalog, interrupt, log, origin, process, query, trigger, worker, xact};
+use crate::pg::{catalog, interrupt, large_object, log, origin, process, query, trigger, worker, xact};
 use crate::relations::OWN_TABLES;
 use crate::session;
 
@@ -66,13 +68,20 @@ impl ManagerProcess {
     pub(super) fn start(&mut self) -> Result<Option<Error>, Error> {
         let name = self.area.replica.name.get();
         let group = self.area.replica.group.get();
+        let birth = self.area.entry.making.birth.load();
+        self.equip(birth)?;
         let contents = ready(&name)?;
         let overwrites = contents.is_some() && self.area.entry.overwrite.load(Ordering::SeqCst);
-        let founds = contents.is_some() && !overwrites;
+        let founds = match birth {
+            Birth::Ordinary => contents.is_some() && !overwrites,
+            // It brings something, were it nothing: the group takes no other one of that name.
+            Birth::First => true,
+            Birth::Same | Birth::Empty => false,
+        };
         if overwrites {
             nothing_prepared(&name)?;
         }
-        self.reset(if founds { FOUNDATION } else { Position::ZERO });
+        self.reset(if founds || birth == Birth::Same { FOUNDATION } else { Position::ZERO });
         self.area.replica.founds.store(founds, Ordering::SeqCst);
         self.area.replica.overwrites.store(overwrites, Ordering::SeqCst);
         let joined = self.join(&name, &group, contents.as_deref());
@@ -80,7 +89,7 @@ impl ManagerProcess {
         // Out of service, until gcs has made the copy.
         let (phase, remark) = match joined? {
             Joined::Up if overwrites => return Err(no_daemon("it took a database that is to be overwritten as it is")),
-            Joined::Up if founds => (Phase::Active, assessed(&name)),
+            Joined::Up if founds && birth == Birth::Ordinary => (Phase::Active, assessed(&name)),
             Joined::Up => (Phase::Active, None),
             Joined::Copying => (Phase::Failed, Some(copying(&name, overwrites))),
         };
@@ -107,6 +116,18 @@ impl ManagerProcess {
         }
         log::log(format!("database \"{name}\" is replicated in group \"{group}\""), None, None);
         Ok(remark)
+    }
+
+    /// A database that was made for the group gets the extension here.
+    fn equip(&self, birth: Birth) -> Result<(), Error> {
+        if birth == Birth::Ordinary {
+            return Ok(());
+        }
+        let equipped = xact::transaction(|| {
+            self.area.entry.making.is_plain.store(plain::is_plain(), Ordering::SeqCst);
+            query::first_row("CREATE EXTENSION IF NOT EXISTS postgres_r");
+        });
+        equipped.map_err(Error::from)
     }
 
     fn join(&mut self, name: &str, group: &str, contents: Option<&str>) -> Result<Joined, Error> {
@@ -190,6 +211,9 @@ fn keep_writers_off() {
             trigger::ensure(&table);
         }
     }
+    // Whoever writes to large objects looks once more whether it is captured, when these locks are let go.
+    let of_large_objects = large_object::CATALOGS.map(|catalog| Open::by_oid(catalog, Lock::ShareRowExclusive));
+    drop(of_large_objects);
     for writer in process::writers_in(process::my_database()) {
         xact::wait_for(writer);
     }
@@ -225,22 +249,6 @@ fn ready(name: &str) -> Result<Option<String>, Error> {
                 format!("extension postgres_r is not installed in database \"{name}\""),
             )
             .hint(format!("Run CREATE EXTENSION postgres_r in database \"{name}\".")));
-        }
-        if let Some(trigger) = query::text(FIRST_EVENT_TRIGGER) {
-            return Err(Error::new(
-                PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
-                format!("event trigger {trigger} of database \"{name}\" would fire on every node"),
-            )
-            .detail("What it does on the node where a statement is run is replicated.")
-            .hint(format!("Run ALTER EVENT TRIGGER {trigger} ENABLE, or DISABLE.")));
-        }
-        if let Some(trigger) = query::text(FIRST_TRIGGER) {
-            return Err(Error::new(
-                PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
-                format!("trigger {trigger} of database \"{name}\" fires where rows are applied"),
-            )
-            .detail("What it does on the node where the rows are written is replicated.")
-            .hint("Run ALTER TABLE ... ENABLE TRIGGER, or DISABLE TRIGGER."));
         }
         let contents = query::text(FIRST_RELATION);
         if contents.is_none() && !process::writers_in(process::my_database()).is_empty() {
@@ -304,14 +312,15 @@ fn not_empty(name: &str, group: &str, table: &str) -> Error {
     }
 }
 
-/// A user's relation, if there is any: made after initdb and no extension's.
+/// A user's relation, or large object, if there is any: made after initdb and no extension's.
 const FIRST_RELATION: &str = "
-    SELECT format('%s %I.%I', CASE c.relkind WHEN 'v' THEN 'view' WHEN 'S' THEN 'sequence' ELSE 'table' END, n.nspname, c.relname)
+    (SELECT format('%s %I.%I', CASE c.relkind WHEN 'v' THEN 'view' WHEN 'S' THEN 'sequence' ELSE 'table' END, n.nspname, c.relname)
     FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
     WHERE c.oid >= 16384 AND c.relkind IN ('r', 'p', 'm', 'f', 'S', 'v') AND n.nspname !~ '^pg_'
       AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d
                       WHERE d.classid = 'pg_catalog.pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')
-    ORDER BY c.oid LIMIT 1";
+    ORDER BY c.oid LIMIT 1)
+    UNION ALL (SELECT format('large object %s', min(oid)) FROM pg_catalog.pg_largeobject_metadata HAVING count(*) > 0) LIMIT 1";
 
 /// By severity and topic: how many, and the first of them.
 const FINDINGS: &str = "
@@ -322,14 +331,6 @@ const FINDINGS: &str = "
 /// A transaction that was prepared in this database, if there is any.
 const FIRST_PREPARED: &str = "
     SELECT format('%L', gid) FROM pg_catalog.pg_prepared_xacts WHERE database = pg_catalog.current_database() ORDER BY 1 LIMIT 1";
-
-/// A trigger of a user that fires where rows are applied, if there is any.
-const FIRST_TRIGGER: &str = "
-    SELECT format('%I on %s', tgname, tgrelid::regclass) FROM pg_catalog.pg_trigger WHERE tgenabled IN ('A', 'R') AND NOT tgisinternal ORDER BY 1 LIMIT 1";
-
-/// An event trigger that fires where statements are applied, if there is any.
-const FIRST_EVENT_TRIGGER: &str = "
-    SELECT format('%I', evtname) FROM pg_catalog.pg_event_trigger WHERE evtenabled IN ('A', 'R') ORDER BY 1 LIMIT 1";
 
 pub(super) fn no_daemon(why: &str) -> Error {
     Error::new(PgSqlErrorCode::ERRCODE_SQLCLIENT_UNABLE_TO_ESTABLISH_SQLCONNECTION, "could not reach this node's gcs")

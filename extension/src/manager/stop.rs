@@ -21,8 +21,9 @@ use super::process::ManagerProcess;
 use super::start::{ORDER_TIMEOUT, QUORUM_TIMEOUT, no_daemon};
 use super::{entry, overwriting, past};
 use crate::error::Error;
-use crate::pg::{capture, interrupt, log, origin, worker, xact};
+use crate::pg::{capture, interrupt, log, origin, query, worker, xact};
 use crate::session;
+use crate::subscriptions::group;
 
 /// How long what was queued may take to apply before the origin is dropped.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
@@ -37,7 +38,8 @@ impl ManagerProcess {
         let name = self.area.replica.name.get();
         let has_failed = self.area.entry.had_failed.load(Ordering::SeqCst);
         let is_forced = self.area.entry.by_force.load(Ordering::SeqCst);
-        let was_told = match self.leave_group(is_forced) {
+        let ready = if is_forced || has_failed { Ok(()) } else { Self::leaves_nothing_prepared(&name) };
+        let was_told = match ready.and_then(|()| self.leave_group(is_forced)) {
             Ok(()) => true,
             Err(_) if is_forced || has_failed => {
                 log::warn(format!("database \"{name}\" leaves its group without telling it"), None, None);
@@ -59,9 +61,23 @@ impl ManagerProcess {
         entry::answer(self.node, self.area, answer);
     }
 
+    /// With the last node that has the database the group would forget what is prepared in it, and a node does not know whether it is the last: that is for whoever
+    /// prepared it to say, or for FORCE.
+    fn leaves_nothing_prepared(name: &str) -> Result<(), Error> {
+        let first = "SELECT format('%L', gid) FROM postgres_r.prepared ORDER BY gid LIMIT 1";
+        let found = xact::transaction(|| query::text(first)).map_err(Error::from)?;
+        found.map_or(Ok(()), |transaction| {
+            Err(Error::new(PgSqlErrorCode::ERRCODE_OBJECT_IN_USE, format!("database \"{name}\" has prepared transactions"))
+                .detail(format!("One is {transaction}."))
+                .hint("Run COMMIT PREPARED or ROLLBACK PREPARED first. Where another node has the database, STOP REPLICATION FORCE leaves them to that."))
+        })
+    }
+
     fn become_ordinary(&self, was_told: bool) -> Result<Option<Error>, Error> {
         let group = self.area.replica.group.get();
         let (oid, position) = (self.area.oid(), self.area.gate.committed());
+        // What comes from now on is for whoever carries them next.
+        xact::transaction(group::leave).map_err(Error::from)?;
         self.area.set_phase(Phase::Off);
         self.wake_workers();
         xact::transaction(|| origin::drop(&entry::origin_name(&group, oid))).map_err(Error::from)?;

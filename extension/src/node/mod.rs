@@ -11,6 +11,7 @@
 //! | [`Leases`] | database, [`LEASES`] of them | the leaser, and who draws values |
 //! | [`Worker`] | database, [`APPLY_WORKERS_MAX`] of them | the remote backend of that number |
 //! | [`Forerunner`] | database, [`FORERUNNERS`] of them | the forerunner of that number; read by the manager |
+//! | [`Build`] | database, [`BUILDS`] of them | the rehearser; its stage by the builder of that number too |
 //! | [`Slot`] | process | its process and the manager, by compare and swap |
 //! | [`Request`] | [`REQUESTS`] | the session that asks, then launcher and manager |
 //! | [`Verification`] | database | see there |
@@ -18,7 +19,9 @@
 //! What lies there is of `postgres_r_protocol`, but for what only PostgreSQL knows. After a crash the postmaster lays everything out afresh:
 //! whatever matters longer is in the log of the group, or in the replication origin.
 
+pub mod building;
 pub mod leases;
+pub mod making;
 pub mod platform;
 pub mod request;
 pub mod verification;
@@ -51,7 +54,9 @@ use crate::pg::process;
 use crate::pg::shmem::{self, Arena, Condition, Demand, Handle, bytes_of};
 use crate::pg::shutdown;
 use crate::pg::worker;
+use building::{BUILDS, Build};
 use leases::{LEASES, Leases};
+use making::{Birth, Making};
 use request::Request;
 use verification::Verification;
 
@@ -110,6 +115,7 @@ pub struct Entry {
     pub overwrite: AtomicBool,
     /// It was out of service when STOP came.
     pub had_failed: AtomicBool,
+    pub making: Making,
 }
 
 /// A database and what belongs to it.
@@ -120,6 +126,7 @@ pub struct DatabaseArea {
     pub conditions: &'static Conditions,
     pub leases: Leases,
     pub verification: &'static Verification,
+    pub builds: &'static [Build],
 }
 
 impl Deref for DatabaseArea {
@@ -154,6 +161,9 @@ impl DatabaseArea {
         self.replica.group.set(group);
         self.set_origin(OriginId(0));
         self.entry.request.store(0, Ordering::SeqCst);
+        self.entry.making.birth.store(Birth::Ordinary);
+        self.entry.making.is_plain.store(false, Ordering::SeqCst);
+        self.entry.making.is_due.store(true, Ordering::SeqCst);
     }
 
     pub fn phase(&self) -> Phase {
@@ -175,8 +185,19 @@ impl DatabaseArea {
         self.workers.iter().for_each(|worker| wake(&worker.process));
         wake(&self.replica.rehearser);
         self.forerunners.iter().for_each(|forerunner| wake(&forerunner.process));
+        self.builds.iter().for_each(|build| wake(&build.process));
         wake(&self.verification.verifier);
         wake(&self.verification.coordinator);
+        wake(&self.entry.making.maker);
+    }
+
+    /// There may be databases that this one's maker is to make or to drop.
+    pub fn is_to_make(&self) {
+        self.entry.making.is_due.store(true, Ordering::SeqCst);
+        wake(&self.entry.making.maker);
+        if let Some(node) = get() {
+            wake(&node.registry.launcher);
+        }
     }
 
     /// Whether processes of ours may be connected to it for the sake of clients.
@@ -229,7 +250,8 @@ fn demand() -> Demand {
         + bytes_of::<heat::Entry>(HOT_KEYS)
         + bytes_of::<closed::Memory>(1)
         + bytes_of::<closed::Entry>(CLOSED_TABLES)
-        + bytes_of::<Forerunner>(FORERUNNERS);
+        + bytes_of::<Forerunner>(FORERUNNERS)
+        + bytes_of::<Build>(BUILDS);
     let bytes =
         bytes_of::<Registry>(1) + databases * one + bytes_of::<Slot>(process::places()) + bytes_of::<Request>(REQUESTS);
     Demand { bytes, locks: 1 + 3 * databases }
@@ -256,6 +278,7 @@ fn lay_out(arena: &mut Arena) {
         },
         conditions,
         verification: &arena.slice::<Verification>(1)[0],
+        builds: arena.slice(BUILDS),
     });
     let databases = databases.collect();
     let requests = arena.slice::<Request>(REQUESTS);

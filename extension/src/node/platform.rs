@@ -33,6 +33,8 @@ pub struct Conditions {
     committed_moved: Condition,
     /// The leaser has answered somebody.
     leases_answered: Condition,
+    /// The maker of databases has looked.
+    made: Condition,
 }
 
 impl Conditions {
@@ -47,6 +49,15 @@ impl Conditions {
     /// Sleeps until `holds`, which says something about whether the database serves; interrupts are served. False when the time was over first.
     pub fn wait_for_serving(&self, timeout: Duration, holds: impl Fn() -> bool) -> bool {
         self.serving_changed.wait_until(timeout, holds)
+    }
+
+    pub fn made(&self) {
+        self.made.broadcast();
+    }
+
+    /// Sleeps until `holds`, which says something about whether the maker of databases has looked; interrupts are served.
+    pub fn wait_for_made(&self, timeout: Duration, holds: impl Fn() -> bool) -> bool {
+        self.made.wait_until(timeout, holds)
     }
 
     pub fn wait_for_writable(&self, timeout: Duration, holds: impl Fn() -> bool) -> bool {

@@ -24,6 +24,7 @@ use postgres_r_protocol::numbered::Atomic;
 use postgres_r_protocol::statement::Wanted;
 use postgres_r_protocol::text::Text;
 
+use super::making::Birth;
 use crate::error::Error;
 use crate::pg::latch;
 
@@ -54,6 +55,7 @@ pub struct Request {
     stage: Atomic<Stage>,
     /// One of the four above.
     wanted: AtomicU32,
+    birth: Atomic<Birth>,
     role: AtomicU32,
     requester: Holds,
     database: Text<NAME_BYTES>,
@@ -69,6 +71,7 @@ pub struct Request {
 pub struct Asked {
     pub database: String,
     pub wanted: Wanted,
+    pub birth: Birth,
     /// Who asks.
     pub role: pg_sys::Oid,
 }
@@ -76,11 +79,18 @@ pub struct Asked {
 /// What the session does.
 impl Request {
     /// Fills in a request that is free. False if it is not.
-    pub fn ask(&self, database: &str, wanted: &Wanted, role: pg_sys::Oid, requester: Option<ProcNo>) -> bool {
+    pub fn ask(
+        &self,
+        database: &str,
+        (wanted, birth): (&Wanted, Birth),
+        role: pg_sys::Oid,
+        requester: Option<ProcNo>,
+    ) -> bool {
         if !self.stage.swap(Stage::Free, Stage::Filling) {
             return false;
         }
         self.requester.set(requester);
+        self.birth.store(birth);
         self.role.store(role.to_u32(), Ordering::SeqCst);
         self.database.set(database);
         let (wanted, group) = match wanted {
@@ -138,7 +148,7 @@ impl Request {
                 wanted => Wanted::Stop { force: wanted == STOP_BY_FORCE },
             };
             let role = pg_sys::Oid::from(self.role.load(Ordering::SeqCst));
-            Asked { database: self.database.get(), wanted, role }
+            Asked { database: self.database.get(), wanted, birth: self.birth.load(), role }
         })
     }
 

@@ -8,8 +8,9 @@ use pgrx::pg_sys::NodeTag as Tag;
 use pgrx::pg_sys::ObjectType;
 
 use super::list;
+use super::named::find;
 use super::names::Oid;
-use super::statement::find;
+use super::upkeep;
 
 #[derive(Debug, Default)]
 pub struct Tables {
@@ -30,6 +31,7 @@ pub(super) unsafe fn of(node: *mut pg_sys::Node, targets: &[Oid]) -> Tables {
     // SAFETY: each tag says what the node is.
     unsafe {
         match (*node).type_ {
+            Tag::T_DropStmt if (*node.cast::<pg_sys::DropStmt>()).concurrent => {}
             Tag::T_DropStmt => {
                 let statement = &*node.cast::<pg_sys::DropStmt>();
                 tables.own.extend(dropped(statement));
@@ -43,13 +45,10 @@ pub(super) unsafe fn of(node: *mut pg_sys::Node, targets: &[Oid]) -> Tables {
             Tag::T_TruncateStmt if (*node.cast::<pg_sys::TruncateStmt>()).behavior == pg_sys::DropBehavior::DROP_CASCADE => {
                 tables.bound.extend(referring(&tables.own));
             }
-            Tag::T_GrantStmt => {
-                let statement = &*node.cast::<pg_sys::GrantStmt>();
-                let is_of_tables = matches!(statement.objtype, ObjectType::OBJECT_TABLE | ObjectType::OBJECT_COLUMN);
-                if is_of_tables && statement.targtype == pg_sys::GrantTargetType::ACL_TARGET_OBJECT {
-                    tables.own.extend(named(statement.objects));
-                }
-            }
+            _ if lets_writers_go_on(node) => tables.own.clear(),
+            // Its writers go on.
+            Tag::T_IndexStmt if (*node.cast::<pg_sys::IndexStmt>()).concurrent => tables.own.clear(),
+            Tag::T_ReindexStmt if upkeep::is_concurrent(&*node.cast()) => tables.own.clear(),
             // Nobody who has read a materialized view goes on to change its rows.
             Tag::T_IndexStmt | Tag::T_CreateTrigStmt | Tag::T_RefreshMatViewStmt => tables.shares = true,
             Tag::T_LockStmt => {
@@ -57,7 +56,6 @@ pub(super) unsafe fn of(node: *mut pg_sys::Node, targets: &[Oid]) -> Tables {
                 tables.shares = statement.mode < pg_sys::ExclusiveLock as i32;
                 tables.waits = !statement.nowait;
             }
-            Tag::T_CreateStatsStmt => tables.own.extend(named((*node.cast::<pg_sys::CreateStatsStmt>()).relations)),
             Tag::T_CreateStmt | Tag::T_CreateForeignTableStmt => {
                 let statement = &*node.cast::<pg_sys::CreateStmt>();
                 // One that is there already is left alone, and what it would refer to.
@@ -67,6 +65,7 @@ pub(super) unsafe fn of(node: *mut pg_sys::Node, targets: &[Oid]) -> Tables {
                 }
                 tables.shares_bound = true;
             }
+            Tag::T_AlterTableStmt if super::detach::concurrent(node).is_some() => tables.own.clear(),
             Tag::T_AlterTableStmt => {
                 let commands = list::pointers::<pg_sys::AlterTableCmd>((*node.cast::<pg_sys::AlterTableStmt>()).cmds);
                 tables.shares = commands.iter().all(|&command| adds_foreign_key(command));
@@ -91,16 +90,28 @@ pub(super) unsafe fn of(node: *mut pg_sys::Node, targets: &[Oid]) -> Tables {
     tables
 }
 
+/// Whether PostgreSQL's lock lets others change rows of the statement's tables meanwhile, and nothing of what it does has to do with what they change: privileges, statistics, VALIDATE CONSTRAINT,
+/// SET (fillfactor = ...) and the like. What is attached or detached as a partition has.
+///
 /// # Safety
-/// Must be a parse tree's list of RangeVars.
-unsafe fn named(relations: *mut pg_sys::List) -> Vec<Oid> {
-    // SAFETY: by contract; a view or anything else is found, too.
+/// `node` must be the parse tree of a utility statement.
+pub(super) unsafe fn lets_writers_go_on(node: *mut pg_sys::Node) -> bool {
+    use pg_sys::AlterTableType as Kind;
+    // SAFETY: each tag says what the node is.
     unsafe {
-        list::pointers::<pg_sys::Node>(relations)
-            .into_iter()
-            .filter(|&relation| (*relation).type_ == Tag::T_RangeVar)
-            .filter_map(|relation| find(relation.cast()))
-            .collect()
+        match (*node).type_ {
+            Tag::T_GrantStmt | Tag::T_CreateStatsStmt => true,
+            Tag::T_AlterTableStmt => {
+                let commands = (*node.cast::<pg_sys::AlterTableStmt>()).cmds;
+                let binds = |command: *mut pg_sys::AlterTableCmd| {
+                    let kind = (*command).subtype;
+                    matches!(kind, Kind::AT_AttachPartition | Kind::AT_DetachPartition | Kind::AT_DetachPartitionFinalize)
+                };
+                !list::pointers(commands).into_iter().any(binds)
+                    && pg_sys::AlterTableGetLockLevel(commands) <= pg_sys::ShareUpdateExclusiveLock as i32
+            }
+            _ => false,
+        }
     }
 }
 

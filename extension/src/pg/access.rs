@@ -4,6 +4,7 @@ use std::sync::OnceLock;
 
 use pgrx::pg_sys;
 
+use super::large_object;
 use super::names::Oid;
 
 /// Catalogs whose entries are reported by the OID of the relation that they are of: pg_index and pg_inherits.
@@ -142,10 +143,30 @@ impl Object {
             _ => None,
         }
     }
+
+    /// The number of the large object that it is, if it is one.
+    pub fn large_object(self) -> Option<Oid> {
+        match self {
+            Object::Other { class, oid } if class.to_u32() == large_object::CATALOG => Some(oid),
+            _ => None,
+        }
+    }
 }
+
+/// The catalog of triggers.
+pub const TRIGGERS: Oid = pg_sys::TriggerRelationId;
 
 /// The table a trigger belongs to.
 pub fn table_of_trigger(trigger: Oid) -> Option<Oid> {
+    of_trigger(trigger, |form| form.tgrelid)
+}
+
+/// The function that a trigger calls.
+pub(super) fn function_of_trigger(trigger: Oid) -> Option<Oid> {
+    of_trigger(trigger, |form| form.tgfoid)
+}
+
+fn of_trigger(trigger: Oid, part: fn(&pg_sys::FormData_pg_trigger) -> Oid) -> Option<Oid> {
     // SAFETY: a scan of pg_trigger by its index on oid.
     unsafe {
         let catalog = pg_sys::table_open(pg_sys::TriggerRelationId, pg_sys::AccessShareLock as i32);
@@ -160,10 +181,9 @@ pub fn table_of_trigger(trigger: Oid) -> Option<Oid> {
         let index = pg_sys::Oid::from(pg_sys::TriggerOidIndexId);
         let scan = pg_sys::systable_beginscan(catalog, index, true, std::ptr::null_mut(), 1, &mut key);
         let tuple = pg_sys::systable_getnext(scan);
-        let table =
-            (!tuple.is_null()).then(|| (*pg_sys::heap_tuple_get_struct::<pg_sys::FormData_pg_trigger>(tuple)).tgrelid);
+        let found = (!tuple.is_null()).then(|| part(&*pg_sys::heap_tuple_get_struct::<pg_sys::FormData_pg_trigger>(tuple)));
         pg_sys::systable_endscan(scan);
         pg_sys::table_close(catalog, pg_sys::AccessShareLock as i32);
-        table
+        found
     }
 }

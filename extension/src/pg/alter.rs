@@ -47,6 +47,10 @@ pub struct Evaluated {
     pub converts: bool,
     /// Whether rows of one node become everybody's: an unlogged table is logged from now on.
     pub shares: bool,
+    /// Whether an unlogged table or sequence is logged from now on.
+    pub logs: bool,
+    /// Whether everybody's rows become those of each node: the table is unlogged from now on.
+    pub keeps: bool,
     /// Whether a new column takes values of a sequence without calling a function, or an expression asks for the session or the
     /// database in SQL's own words, which call none either.
     pub asks: bool,
@@ -74,6 +78,11 @@ thread_local! {
 /// The next statement to be run from its text is to evaluate nothing.
 pub(super) fn give(given: Option<Given>) {
     GIVEN.set(given);
+}
+
+/// What the next statement was given.
+pub(super) fn given() -> Option<Given> {
+    GIVEN.take()
 }
 
 /// What remains to be done after a statement that [`leave_out`] or [`leave_out_of_domain`] has changed.
@@ -122,7 +131,11 @@ pub(super) unsafe fn evaluated(statement: &pg_sys::AlterTableStmt, table: Option
                         evaluated.merges |= below.into_iter().any(|below| has_column(below, (*column).colname));
                     }
                 }
-                Kind::AT_SetLogged => evaluated.shares = table.is_some_and(is_unlogged),
+                Kind::AT_SetLogged => {
+                    evaluated.logs = table.is_some_and(is_unlogged);
+                    evaluated.shares = evaluated.logs && table.is_some_and(holds_rows);
+                }
+                Kind::AT_SetUnLogged => evaluated.keeps = true,
                 Kind::AT_AlterColumnType => {
                     evaluated.converts = true;
                     evaluated.asks |= !column.is_null() && asks((*column).raw_default);
@@ -137,6 +150,11 @@ pub(super) unsafe fn evaluated(statement: &pg_sys::AlterTableStmt, table: Option
 fn is_unlogged(relation: Oid) -> bool {
     // SAFETY: a syscache look-up.
     (unsafe { pg_sys::get_rel_persistence(relation) }) as u8 == pg_sys::RELPERSISTENCE_UNLOGGED
+}
+
+fn holds_rows(relation: Oid) -> bool {
+    // SAFETY: a syscache look-up.
+    (unsafe { pg_sys::get_rel_relkind(relation) }) as u8 == pg_sys::RELKIND_RELATION
 }
 
 /// Whether an expression, as parsed, asks for what differs between sessions and is no function.

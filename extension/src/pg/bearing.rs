@@ -10,8 +10,7 @@ use pgrx::pg_sys;
 use pgrx::pg_sys::NodeTag as Tag;
 use pgrx::pg_sys::ObjectType;
 
-use super::encoding;
-use super::{list, names};
+use super::{constraint, encoding, list, names};
 
 /// What a statement can change for another one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,6 +73,9 @@ pub(super) unsafe fn of(node: *mut pg_sys::Node) -> Bearing {
             Tag::T_RenameStmt => rename((*node.cast::<pg_sys::RenameStmt>()).renameType),
             Tag::T_AlterObjectSchemaStmt => rename((*node.cast::<pg_sys::AlterObjectSchemaStmt>()).objectType),
             Tag::T_GrantStmt => grant(&*node.cast()),
+            Tag::T_AlterOwnerStmt => give_away(&*node.cast()),
+            // Constraints are looked at where the statement is run, and nowhere else.
+            Tag::T_AlterDomainStmt => Bearing { looks_for_users: true, ..Bearing::BY_VALUE },
             Tag::T_AlterDefaultPrivilegesStmt => Bearing { changes_defaults: true, ..Bearing::BY_NAME },
             Tag::T_CreateFunctionStmt => Bearing { changes: Changes::Functions, ..Bearing::BY_NAME },
             Tag::T_CreateSchemaStmt if (*node.cast::<pg_sys::CreateSchemaStmt>()).schemaElts.is_null() => Bearing::BY_NAME,
@@ -89,6 +91,15 @@ pub(super) unsafe fn of(node: *mut pg_sys::Node) -> Bearing {
             | Tag::T_CreatePolicyStmt
             | Tag::T_AlterPolicyStmt
             | Tag::T_CreateStatsStmt
+            | Tag::T_AlterStatsStmt
+            | Tag::T_CreatePublicationStmt
+            | Tag::T_AlterPublicationStmt
+            | Tag::T_CreateSubscriptionStmt
+            | Tag::T_AlterSubscriptionStmt
+            // It fires for what is run on its own node, whoever is first there.
+            | Tag::T_CreateEventTrigStmt
+            | Tag::T_AlterEventTrigStmt
+            | Tag::T_SecLabelStmt
             | Tag::T_CommentStmt
             | Tag::T_TruncateStmt
             | Tag::T_CreateEnumStmt
@@ -240,9 +251,17 @@ unsafe fn grant(statement: &pg_sys::GrantStmt) -> Bearing {
                 let named = list::pointers::<pg_sys::RangeVar>(statement.objects);
                 named.into_iter().map(|name| text((*name).relname)).collect()
             }
-            ObjectType::OBJECT_SCHEMA => {
+            ObjectType::OBJECT_SCHEMA
+            | ObjectType::OBJECT_LANGUAGE
+            | ObjectType::OBJECT_FDW
+            | ObjectType::OBJECT_FOREIGN_SERVER => {
                 let named = list::pointers::<pg_sys::String>(statement.objects);
                 named.into_iter().map(|name| text((*name).sval)).collect()
+            }
+            ObjectType::OBJECT_TYPE | ObjectType::OBJECT_DOMAIN => {
+                let named = list::pointers::<pg_sys::List>(statement.objects).into_iter();
+                let last = named.filter_map(|name| list::pointers::<pg_sys::String>(name).pop());
+                last.map(|name| text((*name).sval)).collect()
             }
             ObjectType::OBJECT_FUNCTION | ObjectType::OBJECT_PROCEDURE | ObjectType::OBJECT_ROUTINE => {
                 bearing.changes = Changes::Functions;
@@ -251,11 +270,52 @@ unsafe fn grant(statement: &pg_sys::GrantStmt) -> Bearing {
                     |function: *mut pg_sys::ObjectWithArgs| list::pointers::<pg_sys::String>((*function).objname).pop();
                 named.into_iter().filter_map(last).map(|name| text((*name).sval)).collect()
             }
+            // No other statement needs them: two that change those of one large object meet at its entry in the catalog.
+            ObjectType::OBJECT_LARGEOBJECT => Vec::new(),
             _ => return Bearing::AT_LARGE,
         }
     };
     *(if statement.is_grant { &mut bearing.granted } else { &mut bearing.revoked }) = names;
     bearing
+}
+
+/// OWNER TO: whoever may do something with the object as its owner is another one then.
+///
+/// # Safety
+/// Of a parse tree.
+unsafe fn give_away(statement: &pg_sys::AlterOwnerStmt) -> Bearing {
+    use ObjectType as O;
+    let mut changes = Changes::Names;
+    // SAFETY: by contract; the kind of object says what its name is.
+    let name = unsafe {
+        match statement.objectType {
+            // Who owns it is whose rights it may run with.
+            O::OBJECT_FUNCTION | O::OBJECT_PROCEDURE | O::OBJECT_ROUTINE | O::OBJECT_AGGREGATE => {
+                changes = Changes::Functions;
+                list::pointers::<pg_sys::String>((*statement.object.cast::<pg_sys::ObjectWithArgs>()).objname).pop()
+            }
+            O::OBJECT_STATISTIC_EXT
+            | O::OBJECT_TYPE
+            | O::OBJECT_DOMAIN
+            | O::OBJECT_COLLATION
+            | O::OBJECT_CONVERSION
+            | O::OBJECT_TSDICTIONARY
+            | O::OBJECT_TSCONFIGURATION => list::pointers::<pg_sys::String>(statement.object.cast()).pop(),
+            O::OBJECT_SCHEMA
+            | O::OBJECT_PUBLICATION
+            | O::OBJECT_SUBSCRIPTION
+            | O::OBJECT_EVENT_TRIGGER
+            | O::OBJECT_LANGUAGE
+            | O::OBJECT_FDW
+            | O::OBJECT_FOREIGN_SERVER => Some(statement.object.cast::<pg_sys::String>()),
+            _ => None,
+        }
+    };
+    // SAFETY: as above, a name is a C string.
+    match name.map(|name| unsafe { text((*name).sval) }) {
+        Some(name) => Bearing { changes, granted: vec![name.clone()], revoked: vec![name], ..Bearing::BY_NAME },
+        None => Bearing::AT_LARGE,
+    }
 }
 
 /// # Safety
@@ -265,20 +325,49 @@ unsafe fn text(string: *const std::ffi::c_char) -> String {
     encoding::text(unsafe { CStr::from_ptr(string) })
 }
 
+/// What other statements can mention an object by.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Name {
+    /// A schema itself has none.
+    pub schema: Option<String>,
+    pub name: String,
+}
+
 /// The name under which other statements can mention an object; none if it has none that they look up by itself, as triggers, which
 /// are looked up with their table.
-pub fn name_of(class: names::Oid, object: names::Oid) -> Option<String> {
+pub fn name_of(class: names::Oid, object: names::Oid) -> Option<Name> {
     // SAFETY: syscache look-ups that give palloc'd copies or null.
     unsafe {
-        match class {
-            pg_sys::RelationRelationId => names::owned(pg_sys::get_rel_name(object)),
-            pg_sys::TypeRelationId => names::type_name(object),
-            pg_sys::ProcedureRelationId => names::owned(pg_sys::get_func_name(object)),
-            pg_sys::NamespaceRelationId => names::owned(pg_sys::get_namespace_name(object)),
-            class if class.to_u32() == CONSTRAINTS => names::owned(pg_sys::get_constraint_name(object)),
-            _ => None,
-        }
+        let (schema, name) = match class {
+            pg_sys::RelationRelationId => (pg_sys::get_rel_namespace(object), names::owned(pg_sys::get_rel_name(object))?),
+            pg_sys::TypeRelationId => names::type_name(object)?,
+            pg_sys::ProcedureRelationId => {
+                (pg_sys::get_func_namespace(object), names::owned(pg_sys::get_func_name(object))?)
+            }
+            pg_sys::NamespaceRelationId => (pg_sys::InvalidOid, names::owned(pg_sys::get_namespace_name(object))?),
+            class if class.to_u32() == CONSTRAINTS => {
+                (constraint::schema_of(object), names::owned(pg_sys::get_constraint_name(object))?)
+            }
+            _ => return None,
+        };
+        Some(Name { schema: names::owned(pg_sys::get_namespace_name(schema)), name })
     }
+}
+
+/// Whether there is a schema of this name.
+pub fn is_schema(name: &str) -> bool {
+    let Some(name) = encoding::c_string(name) else { return false };
+    // SAFETY: a look-up by a C string that outlives it.
+    unsafe { pg_sys::get_namespace_oid(name.as_ptr(), true) != pg_sys::InvalidOid }
+}
+
+/// Whether an object of this catalog is made with the privileges that ALTER DEFAULT PRIVILEGES has set. The entry that this statement itself makes
+/// in pg_default_acl is not: two sessions may set different ones at the same time.
+pub fn gets_default_privileges(class: names::Oid) -> bool {
+    matches!(
+        class,
+        pg_sys::RelationRelationId | pg_sys::TypeRelationId | pg_sys::ProcedureRelationId | pg_sys::NamespaceRelationId
+    )
 }
 
 /// Of catalog/pg_constraint.h, which pgrx does not bind.

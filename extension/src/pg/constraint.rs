@@ -1,9 +1,10 @@
 //! Constraints that were looked at on another node, and so are valid here.
 
-use std::ffi::CStr;
+use std::ffi::{CStr, c_char};
 
 use pgrx::pg_sys;
 
+use super::encoding;
 use super::names::Oid;
 use super::relation;
 
@@ -13,7 +14,7 @@ const BY_CONSTRAINED: u32 = 2665;
 const RELATION: i16 = 8;
 const DOMAIN: i16 = 9;
 
-const CHECK: std::ffi::c_char = b'c' as std::ffi::c_char;
+const CHECK: c_char = b'c' as c_char;
 
 /// The front of a row of pg_constraint.
 #[repr(C)]
@@ -21,7 +22,7 @@ struct Constraint {
     oid: pg_sys::Oid,
     name: pg_sys::NameData,
     schema: pg_sys::Oid,
-    kind: std::ffi::c_char,
+    kind: c_char,
     deferrable: bool,
     deferred: bool,
     validated: bool,
@@ -30,10 +31,40 @@ struct Constraint {
     index: pg_sys::Oid,
     parent: pg_sys::Oid,
     referenced: pg_sys::Oid,
-    actions: [std::ffi::c_char; 3],
+    actions: [c_char; 3],
     is_local: bool,
     inherited: i32,
     no_inherit: bool,
+}
+
+unsafe extern "C-unwind" {
+    /// Of catalog/pg_constraint.h.
+    fn ConstraintNameExists(name: *const c_char, schema: pg_sys::Oid) -> bool;
+}
+
+/// Whether a constraint of this schema has the name: PostgreSQL then makes up another one for an index that belongs to a constraint.
+pub fn is_named(schema: &str, name: &str) -> bool {
+    let (Some(schema), Some(name)) = (encoding::c_string(schema), encoding::c_string(name)) else { return false };
+    // SAFETY: look-ups in the catalogs by C strings that outlive them.
+    unsafe {
+        let schema = pg_sys::get_namespace_oid(schema.as_ptr(), true);
+        schema != pg_sys::InvalidOid && pg_sys::ffi::pg_guard_ffi_boundary(|| ConstraintNameExists(name.as_ptr(), schema))
+    }
+}
+
+/// The schema of a constraint: its table's, or its domain's. Invalid if there is no such constraint.
+pub(super) fn schema_of(constraint: Oid) -> Oid {
+    // SAFETY: a syscache look-up, its tuple released after the field was read.
+    unsafe {
+        let cache = pg_sys::SysCacheIdentifier::CONSTROID as i32;
+        let tuple = pg_sys::SearchSysCache1(cache, pg_sys::Datum::from(constraint));
+        if tuple.is_null() {
+            return pg_sys::InvalidOid;
+        }
+        let schema = (*pg_sys::heap_tuple_get_struct::<Constraint>(tuple)).schema;
+        pg_sys::ReleaseSysCache(tuple);
+        schema
+    }
 }
 
 /// Makes the constraint of a table valid, and with a check those of the tables below. False if there is none.

@@ -31,7 +31,23 @@ pub fn create_table(table: &Open) -> String {
     // SAFETY: the relation is open.
     let is_unlogged = unsafe { (*(*table.raw()).rd_rel).relpersistence } as u8 == pg_sys::RELPERSISTENCE_UNLOGGED;
     let unlogged = if is_unlogged { "UNLOGGED " } else { "" };
-    format!("CREATE {unlogged}TABLE {}.{} ({}){with}", quoted(&schema), quoted(&name), columns.join(", "))
+    // SAFETY: as above; a table has an access method, whose name is palloc'd.
+    let method = unsafe { owned(pg_sys::get_am_name((*(*table.raw()).rd_rel).relam)) };
+    let using = method.map(|method| format!(" USING {}", quoted(&method))).unwrap_or_default();
+    format!("CREATE {unlogged}TABLE {}.{} ({}){using}{with}", quoted(&schema), quoted(&name), columns.join(", "))
+}
+
+/// The columns of a table as LIKE takes them over without options: with NOT NULL, and nothing else.
+pub(super) fn like(table: &Open) -> String {
+    // SAFETY: the relation is open; its descriptor holds `natts` attributes.
+    let attributes = unsafe {
+        let descriptor = (*table.raw()).rd_att;
+        (*descriptor).attrs.as_slice((*descriptor).natts as usize)
+    };
+    let there = attributes.iter().filter(|attribute| !attribute.attisdropped);
+    let columns: Vec<String> =
+        there.map(|attribute| column(attribute) + if attribute.attnotnull { " NOT NULL" } else { "" }).collect();
+    columns.join(", ")
 }
 
 /// Storage parameters of a relation, as `name = 'value'`.

@@ -1,4 +1,4 @@
-//! Whether an object is temporary, or depends on an object that is.
+//! What an object depends on: whether it is temporary, or depends on an object that is; and the relations that a view shows.
 
 use pgrx::pg_sys;
 
@@ -16,6 +16,7 @@ const KIND: i32 = 7;
 /// Catalogs of what belongs to a relation or a domain, and lives as long: column defaults, constraints, rules, triggers, policies.
 const PARTS: [u32; 5] = [2604, 2606, 2618, 2620, 3256];
 const CASTS: u32 = 2605;
+const RULES: u32 = 2618;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lifetime {
@@ -24,6 +25,11 @@ pub enum Lifetime {
     Temporary,
     /// Permanent itself, but it depends on a temporary object and is dropped with it.
     OnLoan,
+}
+
+/// Whether this is the catalog of functions.
+pub fn is_function(class: Oid) -> bool {
+    class == pg_sys::ProcedureRelationId
 }
 
 /// Makes visible to [`lifetime`] what the current statement did to the catalogs.
@@ -93,6 +99,34 @@ fn dependencies(class: Oid, object: Oid) -> Vec<(Oid, Oid, pg_sys::DependencyTyp
         }
         pg_sys::systable_endscan(scan);
         pg_sys::table_close(catalog, pg_sys::AccessShareLock as i32);
+    }
+    found
+}
+
+/// A view and what it shows, views in it too.
+pub fn shown_by(view: Oid) -> Vec<Oid> {
+    let mut found = vec![view];
+    let mut next = 0;
+    while let Some(&view) = found.get(next) {
+        next += 1;
+        // SAFETY: closed again at once; a view has its rule, and rules are read before anything else is looked up.
+        let rule = unsafe {
+            let relation = pg_sys::try_relation_open(view, pg_sys::AccessShareLock as i32);
+            if relation.is_null() {
+                continue;
+            }
+            let rules = (*relation).rd_rules;
+            let is_view = (*(*relation).rd_rel).relkind as u8 == pg_sys::RELKIND_VIEW;
+            let rule = (is_view && !rules.is_null() && (*rules).numLocks > 0).then(|| (**(*rules).rules).ruleId);
+            pg_sys::relation_close(relation, pg_sys::AccessShareLock as i32);
+            rule
+        };
+        let Some(rule) = rule else { continue };
+        for (class, relation, _) in dependencies(Oid::from(RULES), rule) {
+            if class == pg_sys::RelationRelationId && !found.contains(&relation) {
+                found.push(relation);
+            }
+        }
     }
     found
 }

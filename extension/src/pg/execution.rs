@@ -7,8 +7,9 @@ use pgrx::pg_sys;
 
 use super::list;
 use super::names::Oid;
+use super::predicate::{self, Searches};
 use super::statement::ends_block;
-use super::{before_change, holding_back, lock_rows, lookup, summons};
+use super::{before_change, foreign, holding_back, lock_rows, lookup, summons};
 
 #[derive(Clone, Copy)]
 pub struct Listener {
@@ -18,6 +19,8 @@ pub struct Listener {
     pub starts: fn(&Plan),
     /// The nodes of the plan are initialised, none has run.
     pub started: fn(&Plan),
+    /// The plan has run to its end, and its nodes are still there.
+    pub ending: fn(&Plan),
     pub ends: fn(Execution),
 }
 
@@ -122,6 +125,53 @@ impl Plan {
         unsafe { lookup::watch((*self.query).planstate, wanted) }
     }
 
+    /// What the plan's scans look for.
+    pub fn searches(&self) -> Searches {
+        // SAFETY: by the hooks' contract; the nodes are there.
+        unsafe { predicate::of_plan((*self.query).planstate) }
+    }
+
+    /// Has the rows counted that are given to an INSERT ... ON CONFLICT at the top of the plan.
+    pub fn count_proposed(&self) {
+        // SAFETY: by the hooks' contract; the node has not run, and looks for a counter when it first does. What is allocated lives as long as it.
+        unsafe {
+            let Some(source) = self.source_of_insert() else { return };
+            if (*source).instrument.is_null() {
+                let before = pg_sys::CurrentMemoryContext;
+                pg_sys::CurrentMemoryContext = (*(*self.query).estate).es_query_cxt;
+                (*source).instrument = pg_sys::InstrAlloc(1, pg_sys::InstrumentOption::INSTRUMENT_ROWS as i32, false);
+                pg_sys::CurrentMemoryContext = before;
+            }
+        }
+    }
+
+    /// Whether it has inserted or updated a row for each that it was given. If a plan has run and they were counted.
+    pub fn has_written_all_proposed(&self) -> bool {
+        // SAFETY: by the hooks' contract.
+        unsafe {
+            let Some(source) = self.source_of_insert() else { return false };
+            let Some(counter) = (*source).instrument.as_ref() else { return false };
+            counter.ntuples + counter.tuplecount == (*(*self.query).estate).es_processed as f64
+        }
+    }
+
+    /// The node that gives an INSERT at the top of the plan its rows.
+    ///
+    /// # Safety
+    /// The nodes must be there.
+    unsafe fn source_of_insert(&self) -> Option<*mut pg_sys::PlanState> {
+        // SAFETY: by contract; the tag says what a node is.
+        unsafe {
+            let top = (*self.query).planstate;
+            if top.is_null() || (*(*top).plan).type_ != pg_sys::NodeTag::T_ModifyTable {
+                return None;
+            }
+            let insert = &*(*top).plan.cast::<pg_sys::ModifyTable>();
+            let counts = insert.operation == pg_sys::CmdType::CMD_INSERT && insert.canSetTag;
+            (counts && !(*top).lefttree.is_null()).then_some((*top).lefttree)
+        }
+    }
+
     /// Shows the listener of [`before_change`] the rows that the plan changes, before it does.
     pub fn watch_changes(&self) {
         // SAFETY: by the hooks' contract; the nodes are there.
@@ -193,8 +243,40 @@ unsafe fn written_by(query: *mut pg_sys::QueryDesc) -> Vec<Oid> {
         let table = list::pointers::<pg_sys::RangeTblEntry>((*plan).rtable);
         list::integers((*plan).resultRelations)
             .into_iter()
-            .filter_map(|index| table.get(usize::try_from(index).ok()?.checked_sub(1)?).map(|&entry| (*entry).relid))
+            .filter_map(|index| table.get(usize::try_from(index).ok()?.checked_sub(1)?).copied())
+            .filter(|&entry| !changes_estimates(entry))
+            .map(|entry| (*entry).relid)
             .collect()
+    }
+}
+
+/// Whether nothing but estimates of pg_class is changed, which each node has of its own: relpages, reltuples, relallvisible.
+///
+/// # Safety
+/// `entry` must be a plan's, of a relation that the plan changes.
+unsafe fn changes_estimates(entry: *const pg_sys::RangeTblEntry) -> bool {
+    const ESTIMATES: [u32; 3] =
+        [pg_sys::Anum_pg_class_relpages, pg_sys::Anum_pg_class_reltuples, pg_sys::Anum_pg_class_relallvisible];
+    // SAFETY: by contract; a set of column numbers, above an offset.
+    unsafe {
+        let entry = &*entry;
+        if entry.relid != pg_sys::RelationRelationId
+            || entry.requiredPerms & (pg_sys::ACL_INSERT | pg_sys::ACL_DELETE) != 0
+            || entry.updatedCols.is_null()
+        {
+            return false;
+        }
+        let mut column = -1;
+        loop {
+            column = pg_sys::bms_next_member(entry.updatedCols, column);
+            let number = column + pg_sys::FirstLowInvalidHeapAttributeNumber;
+            if column < 0 {
+                return true;
+            }
+            if !ESTIMATES.iter().any(|&estimate| estimate as i32 == number) {
+                return false;
+            }
+        }
     }
 }
 
@@ -240,6 +322,9 @@ unsafe extern "C-unwind" fn start(query: *mut pg_sys::QueryDesc, flags: std::ffi
 unsafe extern "C-unwind" fn end(query: *mut pg_sys::QueryDesc) {
     // SAFETY: passes on what we were given.
     unsafe {
+        if has_ends(query) {
+            tell_ending(query);
+        }
         HOOKS.get().and_then(|hooks| hooks.end).unwrap_or(end_by_postgres)(query);
         tell_end(query);
     }
@@ -256,6 +341,8 @@ unsafe extern "C-unwind" fn tell_analysed() {
 /// `query` must be what the executor is about to start.
 #[pgrx::pg_guard]
 unsafe extern "C-unwind" fn tell_start(query: *mut pg_sys::QueryDesc) {
+    // SAFETY: by contract.
+    unsafe { foreign::before_start(query) };
     if let Some(hooks) = HOOKS.get() {
         (hooks.listener.starts)(&Plan { query });
     }
@@ -267,6 +354,31 @@ unsafe extern "C-unwind" fn tell_start(query: *mut pg_sys::QueryDesc) {
 unsafe extern "C-unwind" fn tell_started(query: *mut pg_sys::QueryDesc) {
     if let Some(hooks) = HOOKS.get() {
         (hooks.listener.started)(&Plan { query });
+    }
+}
+
+/// Whether it is known only at the end of a plan what it has done: rows went to partitions, or ON CONFLICT had its say.
+///
+/// # Safety
+/// `query` must be what the executor is about to end.
+unsafe fn has_ends(query: *mut pg_sys::QueryDesc) -> bool {
+    // SAFETY: by contract; the tag says what the node is.
+    unsafe {
+        let top = (*(*query).plannedstmt).planTree;
+        !(*(*query).estate).es_tuple_routing_result_relations.is_null()
+            || (*top).type_ == pg_sys::NodeTag::T_ModifyTable
+                && (*top.cast::<pg_sys::ModifyTable>()).onConflictAction != pg_sys::OnConflictAction::ONCONFLICT_NONE
+    }
+}
+
+/// # Safety
+/// `query` must be what the executor is about to end.
+#[pgrx::pg_guard]
+unsafe extern "C-unwind" fn tell_ending(query: *mut pg_sys::QueryDesc) {
+    // SAFETY: by contract.
+    unsafe { foreign::before_end(query) };
+    if let Some(hooks) = HOOKS.get() {
+        (hooks.listener.ending)(&Plan { query });
     }
 }
 

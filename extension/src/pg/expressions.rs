@@ -271,7 +271,7 @@ unsafe fn evaluate(
 ///
 /// # Safety
 /// `qual` must be a prepared qualification, `econtext` a context for it.
-unsafe fn holds(qual: *mut pg_sys::ExprState, econtext: *mut pg_sys::ExprContext) -> bool {
+pub(super) unsafe fn holds(qual: *mut pg_sys::ExprState, econtext: *mut pg_sys::ExprContext) -> bool {
     let mut is_null = false;
     // SAFETY: by contract. A qualification is never null, but false.
     unsafe {

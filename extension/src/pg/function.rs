@@ -1,4 +1,4 @@
-//! Calling functions without keeping what they do.
+//! Calling functions without keeping what they do, and triggers not at all.
 //!
 //! Where statements and rows of other nodes are applied, expressions are evaluated anew: a CHECK that is validated, the key of an index. A function
 //! of a user that is called for it may change rows or run DDL. It did so on the origin, and what it did travels; here it would be done once
@@ -9,6 +9,9 @@
 //! id only if something is written in it. Left out: functions of PostgreSQL itself and those in C, which write where we could not undo it;
 //! those that return sets, which no such expression may call; those in SQL that are mere expressions ([`inlined`]); and those that compare the
 //! keys of an index ([`can_be_undone`]).
+//!
+//! Triggers and event triggers fire on the origin only (docs/adr/0059-always-and-replica.md). Most are kept from firing here by the replica role of the
+//! session; those that are ENABLE ALWAYS or REPLICA are called, and find a function in the place of theirs that does nothing.
 
 use std::cell::Cell;
 use std::sync::OnceLock;
@@ -44,7 +47,7 @@ thread_local! {
     static CALL: Cell<Option<Call>> = const { Cell::new(None) };
 }
 
-/// Undoes what functions do, in processes of which `is_wanted` says so. Once, while libraries are preloaded.
+/// Undoes what functions do, and calls none of triggers, in processes of which `is_wanted` says so. Once, while libraries are preloaded.
 pub fn undo_calls(is_wanted: fn() -> bool) {
     // SAFETY: plain variables, set while the library loads; the previous values are kept and called.
     unsafe {
@@ -62,7 +65,23 @@ pub fn undo_calls(is_wanted: fn() -> bool) {
 unsafe extern "C-unwind" fn needs(function: Oid) -> bool {
     let Some(hooks) = HOOKS.get() else { return false };
     // SAFETY: passes on what we were given.
-    (hooks.is_wanted)() && is_to_be_undone(function) || hooks.needs.is_some_and(|previous| unsafe { previous(function) })
+    (hooks.is_wanted)() && (is_of_trigger(function) || is_to_be_undone(function))
+        || hooks.needs.is_some_and(|previous| unsafe { previous(function) })
+}
+
+/// Whether it is the function of triggers or event triggers. PostgreSQL's own are not called by TRUNCATE nor by DDL, and rows are put in below all triggers.
+fn is_of_trigger(function: Oid) -> bool {
+    // SAFETY: a syscache look-up; the function is about to be called, so it is there.
+    function.to_u32() >= pg_sys::FirstNormalObjectId
+        && matches!(unsafe { pg_sys::get_func_rettype(function) }, pg_sys::TRIGGEROID | pg_sys::EVENT_TRIGGEROID)
+}
+
+/// What is called in the place of a trigger's function.
+///
+/// # Safety
+/// Called by PostgreSQL's function manager.
+unsafe extern "C-unwind" fn nothing(_call: pg_sys::FunctionCallInfo) -> pg_sys::Datum {
+    pg_sys::Datum::null()
 }
 
 fn is_to_be_undone(function: Oid) -> bool {
@@ -98,6 +117,7 @@ unsafe extern "C-unwind" fn call(event: Event::Type, function: *mut pg_sys::Fmgr
             return;
         }
         match event {
+            Event::FHET_START if is_of_trigger((*function).fn_oid) => (*function).fn_addr = Some(nothing),
             Event::FHET_START if is_outermost() && can_be_undone() && is_to_be_undone((*function).fn_oid) => begin(function),
             Event::FHET_END => end(function),
             // Whoever catches the error rolls back more than this.

@@ -59,6 +59,18 @@ pub(super) unsafe fn of(node: *mut pg_sys::Node) -> Option<Global> {
             Tag::T_AlterDatabaseSetStmt => {
                 is_current((*node.cast::<pg_sys::AlterDatabaseSetStmt>()).dbname).then_some(Global::ThisDatabase)
             }
+            Tag::T_AlterDatabaseStmt => {
+                let statement = &*node.cast::<pg_sys::AlterDatabaseStmt>();
+                let mut options = list::pointers::<pg_sys::DefElem>(statement.options).into_iter();
+                let moves = options.any(|option| CStr::from_ptr((*option).defname) == c"tablespace");
+                (!moves && is_current(statement.dbname)).then_some(Global::ThisDatabase)
+            }
+            Tag::T_AlterOwnerStmt => {
+                let statement = &*node.cast::<pg_sys::AlterOwnerStmt>();
+                (statement.objectType == ObjectType::OBJECT_DATABASE
+                    && is_current((*statement.object.cast::<pg_sys::String>()).sval))
+                .then_some(Global::ThisDatabase)
+            }
             Tag::T_RenameStmt => {
                 let kind = (*node.cast::<pg_sys::RenameStmt>()).renameType;
                 (kind == ObjectType::OBJECT_ROLE).then_some(Global::Roles)
@@ -73,32 +85,51 @@ pub(super) unsafe fn of(node: *mut pg_sys::Node) -> Option<Global> {
                     _ => None,
                 }
             }
+            Tag::T_SecLabelStmt => {
+                let statement = &*node.cast::<pg_sys::SecLabelStmt>();
+                match statement.objtype {
+                    ObjectType::OBJECT_ROLE => Some(Global::Roles),
+                    ObjectType::OBJECT_DATABASE => {
+                        is_current((*statement.object.cast::<pg_sys::String>()).sval).then_some(Global::ThisDatabase)
+                    }
+                    _ => None,
+                }
+            }
             Tag::T_GrantStmt => {
                 let statement = &*node.cast::<pg_sys::GrantStmt>();
                 let named = || list::pointers::<pg_sys::String>(statement.objects);
-                (statement.objtype == ObjectType::OBJECT_DATABASE
-                    && named().into_iter().all(|name| is_current((*name).sval)))
-                .then_some(Global::ThisDatabase)
+                match statement.objtype {
+                    ObjectType::OBJECT_PARAMETER_ACL => Some(Global::Roles),
+                    ObjectType::OBJECT_DATABASE => {
+                        named().into_iter().all(|name| is_current((*name).sval)).then_some(Global::ThisDatabase)
+                    }
+                    _ => None,
+                }
             }
             _ => None,
         }
     }
 }
 
-/// Other statements about what belongs to the whole server, or to another database of it.
-pub(super) fn is_of_server(tag: Tag) -> bool {
+/// Statements about other databases of the server, or about having them: of that server alone.
+pub(super) fn is_about_databases(tag: Tag) -> bool {
     matches!(
         tag,
         Tag::T_AlterRoleSetStmt
             | Tag::T_CreatedbStmt
             | Tag::T_AlterDatabaseStmt
             | Tag::T_AlterDatabaseSetStmt
-            | Tag::T_AlterDatabaseRefreshCollStmt
             | Tag::T_DropdbStmt
-            | Tag::T_CreateTableSpaceStmt
-            | Tag::T_AlterTableSpaceOptionsStmt
-            | Tag::T_DropTableSpaceStmt
     )
+}
+
+/// Whether a GRANT on databases names the current one.
+///
+/// # Safety
+/// `statement` must be a parse tree's, on databases.
+pub(super) unsafe fn names_this_database(statement: &pg_sys::GrantStmt) -> bool {
+    // SAFETY: by contract, a list of names.
+    unsafe { list::pointers::<pg_sys::String>(statement.objects).into_iter().any(|name| is_current((*name).sval)) }
 }
 
 /// # Safety

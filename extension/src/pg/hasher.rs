@@ -49,13 +49,8 @@ impl Hasher {
             let class_type = *(*index).rd_opcintype.add(at);
             let collation = *(*index).rd_indcollation.add(at);
             let actual = pg_sys::getBaseType(stored_type(index, at));
-            if type_kind(actual) == Kind::Enum {
-                let (mut output, mut varlena) = (pg_sys::InvalidOid, false);
-                pg_sys::getTypeOutputInfo(actual, &mut output, &mut varlena);
-                return Hasher::Label(function(output, context));
-            }
-            if let Some(class) = Class::named_by(actual) {
-                return Hasher::Name(class);
+            if let Some(hasher) = Hasher::by_name(actual, context) {
+                return hasher;
             }
             if type_kind(class_type) == Kind::Base
                 && class_type != pg_sys::BPCHAROID
@@ -71,11 +66,48 @@ impl Hasher {
                     _ => Hasher::Coarse,
                 };
             }
-            Hasher::by_function(family, class_type, actual, collation, context)
+            let equality = pg_sys::get_opfamily_member(family, class_type, class_type, pg_sys::BTEqualStrategyNumber as i16);
+            Hasher::by_function(equality, class_type, actual, collation, context)
         }
     }
 
-    fn by_function(family: Oid, class_type: Oid, actual: Oid, collation: Oid, context: &Context) -> Hasher {
+    /// For a column of an exclusion constraint that compares it by `operator`; its values are of type `declared`, which need not be what the index
+    /// stores. Coarse unless the operator is what the type calls equal: only then are rows that exclude each other equal in this column.
+    ///
+    /// # Safety
+    /// `index` must be open and have a key column `at`.
+    pub(super) unsafe fn for_excluded_column(
+        index: pg_sys::Relation,
+        at: usize,
+        (declared, operator): (Oid, Oid),
+        context: &Context,
+    ) -> Hasher {
+        // SAFETY: by contract the arrays hold that column.
+        unsafe {
+            let class_type = *(*index).rd_opcintype.add(at);
+            let collation = *(*index).rd_indcollation.add(at);
+            let actual = pg_sys::getBaseType(declared);
+            let looked_up = if type_kind(class_type) == Kind::Pseudo { actual } else { class_type };
+            if operator != (*pg_sys::lookup_type_cache(looked_up, pg_sys::TYPECACHE_EQ_OPR as i32)).eq_opr {
+                return Hasher::Coarse;
+            }
+            let by_name = Hasher::by_name(actual, context);
+            by_name.unwrap_or_else(|| Hasher::by_function(operator, class_type, actual, collation, context))
+        }
+    }
+
+    /// Of a type whose values are OIDs of something.
+    fn by_name(actual: Oid, context: &Context) -> Option<Hasher> {
+        if type_kind(actual) != Kind::Enum {
+            return Class::named_by(actual).map(Hasher::Name);
+        }
+        let (mut output, mut varlena) = (pg_sys::InvalidOid, false);
+        // SAFETY: a look-up in the catalogs.
+        unsafe { pg_sys::getTypeOutputInfo(actual, &mut output, &mut varlena) };
+        Some(Hasher::Label(function(output, context)))
+    }
+
+    fn by_function(equality: Oid, class_type: Oid, actual: Oid, collation: Oid, context: &Context) -> Hasher {
         // Extension types are taken at their word; what is made of other types only if those are physical.
         let trusted = is_physical(actual) || (type_kind(actual) == Kind::Base && !is_array(actual));
         if !trusted {
@@ -86,7 +118,6 @@ impl Hasher {
         unsafe {
             let flags = pg_sys::TYPECACHE_EQ_OPR | pg_sys::TYPECACHE_HASH_EXTENDED_PROC;
             let entry = &*pg_sys::lookup_type_cache(looked_up, flags as i32);
-            let equality = pg_sys::get_opfamily_member(family, class_type, class_type, pg_sys::BTEqualStrategyNumber as i16);
             if equality == pg_sys::InvalidOid || equality != entry.eq_opr || entry.hash_extended_proc == pg_sys::InvalidOid {
                 return Hasher::Coarse;
             }

@@ -1,11 +1,11 @@
 //! Changing the rows of one table directly, below the executor: no plan, no triggers, no defaults, no checks. (Triggers that
-//! would fire for applied rows, ENABLE ALWAYS and REPLICA, are refused where they are made.)
+//! would fire for applied rows, ENABLE ALWAYS and REPLICA, do so in the sessions that write: docs/adr/0059-always-and-replica.md.)
 //!
 //! A [`Target`] is one table that is open for such changes, with its indexes, for the length of one writeset. Rows are looked up with an
 //! MVCC snapshot that the caller keeps fresh. A row that another transaction holds is reported with its holders before anybody waits.
 //!
 //! Unique indexes are not enforced as rows go in: a possible duplicate is noted and checked again at the end, like a deferred
-//! constraint. Only so can the items of statements that ran inside one another be applied in order of their command ids.
+//! constraint. (One that is not valid constrains nothing here: whoever builds it finds duplicates, docs/adr/0058-concurrently.md.) Only so can the items of statements that ran inside one another be applied in order of their command ids.
 
 use gcs_writeset::body::{Datum as Wire, Image};
 use gcs_writeset::key::bytes_hash;
@@ -413,6 +413,7 @@ impl Target {
             });
             let doubts = list::oids(doubtful)
                 .into_iter()
+                .filter(|&index| self.index(index).is_some_and(|(index, _)| (*(*index).rd_index).indisvalid))
                 .map(|index| Doubt { index, place, carried: self.carried.clone() })
                 .collect();
             clear(self.made);

@@ -39,12 +39,16 @@ pub struct Index {
     pub is_referenced: bool,
     pub is_primary: bool,
     pub is_exclusion: bool,
+    /// Rows may be found by it, and those that are there keep to it.
+    pub is_valid: bool,
     /// Whether the constraint is checked at once, not at the end of the transaction.
     pub is_immediate: bool,
     /// The columns in key order, as indexes among all attributes; none if the index has expressions or a predicate.
     pub attributes: Option<Vec<usize>>,
     nulls_distinct: bool,
     hashers: Vec<Hasher>,
+    /// Of an exclusion constraint: the columns that it compares by equality, as indexes among all attributes, and how they are hashed.
+    equal: (Vec<usize>, Vec<Hasher>),
     /// Whether expressions or predicate read OIDs of objects, which are others on other nodes: what comes out tells nothing apart there.
     is_of_numbers: bool,
     /// Expressions and predicate are evaluated by it.
@@ -52,13 +56,14 @@ pub struct Index {
 }
 
 impl Index {
-    /// None for an index that constrains nothing. Allocates in `context`.
+    /// None for an index that constrains nothing. One that is not ready yet counts: rows of two nodes that would be equal in it must not both be
+    /// certified (docs/adr/0058-concurrently.md). Allocates in `context`.
     pub(super) fn describe(oid: Oid, is_referenced: bool, context: &Context) -> Option<Index> {
         // SAFETY: its table is open and locked, so its index can be opened; what is kept is copied into `context`.
         unsafe {
             let relation = pg_sys::index_open(oid, pg_sys::AccessShareLock as i32);
             let form = &*(*relation).rd_index;
-            let constrains = (form.indisunique || form.indisexclusion) && form.indislive && form.indisready;
+            let constrains = (form.indisunique || form.indisexclusion) && form.indislive;
             let index = constrains.then(|| Index { is_referenced, ..Index::describe_open(relation, context) });
             pg_sys::index_close(relation, pg_sys::NoLock as i32);
             index
@@ -90,11 +95,13 @@ impl Index {
                 is_referenced: false,
                 is_primary: form.indisprimary,
                 is_exclusion: form.indisexclusion,
+                is_valid: form.indisvalid,
                 is_immediate: form.indimmediate,
                 attributes: (stored.is_none() && attributes.iter().all(|&a| a > 0))
                     .then(|| attributes.iter().map(|&a| a as usize - 1).collect()),
                 nulls_distinct: !form.indnullsnotdistinct,
                 hashers,
+                equal: if form.indisexclusion { equal_columns(relation, attributes, context) } else { Default::default() },
                 is_of_numbers,
                 info: Info::default(),
             }
@@ -103,7 +110,10 @@ impl Index {
 
     /// The row's key in this index.
     pub fn key(&self, row: Row<'_>) -> IndexKey {
-        if self.is_exclusion || self.is_of_numbers {
+        if self.is_exclusion {
+            return self.key_of_equal_columns(row);
+        }
+        if self.is_of_numbers {
             return IndexKey::Hash(0);
         }
         match &self.attributes {
@@ -115,11 +125,21 @@ impl Index {
     /// The same for a new row, of which some indexes' values are there already.
     pub fn key_of_new(&self, row: Row<'_>, computed: Option<&Values>) -> IndexKey {
         match computed.and_then(|values| values.columns(self.oid)) {
-            Some(_) if self.is_exclusion || self.is_of_numbers => IndexKey::Hash(0),
+            Some(_) if self.is_exclusion => self.key_of_equal_columns(row),
+            Some(_) if self.is_of_numbers => IndexKey::Hash(0),
             Some(Some(columns)) => self.hash(columns.iter().copied()),
             Some(None) => IndexKey::None,
             None => self.key(row),
         }
+    }
+
+    /// Rows exclude each other only if they are equal in each of these columns, and none is null. Where there is no such column, any two may.
+    fn key_of_equal_columns(&self, row: Row<'_>) -> IndexKey {
+        let (attributes, hashers) = &self.equal;
+        if attributes.is_empty() {
+            return IndexKey::Hash(0);
+        }
+        hash_values(hashers, true, attributes.iter().map(|&attribute| row.get(attribute)))
     }
 
     /// Whether a foreign key could refer to this index. PostgreSQL then takes its columns for parts of the row's key.
@@ -197,6 +217,26 @@ impl Index {
             pg_sys::FreeExecutorState(estate);
             key
         }
+    }
+}
+
+/// The columns of the table that an exclusion constraint compares by what their types call equal, as far as values can be hashed so.
+///
+/// # Safety
+/// `relation` must be the open index of an exclusion constraint, and `attributes` its key columns.
+unsafe fn equal_columns(relation: pg_sys::Relation, attributes: &[i16], context: &Context) -> (Vec<usize>, Vec<Hasher>) {
+    // SAFETY: by contract; as many operators are given as there are key columns.
+    unsafe {
+        let (mut operators, mut functions, mut strategies) =
+            (std::ptr::null_mut(), std::ptr::null_mut(), std::ptr::null_mut());
+        pg_sys::RelationGetExclusionInfo(relation, &mut operators, &mut functions, &mut strategies);
+        let table = (*(*relation).rd_index).indrelid;
+        let plain = attributes.iter().enumerate().filter(|&(_, &attribute)| attribute > 0);
+        let hashed = plain.map(|(at, &attribute)| {
+            let compared = (pg_sys::get_atttype(table, attribute), *operators.add(at));
+            (attribute as usize - 1, Hasher::for_excluded_column(relation, at, compared, context))
+        });
+        hashed.filter(|(_, hasher)| !matches!(hasher, Hasher::Coarse)).unzip()
     }
 }
 

@@ -28,6 +28,7 @@ pub(super) fn is_local(tag: Tag) -> bool {
             | Tag::T_AlterSystemStmt
             // The version of a collation is that of the node's own libraries.
             | Tag::T_AlterCollationStmt
+            | Tag::T_AlterDatabaseRefreshCollStmt
             // Travels as the tables that it makes.
             | Tag::T_ImportForeignSchemaStmt
     )
@@ -43,9 +44,11 @@ pub(super) fn is_plain_definition(tag: Tag) -> bool {
             | Tag::T_AlterObjectDependsStmt
             | Tag::T_AlterOperatorStmt
             | Tag::T_CreateEventTrigStmt
+            | Tag::T_AlterEventTrigStmt
             | Tag::T_CreateStatsStmt
             | Tag::T_AlterStatsStmt
             | Tag::T_CompositeTypeStmt
+            | Tag::T_DefineStmt
             | Tag::T_CreateEnumStmt
             | Tag::T_CreateDomainStmt
             | Tag::T_CreateRangeStmt
@@ -67,7 +70,7 @@ pub(super) fn is_plain_definition(tag: Tag) -> bool {
             | Tag::T_AlterUserMappingStmt
             | Tag::T_CreatePublicationStmt
             | Tag::T_AlterPublicationStmt
-            | Tag::T_ReassignOwnedStmt
-            | Tag::T_DropOwnedStmt
+            | Tag::T_CreateSubscriptionStmt
+            | Tag::T_AlterSubscriptionStmt
     )
 }

@@ -10,6 +10,13 @@ pub(super) unsafe fn pointers<T>(list: *const pg_sys::List) -> Vec<*mut T> {
 }
 
 /// # Safety
+/// `list` must be NIL or a list of pointers to `T`, alive and as it is while it is gone through.
+pub(super) unsafe fn each<'a, T>(list: *const pg_sys::List) -> impl Iterator<Item = *mut T> + 'a {
+    // SAFETY: by contract; the cells of a pointer list hold pointers.
+    unsafe { cells(list).iter().map(|cell| cell.ptr_value.cast::<T>()) }
+}
+
+/// # Safety
 /// `list` must be NIL or a live list of OIDs.
 pub(super) unsafe fn oids(list: *const pg_sys::List) -> Vec<pg_sys::Oid> {
     // SAFETY: by contract; the cells of an OID list hold OIDs.

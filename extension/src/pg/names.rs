@@ -44,15 +44,16 @@ pub(super) fn name_of(name: &pg_sys::NameData) -> String {
     unsafe { encoding::text(CStr::from_ptr(name.data.as_ptr())) }
 }
 
-/// A type's name, as in pg_type.
-pub(super) fn type_name(oid: Oid) -> Option<String> {
+/// A type's schema and name, as in pg_type.
+pub(super) fn type_name(oid: Oid) -> Option<(Oid, String)> {
     // SAFETY: a syscache look-up, its tuple released after the name was copied.
     unsafe {
         let tuple = pg_sys::SearchSysCache1(pg_sys::SysCacheIdentifier::TYPEOID as i32, pg_sys::Datum::from(oid));
         if tuple.is_null() {
             return None;
         }
-        let name = name_of(&(*pg_sys::heap_tuple_get_struct::<pg_sys::FormData_pg_type>(tuple)).typname);
+        let form = &*pg_sys::heap_tuple_get_struct::<pg_sys::FormData_pg_type>(tuple);
+        let name = (form.typnamespace, name_of(&form.typname));
         pg_sys::ReleaseSysCache(tuple);
         Some(name)
     }

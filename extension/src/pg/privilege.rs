@@ -27,6 +27,12 @@ pub fn sees(role: Oid, relation: Oid, attributes: &[usize]) -> bool {
 
 const ROW_SECURITY_APPLIES: std::ffi::c_int = pg_sys::CheckEnableRlsResult::RLS_ENABLED as std::ffi::c_int;
 
+/// Whether the current role may alter a relation.
+pub fn is_owner(relation: Oid) -> bool {
+    // SAFETY: a catalog look-up.
+    unsafe { pg_sys::pg_class_ownercheck(relation, pg_sys::GetUserId()) }
+}
+
 /// Whether the current role may see what another's sessions did, as in pg_stat_activity.
 pub fn sees_activity_of(role: Oid) -> bool {
     // SAFETY: catalog look-ups inside a transaction.

@@ -2,7 +2,7 @@
 //! could be called.
 //!
 //! PostgreSQL offers no hook before a statement's snapshot. There are three places at which every statement that needs data comes by: it is
-//! analysed, a plan starts, a utility statement runs; a plan from the cache comes by the later ones only. By then there may be a snapshot: under
+//! analysed, a plan starts, a utility statement runs; a plan from the cache comes by the later ones only. (A function that the protocol calls comes by none: large objects are opened so.) By then there may be a snapshot: under
 //! REPEATABLE READ and above the transaction's own, since analysing a query takes it first, and at a plan's start the one that the plan is to
 //! see by. Nothing has been read by either. So if the listener has waited, they are taken anew ([`snapshot::renew`]).
 
@@ -137,6 +137,14 @@ unsafe fn is_about_data(utility: *const pg_sys::Node) -> bool {
 #[pgrx::pg_guard]
 unsafe extern "C-unwind" fn tell() {
     if is_told() {
+        snapshot::renew();
+    }
+}
+
+/// A function that looks at data is called. Where no statement calls it, the protocol does (libpq's `lo_open`), and nothing has come by before.
+pub(super) fn function_is_called() {
+    // SAFETY: a variable of this process; there is a portal while a statement runs.
+    if unsafe { pg_sys::ActivePortal.is_null() } && is_told() {
         snapshot::renew();
     }
 }

@@ -4,6 +4,7 @@ use pgrx::pg_sys;
 
 use super::encoding;
 pub use super::inheritance::{with_children, with_parents};
+use super::mark;
 pub use super::names::Oid;
 use super::names::{name_of, owned, valid};
 
@@ -83,9 +84,19 @@ pub enum RelationKind {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Persistence {
+    /// Its rows are the group's.
     Permanent,
     Unlogged,
+    /// Permanent, and its rows are of this node: somebody has excluded it from replication.
+    Excluded,
     Temporary,
+}
+
+impl Persistence {
+    /// Whether rows stay where they are written, though all nodes have the table.
+    pub fn is_of_node(self) -> bool {
+        matches!(self, Persistence::Unlogged | Persistence::Excluded)
+    }
 }
 
 /// A relation as the catalogs show it now.
@@ -133,7 +144,11 @@ pub fn entry(oid: Oid) -> Option<Entry> {
             file: class.relfilenode,
             is_internal: false,
         };
+        let may_be_marked = class.relhastriggers && entry.kind == RelationKind::Table;
         pg_sys::ReleaseSysCache(tuple);
+        if may_be_marked && entry.persistence == Persistence::Permanent && mark::marks_excluded(oid) {
+            entry.persistence = Persistence::Excluded;
+        }
         entry.schema = owned(pg_sys::get_namespace_name(namespace)).unwrap_or_default();
         entry.is_internal = matches!(entry.schema.as_str(), "pg_catalog" | "information_schema" | "pg_toast" | "postgres_r");
         Some(entry)
@@ -145,6 +160,9 @@ pub fn is_partition(oid: Oid) -> bool {
     // SAFETY: a syscache look-up.
     unsafe { pg_sys::get_rel_relispartition(oid) }
 }
+
+/// PostgreSQL's own objects have lower numbers.
+const FIRST_OF_USERS: u32 = 16384;
 
 /// Of c.h, which pgrx does not bind.
 const NO_SUBTRANSACTION: pg_sys::SubTransactionId = 0;
@@ -192,6 +210,21 @@ pub fn extent(oid: Oid) -> Option<Extent> {
     }
 }
 
+/// Whether this transaction has given a relation that was there a new file, as TRUNCATE does.
+pub fn has_new_file(oid: Oid) -> bool {
+    // SAFETY: as in `extent`.
+    unsafe {
+        let lock = pg_sys::AccessShareLock as pg_sys::LOCKMODE;
+        let raw = pg_sys::try_relation_open(oid, lock);
+        if raw.is_null() {
+            return false;
+        }
+        let is_there = (*raw).rd_createSubid == 0 && (*raw).rd_firstRelfilenodeSubid != 0;
+        pg_sys::relation_close(raw, lock);
+        is_there
+    }
+}
+
 /// Keeps those who write rows off until the end of this transaction, and waits for those who have; see `announce_writes`.
 pub fn keep_writers_off_types() {
     // SAFETY: an ordinary lock, released with the transaction.
@@ -209,6 +242,26 @@ pub fn announce_writes() {
 pub fn table_of_index(index: Oid) -> Option<Oid> {
     // SAFETY: a syscache look-up.
     valid(unsafe { pg_sys::IndexGetRelation(index, true) })
+}
+
+/// The indexes of a table, valid or not. Keeps no lock.
+pub fn indexes_of(table: Oid) -> Vec<Oid> {
+    let lock = pg_sys::AccessShareLock as pg_sys::LOCKMODE;
+    // SAFETY: what was opened is closed; the list is read before.
+    unsafe {
+        let raw = pg_sys::try_relation_open(table, lock);
+        if raw.is_null() {
+            return Vec::new();
+        }
+        let indexes = super::list::oids(pg_sys::RelationGetIndexList(raw));
+        pg_sys::relation_close(raw, lock);
+        indexes
+    }
+}
+
+/// Tables and materialized views of this database, but for PostgreSQL's own.
+pub fn with_indexes() -> Vec<Oid> {
+    all(|class| class.relhasindex && class.oid.to_u32() >= FIRST_OF_USERS && class.relpersistence as u8 != b't')
 }
 
 /// The OIDs in pg_class of which `is_wanted`.

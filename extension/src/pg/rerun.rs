@@ -12,7 +12,7 @@
 //! ERRORs are caught here as PostgreSQL does it, not as pgrx does: what is raised again must have all its fields.
 
 use std::cell::Cell;
-use std::ffi::{c_char, c_int};
+use std::ffi::{CStr, c_char, c_int};
 use std::sync::OnceLock;
 
 use cee_scape::call_with_sigsetjmp;
@@ -180,7 +180,16 @@ unsafe fn is_alone(query: *mut pg_sys::QueryDesc) -> bool {
             && (*statements).length == 1
             && (*(*statements).elements).ptr_value == plan.cast()
             && (is_simple_query(portal) || is_followed_by_sync())
+            && !asks_for_its_id(CStr::from_ptr((*query).sourceText).to_bytes())
     }
+}
+
+/// Whether a statement's text seems to compare rows with the transaction's id: tried in a subtransaction, rows have another.
+fn asks_for_its_id(text: &[u8]) -> bool {
+    const ASK: [&[u8]; 4] = [b"xmin", b"xmax", b"xact_id", b"xid_current"];
+    let starts =
+        |rest: &[u8]| ASK.iter().any(|&ask| rest.get(..ask.len()).is_some_and(|word| word.eq_ignore_ascii_case(ask)));
+    text.iter().enumerate().any(|(at, byte)| byte.eq_ignore_ascii_case(&b'x') && starts(&text[at..]))
 }
 
 /// Portals of simple queries are hidden from pg_cursors, those of Bind are not.

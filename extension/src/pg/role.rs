@@ -83,6 +83,12 @@ pub fn is_superuser() -> bool {
     unsafe { pg_sys::superuser() }
 }
 
+/// The current role: whoever makes something now owns it.
+pub fn current() -> Oid {
+    // SAFETY: reads a variable of this process.
+    unsafe { pg_sys::GetUserId() }
+}
+
 /// The session's current role, also inside functions that run as their owner.
 pub fn outer() -> Oid {
     // SAFETY: reads a variable of this process.

@@ -229,6 +229,13 @@ pub fn owned_by(table: Oid) -> Vec<Oid> {
     unsafe { list::oids(pg_sys::getOwnedSequences(table)) }
 }
 
+/// A sequence, or the sequences that a table owns.
+pub fn with_owned(relation: Oid) -> Vec<Oid> {
+    // SAFETY: a syscache look-up.
+    let kind = unsafe { pg_sys::get_rel_relkind(relation) } as u8;
+    if kind == pg_sys::RELKIND_SEQUENCE { vec![relation] } else { owned_by(relation) }
+}
+
 /// The sequences of a table's identity columns.
 pub(super) fn of_identity_columns(table: Oid) -> Vec<Oid> {
     of_identity_columns_but(table, &[])
@@ -248,12 +255,6 @@ pub(super) fn of_identity_columns_but(table: Oid, names: &[&std::ffi::CStr]) -> 
             .filter_map(|column| valid(pg_sys::getIdentitySequence(table, column.attnum, true)))
             .collect()
     }
-}
-
-/// Whether the current role may alter it.
-pub fn is_owner(sequence: Oid) -> bool {
-    // SAFETY: a catalog look-up.
-    unsafe { pg_sys::pg_class_ownercheck(sequence, pg_sys::GetUserId()) }
 }
 
 /// Whether the current role may know its value.

@@ -26,6 +26,9 @@ impl Utility {
                 Tag::T_AlterTableStmt => {
                     let statement = &*node.cast::<pg_sys::AlterTableStmt>();
                     let commands = list::pointers::<pg_sys::AlterTableCmd>(statement.cmds);
+                    if commands.iter().any(|&command| (*command).subtype == pg_sys::AlterTableType::AT_SetUnLogged) {
+                        return find(statement.relation).map(sequence::with_owned).unwrap_or_default();
+                    }
                     let table = if commands.iter().any(|&command| alters_identity(command)) {
                         find(statement.relation)
                     } else {

@@ -12,8 +12,10 @@ use pgrx::pg_sys::config_type;
 use super::encoding;
 use super::role;
 
-/// Settings of a process or its machine, whatever it runs: how it commits, how long it waits, where its files are.
-const STAYS: [&str; 16] = [
+/// Settings of a process or its machine, whatever it runs: how it commits, how long it waits, where its files are. And whether bodies of functions
+/// are looked at: the origin has done so, where they may name what only its session has.
+const STAYS: [&str; 17] = [
+    "check_function_bodies",
     "deadlock_timeout",
     "default_tablespace",
     "dynamic_library_path",

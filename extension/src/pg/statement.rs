@@ -9,94 +9,21 @@ use pgrx::pg_sys::NodeTag as Tag;
 use pgrx::pg_sys::ObjectType;
 
 use super::alter::{self, Evaluated};
+use super::any_object::{about, alter_schema, drop, grant, rename};
+pub use super::class::{Class, Fills, Ordered, Refusal, TableLock};
+use super::class::{NOT_YET, refused};
 use super::kinds::{is_local, is_plain_definition};
 use super::list;
-use super::names::{Oid, quoted, valid};
+use super::named::{find, find_all, is_temporary, is_view};
+use super::names::{Oid, quoted};
 use super::relation::{Persistence, RelationKind};
-use super::{encoding, extension, global, partition, relation, setting};
+use super::{
+    about_tables, dependency, encoding, extension, foreign, global, lifetimes, partition, relation, setting, subscription,
+    table_method, tablespace, two_phase, upkeep,
+};
 
-pub enum Class {
-    /// Changes nothing that other nodes must know of.
-    Local,
-    Ordered(Ordered),
-    Refused(Refusal),
-    /// COPY into this relation; its rows are captured.
-    CopyIn(Oid),
-    /// Runs here, and reads this table.
-    CopyOut(Oid),
-    /// LOCK TABLE in a mode that keeps writers out.
-    Lock(Vec<Oid>, TableLock),
-    ImportSnapshot,
-    /// NOTIFY.
-    Notify,
-}
-
-/// A statement that travels as its text.
-#[derive(Default)]
-pub struct Ordered {
-    /// Relations that the statement names and that exist before it.
-    pub targets: Vec<Oid>,
-    /// Changes how values of a type read or are stored.
-    pub changes_types: bool,
-    pub is_truncate: bool,
-    pub restarts_identity: bool,
-    /// Does nothing if it touches no relation (DROP ... IF EXISTS).
-    pub needs_relation: bool,
-    /// Does nothing if it touches nothing at all.
-    pub needs_object: bool,
-    /// What an ALTER TABLE may evaluate.
-    pub evaluated: Evaluated,
-    pub fills: Fills,
-    /// Runs the script of an extension (CREATE or ALTER EXTENSION): travels as what came out.
-    pub runs_script: bool,
-    /// It is about what all databases of the server share.
-    pub global: Option<global::Global>,
-    /// It has a password, with which its text is not to go anywhere.
-    pub has_password: bool,
-    /// What is for other nodes of it, where that is another statement.
-    pub travels_as: Option<String>,
-}
-
-impl Ordered {
-    /// It changes nothing in the catalogs that other DDL takes from there.
-    pub fn only_looks(&self) -> bool {
-        self.is_truncate || self.fills == Fills::View
-    }
-}
-
-/// What PostgreSQL puts the rows of a statement's own query into. The query is evaluated on the origin only: its rows travel.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Fills {
-    #[default]
-    Nothing,
-    /// CREATE TABLE AS: the definition of the table travels in the statement's place.
-    Table,
-    /// CREATE MATERIALIZED VIEW: the statement travels, and makes the view without rows.
-    NewView,
-    /// REFRESH: the statement travels, and takes the rows out.
-    View,
-}
-
-pub struct Refusal {
-    pub what: String,
-    pub hint: &'static str,
-}
-
-const SHARED_OBJECT: &str = "It changes an object that all databases of the server share. Run it on every node, from a database \
-                             that is not replicated.";
-const NOT_YET: &str = "docs/compatibility.md lists what is replicated.";
+const OTHER_METHOD: &str = "a table with an access method other than heap";
 const OURS: &str = "It is what replicates this database. Stop its replication first.";
-
-/// What LOCK TABLE keeps other transactions from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TableLock {
-    /// No more than what a transaction that reads or changes rows keeps them from: up to ROW EXCLUSIVE.
-    AsARow,
-    /// That, and taking the same lock: SHARE UPDATE EXCLUSIVE.
-    AgainstItself,
-    /// Changing rows: SHARE and above.
-    AgainstWriters,
-}
 
 /// The statement's name as in a command tag, such as `CREATE TABLE`.
 ///
@@ -107,7 +34,7 @@ pub(super) unsafe fn command_tag(node: *mut pg_sys::Node) -> String {
     unsafe { CStr::from_ptr(pg_sys::GetCommandTagName(pg_sys::CreateCommandTag(node))).to_string_lossy().into_owned() }
 }
 
-/// Whether a statement ends the transaction block: COMMIT or ROLLBACK by any of their names, AND CHAIN or not.
+/// Whether a statement ends the transaction block: COMMIT or ROLLBACK by any of their names, AND CHAIN or not; PREPARE TRANSACTION.
 ///
 /// # Safety
 /// `node` must be null or a parse tree.
@@ -118,7 +45,9 @@ pub(super) unsafe fn ends_block(node: *const pg_sys::Node) -> bool {
             && (*node).type_ == Tag::T_TransactionStmt
             && matches!(
                 (*node.cast::<pg_sys::TransactionStmt>()).kind,
-                pg_sys::TransactionStmtKind::TRANS_STMT_COMMIT | pg_sys::TransactionStmtKind::TRANS_STMT_ROLLBACK
+                pg_sys::TransactionStmtKind::TRANS_STMT_COMMIT
+                    | pg_sys::TransactionStmtKind::TRANS_STMT_ROLLBACK
+                    | pg_sys::TransactionStmtKind::TRANS_STMT_PREPARE
             )
     }
 }
@@ -133,14 +62,10 @@ unsafe fn classify_any(node: *mut pg_sys::Node) -> Class {
     // SAFETY: each tag says what the node is.
     unsafe {
         match (*node).type_ {
-            Tag::T_TransactionStmt => match (*node.cast::<pg_sys::TransactionStmt>()).kind {
-                pg_sys::TransactionStmtKind::TRANS_STMT_PREPARE => {
-                    refuse("Two-phase commit of another coordinator can't be made one with the group's order.")
-                }
-                _ => Class::Local,
-            },
+            Tag::T_TransactionStmt => two_phase::statement(&*node.cast()).map_or(Class::Local, Class::TwoPhase),
             Tag::T_VariableSetStmt if imports_snapshot(&*node.cast()) => Class::ImportSnapshot,
-            tag if is_local(tag) => Class::Local,
+            _ if let Some(met) = upkeep::of(node, find) => of_upkeep(met),
+            tag if is_local(tag) || tablespace::is_about(tag) => Class::Local,
             Tag::T_NotifyStmt => Class::Notify,
             // Which index a table is clustered on is the group's, the order of rows in the file is not.
             Tag::T_ClusterStmt if (*node.cast::<pg_sys::ClusterStmt>()).indexname.is_null() => Class::Local,
@@ -153,10 +78,15 @@ unsafe fn classify_any(node: *mut pg_sys::Node) -> Class {
             // An option that PostgreSQL does not know: its own error is the right one, and STOP REPLICATION is taken from there.
             Tag::T_AlterDatabaseStmt if !only_known_options(&*node.cast()) => Class::Local,
             _ if let Some(global) = global::of(node) => about_global(node, global),
-            tag if global::is_of_server(tag) => refuse(SHARED_OBJECT),
+            tag if global::is_about_databases(tag) => Class::Local,
             Tag::T_CreateExtensionStmt if extension::is_there_already(&*node.cast()) => Class::Local,
             Tag::T_CommentStmt if extension::says_what_is_said(&*node.cast()) => Class::Local,
             _ if extension::alters_ours(node) => refuse(OURS),
+            _ if let Some((what, hint)) = subscription::refusal(node) => refused(what, hint),
+            tag if let Some(travels_as) = subscription::elsewhere(node) => {
+                let needs_object = tag == Tag::T_DropSubscriptionStmt;
+                Class::Ordered(Ordered { needs_object, travels_as: Some(travels_as), ..Ordered::default() })
+            }
             _ => classify_definition(node).unwrap_or_else(refuse),
         }
     }
@@ -178,14 +108,34 @@ pub(super) unsafe fn classify(node: *mut pg_sys::Node) -> Class {
             (Class::Refused(_), Some(target)) if is_temporary(target) => {
                 Class::Ordered(Ordered { targets: vec![target], ..Ordered::default() })
             }
+            (Class::Ordered(ordered), _) => {
+                let names_permanent = lifetimes::names_permanent(node, &ordered.targets) || ordered.travels_as.is_some();
+                let lets_writers_go_on = about_tables::lets_writers_go_on(node);
+                Class::Ordered(Ordered { names_permanent, lets_writers_go_on, ..ordered })
+            }
             (class, _) => class,
         }
     }
 }
 
-fn is_temporary(relation: Oid) -> bool {
-    // SAFETY: a syscache look-up.
-    (unsafe { pg_sys::get_rel_persistence(relation) }) as u8 == pg_sys::RELPERSISTENCE_TEMP
+/// Whether a statement that is of this node alone is about what the server has: tablespaces, databases.
+///
+/// # Safety
+/// As [`classify`].
+pub(super) unsafe fn is_of_server(node: *mut pg_sys::Node) -> bool {
+    // SAFETY: by contract; each tag says what the node is.
+    let kind = unsafe {
+        match (*node).type_ {
+            tag if tablespace::is_about(tag) || global::is_about_databases(tag) => return true,
+            Tag::T_RenameStmt => (*node.cast::<pg_sys::RenameStmt>()).renameType,
+            Tag::T_AlterOwnerStmt => (*node.cast::<pg_sys::AlterOwnerStmt>()).objectType,
+            Tag::T_CommentStmt => (*node.cast::<pg_sys::CommentStmt>()).objtype,
+            Tag::T_SecLabelStmt => (*node.cast::<pg_sys::SecLabelStmt>()).objtype,
+            Tag::T_GrantStmt => (*node.cast::<pg_sys::GrantStmt>()).objtype,
+            _ => return false,
+        }
+    };
+    matches!(kind, ObjectType::OBJECT_TABLESPACE | ObjectType::OBJECT_DATABASE)
 }
 
 /// DDL: ordered, or refused with this hint.
@@ -206,15 +156,13 @@ unsafe fn classify_definition(node: *mut pg_sys::Node) -> Result<Class, &'static
             Tag::T_AlterObjectSchemaStmt => alter_schema(&*node.cast())?,
             Tag::T_CommentStmt => about((*node.cast::<pg_sys::CommentStmt>()).objtype)?,
             Tag::T_GrantStmt => grant(&*node.cast())?,
-            Tag::T_DefineStmt => define(&*node.cast()),
             Tag::T_ViewStmt => Class::Ordered(Ordered::default()),
-            Tag::T_CreateSeqStmt => create_sequence(&*node.cast()),
+            Tag::T_CreateSeqStmt => Class::Ordered(Ordered { needs_relation: true, ..Ordered::default() }),
             Tag::T_AlterSeqStmt => ordered([(*node.cast::<pg_sys::AlterSeqStmt>()).sequence]),
             Tag::T_CreateTrigStmt => {
                 let statement = &*node.cast::<pg_sys::CreateTrigStmt>();
                 ordered([statement.relation, statement.constrrel])
             }
-            Tag::T_AlterEventTrigStmt => alter_event_trigger(&*node.cast()),
             Tag::T_RuleStmt => ordered([(*node.cast::<pg_sys::RuleStmt>()).relation]),
             Tag::T_CreatePolicyStmt => ordered([(*node.cast::<pg_sys::CreatePolicyStmt>()).table]),
             Tag::T_AlterPolicyStmt => ordered([(*node.cast::<pg_sys::AlterPolicyStmt>()).table]),
@@ -224,8 +172,13 @@ unsafe fn classify_definition(node: *mut pg_sys::Node) -> Result<Class, &'static
             Tag::T_CreateExtensionStmt | Tag::T_AlterExtensionStmt => {
                 Class::Ordered(Ordered { runs_script: true, needs_object: true, ..Ordered::default() })
             }
+            Tag::T_DropOwnedStmt | Tag::T_ReassignOwnedStmt => {
+                Class::Ordered(Ordered { of_owners: true, ..Ordered::default() })
+            }
             tag if is_plain_definition(tag) => Class::Ordered(Ordered::default()),
-            Tag::T_DropUserMappingStmt => Class::Ordered(Ordered { needs_object: true, ..Ordered::default() }),
+            Tag::T_DropUserMappingStmt | Tag::T_DropSubscriptionStmt => {
+                Class::Ordered(Ordered { needs_object: true, ..Ordered::default() })
+            }
             Tag::T_SecLabelStmt => about((*node.cast::<pg_sys::SecLabelStmt>()).objtype)?,
             Tag::T_CreateForeignTableStmt => create_table(&(*node.cast::<pg_sys::CreateForeignTableStmt>()).base),
             Tag::T_AlterEnumStmt | Tag::T_AlterDomainStmt | Tag::T_AlterTypeStmt => {
@@ -233,6 +186,16 @@ unsafe fn classify_definition(node: *mut pg_sys::Node) -> Result<Class, &'static
             }
             _ => return Err(NOT_YET),
         })
+    }
+}
+
+fn of_upkeep(met: upkeep::Upkeep) -> Class {
+    match met {
+        upkeep::Upkeep::OnAllNodes(table) => Class::Ordered(Ordered { targets: vec![table], ..Ordered::default() }),
+        upkeep::Upkeep::Concurrently(table) => {
+            Class::Ordered(Ordered { targets: vec![table], concurrently: true, ..Ordered::default() })
+        }
+        upkeep::Upkeep::Refused { what, hint } => refused(&what, hint),
     }
 }
 
@@ -283,10 +246,6 @@ unsafe fn only_known_options(statement: &pg_sys::AlterDatabaseStmt) -> bool {
     }
 }
 
-fn refused(what: &str, hint: &'static str) -> Class {
-    Class::Refused(Refusal { what: what.to_owned(), hint })
-}
-
 /// # Safety
 /// Each must be null or a parse tree's RangeVar.
 unsafe fn ordered<const N: usize>(relations: [*mut pg_sys::RangeVar; N]) -> Class {
@@ -295,24 +254,7 @@ unsafe fn ordered<const N: usize>(relations: [*mut pg_sys::RangeVar; N]) -> Clas
     Class::Ordered(Ordered { targets, ..Ordered::default() })
 }
 
-/// # Safety
-/// `relation` must be null or a parse tree's RangeVar.
-pub(super) unsafe fn find(relation: *mut pg_sys::RangeVar) -> Option<Oid> {
-    if relation.is_null() {
-        return None;
-    }
-    // SAFETY: a look-up by name, without a lock; nothing is raised if it is not there.
-    unsafe {
-        let flags = pg_sys::RVROption::RVR_MISSING_OK;
-        valid(pg_sys::RangeVarGetRelidExtended(relation, pg_sys::NoLock as i32, flags, None, std::ptr::null_mut()))
-    }
-}
-
-unsafe fn find_all(relations: *mut pg_sys::List) -> Vec<Oid> {
-    // SAFETY: a parse tree's list of RangeVars.
-    unsafe { list::pointers::<pg_sys::RangeVar>(relations).into_iter().filter_map(|relation| find(relation)).collect() }
-}
-
+/// Of a view, the tables that it shows.
 unsafe fn lock(statement: &pg_sys::LockStmt) -> Class {
     let mode = match statement.mode as u32 {
         pg_sys::AccessShareLock | pg_sys::RowShareLock | pg_sys::RowExclusiveLock => TableLock::AsARow,
@@ -324,7 +266,9 @@ unsafe fn lock(statement: &pg_sys::LockStmt) -> Class {
     let relations = named.into_iter().flat_map(|name| {
         // SAFETY: as above.
         let (found, with_children) = unsafe { (find(name), (*name).inh) };
-        found.into_iter().flat_map(move |oid| if with_children { relation::with_children(oid) } else { vec![oid] })
+        let shown = found.into_iter().flat_map(|oid| if is_view(oid) { dependency::shown_by(oid) } else { vec![oid] });
+        let below = shown.flat_map(move |oid| if with_children { relation::with_children(oid) } else { vec![oid] });
+        below.filter(|&oid| !is_view(oid))
     });
     Class::Lock(relations.collect(), mode)
 }
@@ -345,23 +289,41 @@ unsafe fn copy(statement: &pg_sys::CopyStmt) -> Class {
     }
 }
 
+/// With ANALYZE, CREATE TABLE AS and CREATE MATERIALIZED VIEW are run.
 unsafe fn explain(statement: &pg_sys::ExplainStmt) -> Class {
-    // SAFETY: after analysis, the query is a Query; with a utility statement inside for those that can be explained.
+    // SAFETY: a parse tree's, after its analysis.
     unsafe {
-        let query = statement.query.cast::<pg_sys::Query>();
-        if !query.is_null() && (*query).type_ == Tag::T_Query && !(*query).utilityStmt.is_null() {
-            let inner = (*query).utilityStmt;
-            if (*inner).type_ == Tag::T_CreateTableAsStmt && !matches!(create_table_as(&*inner.cast()), Class::Local) {
-                return refused(&format!("EXPLAIN of {}", command_tag_as(&*inner.cast())), "Explain its query instead.");
-            }
+        match explained(statement) {
+            Some(made) if executes(statement) => create_table_as(&*made),
+            _ => Class::Local,
         }
     }
-    Class::Local
 }
 
-/// SELECT INTO goes by this name, too.
-fn command_tag_as(statement: &pg_sys::CreateTableAsStmt) -> &'static str {
-    if statement.objtype == ObjectType::OBJECT_MATVIEW { "CREATE MATERIALIZED VIEW" } else { "CREATE TABLE AS" }
+/// The CREATE TABLE AS or CREATE MATERIALIZED VIEW that an EXPLAIN is about.
+///
+/// # Safety
+/// `statement` must be a parse tree's, after its analysis.
+pub(super) unsafe fn explained(statement: &pg_sys::ExplainStmt) -> Option<*mut pg_sys::CreateTableAsStmt> {
+    // SAFETY: by contract, the query is a Query; with a utility statement inside for those that can be explained.
+    unsafe {
+        let query = statement.query.cast::<pg_sys::Query>();
+        if query.is_null() || (*query).type_ != Tag::T_Query || (*query).utilityStmt.is_null() {
+            return None;
+        }
+        let inner = (*query).utilityStmt;
+        ((*inner).type_ == Tag::T_CreateTableAsStmt).then(|| inner.cast())
+    }
+}
+
+/// EXPLAIN with ANALYZE. Of an option that is given twice, the last one counts.
+unsafe fn executes(statement: &pg_sys::ExplainStmt) -> bool {
+    // SAFETY: a parse tree's list of DefElem, each with a name. A value that is no boolean is PostgreSQL's own error, now or later.
+    unsafe {
+        let options = list::pointers::<pg_sys::DefElem>(statement.options).into_iter();
+        let analyze = options.filter(|&option| CStr::from_ptr((*option).defname) == c"analyze").last();
+        analyze.is_some_and(|option| pg_sys::defGetBoolean(option))
+    }
 }
 
 /// Local if it makes a temporary table.
@@ -369,17 +331,11 @@ unsafe fn create_table_as(statement: &pg_sys::CreateTableAsStmt) -> Class {
     // SAFETY: of a parse tree.
     unsafe {
         let into = &*statement.into;
-        let relation = into.rel;
-        let is_temporary = (*relation).relpersistence as u8 == b't'
-            || (!(*relation).schemaname.is_null() && CStr::from_ptr((*relation).schemaname) == c"pg_temp");
-        if is_temporary {
+        if lifetimes::is_to_be_temporary(into.rel) {
             return Class::Local;
         }
-        if !into.accessMethod.is_null() && CStr::from_ptr(into.accessMethod) != c"heap" {
-            return refused("a table with an access method other than heap", NOT_YET);
-        }
-        if !into.tableSpaceName.is_null() {
-            return refused(&format!("{} with TABLESPACE", command_tag_as(statement)), "Tablespaces belong to a node.");
+        if table_method::is_other(into.accessMethod) {
+            return refused(OTHER_METHOD, NOT_YET);
         }
         let fills = if statement.objtype == ObjectType::OBJECT_MATVIEW { Fills::NewView } else { Fills::Table };
         Class::Ordered(Ordered { fills, needs_relation: true, ..Ordered::default() })
@@ -395,8 +351,12 @@ unsafe fn refresh(statement: &pg_sys::RefreshMatViewStmt) -> Class {
 unsafe fn create_table(statement: &pg_sys::CreateStmt) -> Class {
     // SAFETY: of a parse tree.
     unsafe {
-        if !statement.accessMethod.is_null() && CStr::from_ptr(statement.accessMethod) != c"heap" {
-            return refused("a table with an access method other than heap", NOT_YET);
+        if lifetimes::is_to_be_temporary(statement.relation) && !statement.inhRelations.is_null() {
+            // What it inherits from has nothing of it.
+            return Class::Local;
+        }
+        if statement.partspec.is_null() && table_method::is_other(statement.accessMethod) {
+            return refused(OTHER_METHOD, NOT_YET);
         }
         let mut targets = find_all(statement.inhRelations);
         // LIKE leaves no dependency. Of permanent tables it asks nothing that would have to be kept from changing.
@@ -406,8 +366,9 @@ unsafe fn create_table(statement: &pg_sys::CreateStmt) -> Class {
         targets.extend(sources.filter(|&source| is_temporary(source)));
         let partition = partition::bounded(std::ptr::from_ref(statement).cast_mut().cast());
         let evaluated = Evaluated { partition, ..Evaluated::default() };
+        let travels_as = lifetimes::spelt_out(statement);
         // With IF NOT EXISTS it may do nothing; else the new relation is reported.
-        Class::Ordered(Ordered { targets, needs_relation: true, evaluated, ..Ordered::default() })
+        Class::Ordered(Ordered { targets, needs_relation: true, evaluated, travels_as, ..Ordered::default() })
     }
 }
 
@@ -415,14 +376,6 @@ unsafe fn create_table(statement: &pg_sys::CreateStmt) -> Class {
 pub fn bound_of(partition: &partition::Name) -> Option<String> {
     // SAFETY: a look-up by a name in a node of its own.
     partition::bound(partition, |relation| unsafe { find(relation) })
-}
-
-unsafe fn create_sequence(statement: &pg_sys::CreateSeqStmt) -> Class {
-    // SAFETY: of a parse tree.
-    if unsafe { (*statement.sequence).relpersistence } as u8 == pg_sys::RELPERSISTENCE_UNLOGGED {
-        return refused("CREATE UNLOGGED SEQUENCE", "Each node would give the same values. Create it without UNLOGGED.");
-    }
-    Class::Ordered(Ordered { needs_relation: true, ..Ordered::default() })
 }
 
 /// Which index a table is clustered on is the group's, the order of rows in the file is not. A partitioned table remembers none.
@@ -440,31 +393,55 @@ unsafe fn cluster(statement: &pg_sys::ClusterStmt) -> Class {
 }
 
 unsafe fn create_index(statement: &pg_sys::IndexStmt) -> Class {
-    if statement.concurrent {
-        return refused("CREATE INDEX CONCURRENTLY", "Use CREATE INDEX.");
-    }
     // SAFETY: of a parse tree.
-    unsafe { ordered([statement.relation]) }
+    let targets: Vec<Oid> = unsafe { find(statement.relation) }.into_iter().collect();
+    let concurrently = statement.concurrent && !targets.iter().copied().any(is_temporary);
+    Class::Ordered(Ordered { targets, concurrently, ..Ordered::default() })
 }
 
 /// Of tables whose rows are of this node alone, or are kept by a foreign server, it is nobody else's business.
 unsafe fn truncate(statement: &pg_sys::TruncateStmt) -> Class {
     // SAFETY: of a parse tree.
-    let targets = unsafe { find_all(statement.relations) };
-    let entries: Vec<_> =
-        targets.iter().flat_map(|&target| relation::with_children(target)).filter_map(relation::entry).collect();
-    let stays =
-        |entry: &relation::Entry| entry.kind == RelationKind::ForeignTable || entry.persistence == Persistence::Unlogged;
-    if !entries.is_empty() && entries.iter().all(stays) {
+    let named = unsafe { list::pointers::<pg_sys::RangeVar>(statement.relations) };
+    // SAFETY: as above.
+    let found = named.into_iter().filter_map(|name| unsafe { Some((find(name)?, (*name).inh)) });
+    let mut targets = Vec::new();
+    let mut entries = Vec::new();
+    for (target, with_children) in found {
+        targets.push(target);
+        let below = if with_children { relation::with_children(target) } else { vec![target] };
+        for (oid, entry) in below.into_iter().filter_map(|oid| Some((oid, relation::entry(oid)?))) {
+            foreign::note_emptied(oid, &entry);
+            entries.push(entry);
+        }
+    }
+    let is_foreign = |entry: &relation::Entry| entry.kind == RelationKind::ForeignTable;
+    if !entries.is_empty() && entries.iter().all(|entry| is_foreign(entry) || entry.persistence.is_of_node()) {
         return Class::Local;
     }
-    if let Some(foreign) = entries.iter().find(|entry| entry.kind == RelationKind::ForeignTable) {
-        return refused(
-            &format!("TRUNCATE of foreign table \"{}\" together with others", foreign.name),
-            "Each node would empty it, one after the other. Truncate it by itself.",
-        );
+    let mut ordered = Ordered { is_truncate: true, restarts_identity: statement.restart_seqs, ..Ordered::default() };
+    if let Some(foreign) = entries.iter().find(|entry| is_foreign(entry)) {
+        if statement.restart_seqs || entries.iter().any(|entry| entry.persistence == Persistence::Temporary) {
+            return refused(
+                &format!("TRUNCATE of foreign table \"{}\" together with others", foreign.name),
+                "Truncate it by itself; others with it only if they are permanent, and without RESTART IDENTITY.",
+            );
+        }
+        let Some(travels_as) = without_foreign(&entries, statement.behavior) else { return Class::Local };
+        ordered.travels_as = Some(travels_as);
+        targets.retain(|&target| !relation::entry(target).is_some_and(|entry| is_foreign(&entry)));
     }
-    Class::Ordered(Ordered { targets, is_truncate: true, restarts_identity: statement.restart_seqs, ..Ordered::default() })
+    Class::Ordered(Ordered { targets, ..ordered })
+}
+
+/// A foreign table is emptied once, by the origin. None if there is nothing else.
+fn without_foreign(entries: &[relation::Entry], behavior: pg_sys::DropBehavior::Type) -> Option<String> {
+    let is_there =
+        |entry: &&relation::Entry| !matches!(entry.kind, RelationKind::ForeignTable | RelationKind::PartitionedTable);
+    let name = |entry: &relation::Entry| format!("ONLY {}.{}", quoted(&entry.schema), quoted(&entry.name));
+    let names: Vec<_> = entries.iter().filter(is_there).map(name).collect();
+    let cascade = if behavior == pg_sys::DropBehavior::DROP_CASCADE { " CASCADE" } else { "" };
+    (!names.is_empty()).then(|| format!("TRUNCATE {}{cascade}", names.join(", ")))
 }
 
 unsafe fn alter_table(statement: &pg_sys::AlterTableStmt) -> Class {
@@ -478,169 +455,28 @@ unsafe fn alter_table(statement: &pg_sys::AlterTableStmt) -> Class {
         for command in list::pointers::<pg_sys::AlterTableCmd>(statement.cmds) {
             use pg_sys::AlterTableType as Kind;
             match (*command).subtype {
+                // What a temporary table inherits from has nothing of it.
+                Kind::AT_AddInherit | Kind::AT_DropInherit if ordered.targets.iter().any(|&target| is_temporary(target)) => {
+                    return Class::Local;
+                }
                 Kind::AT_AddInherit | Kind::AT_DropInherit => ordered.targets.extend(find((*command).def.cast())),
                 Kind::AT_AttachPartition => {
                     ordered.targets.extend(find((*(*command).def.cast::<pg_sys::PartitionCmd>()).name));
                 }
-                Kind::AT_EnableAlwaysTrig | Kind::AT_EnableReplicaTrig => {
-                    return refused(
-                        "ALTER TABLE ENABLE ALWAYS or REPLICA TRIGGER",
-                        "What the trigger writes is replicated already; it would be written once more on each node.",
-                    );
+                Kind::AT_SetAccessMethod if table_method::is_other((*command).name) => {
+                    return refused(OTHER_METHOD, NOT_YET);
                 }
-                Kind::AT_SetLogged if ordered.targets.iter().any(|&target| draws_for_itself(target)) => {
-                    return refused(
-                        "ALTER TABLE SET LOGGED of a table with sequences",
-                        "Each node has drawn its own values. Create a table without UNLOGGED, and INSERT ... SELECT.",
-                    );
-                }
-                Kind::AT_SetUnLogged => return refused("ALTER TABLE SET UNLOGGED", "Its rows would not be replicated."),
-                Kind::AT_SetTableSpace => {
-                    return refused("ALTER TABLE SET TABLESPACE", "Tablespaces belong to a node.");
-                }
-                Kind::AT_SetAccessMethod => return refused("ALTER TABLE SET ACCESS METHOD", NOT_YET),
                 Kind::AT_DetachPartition if (*(*command).def.cast::<pg_sys::PartitionCmd>()).concurrent => {
-                    return refused("DETACH PARTITION CONCURRENTLY", "Use DETACH PARTITION.");
+                    let partition = find((*(*command).def.cast::<pg_sys::PartitionCmd>()).name);
+                    if partition.is_some_and(|oid| relation::with_children(oid).len() > 1) {
+                        return refused("DETACH PARTITION CONCURRENTLY of a partitioned table", "Use DETACH PARTITION.");
+                    }
+                    ordered.concurrently = ordered.targets.iter().all(|&target| !is_temporary(target));
+                    ordered.targets.extend(partition);
                 }
                 _ => {}
             }
         }
         Class::Ordered(ordered)
-    }
-}
-
-/// An unlogged sequence, or a table that owns one.
-fn draws_for_itself(relation: Oid) -> bool {
-    // SAFETY: a scan of a catalog; the list is palloc'd.
-    let owned = unsafe { list::oids(pg_sys::getOwnedSequences(relation)) };
-    let is_unlogged_sequence = |oid: Oid| {
-        relation::entry(oid)
-            .is_some_and(|entry| entry.kind == RelationKind::Sequence && entry.persistence == Persistence::Unlogged)
-    };
-    is_unlogged_sequence(relation) || owned.into_iter().any(is_unlogged_sequence)
-}
-
-unsafe fn drop(statement: &pg_sys::DropStmt) -> Result<Class, &'static str> {
-    use ObjectType as O;
-    if statement.concurrent {
-        return Ok(refused("DROP INDEX CONCURRENTLY", "Use DROP INDEX."));
-    }
-    match statement.removeType {
-        O::OBJECT_TABLE
-        | O::OBJECT_FOREIGN_TABLE
-        | O::OBJECT_INDEX
-        | O::OBJECT_SEQUENCE
-        | O::OBJECT_VIEW
-        | O::OBJECT_MATVIEW => Ok(Class::Ordered(Ordered { needs_relation: true, ..Ordered::default() })),
-        kind => by_object_type(kind).map(|class| match class {
-            Class::Ordered(ordered) => Class::Ordered(Ordered { needs_object: true, ..ordered }),
-            other => other,
-        }),
-    }
-}
-
-unsafe fn rename(statement: &pg_sys::RenameStmt) -> Result<Class, &'static str> {
-    use ObjectType as O;
-    // SAFETY: of a parse tree.
-    let targets = unsafe { find(statement.relation) }.into_iter().collect();
-    match statement.renameType {
-        O::OBJECT_SCHEMA | O::OBJECT_ATTRIBUTE | O::OBJECT_TYPE | O::OBJECT_DOMAIN => {
-            Ok(Class::Ordered(Ordered { targets, changes_types: true, ..Ordered::default() }))
-        }
-        O::OBJECT_COLUMN | O::OBJECT_TABCONSTRAINT => Ok(Class::Ordered(Ordered { targets, ..Ordered::default() })),
-        kind => by_object_type(kind).map(|class| match class {
-            Class::Ordered(ordered) => Class::Ordered(Ordered { targets, ..ordered }),
-            other => other,
-        }),
-    }
-}
-
-unsafe fn alter_schema(statement: &pg_sys::AlterObjectSchemaStmt) -> Result<Class, &'static str> {
-    // SAFETY: of a parse tree.
-    let targets: Vec<Oid> = unsafe { find(statement.relation) }.into_iter().collect();
-    by_object_type(statement.objectType).map(|class| match class {
-        Class::Ordered(ordered) => Class::Ordered(Ordered { targets, ..ordered }),
-        other => other,
-    })
-}
-
-/// Where statements are applied, sessions are in replica mode.
-unsafe fn alter_event_trigger(statement: &pg_sys::AlterEventTrigStmt) -> Class {
-    if matches!(statement.tgenabled as u8, pg_sys::TRIGGER_FIRES_ALWAYS | pg_sys::TRIGGER_FIRES_ON_REPLICA) {
-        return refused(
-            "ALTER EVENT TRIGGER ENABLE ALWAYS or REPLICA",
-            "What the trigger does is replicated already; it would be done once more on each node.",
-        );
-    }
-    Class::Ordered(Ordered::default())
-}
-
-unsafe fn grant(statement: &pg_sys::GrantStmt) -> Result<Class, &'static str> {
-    about(statement.objtype)
-}
-
-/// COMMENT, GRANT and OWNER TO leave how a type reads as it is.
-fn about(kind: ObjectType::Type) -> Result<Class, &'static str> {
-    by_object_type(kind).map(|class| match class {
-        Class::Ordered(ordered) => Class::Ordered(Ordered { changes_types: false, ..ordered }),
-        other => other,
-    })
-}
-
-unsafe fn define(statement: &pg_sys::DefineStmt) -> Class {
-    let changes_types = statement.kind == ObjectType::OBJECT_TYPE;
-    Class::Ordered(Ordered { changes_types, ..Ordered::default() })
-}
-
-/// Statements that take any kind of object: those whose creation is ordered are too.
-fn by_object_type(kind: ObjectType::Type) -> Result<Class, &'static str> {
-    use ObjectType as O;
-    match kind {
-        O::OBJECT_ACCESS_METHOD
-        | O::OBJECT_AGGREGATE
-        | O::OBJECT_AMOP
-        | O::OBJECT_AMPROC
-        | O::OBJECT_CAST
-        | O::OBJECT_COLLATION
-        | O::OBJECT_COLUMN
-        | O::OBJECT_CONVERSION
-        | O::OBJECT_DEFAULT
-        | O::OBJECT_DEFACL
-        | O::OBJECT_EVENT_TRIGGER
-        | O::OBJECT_FDW
-        | O::OBJECT_FOREIGN_SERVER
-        | O::OBJECT_FOREIGN_TABLE
-        | O::OBJECT_FUNCTION
-        | O::OBJECT_INDEX
-        | O::OBJECT_LANGUAGE
-        | O::OBJECT_OPCLASS
-        | O::OBJECT_MATVIEW
-        | O::OBJECT_OPERATOR
-        | O::OBJECT_OPFAMILY
-        | O::OBJECT_POLICY
-        | O::OBJECT_PROCEDURE
-        | O::OBJECT_PUBLICATION
-        | O::OBJECT_PUBLICATION_NAMESPACE
-        | O::OBJECT_PUBLICATION_REL
-        | O::OBJECT_ROUTINE
-        | O::OBJECT_RULE
-        | O::OBJECT_SCHEMA
-        | O::OBJECT_SEQUENCE
-        | O::OBJECT_STATISTIC_EXT
-        | O::OBJECT_TABCONSTRAINT
-        | O::OBJECT_TABLE
-        | O::OBJECT_TRANSFORM
-        | O::OBJECT_TRIGGER
-        | O::OBJECT_TSCONFIGURATION
-        | O::OBJECT_TSDICTIONARY
-        | O::OBJECT_TSPARSER
-        | O::OBJECT_TSTEMPLATE
-        | O::OBJECT_USER_MAPPING
-        | O::OBJECT_VIEW => Ok(Class::Ordered(Ordered::default())),
-        O::OBJECT_TYPE | O::OBJECT_DOMAIN | O::OBJECT_DOMCONSTRAINT | O::OBJECT_ATTRIBUTE | O::OBJECT_EXTENSION => {
-            Ok(Class::Ordered(Ordered { changes_types: true, ..Ordered::default() }))
-        }
-        O::OBJECT_ROLE | O::OBJECT_DATABASE | O::OBJECT_TABLESPACE | O::OBJECT_PARAMETER_ACL => Err(SHARED_OBJECT),
-        _ => Err(NOT_YET),
     }
 }

@@ -1,4 +1,5 @@
-//! What a statement is about, for those of which PostgreSQL reports nothing while they run: COMMENT, GRANT and REVOKE, DEPENDS ON EXTENSION.
+//! What a statement is about, for those of which PostgreSQL reports nothing while they run: COMMENT, GRANT and REVOKE, DEPENDS ON EXTENSION, SECURITY LABEL
+//! of a large object.
 //!
 //! Names are resolved as the statement did it, in its session and search_path, once it has succeeded: so they mean what it has found, and its
 //! locks are held. What is gone again (an event trigger has dropped it) is left out.
@@ -9,8 +10,8 @@ use pgrx::pg_sys::NodeTag as Tag;
 use pgrx::pg_sys::ObjectType;
 
 use super::list;
+use super::named::find;
 use super::names::{Oid, valid};
-use super::statement::find;
 
 /// An object: its catalog and its OID.
 pub type Address = (Oid, Oid);
@@ -24,6 +25,11 @@ pub(super) unsafe fn targets(node: *mut pg_sys::Node) -> Vec<Address> {
             Tag::T_CommentStmt => {
                 let statement = &*node.cast::<pg_sys::CommentStmt>();
                 address(statement.objtype, statement.object).into_iter().collect()
+            }
+            Tag::T_SecLabelStmt => {
+                let statement = &*node.cast::<pg_sys::SecLabelStmt>();
+                let is_large_object = statement.objtype == ObjectType::OBJECT_LARGEOBJECT;
+                is_large_object.then(|| address(statement.objtype, statement.object)).flatten().into_iter().collect()
             }
             Tag::T_AlterObjectDependsStmt => {
                 let statement = &*node.cast::<pg_sys::AlterObjectDependsStmt>();
@@ -69,7 +75,7 @@ unsafe fn granted(statement: &pg_sys::GrantStmt) -> Vec<Address> {
 
 /// # Safety
 /// `names` must be a parse tree's list of names of this kind of object.
-unsafe fn addresses(kind: ObjectType::Type, names: *mut pg_sys::List) -> Vec<Address> {
+pub(super) unsafe fn addresses(kind: ObjectType::Type, names: *mut pg_sys::List) -> Vec<Address> {
     // SAFETY: by contract.
     unsafe { list::pointers::<pg_sys::Node>(names).into_iter().filter_map(|name| address(kind, name)).collect() }
 }

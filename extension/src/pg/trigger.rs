@@ -9,6 +9,8 @@ use std::sync::OnceLock;
 
 use pgrx::pg_sys;
 
+use super::access;
+use super::mark;
 use super::names::Oid;
 use super::relation::Open;
 use super::row::Row;
@@ -131,6 +133,11 @@ pub fn is_ours(name: &CStr) -> bool {
     name.to_bytes().starts_with(NAME.to_bytes())
 }
 
+/// Whether that is the identity of a capture trigger: its name in quotes, and its table.
+pub(super) fn is_identity_of_ours(identity: &[u8]) -> bool {
+    identity.strip_prefix(b"\"").is_some_and(|rest| rest.starts_with(NAME.to_bytes()))
+}
+
 /// The id of the command that runs now, for what has no tuple that would tell it.
 pub fn current_command() -> u32 {
     // SAFETY: reads a counter.
@@ -177,18 +184,15 @@ pub(super) fn installed(table: pg_sys::Relation) -> Option<bool> {
     }
 }
 
-/// The function behind the triggers.
-fn function() -> Oid {
-    // SAFETY: looks up a function by a list of two names, palloc'd; raises an error if there is none.
-    unsafe {
-        let name = |name: &CStr| pg_sys::makeString(pg_sys::pstrdup(name.as_ptr())).cast();
-        let names = pg_sys::lappend(pg_sys::lappend(std::ptr::null_mut(), name(c"postgres_r")), name(c"capture"));
-        pg_sys::LookupFuncName(names, 0, std::ptr::null(), false)
-    }
+/// Whether one of these triggers marks its table.
+pub fn marks_among(triggers: impl Iterator<Item = Oid>) -> bool {
+    let Some(mark) = mark::function() else { return false };
+    let mut triggers = triggers;
+    triggers.any(|trigger| access::function_of_trigger(trigger) == Some(mark))
 }
 
 fn create(table: &Open) {
-    let function = function();
+    let function = mark::own_function(c"capture", false);
     let events = pg_sys::TRIGGER_TYPE_INSERT | pg_sys::TRIGGER_TYPE_UPDATE | pg_sys::TRIGGER_TYPE_DELETE;
     // SAFETY: a statement node as the parser makes it, palloc'd; internal triggers skip permission checks and get their own
     // OID behind the name.

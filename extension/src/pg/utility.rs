@@ -8,14 +8,19 @@ use std::ffi::CStr;
 use std::sync::OnceLock;
 
 use pgrx::pg_sys;
+use postgres_r_protocol::tablespaces::Map;
 
 use super::alter::{self, Given};
 use super::bearing::{self, Bearing};
 use super::database::{self, About};
 use super::encoding;
+use super::named::find;
 use super::names::Oid;
-use super::statement::{Class, classify, command_tag, ends_block, find};
-use super::{about_tables, extension, global, materialized, summons, target};
+use super::statement::{self, Class, classify, command_tag, ends_block, explained};
+use super::{
+    about_tables, concurrent, detach, extension, global, making, materialized, subscription, summons, tablespace, target,
+    type_users,
+};
 
 #[derive(Clone, Copy)]
 pub struct Listener {
@@ -43,6 +48,10 @@ pub enum Stage {
     Whole,
     /// It was only noted that the statement runs.
     Noted,
+    /// It ran in several transactions, of which the last is open.
+    Concurrent,
+    /// It has made a database under another name than its own.
+    Made,
 }
 
 /// Tells one run of a utility statement from all others of this process.
@@ -192,10 +201,81 @@ impl Utility {
         unsafe { about_tables::of(self.node(), targets) }
     }
 
+    /// The tables that hold values of the types that it changes, if those can be told.
+    pub fn tables_of_types(&self) -> Option<Vec<Oid>> {
+        // SAFETY: as above.
+        unsafe { type_users::of(self.node()) }
+    }
+
     /// The whole database that it is about, if it is about one and the database is there.
     pub fn about_database(&self) -> Option<About> {
         // SAFETY: as above.
         unsafe { database::about(self.node()) }
+    }
+
+    /// What it does to databases as such, if anything.
+    pub fn about_databases(&self) -> Option<making::Statement> {
+        // SAFETY: as above.
+        unsafe { making::statement(self.node()) }
+    }
+
+    /// The CREATE DATABASE makes a database of another name.
+    pub fn make_under(&mut self, name: &str) {
+        // SAFETY: the tree is copied before it is changed.
+        unsafe {
+            self.statement = pg_sys::copyObjectImpl(self.statement.cast()).cast();
+            self.read_only_tree = false;
+            making::name_otherwise(self.node(), name);
+        }
+    }
+
+    /// The table that it makes a view of, as old dumps do it: CREATE RULE ... ON SELECT.
+    pub fn makes_view_of(&self) -> Option<Oid> {
+        // SAFETY: as above; the tag says what the node is.
+        unsafe {
+            let node = self.node();
+            let rule = ((*node).type_ == pg_sys::NodeTag::T_RuleStmt).then(|| &*node.cast::<pg_sys::RuleStmt>())?;
+            (rule.event == pg_sys::CmdType::CMD_SELECT).then(|| find(rule.relation)).flatten()
+        }
+    }
+
+    /// The tablespace that it names, but for the default one.
+    pub fn tablespace(&self) -> Option<String> {
+        // SAFETY: as above.
+        unsafe { tablespace::named(self.node()) }
+    }
+
+    /// Whether it is about tablespaces or databases of this server.
+    pub fn is_of_server(&self) -> bool {
+        // SAFETY: as above.
+        unsafe { statement::is_of_server(self.node()) }
+    }
+
+    /// ALTER TABLE ... DETACH PARTITION ... CONCURRENTLY.
+    pub fn detaches(&self) -> bool {
+        // SAFETY: as above.
+        unsafe { detach::concurrent(self.node()).is_some() }
+    }
+
+    /// VACUUM, and not ANALYZE alone.
+    pub fn vacuums(&self) -> bool {
+        // SAFETY: as above; the tag says what the node is.
+        unsafe {
+            let node = self.node();
+            (*node).type_ == pg_sys::NodeTag::T_VacuumStmt && (*node.cast::<pg_sys::VacuumStmt>()).is_vacuumcmd
+        }
+    }
+
+    /// REINDEX.
+    pub fn reindexes(&self) -> bool {
+        // SAFETY: as above.
+        unsafe { (*self.node()).type_ == pg_sys::NodeTag::T_ReindexStmt }
+    }
+
+    /// DROP TABLE, INDEX and the like.
+    pub fn drops(&self) -> bool {
+        // SAFETY: as above.
+        unsafe { (*self.node()).type_ == pg_sys::NodeTag::T_DropStmt }
     }
 
     /// DISCARD ALL.
@@ -206,6 +286,20 @@ impl Utility {
             (*node).type_ == pg_sys::NodeTag::T_DiscardStmt
                 && (*node.cast::<pg_sys::DiscardStmt>()).target == pg_sys::DiscardMode::DISCARD_ALL
         }
+    }
+
+    /// Whether a client has sent it as a statement by itself.
+    pub fn is_top_level(&self) -> bool {
+        self.context == pg_sys::ProcessUtilityContext::PROCESS_UTILITY_TOPLEVEL
+    }
+
+    /// All that it is to do has been done.
+    pub fn has_been_done(&mut self) {
+        self.is_done = true;
+    }
+
+    pub fn is_done(&self) -> bool {
+        self.is_done
     }
 
     /// Whether it is a part of another statement, which travels as a whole.
@@ -239,21 +333,42 @@ impl Utility {
     }
 
     /// Takes out of a statement, which another node has sent, what it is not to evaluate again.
-    pub fn leave_out_decided(&mut self) {
+    pub fn leave_out_decided(&mut self, tablespaces: &Map) {
+        use pg_sys::NodeTag::T_IndexStmt;
         use pg_sys::NodeTag::{T_AlterDomainStmt, T_AlterTableStmt, T_CreateForeignTableStmt, T_CreateStmt};
-        use pg_sys::NodeTag::{T_AlterRoleStmt, T_CreateRoleStmt, T_CreateTableAsStmt, T_RefreshMatViewStmt};
+        use pg_sys::NodeTag::{T_AlterRoleStmt, T_CreateRoleStmt, T_CreateTableAsStmt, T_ExplainStmt, T_RefreshMatViewStmt};
         // SAFETY: the tree is copied before anything in it may be changed.
         unsafe {
-            let tag = (*self.node()).type_;
+            let mut tag = (*self.node()).type_;
+            if tag == T_ExplainStmt {
+                // Only one that makes something comes here. Nobody reads the plan.
+                self.statement = pg_sys::copyObjectImpl(self.statement.cast()).cast();
+                let Some(made) = explained(&*self.node().cast()) else { return };
+                (*self.statement).utilityStmt = made.cast();
+                tag = T_CreateTableAsStmt;
+            }
             let is_of_view = matches!(tag, T_CreateTableAsStmt | T_RefreshMatViewStmt);
             let is_of_role = matches!(tag, T_AlterRoleStmt | T_CreateRoleStmt);
+            if tag == pg_sys::NodeTag::T_IndexStmt && (*self.node().cast::<pg_sys::IndexStmt>()).concurrent {
+                self.statement = pg_sys::copyObjectImpl(self.statement.cast()).cast();
+                tablespace::put_own(self.node(), tablespaces);
+                concurrent::enter(self.node(), self.text);
+                self.is_done = true;
+                return;
+            }
             let is_of_table = matches!(tag, T_AlterTableStmt | T_CreateForeignTableStmt | T_CreateStmt);
-            if !is_of_view && !is_of_role && !is_of_table && tag != T_AlterDomainStmt {
+            if !is_of_view && !is_of_role && !is_of_table && !matches!(tag, T_AlterDomainStmt | T_IndexStmt) {
                 return;
             }
             self.statement = pg_sys::copyObjectImpl(self.statement.cast()).cast();
             self.read_only_tree = false;
+            tablespace::put_own(self.node(), tablespaces);
             if tag == T_AlterTableStmt {
+                if let Some(tables) = detach::concurrent(self.node()) {
+                    detach::mark(tables, alter::given());
+                    self.is_done = true;
+                    return;
+                }
                 let statement = &mut *self.node().cast::<pg_sys::AlterTableStmt>();
                 self.left_out = alter::leave_out(statement, find(statement.relation));
             } else if is_of_view {
@@ -262,9 +377,25 @@ impl Utility {
                 alter::leave_out_of_role(self.node());
             } else if is_of_table {
                 alter::leave_out_of_table(self.node().cast());
-            } else {
+            } else if tag == T_AlterDomainStmt {
                 (self.left_out, self.is_done) = alter::leave_out_of_domain(&mut *self.node().cast());
             }
+        }
+    }
+
+    /// What it is about, if that is a subscription and more than its definition.
+    pub fn about_subscription(&self) -> Option<subscription::Statement> {
+        // SAFETY: as above.
+        unsafe { subscription::statement(self.node()) }
+    }
+
+    /// Of ALTER SUBSCRIPTION ... ENABLE: it disables instead.
+    pub fn disable_subscription(&mut self) {
+        // SAFETY: the tree is copied before anything in it is changed.
+        unsafe {
+            self.statement = pg_sys::copyObjectImpl(self.statement.cast()).cast();
+            self.read_only_tree = false;
+            subscription::disable(self.node());
         }
     }
 

@@ -17,6 +17,8 @@ pub enum Kind {
     Remote,
     Rehearser,
     Forerunner,
+    Builder,
+    Maker,
     Leaser,
     Verifier,
     Coordinator,
@@ -40,6 +42,8 @@ pub struct Mains {
     pub remote: fn(u64),
     pub rehearser: fn(u64),
     pub forerunner: fn(u64),
+    pub builder: fn(u64),
+    pub maker: fn(u64),
     pub leaser: fn(u64),
     pub verifier: fn(u64),
     pub coordinator: fn(u64),
@@ -74,6 +78,8 @@ fn describe(kind: Kind, name: &str, number: u64) -> pg_sys::BackgroundWorker {
         Kind::Remote => ("postgres_r remote backend", "postgres_r_remote_main"),
         Kind::Rehearser => ("postgres_r rehearser", "postgres_r_rehearser_main"),
         Kind::Forerunner => ("postgres_r forerunner", "postgres_r_forerunner_main"),
+        Kind::Builder => ("postgres_r builder", "postgres_r_builder_main"),
+        Kind::Maker => ("postgres_r maker", "postgres_r_maker_main"),
         Kind::Leaser => ("postgres_r leaser", "postgres_r_leaser_main"),
         Kind::Verifier => ("postgres_r verifier", "postgres_r_verifier_main"),
         Kind::Coordinator => ("postgres_r coordinator", "postgres_r_coordinator_main"),
@@ -131,6 +137,18 @@ pub extern "C-unwind" fn postgres_r_rehearser_main(number: pg_sys::Datum) {
 #[unsafe(no_mangle)]
 pub extern "C-unwind" fn postgres_r_forerunner_main(number: pg_sys::Datum) {
     run(number, |mains| mains.forerunner);
+}
+
+#[pg_guard]
+#[unsafe(no_mangle)]
+pub extern "C-unwind" fn postgres_r_builder_main(number: pg_sys::Datum) {
+    run(number, |mains| mains.builder);
+}
+
+#[pg_guard]
+#[unsafe(no_mangle)]
+pub extern "C-unwind" fn postgres_r_maker_main(number: pg_sys::Datum) {
+    run(number, |mains| mains.maker);
 }
 
 #[pg_guard]

@@ -16,7 +16,7 @@ unsafe extern "C-unwind" {
 const MODES: std::ops::RangeInclusive<u32> = pg_sys::RowShareLock..=pg_sys::AccessExclusiveLock;
 
 /// As pgrx does not bind SET_LOCKTAG_RELATION.
-fn tag(relation: Oid) -> pg_sys::LOCKTAG {
+pub(super) fn tag(relation: Oid) -> pg_sys::LOCKTAG {
     pg_sys::LOCKTAG {
         // SAFETY: set at process start.
         locktag_field1: unsafe { pg_sys::MyDatabaseId }.to_u32(),

@@ -9,7 +9,7 @@ use pgrx::pg_sys::panic::CaughtError;
 use pgrx::prelude::*;
 use postgres_r_protocol::id::Lsn;
 
-use super::timer;
+use super::{timer, wal};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
@@ -208,6 +208,12 @@ pub fn restore(settings: CommitSettings) {
 pub fn last_commit_lsn() -> Lsn {
     // SAFETY: a variable of this process.
     Lsn(unsafe { pg_sys::XactLastCommitEnd })
+}
+
+/// Puts the commit records of this server on disk that are not there yet. Only then does PostgreSQL note in a row that its transaction has committed.
+pub fn flush_commits() {
+    // SAFETY: what has been inserted can be flushed.
+    unsafe { pg_sys::XLogFlush(wal::end_of_last_record(pg_sys::GetXLogInsertRecPtr())) }
 }
 
 /// Everything before it is on disk.

@@ -3,6 +3,8 @@
 //! A lease is a transaction of its own that moves the sequence's row forward, ordered and certified like every other: two nodes that do it at once
 //! find out there, and one does it again. It is a process of its own because PostgreSQL has no transaction inside of another.
 //!
+//! Between two leases it looks after subscriptions ([`crate::subscriptions::watch`]), since it is there on every node and wakes when members come and go.
+//!
 //! It waits for nothing for long: a row or a sequence that somebody has locked is left for later, so that others get theirs.
 
 use std::time::{Duration, Instant};
@@ -17,6 +19,7 @@ use crate::pg::names;
 use crate::pg::relation::Lock;
 use crate::pg::sequence::Sequence;
 use crate::pg::{interrupt, latch, log, process, worker, xact};
+use crate::subscriptions::watch::Watch;
 use crate::{guc, session, summons};
 
 /// How long it waits for a lock.
@@ -59,6 +62,7 @@ pub fn main(number: u64) {
 
 fn run(area: &DatabaseArea) {
     let mut from = 0;
+    let mut watch = Watch::default();
     while area.is_in_use() {
         interrupt::forget_cancel();
         interrupt::check();
@@ -72,7 +76,8 @@ fn run(area: &DatabaseArea) {
             None => {
                 worker::report_activity(None);
                 worker::report_statistics(false);
-                latch::wait(None);
+                let again = watch.look(area);
+                latch::wait(again);
             }
         }
     }

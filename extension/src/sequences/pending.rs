@@ -39,6 +39,8 @@ pub fn flush() {
         };
         let Some(name) = names::qualified_name(oid) else { continue };
         if sequence.persistence() != Persistence::Permanent {
+            // Unlogged from now on: each node draws by itself.
+            gone.push(before);
             continue;
         }
         let is_renamed = !sequence.is_new() && name != before;

@@ -8,6 +8,7 @@
 
 use super::{pending, state};
 use crate::pg::names;
+use crate::pg::privilege;
 use crate::pg::relation::{self, Lock, Oid, Persistence};
 use crate::pg::role::Acting;
 use crate::pg::sequence::{self, Sequence};
@@ -32,9 +33,9 @@ pub fn before(utility: &Utility) {
     }
 }
 
-/// Sequences of these tables were started again.
-pub fn restarted_with(tables: &[Oid]) {
-    for oid in tables.iter().flat_map(|&table| sequence::owned_by(table)) {
+/// These sequences, and those of these tables, were started again, or are the group's from now on.
+pub fn restarted_with(relations: &[Oid]) {
+    for oid in relations.iter().flat_map(|&relation| sequence::with_owned(relation)) {
         if let Some((schema, name)) = names::qualified_name(oid) {
             pending::note(oid, &schema, &name);
         }
@@ -44,7 +45,7 @@ pub fn restarted_with(tables: &[Oid]) {
 /// On the origin: makes where the group is a part of the transaction.
 fn settle(oid: Oid) {
     // Whoever may not alter it must not keep others off either.
-    if !sequence::is_owner(oid) {
+    if !privilege::is_owner(oid) {
         return;
     }
     sequence::keep_others_off(oid);
@@ -79,5 +80,8 @@ fn take_up(oid: Oid) {
         && (declared.series.min..=declared.series.max).contains(&group.last)
     {
         sequence::restart(&name.0, &name.1, group.last);
+        if let Some(own) = Sequence::open(oid, Lock::AccessShare) {
+            own.place(group);
+        }
     }
 }

@@ -1,8 +1,10 @@
 //! What the catalogs say of the database's objects, in words that mean the same on every node: names instead of OIDs, definitions as
 //! PostgreSQL prints them.
 //!
+//! Large objects are in the catalogs too, with all that is in them.
+//!
 //! Left out: what is each server's own (roles, tablespaces, statistics, settings of databases and roles, publications and subscriptions), temporary
-//! objects, what belongs to extensions but for their versions, what VACUUM FULL or CLUSTER leave behind, and options by which a server numbers
+//! objects, indexes that are not valid (copies of a database have none; one that is valid elsewhere is missing then), what belongs to extensions but for their versions, what VACUUM FULL or CLUSTER leave behind, and options by which a server numbers
 //! versions of its own (`pg_...`).
 
 use crate::pg::query;
@@ -29,14 +31,24 @@ pub fn objects() -> Vec<Object> {
         OTHERS,
         COMMENTS,
         NAMES,
+        LARGE_OBJECTS,
     ];
     let text = |column: &Option<String>| column.clone().unwrap_or_default();
     let object = |row: query::Row| {
         let (name, definition) = (row.first().map(text)?, row.get(1).map(text)?);
         Some(Object { name, definition })
     };
-    parts.into_iter().flat_map(query::rows_by_snapshot).filter_map(object).collect()
+    let queries = parts.into_iter().map(|part| part.replace("OF_A_SESSION", OF_A_SESSION));
+    queries.flat_map(|part| query::rows_by_snapshot(&part)).filter_map(object).collect()
 }
+
+/// Functions that take or give temporary types: they go with the session that has made those.
+const OF_A_SESSION: &str = "(
+    SELECT t.objid FROM pg_depend t
+        LEFT JOIN pg_type y ON t.refclassid = 'pg_type'::regclass AND y.oid = t.refobjid
+        LEFT JOIN pg_class r ON t.refclassid = 'pg_class'::regclass AND r.oid = t.refobjid
+        JOIN pg_namespace s ON s.oid IN (y.typnamespace, r.relnamespace)
+    WHERE t.classid = 'pg_proc'::regclass AND s.nspname ~ '^pg_temp')";
 
 const RELATIONS: &str = "
     SELECT format('%s %I.%I', CASE c.relkind WHEN 'v' THEN 'view' WHEN 'm' THEN 'materialized view' WHEN 'c' THEN 'type'
@@ -61,9 +73,9 @@ const RELATIONS: &str = "
 
 const INDEXES: &str = "
     SELECT format('index %I.%I', n.nspname, c.relname),
-           concat_ws(' | ', pg_get_indexdef(c.oid), i.indisvalid, i.indisready, i.indisreplident, i.indimmediate, c.reloptions::text)
+           concat_ws(' | ', pg_get_indexdef(c.oid), i.indisvalid, i.indisreplident, i.indimmediate, c.reloptions::text)
     FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_namespace n ON n.oid = c.relnamespace
-    WHERE c.oid >= 16384 AND n.nspname !~ '^pg_' AND n.nspname NOT IN ('information_schema', 'postgres_r')
+    WHERE c.oid >= 16384 AND n.nspname !~ '^pg_' AND n.nspname NOT IN ('information_schema', 'postgres_r') AND (i.indisvalid OR c.relkind = 'I')
       AND NOT EXISTS (SELECT FROM pg_depend e WHERE e.classid = 'pg_class'::regclass AND e.objid = i.indrelid AND e.deptype = 'e')";
 
 const CONSTRAINTS: &str = "
@@ -100,7 +112,8 @@ const FUNCTIONS: &str = "
                pg_get_userbyid(p.proowner), (SELECT string_agg(acl::text, ',' ORDER BY acl::text) FROM unnest(p.proacl) acl))
     FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
     WHERE p.oid >= 16384 AND n.nspname !~ '^pg_' AND n.nspname NOT IN ('information_schema', 'postgres_r')
-      AND NOT EXISTS (SELECT FROM pg_depend e WHERE e.classid = 'pg_proc'::regclass AND e.objid = p.oid AND e.deptype = 'e')";
+      AND NOT EXISTS (SELECT FROM pg_depend e WHERE e.classid = 'pg_proc'::regclass AND e.objid = p.oid AND e.deptype = 'e')
+      AND p.oid NOT IN OF_A_SESSION";
 
 const TYPES: &str = "
     SELECT format('type %s', t.oid::regtype),
@@ -138,7 +151,7 @@ const COMMENTS: &str = "
     WHERE (d.objoid >= 16384 OR d.classoid = 'pg_namespace'::regclass) AND i.schema IS DISTINCT FROM 'postgres_r'
       AND i.schema IS DISTINCT FROM 'pg_toast' AND coalesce(i.schema, '') !~ '^pg_temp'
       AND NOT EXISTS (SELECT FROM pg_depend e WHERE e.classid = d.classoid AND e.objid = d.objoid AND e.deptype = 'e')
-      AND d.classoid <> 'pg_extension'::regclass";
+      AND d.classoid <> 'pg_extension'::regclass AND NOT (d.classoid = 'pg_proc'::regclass AND d.objoid IN OF_A_SESSION)";
 
 const NAMES: &str = "
     SELECT format('%s %s', i.type, i.identity), ''
@@ -150,3 +163,14 @@ const NAMES: &str = "
          pg_identify_object(o.class, o.oid, 0) i
     WHERE o.oid >= 16384
       AND NOT EXISTS (SELECT FROM pg_depend e WHERE e.classid = o.class AND e.objid = o.oid AND e.deptype = 'e')";
+
+/// What can be read in them, however it is stored: a page of zeros is as good as none.
+const LARGE_OBJECTS: &str = "
+    SELECT format('large object %s', m.oid),
+           concat_ws(' | ', pg_get_userbyid(m.lomowner), (SELECT string_agg(acl::text, ',' ORDER BY acl::text) FROM unnest(m.lomacl) acl),
+               coalesce(p.length, 0), p.first, p.second)
+    FROM pg_largeobject_metadata m LEFT JOIN (
+        SELECT loid, max(pageno::int8 * (current_setting('block_size')::int8 / 4) + octet_length(data)) AS length,
+               sum(('x' || left(md5(int4send(pageno) || bytes), 16))::bit(64)::int8) FILTER (WHERE bytes <> '') AS first,
+               sum(('x' || right(md5(int4send(pageno) || bytes), 16))::bit(64)::int8) FILTER (WHERE bytes <> '') AS second
+        FROM pg_largeobject CROSS JOIN rtrim(data, decode('00', 'hex')) bytes GROUP BY loid) p ON p.loid = m.oid";

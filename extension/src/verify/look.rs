@@ -48,6 +48,7 @@ const TABLES: &str = "
                 FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped))
     FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
     WHERE c.relkind IN ('r', 'm') AND c.relpersistence = 'p' AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
+      AND NOT EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = c.oid AND t.tgfoid = 'postgres_r.excluded'::regproc)
       AND (n.nspname <> 'postgres_r' OR c.relname = 'sequences')";
 
 fn table(row: query::Row) -> Option<(String, Table)> {

@@ -183,6 +183,12 @@ pub enum Local {
         wish: Wish,
         force: bool,
     },
+    /// Not a command, and changes nothing: whether that could be wished, as far as is known here now. Answered `LocalReply::Wish` under this number.
+    Consider {
+        number: u64,
+        wish: Wish,
+        force: bool,
+    },
     /// Not a command: tells of a submission that goes ahead in so many chunks, and is to be applied here before it has a position ([`crate::followed`]).
     /// Answered `LocalReply::Followed` when its chunks are all there, and `FollowedOver` when nothing more is to be expected. Numbers are the driver's,
     /// each once.

@@ -78,6 +78,12 @@ pub const FOLLOWED_MAX: usize = 64;
 /// older than it abort.
 pub const WINDOW_KEYS_MAX: u64 = 1 << 21;
 
+/// Transactions of one database that are prepared and not decided on (*ordered*). At the bound a PREPARE TRANSACTION aborts.
+pub const PREPARED_MAX: usize = 1024;
+
+/// Keys of all those together (*ordered*); likewise.
+pub const PINNED_KEYS_MAX: usize = 1 << 20;
+
 /// Positions above the horizon of one database (*ordered*); likewise.
 pub const WINDOW_POSITIONS_MAX: u64 = 1 << 20;
 

@@ -14,18 +14,21 @@
 //! below the horizon can neither conflict (bases are at or above it) nor be waited for (dependencies start there). That is why
 //! forgetting may be lazy and a checkpoint may leave out what lies below.
 
+mod pins;
 mod rules;
 mod table;
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 
 use gcs_writeset::link::{AbortCause, Verdict};
 use gcs_writeset::writeset::Envelope;
-use gcs_writeset::{Key, Mode, NodeId, Position};
+use gcs_writeset::{Key, KeyGroup, Mode, NodeId, Phase, Position, TwoPhase};
 
 use crate::bounds::{PURGE_KEYS_MIN, WINDOW_KEYS_MAX, WINDOW_POSITIONS_MAX};
 use table::{Holders, Table};
 
+pub use pins::{Pinned, Pins};
 pub use rules::{Exact, Planted, PlantedBug, Rules};
 
 /// How far the window reaches; see [`crate::bounds`].
@@ -74,6 +77,7 @@ pub struct Certifier {
     keys: VecDeque<Key>,
     keys_through: u64,
     table: Table,
+    pins: Pins,
 }
 
 impl Certifier {
@@ -87,10 +91,11 @@ impl Certifier {
             keys: VecDeque::new(),
             keys_through: 0,
             table: Table::default(),
+            pins: Pins::default(),
         }
     }
 
-    /// The state whose window above `horizon` is `holders`, in order.
+    /// The state whose window above `horizon` is `holders`, in order, and in which nothing is prepared.
     pub fn restore(bounds: WindowBounds, horizon: Position, holders: &[Holder]) -> Certifier {
         let mut certifier = Certifier::new(bounds);
         certifier.horizon = horizon;
@@ -104,7 +109,17 @@ impl Certifier {
         self.horizon
     }
 
-    /// The window above the horizon, in order: with the horizon, the whole state.
+    /// In a state that is read back, this is pinned.
+    pub fn pin(&mut self, pins: Pins) {
+        self.pins = pins;
+    }
+
+    /// What is prepared.
+    pub fn pins(&self) -> &Pins {
+        &self.pins
+    }
+
+    /// The window above the horizon, in order: with the horizon and the pins, the whole state.
     pub fn holders(&self) -> impl Iterator<Item = Holder> + '_ {
         let below: usize = self.records.range(..self.above).map(|r| (r.exclusive + r.shared) as usize).sum();
         let mut at = below;
@@ -136,8 +151,20 @@ impl Certifier {
 
     /// The same by these rules.
     pub fn certify_by(&mut self, rules: impl Rules, position: Position, node: NodeId, envelope: &Envelope) -> Verdict {
-        let verdict = self.judge(rules, position, envelope);
+        let (envelope, pinned) = match self.two_phase(position, node, envelope) {
+            Ok(found) => found,
+            Err(cause) => {
+                self.enforce_bounds(position);
+                return Verdict::Aborted(cause);
+            }
+        };
+        let verdict = self.judge(rules, position, &envelope);
         if let Verdict::Certified { .. } = verdict {
+            match (envelope.two_phase, pinned) {
+                (Some(TwoPhase { name, .. }), Some(pinned)) => self.pins.add(name, pinned),
+                (Some(TwoPhase { name, .. }), None) => self.pins.remove(name),
+                (None, _) => {}
+            }
             let exclusive = envelope.groups.iter().flat_map(|group| &group.exclusive);
             let shared = envelope.groups.iter().flat_map(|group| &group.shared);
             let keys = self.remember(position, node, exclusive, shared);
@@ -145,6 +172,32 @@ impl Certifier {
         }
         self.enforce_bounds(position);
         verdict
+    }
+
+    /// What PREPARE TRANSACTION pins if it is certified. COMMIT PREPARED holds what was pinned from here on: nobody else can have held it since it was.
+    fn two_phase<'a>(
+        &self,
+        position: Position,
+        node: NodeId,
+        envelope: &'a Envelope,
+    ) -> Result<(Cow<'a, Envelope>, Option<Pinned>), AbortCause> {
+        let Some(TwoPhase { phase, name }) = envelope.two_phase else { return Ok((Cow::Borrowed(envelope), None)) };
+        if phase == Phase::Prepare {
+            if self.pins.get(name).is_some() {
+                return Err(AbortCause::AlreadyPrepared);
+            }
+            let pinned = Pinned::of(position, node, envelope);
+            let has_room = self.pins.has_room(&pinned);
+            return has_room.then_some((Cow::Borrowed(envelope), Some(pinned))).ok_or(AbortCause::TooManyPrepared);
+        }
+        let pinned = self.pins.get(name).ok_or(AbortCause::NotPrepared)?;
+        if phase == Phase::Rollback {
+            return Ok((Cow::Borrowed(envelope), None));
+        }
+        let (exclusive, shared) = (pinned.exclusive.clone(), pinned.shared.clone());
+        let mut decided = envelope.clone();
+        decided.groups.push(KeyGroup { base: Position(position.0 - 1), exclusive, shared, checked: Vec::new() });
+        Ok((Cow::Owned(decided), None))
     }
 
     fn judge(&self, rules: impl Rules, position: Position, envelope: &Envelope) -> Verdict {
@@ -156,8 +209,14 @@ impl Certifier {
                 return Verdict::Aborted(AbortCause::BelowHorizon { horizon: self.horizon });
             }
         }
+        let own = envelope.two_phase.and_then(|two_phase| self.pins.get(two_phase.name)).map(|pinned| pinned.position);
+        let is_prepared = envelope.two_phase.is_some_and(|two_phase| two_phase.phase == Phase::Prepare);
         let mut depends_on = self.horizon;
         for (key_index, (key, mode, base)) in envelope.keys().enumerate() {
+            if let Some(winner) = rules.pinned(self.pins.against(key, mode, is_prepared, own)) {
+                let (winner_node, key_index) = (self.pins.node_at(winner), key_index as u32);
+                return Verdict::Aborted(AbortCause::Prepared { winner, winner_node, key_index });
+            }
             let Some(last) = self.last_conflicting(rules, key, mode) else { continue };
             if last > rules.base(base) {
                 let winner_node = self.node_at(last);

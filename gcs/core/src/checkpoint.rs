@@ -14,7 +14,7 @@
 //!                horizon u64, holders varint × (position u64, node u64, exclusive varint, shared varint, keys u64 ...),
 //!                last mark, marks varint × mark, chunked varint × (position u64, index u64),
 //!                token floor u64, tokens varint × (token 16 bytes, position u64, fate u8),
-//!                locks
+//!                locks, pinned varint × (name u64, position u64, node u64, exclusive varint, shared varint, checked varint, keys u64 ...)
 //! mark        := index u64, head u64
 //! lives       := varint × (node u64, life u64, closed sessions varint × (first u64, last u64))
 //! locks       := varint × (node u64, session u64, last u64, held varint × lock, taken u8, [lock, number u64], waits u8,
@@ -29,12 +29,13 @@
 
 mod items;
 mod locks;
+mod pins;
 
 use bytes::Bytes;
-use gcs_writeset::bounds::{GROUP_MEMBERS_MAX, KEYS_MAX, NAME_BYTES_MAX};
+use gcs_writeset::bounds::{GROUP_MEMBERS_MAX, NAME_BYTES_MAX};
 use gcs_writeset::link::MemberRole;
 use gcs_writeset::wire::{Put, Reader, WireError};
-use gcs_writeset::{DatabaseId, Incarnation, Key, NodeId, NodeKind, Position, Sequence, SlotId, Token};
+use gcs_writeset::{DatabaseId, Incarnation, NodeId, NodeKind, Position, Sequence, SlotId, Token};
 use raft::eraftpb::ConfState;
 
 use crate::api::{Checkpoint, LogIndex, LogRef};
@@ -50,7 +51,7 @@ use crate::membership::{Member, Membership};
 use crate::retention::{Mark, Retention};
 use crate::state::State;
 use crate::tokens::{Fate, Tokens, Use};
-use items::{list, read_flag};
+use items::{list, read_flag, read_keys};
 
 const VERSION: u8 = 5;
 const VERSION_WITHOUT_LOCKS: u8 = 4;
@@ -80,6 +81,7 @@ pub fn encode(state: &State) -> Checkpoint {
         put_database(&mut out, database);
         if has_locks {
             locks::put(&mut out, &database.locks);
+            pins::put(&mut out, database.certifier.pins());
         }
     }
     if has_locks {
@@ -267,6 +269,7 @@ pub fn decode(bytes: &[u8], bounds: WindowBounds) -> Result<State, WireError> {
         let (id, mut database) = (DatabaseId(reader.u32()?), read_database(reader, bounds)?);
         if head.has_locks {
             database.locks = locks::read(reader)?;
+            database.certifier.pin(pins::read(reader)?);
         }
         Ok((id, database))
     })?;
@@ -423,14 +426,6 @@ fn read_window(reader: &mut Reader<'_>, bounds: WindowBounds) -> Result<Certifie
         Ok(Holder { position, node, exclusive: read_keys(reader, exclusive)?, shared: read_keys(reader, shared)? })
     })?;
     Ok(Certifier::restore(bounds, horizon, &holders))
-}
-
-fn read_keys(reader: &mut Reader<'_>, count: u64) -> Result<Vec<Key>, WireError> {
-    if count > KEYS_MAX as u64 {
-        return Err(WireError::TooLarge { what: "number of keys", value: count, limit: KEYS_MAX as u64 });
-    }
-    let bytes = reader.take(count as usize * 8)?;
-    Ok(bytes.as_chunks::<8>().0.iter().map(|chunk| Key(u64::from_le_bytes(*chunk))).collect())
 }
 
 fn put_retention(out: &mut Vec<u8>, retention: &Retention) {

@@ -239,6 +239,21 @@ impl<L: Storage, R: Rules> Core<L, R> {
         self.state.applied
     }
 
+    /// The last entry that is committed, as far as is known here.
+    pub fn committed(&self) -> LogIndex {
+        self.order.committed()
+    }
+
+    /// Leading only: by how many entries a member's log is behind, if it takes entries as they come.
+    pub fn behind(&self, node: NodeId) -> Option<u64> {
+        self.order.behind(node)
+    }
+
+    /// What PostgreSQL wants ordered and is not yet: how many commands, of how many bytes.
+    pub fn unordered(&self) -> (usize, usize) {
+        self.flow.waiting()
+    }
+
     /// The ordered state, to be looked at.
     pub fn state(&self) -> &State {
         &self.state
@@ -300,6 +315,7 @@ impl<L: Storage, R: Rules> Core<L, R> {
                 }
             }
             Input::Local(Local::Wish { number, wish, force }) => self.wish((number, wish), force, now, effects),
+            Input::Local(Local::Consider { number, wish, force }) => self.consider((number, &wish), force, effects),
             Input::Local(Local::Follow { number, tag, chunks }) => {
                 self.followed.follow(number, (tag, chunks), &self.state, &mut effects.replies);
             }
@@ -487,7 +503,11 @@ impl<L: Storage, R: Rules> Core<L, R> {
             self.followed.applied(&events, &self.state, &mut effects.replies);
             for event in events {
                 self.flow.ordered(&event, &mut effects.replies);
-                self.status_is_due |= matches!(event, Event::Attached { .. } | Event::Detached { .. });
+                if matches!(event, Event::Attached { .. } | Event::Detached { .. }) {
+                    // Of one database: that of all together may be what it was, and is given out all the same.
+                    self.status.last = None;
+                    self.status_is_due = true;
+                }
                 if let Event::Ordered(ordered) = event {
                     self.writers.ordered(ordered.tag.node);
                     effects.ordered.push(ordered);

@@ -22,6 +22,7 @@ use crate::api::{LogIndex, LogRef, PositionOutcome};
 use crate::bounds::{CHUNKS_MAX, SLOTS_MAX};
 use crate::certify::{Certifier, Rules, WindowBounds};
 use crate::command::{Generation, Report};
+use crate::format::Format;
 use crate::locks::{Lives, Locks, Told, Who};
 use crate::member::Attachments;
 use crate::membership::Member;
@@ -129,12 +130,24 @@ impl Database {
 
     /// Orders a submission and certifies it by these rules; `None` if it does not count. Whichever way it is decided, its transaction is over for the locks
     /// of rows that its session holds: who waits for one goes on from here, and not from when the session's node has committed.
-    pub fn submit(&mut self, rules: impl Rules, lives: &Lives, tag: Tag, writeset: &Bytes, at: LogRef) -> Option<Decided> {
+    ///
+    /// A member that does not read the group's `format` finds a writeset of two phases malformed, so everybody does.
+    pub fn submit(
+        &mut self,
+        rules: impl Rules,
+        (lives, format): (&Lives, Format),
+        tag: Tag,
+        writeset: &Bytes,
+        at: LogRef,
+    ) -> Option<Decided> {
         let chunks = self.finish(tag)?;
         let position = self.head.next();
         let decoded = Envelope::decode(writeset);
         let (verdict, chunks): (_, Vec<LogRef>) = match &decoded {
-            Ok((envelope, _)) if is_complete(&chunks, envelope.chunks) => {
+            Ok((envelope, _))
+                if is_complete(&chunks, envelope.chunks)
+                    && (envelope.two_phase.is_none() || format >= Format::TWO_PHASE) =>
+            {
                 let verdict = self.judge(rules, lives, position, tag.node, envelope);
                 self.attachments.report_oldest_base(tag.node, envelope.oldest_base, self.head);
                 (verdict, chunks.into_values().collect())

@@ -136,6 +136,11 @@ impl Flow {
         }
     }
 
+    /// Commands that are not ordered yet, and their bytes.
+    pub fn waiting(&self) -> (usize, usize) {
+        (self.pending.len(), self.bytes)
+    }
+
     /// Takes a command from PostgreSQL, or answers at once.
     pub fn local(&mut self, local: Local, state: &State, replies: &mut Vec<LocalReply>) {
         match local {
@@ -176,7 +181,7 @@ impl Flow {
                 None => self.lock((connection, database), (number, op), state, replies),
             },
             // Not commands: they are the core's.
-            Local::Wish { .. } | Local::Follow { .. } | Local::Unfollow { .. } => {}
+            Local::Wish { .. } | Local::Consider { .. } | Local::Follow { .. } | Local::Unfollow { .. } => {}
             Local::Progress { database, committed, flushed, oldest_base, out_of_service } => {
                 let latest = Report { committed, flushed, oldest_base, out_of_service };
                 self.progress.entry(database).or_insert(Progress { latest, sent: None }).latest = latest;

@@ -8,7 +8,7 @@
 //! |---|---|
 //! | 1 | entries of version 1, commands 1 to 8, changes of the membership 1 to 8, checkpoints of version 3 |
 //! | 2 | also the change 9, by which the format is raised, and checkpoints of version 4, which say the group's format |
-//! | 3 | also the commands 9 and 10, by which locks are asked for ([`crate::locks`]), writesets that say which session holds some, and checkpoints of version 5 |
+//! | 3 | also the commands 9 and 10, by which locks are asked for ([`crate::locks`]), writesets that say which session holds some or that are of two phases ([`gcs_writeset::two_phase`]), and checkpoints of version 5 |
 //!
 //! The format is ordered state, a part of the membership: a function of the log. A member says in its greeting up to which format it *reads*. The
 //! leader has the format raised ([`Step::Format`](crate::membership::Step::Format)) when every member is connected and reads a newer one. Three things could
@@ -46,6 +46,8 @@ impl Format {
     pub const NEWEST: Format = Format(3);
     /// From which on there are group locks.
     pub const LOCKS: Format = Format(3);
+    /// From which on there are prepared transactions.
+    pub const TWO_PHASE: Format = Format(3);
 
     /// As a peer says it, which says nothing (0) if its release is from before there were formats.
     pub fn of_peer(number: u32) -> Format {

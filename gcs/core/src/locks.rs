@@ -127,6 +127,11 @@ impl Locks {
         &self.sessions
     }
 
+    /// Locks that are held.
+    pub fn held(&self) -> usize {
+        self.count
+    }
+
     /// Those that wait, by key, in the order in which they do.
     pub fn waiting(&self) -> impl Iterator<Item = Who> + '_ {
         self.queues.values().flat_map(|queue| queue.waiting.iter().map(|(who, _)| *who))

@@ -213,8 +213,8 @@ impl State {
             }
             Command::Submit { tag, writeset } => {
                 let database = self.databases.get_mut(&tag.database);
-                let Some(Decided { outcome, told }) =
-                    database.and_then(|db| db.submit(rules, &self.lives, tag, &writeset, at))
+                let known = (&self.lives, self.membership.format);
+                let Some(Decided { outcome, told }) = database.and_then(|db| db.submit(rules, known, tag, &writeset, at))
                 else {
                     return Some(Event::Dropped { tag });
                 };

@@ -110,6 +110,18 @@ fn outcome(wished: &Wished, now: Tick, membership: &Membership, leader: Option<N
     let late = now.0.saturating_sub(wished.since.0) >= limit;
     let possible = match &wished.wish {
         Wish::Lead { node } if leader == Some(*node) => return Some(Ok(())),
+        wish if membership.fulfils(wish) => return Some(Ok(())),
+        wish => is_possible(wish, membership),
+    };
+    match possible {
+        Err(Objection::ChangeUnderWay) | Ok(()) => late.then_some(Err(Objection::TooLate)),
+        Err(objection) => Some(Err(objection)),
+    }
+}
+
+/// Whether it can come true as things are.
+pub fn is_possible(wish: &Wish, membership: &Membership) -> Result<(), Objection> {
+    match wish {
         Wish::Lead { node } => match membership.member(*node) {
             None => Err(Objection::NoSuchMember),
             Some(member) if member.role != MemberRole::Voter => Err(Objection::NotAVoter),
@@ -117,12 +129,8 @@ fn outcome(wished: &Wished, now: Tick, membership: &Membership, leader: Option<N
             Some(member) if member.kind == NodeKind::Witness => Err(Objection::Witness),
             Some(_) => Ok(()),
         },
-        wish if membership.fulfils(wish) => return Some(Ok(())),
+        wish if membership.fulfils(wish) => Ok(()),
         wish => membership.step(wish).map(|_| ()),
-    };
-    match possible {
-        Err(Objection::ChangeUnderWay) | Ok(()) => late.then_some(Err(Objection::TooLate)),
-        Err(objection) => Some(Err(objection)),
     }
 }
 

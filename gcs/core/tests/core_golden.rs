@@ -16,7 +16,7 @@ use gcs_writeset::link::{AbortCause, Verdict};
 use gcs_writeset::writeset::Envelope;
 use gcs_writeset::{
     CommitToken, DatabaseId, Incarnation, Key, KeyGroup, Lock, LockAnswer, LockKey, LockMode, LockOp, LockSession, NodeId,
-    Position, Tag, Token, TokenOutcome,
+    Phase, Position, Tag, Token, TokenOutcome, TwoPhase,
 };
 use goldenscript::{ArgumentConsumer, Runner};
 use support::{Cluster, node, tag};
@@ -90,7 +90,18 @@ fn envelope(args: &mut ArgumentConsumer<'_>) -> Result<Envelope, Box<dyn Error>>
     let number = args.lookup("holder").map(|argument| argument.value.parse::<u64>()).transpose()?;
     let holder = number.map(|number| LockSession { life: 1, number });
     let locks_are_advice = optional(args, "advice", false)?;
-    Ok(Envelope { oldest_base, chunks, groups, token, holder, locks_are_advice, ..Envelope::default() })
+    let two_phase = two_phase(args)?;
+    Ok(Envelope { oldest_base, chunks, groups, token, holder, locks_are_advice, two_phase, ..Envelope::default() })
+}
+
+/// `prepare=5`, `commit=5`, `rollback=5`
+fn two_phase(args: &mut ArgumentConsumer<'_>) -> Result<Option<TwoPhase>, Box<dyn Error>> {
+    for (word, phase) in [("prepare", Phase::Prepare), ("commit", Phase::Commit), ("rollback", Phase::Rollback)] {
+        if let Some(argument) = args.lookup(word) {
+            return Ok(Some(TwoPhase { phase, name: Key(argument.value.parse()?) }));
+        }
+    }
+    Ok(None)
 }
 
 fn token(number: u8) -> Token {
@@ -122,6 +133,12 @@ fn verdict(verdict: Verdict) -> String {
         Verdict::Aborted(AbortCause::Malformed) => "aborted: malformed".into(),
         Verdict::Aborted(AbortCause::TokenUsed { first }) => format!("aborted: its token is committed at {first}"),
         Verdict::Aborted(AbortCause::TokenFenced) => "aborted: its token is fenced".into(),
+        Verdict::Aborted(AbortCause::Prepared { winner, winner_node, key_index }) => {
+            format!("aborted: key {key_index} is pinned by {winner} of {}", name(winner_node))
+        }
+        Verdict::Aborted(AbortCause::NotPrepared) => "aborted: not prepared".into(),
+        Verdict::Aborted(AbortCause::AlreadyPrepared) => "aborted: prepared already".into(),
+        Verdict::Aborted(AbortCause::TooManyPrepared) => "aborted: no room to prepare".into(),
         Verdict::Aborted(AbortCause::LocksLost) => "aborted: its session's locks are lost".into(),
         Verdict::Aborted(AbortCause::TokenTooOld { floor }) => format!("aborted: its token is not younger than {floor}"),
     }

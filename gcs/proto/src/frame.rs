@@ -344,8 +344,10 @@ mod tests {
                 seconds,
             },
         );
-        let standing = (any::<bool>(), any::<bool>(), prop::option::of(any::<u32>()), prop::option::of(copy)).prop_map(
-            |(is_draining, leads, sessions, copy)| Frame::Standing(Standing { is_draining, leads, sessions, copy }),
+        let standing = (any::<[bool; 3]>(), prop::option::of(any::<u32>()), prop::option::of(copy)).prop_map(
+            |([is_draining, leads, is_detached], sessions, copy)| {
+                Frame::Standing(Standing { is_draining, leads, sessions, copy, is_detached })
+            },
         );
         let drain = prop::option::of(any::<u32>()).prop_map(|grace| Frame::Drain(DrainOrder { grace }));
         prop_oneof![standing, drain]
@@ -405,7 +407,6 @@ mod tests {
             (any::<u64>(), payload()).prop_map(|(number, outcome)| Frame::Rehearsed(Rehearsed { number, outcome }));
         let show = (any::<u64>(), any::<u32>(), any::<u64>())
             .prop_map(|(number, database, position)| Frame::Show(Show { number, database, position }));
-        let shown = any::<u64>().prop_map(|number| Frame::ShownHere(ShownHere { number }));
         let enrol = (any::<u32>(), payload(), ".*", ".*", payload(), any::<i64>()).prop_map(
             |(protocol, secret, name, address, request, clock)| {
                 Frame::Enrol(Enrol { protocol, secret, name, address, request, clock })
@@ -418,7 +419,13 @@ mod tests {
             },
         );
         let known = prop_oneof![hello, refused, raft, forward, welcome, Just(Frame::Ping), rehearse, rehearsed];
-        prop_oneof![known, prop_oneof![enrol, enrolled, show, shown, of_standing()], of_membership()]
+        prop_oneof![known, prop_oneof![enrol, enrolled, show, shown(), of_standing()], of_membership()]
+    }
+
+    fn shown() -> impl Strategy<Value = Frame> {
+        let said = (any::<i64>(), "[0-9.]{1,10}", any::<u32>())
+            .prop_map(|(clock_ms, version, postgresql_port)| crate::Said { clock_ms, version, postgresql_port });
+        (any::<u64>(), prop::option::of(said)).prop_map(|(number, said)| Frame::ShownHere(ShownHere { number, said }))
     }
 
     fn decode_all(bytes: &[u8], piece: usize) -> Result<Vec<Frame>, FrameError> {

@@ -21,5 +21,5 @@ pub use enrolment::{Enrol, Enrolled, EnrolledMember};
 pub use frame::{Decoder, FRAME_BYTES_MAX, Frame, FrameError, encode};
 pub use message::{
     Ahead, CopyUnderWay, DrainOrder, FoundingMember, HandshakeRefusal, Hello, Join, Joined, Refused, Rehearse, Rehearsed,
-    Show, ShownHere, Standing, Welcome,
+    Said, Show, ShownHere, Standing, Welcome,
 };

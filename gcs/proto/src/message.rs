@@ -77,7 +77,7 @@ pub struct Welcome {
     pub programs: String,
 }
 
-/// What a daemon tells the others of itself that is not in the order: whether its node is being drained, and what is copied to it.
+/// What a daemon tells the others of itself that is not in the order: whether its node is being drained, whether its PostgreSQL is there, and what is copied to it.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub struct Standing {
     #[prost(bool, tag = "1")]
@@ -89,6 +89,9 @@ pub struct Standing {
     pub sessions: Option<u32>,
     #[prost(message, optional, tag = "4")]
     pub copy: Option<CopyUnderWay>,
+    /// None of its databases is connected with it: its PostgreSQL is down, most likely.
+    #[prost(bool, tag = "5")]
+    pub is_detached: bool,
 }
 
 #[derive(Clone, PartialEq, Eq, prost::Message)]
@@ -346,6 +349,22 @@ pub struct Show {
 pub struct ShownHere {
     #[prost(uint64, tag = "1")]
     pub number: u64,
+    /// If position 0 was asked for, which is shown everywhere: who only wants to hear of the daemon asks so.
+    #[prost(message, optional, tag = "2")]
+    pub said: Option<Said>,
+}
+
+/// What a daemon says of itself to whoever asks.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct Said {
+    /// Its wall clock, in milliseconds of Unix time.
+    #[prost(int64, tag = "1")]
+    pub clock_ms: i64,
+    #[prost(string, tag = "2")]
+    pub version: String,
+    /// Where its PostgreSQL listens; 0 if none has attached.
+    #[prost(uint32, tag = "3")]
+    pub postgresql_port: u32,
 }
 
 /// Commands for the leader to propose.

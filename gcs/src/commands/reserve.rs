@@ -21,12 +21,23 @@ enum Command {
         /// The configuration file of the daemon, which need not run.
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
+        /// Only says how much would be given up. Changes nothing.
+        #[arg(long)]
+        dry_run: bool,
     },
 }
 
 pub fn run(args: &ReserveArgs) -> Result<(), CommandError> {
-    let Command::Release { config } = &args.command;
+    let Command::Release { config, dry_run } = &args.command;
     let config_file = Config::load(config)?;
+    if *dry_run {
+        match reserve::kept(&config_file.data_directory)? {
+            Some(bytes) => println!("{} MB would be given up", bytes / 1_000_000),
+            None => println!("there is no reserve to be given up"),
+        }
+        println!("nothing was done: this was a dry run");
+        return Ok(());
+    }
     match reserve::release(&config_file.data_directory)? {
         Some(bytes) => println!("{} MB were given up", bytes / 1_000_000),
         None => println!("there was no reserve to be given up"),

@@ -8,6 +8,7 @@ use clap::Args;
 use super::error::CommandError;
 use super::files::{NewFiles, Owner, failed};
 use crate::config::{Config, check_name};
+use crate::durations;
 use crate::enrolment::authority::Authority;
 use crate::enrolment::token::Token;
 use crate::enrolment::tokens::Tokens;
@@ -60,23 +61,11 @@ pub fn run(args: &TokenArgs) -> Result<(), CommandError> {
     Ok(())
 }
 
-/// `90s`, `30m`, `1h`, `2d`.
 fn duration(text: &str) -> Result<Duration, String> {
-    let unit = text.chars().last().unwrap_or_default();
-    let seconds = match unit {
-        's' => 1,
-        'm' => 60,
-        'h' => 60 * 60,
-        'd' => 24 * 60 * 60,
-        _ => return Err("a number and s, m, h or d is wanted, as in 30m".to_owned()),
-    };
-    let number: u64 =
-        text[..text.len() - 1].parse().map_err(|_| "a number and s, m, h or d is wanted, as in 30m".to_owned())?;
-    let duration = number.checked_mul(seconds).map(Duration::from_secs).filter(|duration| *duration <= TTL_MAX);
-    match duration {
-        Some(duration) if !duration.is_zero() => Ok(duration),
-        _ => Err("a token can be used for 1s up to 30d".to_owned()),
-    }
+    durations::parse(text)
+        .ok()
+        .filter(|duration| *duration <= TTL_MAX)
+        .ok_or_else(|| "a token can be used for 1s up to 30d: a number and s, m, h or d".to_owned())
 }
 
 #[cfg(test)]
@@ -84,11 +73,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_time_is_a_number_and_a_unit() {
+    fn a_token_lasts_for_a_bounded_time() {
         assert_eq!(duration("90s"), Ok(Duration::from_secs(90)));
-        assert_eq!(duration("1h"), Ok(Duration::from_secs(3600)));
         assert_eq!(duration("30d"), Ok(TTL_MAX));
-        for bad in ["", "h", "1", "0s", "31d", "-1h", "1.5h", "1é", "99999999999999999999d", "18446744073709551615d"] {
+        for bad in ["", "0s", "31d", "-1h"] {
             assert!(duration(bad).is_err(), "{bad}");
         }
     }

@@ -77,6 +77,7 @@ impl<'a> Attempt<'a> {
         })
         .await??;
         let (snapshot, incoming, views) = (source.snapshot.clone(), target.incoming().to_owned(), source.views.clone());
+        let without_rows_of = [views.as_slice(), &source.excluded].concat();
         let held = Aside::new((source, target));
         let files = self.files_directory();
         let dumped = programs::Dump {
@@ -85,7 +86,7 @@ impl<'a> Attempt<'a> {
             user: &tunnel.superuser,
             database: self.database,
             snapshot: &snapshot,
-            without_rows_of: &views,
+            without_rows_of: &without_rows_of,
             into: &files,
         };
         let progress = Progress::begin(&self.peers, self.database, self.from, bytes);

@@ -34,7 +34,7 @@ pub struct Dump<'a> {
     pub user: &'a str,
     pub database: &'a str,
     pub snapshot: &'a str,
-    /// Materialized views whose rows come otherwise; by their names, quoted.
+    /// Materialized views whose rows come otherwise, and tables whose rows stay where they are; by their names, quoted.
     pub without_rows_of: &'a [String],
     pub into: &'a Path,
 }
@@ -52,7 +52,7 @@ impl Dump<'_> {
         let mut command = program(Some(Path::new(self.programs)), "pg_dump");
         command.args(["--format=directory", "--no-sync", "--no-unlogged-table-data", "--jobs", JOBS, "--user", self.user]);
         command.arg("--host").arg(self.from).args(["--port", &Tunnel::PORT.to_string()]);
-        command.args(self.without_rows_of.iter().map(|view| format!("--exclude-table-data={view}")));
+        command.args(self.without_rows_of.iter().map(|name| format!("--exclude-table-data={name}")));
         command.args(["--snapshot", self.snapshot]).arg("--file").arg(self.into).args(["--dbname", self.database]);
         progress.while_running(self.into, run(command, "pg_dump")).await
     }
@@ -68,7 +68,16 @@ impl Restore<'_> {
     pub async fn run(&self) -> Result<(), ProgramError> {
         let place = self.place;
         let mut command = program(Some(Path::new(&place.programs)), "pg_restore");
-        command.args(["--exit-on-error", "--jobs", JOBS, "--user", &place.user, "--host", &place.socket_directory]);
+        command.args([
+            "--exit-on-error",
+            "--no-tablespaces",
+            "--jobs",
+            JOBS,
+            "--user",
+            &place.user,
+            "--host",
+            &place.socket_directory,
+        ]);
         command.args(["--port", &place.port.to_string(), "--dbname", self.database]).arg(self.files);
         let ended = run(command, "pg_restore").await;
         if let Err(source) = std::fs::remove_dir_all(self.files) {

@@ -90,7 +90,11 @@ impl Copies {
                 match self.copy_server(&server, node, &name).await {
                     Ok(()) => return,
                     Err(error) if error.is_final() => return tracing::error!("no copy of a server is made: {error}"),
-                    Err(error) => tracing::warn!(from = name, %error, "a copy of a server could not be made"),
+                    Err(error) => {
+                        tracing::warn!(from = name, %error, "a copy of a server could not be made");
+                        let text = format!("a copy of the whole server from {name} could not be made: {error}");
+                        self.history.copy_failed("", text);
+                    }
                 }
                 failed.retain(|&other| other != node);
                 failed.push(node);

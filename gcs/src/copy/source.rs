@@ -78,6 +78,11 @@ const VIEWS: &str = "
     SELECT format('%I.%I', n.nspname, c.relname), to_regclass(format('%I.%I', n.nspname, c.relname)) IS NOT DISTINCT FROM c.oid::regclass
     FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind = 'm' AND c.relispopulated ORDER BY 1";
 
+/// Tables whose rows are of each node alone, by their names, quoted.
+const EXCLUDED: &str = "
+    SELECT format('%I.%I', n.nspname, c.relname) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace JOIN postgres_r.excluded_tables e ON e.table_name = c.oid
+    ORDER BY 1";
+
 /// How values are written and read, whatever the database's own settings are.
 pub const FORMS: &str = "SET search_path = ''; SET datestyle = 'ISO'; SET intervalstyle = 'postgres'; SET extra_float_digits = 3;
     SET bytea_output = 'hex'; SET xmloption = 'content'; SET row_security = off; SET statement_timeout = 0; SET lock_timeout = 0";
@@ -93,6 +98,8 @@ pub struct Source {
     pub description: Description,
     /// Materialized views that have rows of their own; nobody changes them while this lives.
     pub views: Vec<String>,
+    /// Tables of which each node has rows of its own.
+    pub excluded: Vec<String>,
 }
 
 const DESCRIPTION: &str = "
@@ -158,7 +165,8 @@ impl Source {
         ))?;
         let (description, bytes) = describe_database(&mut reader, database)?;
         let views = lock_views(&mut reader)?;
-        Ok(Source { keeper, reader, snapshot, position: Position(position as u64), bytes, description, views })
+        let excluded = reader.query(EXCLUDED, &[])?.iter().map(|row| row.get(0)).collect();
+        Ok(Source { keeper, reader, snapshot, position: Position(position as u64), bytes, description, views, excluded })
     }
 
     /// How far the group was with each sequence, among others.

@@ -209,6 +209,8 @@ impl Target {
 fn connect(place: &ServerPlace, database: &str) -> Result<Client, postgres::Error> {
     let mut config = postgres::Config::new();
     config.host_path(&place.socket_directory).port(place.port).user(&place.user).dbname(database);
+    // What it makes and drops is this node's alone.
+    config.options("-c postgres_r.replicate_databases=off");
     config.application_name("gcs copy").notice_callback(|_| {}).connect(NoTls)
 }
 

@@ -2,7 +2,8 @@
 //! words.
 
 use gcs_core::{Member, Objection, Wish};
-use gcs_writeset::link::{Change, Failure, FailureKind};
+use gcs_writeset::NodeId;
+use gcs_writeset::link::{Change, Failure, FailureKind, GroupStatus, MemberRole, MemberState, MemberStatus};
 
 use super::this_node::ThisNode;
 
@@ -20,6 +21,49 @@ pub async fn carry_out(node: &ThisNode, change: Change) -> Result<(), Failure> {
         };
     }
     asked.await.map_err(|objection| failure(&what, objection))
+}
+
+/// What that would do, in words, and whether it could be done as far as is known here now; nothing is changed.
+pub async fn consider(node: &ThisNode, status: &GroupStatus, change: &Change) -> Result<String, Failure> {
+    let what = describe(node, change);
+    let wish = wish(node, change)?;
+    let force = matches!(change, Change::Evict { force: true, .. });
+    let considered = node.peers.wishes.consider(&node.inbox, wish.clone(), force).await;
+    considered.map_err(|objection| failure(&what, objection))?;
+    let is_reached = |of: NodeId| status.members.iter().any(|member| member.node == of && reaches(member));
+    match wish {
+        Wish::Remove { node: gone } => Ok(without(status, gone, &node.name_of(gone))),
+        Wish::Replace { new, .. } if !is_reached(new) => {
+            Err(refused(format!("{what}: member \"{}\" cannot be reached", node.name_of(new)), "See gcs members."))
+        }
+        // It has its vote already.
+        Wish::Replace { old, new } if node.roster.member(new).is_some_and(|new| new.role == MemberRole::Voter) => {
+            Ok(without(status, old, &node.name_of(old)))
+        }
+        Wish::Replace { old, new } => {
+            let (old, new) = (node.name_of(old), node.name_of(new));
+            Ok(format!("member \"{new}\" would get the vote of \"{old}\" once it has caught up, and \"{old}\" would go"))
+        }
+        Wish::Lead { node: to } if !is_reached(to) => Err(failure(&what, Objection::TooLate)),
+        Wish::Lead { node: to } => {
+            let is_so = if status.leader == Some(to) { "leads already" } else { "would lead" };
+            Ok(format!("member \"{}\" {is_so}", node.name_of(to)))
+        }
+        _ => Ok("nothing would be done".to_owned()),
+    }
+}
+
+fn reaches(member: &MemberStatus) -> bool {
+    member.state != MemberState::Unreachable
+}
+
+/// What is left without a member.
+fn without(status: &GroupStatus, gone: NodeId, name: &str) -> String {
+    let stays = |member: &&MemberStatus| member.node != gone && member.role == MemberRole::Voter;
+    let voters: Vec<&MemberStatus> = status.members.iter().filter(stays).collect();
+    let (count, reached) = (voters.len(), voters.iter().filter(|member| reaches(member)).count());
+    let warning = if 2 * reached > count { "" } else { ", which is no majority: no commit could be had then" };
+    format!("member \"{name}\" would be removed; of the {count} voters that stay {reached} are in touch{warning}")
 }
 
 fn wish(node: &ThisNode, change: &Change) -> Result<Wish, Failure> {

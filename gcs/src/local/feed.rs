@@ -32,8 +32,9 @@ pub struct Feed {
     origin: Origin,
     database_id: Cell<Option<DatabaseId>>,
     phase: Cell<Phase>,
-    /// Where the database stood when it attached.
+    /// Where the database stood when it attached, and where the group did.
     resume_after: Cell<Position>,
+    serve_from: Cell<Position>,
     /// What it attaches for is to be detached: the log need not reach back to where it stands.
     leaves: Cell<bool>,
     /// What it attaches for is a copy that takes its place, whatever the log reaches back to.
@@ -44,6 +45,16 @@ pub struct Feed {
     /// There is something for [`Feed::run`] to do.
     work: Notify,
     ended: Notify,
+}
+
+/// How far a stream that flows has come.
+#[derive(Clone, Copy, Debug)]
+pub struct Reached {
+    /// The last position that is on its way, or there.
+    pub received: Position,
+    pub resumed_after: Position,
+    /// Clients are let in from here on.
+    pub serve_from: Position,
 }
 
 /// What a manager asks for when it attaches, as [`link::Request::Attach`] has it.
@@ -107,6 +118,7 @@ impl Feed {
             database_id: Cell::new(None),
             phase: Cell::new(Phase::Greeted),
             resume_after: Cell::new(Position::ZERO),
+            serve_from: Cell::new(Position::ZERO),
             leaves: Cell::new(false),
             overwrites: Cell::new(false),
             detach: Cell::new(Detach::No),
@@ -128,6 +140,18 @@ impl Feed {
     /// The group has taken the database, and has not let it go.
     pub fn is_in_group(&self) -> bool {
         self.was_attached() && !matches!(self.phase.get(), Phase::Ended | Phase::Failed(FailureKind::NoContents))
+    }
+
+    /// None if nothing flows, or not yet.
+    pub fn reached(&self) -> Option<Reached> {
+        let (Phase::CatchingUp { next } | Phase::Live { next }) = self.phase.get() else { return None };
+        let (resumed_after, serve_from) = (self.resume_after.get(), self.serve_from.get());
+        Some(Reached { received: next.previous(), resumed_after, serve_from })
+    }
+
+    /// Bytes that wait for the manager's socket.
+    pub fn queue_bytes(&self) -> usize {
+        self.outbox.waiting()
     }
 
     /// False if it has attached before.
@@ -160,11 +184,13 @@ impl Feed {
     /// The attach has been ordered.
     pub fn attached(&self, database: DatabaseId, serve_from: Position) {
         let Phase::Attaching { resume_after, .. } = self.phase.get() else { return };
-        if resume_after > serve_from {
+        // One that leaves may have left before, and with it all others: this is another life of the name then.
+        if resume_after > serve_from && !self.leaves.get() {
             return self.fail_later(FailureKind::AheadOfGroup);
         }
         tracing::info!(database = %self.database, %resume_after, %serve_from, "a database has attached");
         self.database_id.set(Some(database));
+        self.serve_from.set(serve_from);
         if self.overwrites.get() {
             return self.overwrite(database, serve_from);
         }

@@ -15,6 +15,8 @@ use tokio::time::timeout;
 
 use super::feed::Feed;
 use super::this_node::ThisNode;
+use crate::history::changes::Seen;
+use crate::observe::snapshot::{self, Service};
 
 pub struct Hub {
     pub node: Rc<ThisNode>,
@@ -35,6 +37,8 @@ impl Hub {
         for one in ordered {
             let (database, position) = (one.outcome.database, one.outcome.position);
             self.node.databases.ordered(database, position);
+            self.node.peers.counted.ordered(one.outcome.verdict);
+            self.node.followed.ordered(&one.tag, position, one.outcome.verdict);
             if let Some(feed) = self.attached_feed(database) {
                 feed.ordered(one);
             }
@@ -53,9 +57,12 @@ impl Hub {
                 self.node.databases.attached(name.clone(), database, serve_from);
                 if let Some(feed) = self.feed_of_life(&name, incarnation) {
                     feed.attached(database, serve_from);
+                    self.show_standing();
                     // It has been told that there is no PostgreSQL here, and nothing may change for long.
                     feed.status(self.status());
                     self.node.shown.enter(database);
+                    self.node.looking.news.notify_waiters();
+                    self.note_service(&name, database);
                 }
             }
             LocalReply::AttachRefused { database, incarnation, reason } => {
@@ -89,6 +96,7 @@ impl Hub {
             LocalReply::Followed { number, chunks } => self.node.rehearsals.forerunners.followed(number, chunks),
             LocalReply::FollowedOver { number, ordered } => self.node.rehearsals.forerunners.over(number, ordered),
             LocalReply::Refused { tag, reason } => {
+                self.node.peers.counted.refused(reason);
                 let (slot, sequence) = (tag.slot, tag.sequence);
                 self.answer(tag, &Reply::Refused { slot, sequence, reason });
             }
@@ -139,6 +147,58 @@ impl Hub {
             }
         }
         self.node.copies.status(&overall);
+        self.node.looking.news.notify_waiters();
+        let is_up = |member| member == self.node.id() || self.node.peers.is_up(member);
+        self.node.looking.history.see(Seen::of(&overall, self.services(), is_up));
+        self.node.looking.history.see_cut(self.node.log.cut_to());
+    }
+
+    /// What each database of the group is on this node.
+    fn services(&self) -> BTreeMap<String, &'static str> {
+        let service = |(name, database): (String, DatabaseId)| {
+            let service = self.service(&name, database);
+            (name, service)
+        };
+        self.node.databases.all().into_iter().map(service).collect()
+    }
+
+    fn service(&self, name: &str, database: DatabaseId) -> &'static str {
+        let (of, me) = (self.status_of.borrow(), self.node.id());
+        let own = of.get(&database).and_then(|status| status.members.iter().find(|member| member.node == me));
+        let is_out = own.is_some_and(|member| member.state == MemberState::OutOfService);
+        let service = if is_out { Service::OutOfService } else { Service::Detached };
+        let mut seen = snapshot::Database { name: name.to_owned(), service, ..snapshot::Database::default() };
+        self.look_again(database, &mut seen);
+        seen.service.name()
+    }
+
+    /// What only this node knows of the database: it changes without anything's being ordered.
+    pub fn look_again(&self, id: DatabaseId, seen: &mut snapshot::Database) {
+        let out = seen.service == Service::OutOfService;
+        let Some(feed) = self.feed(&seen.name).filter(|feed| feed.is_in_group()) else {
+            seen.service = if out { Service::OutOfService } else { Service::Detached };
+            return;
+        };
+        seen.queue_bytes = feed.queue_bytes();
+        let Some(reached) = feed.reached() else {
+            seen.service = if out { Service::OutOfService } else { Service::Attaching };
+            return;
+        };
+        // Where it attached it had been before.
+        let shown = self.node.shown.committed(id).map(|shown| shown.max(reached.resumed_after));
+        seen.received = reached.received;
+        seen.applied = shown.unwrap_or(seen.applied);
+        seen.service = match shown {
+            _ if out => Service::OutOfService,
+            None => Service::OutOfService,
+            Some(shown) if shown < reached.serve_from => Service::CatchingUp,
+            Some(_) => Service::Serving,
+        };
+    }
+
+    /// What the database is here may be another.
+    pub fn note_service(&self, name: &str, database: DatabaseId) {
+        self.node.looking.history.see_service(name, self.service(name, database));
     }
 
     /// Tells the other daemons what is to be known of this one.
@@ -146,7 +206,9 @@ impl Hub {
         let sessions = &self.node.sessions;
         let (is_draining, leads) = (sessions.stage() != Drain::No, self.status.borrow().leader == Some(self.node.id()));
         let total = is_draining.then(|| sessions.total()).flatten();
+        let is_detached = !self.feeds.borrow().values().any(|feed| feed.was_attached());
         self.node.peers.change_standing(|own| {
+            own.is_detached = is_detached;
             (own.is_draining, own.leads, own.sessions) = (is_draining, is_draining && leads, total);
         });
     }
@@ -164,18 +226,10 @@ impl Hub {
         self.feeds.borrow().values().map(|feed| (feed.database.clone(), feed.incarnation)).collect()
     }
 
-    /// The group's state as it was last published, for all databases together. The group counts this node's PostgreSQL as attached also while
-    /// its managers look for a daemon that has just started.
+    /// The group's state as it was last published, for all databases together.
     pub fn status(&self) -> GroupStatus {
         let mut status = self.status.borrow().clone();
         self.node.peers.standings.amend(self.node.id(), &mut status);
-        let is_attached = self.feeds.borrow().values().any(|feed| feed.was_attached());
-        let own = status.members.iter_mut().filter(|member| member.node == self.node.id());
-        for member in
-            own.filter(|member| matches!(member.state, MemberState::Online | MemberState::Draining) && !is_attached)
-        {
-            member.state = MemberState::Detached;
-        }
         status
     }
 
@@ -220,6 +274,7 @@ impl Hub {
         if let Some(database) = feed.database_id() {
             self.node.peers.send_shown(self.node.shown.leave(database));
         }
+        self.node.lost.forget(&feed.database);
         self.feeds.borrow_mut().retain(|_, other| !Rc::ptr_eq(other, feed));
         if feed.is_in_group() {
             self.node.sessions.lost(&feed.database);
@@ -228,6 +283,9 @@ impl Hub {
             self.node.peers.places.forget(&feed.database);
         }
         self.show_standing();
+        if let Some(database) = self.node.databases.id(&feed.database) {
+            self.note_service(&feed.database, database);
+        }
     }
 
     fn attached_feed(&self, database: DatabaseId) -> Option<Rc<Feed>> {

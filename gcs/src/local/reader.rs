@@ -91,7 +91,7 @@ async fn next_shown(node: &ThisNode, asked: &mut Option<Asked>) -> Vec<(u64, Nod
         return std::future::pending().await;
     };
     let found: Vec<NodeId> = tokio::select! {
-        Some(peer) = question.answers.recv() => vec![peer],
+        Some(peer) = question.answers.recv() => vec![peer.node],
         () = sleep(LOOK_EVERY) => {
             let up = node.peers.up();
             missing.iter().copied().filter(|peer| !up.contains(peer)).collect()

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use gcs_proto::{Ahead, Frame, Rehearse};
+use gcs_writeset::building::{Building, is_building};
 use gcs_writeset::link::{self, Rehearsal, Reply, Request};
 use gcs_writeset::{Incarnation, NodeId, tables};
 
@@ -99,7 +100,11 @@ fn asked(request: Request, payload: Bytes, incarnation: Incarnation) -> Result<R
             Ok(Rehearse { after: after.0, patience_ms, writeset: payload, ..Rehearse::default() })
         }
         Request::Clear { patience_ms } => {
-            tables::decode(&payload)?;
+            if is_building(&payload) {
+                Building::decode(&payload)?;
+            } else {
+                tables::decode(&payload)?;
+            }
             let patience_ms = patience_ms.min(CLEAR_MAX.as_millis() as u32);
             Ok(Rehearse { patience_ms, tables: payload, ..Rehearse::default() })
         }

@@ -13,10 +13,12 @@ use tokio::time::timeout;
 use super::changes;
 use super::drain;
 use super::error::SessionError;
+use super::events;
 use super::feed::{Feed, Wish};
 use super::fetcher;
 use super::forerunner;
 use super::hub::Hub;
+use super::inquiries;
 use super::locker;
 use super::reader;
 use super::rehearsal;
@@ -25,6 +27,7 @@ use super::seat::Seat;
 use super::starter;
 use super::this_node::ThisNode;
 use crate::bounds::{GREETING_BYTES_MAX, HANDSHAKE_TIMEOUT, MANAGER_QUEUE_BYTES_MAX, SUBMISSION_BYTES_MAX};
+use crate::observe::counted::{Port, Rejection};
 use crate::outbox::{Outbox, Stream};
 
 struct Caller {
@@ -41,6 +44,7 @@ pub async fn run(hub: &Rc<Hub>, stream: UnixStream) {
     match peer {
         Ok(peer) if hub.node.uids.contains(&peer.uid()) => {}
         Ok(peer) => {
+            hub.node.peers.counted.rejected(Port::Local, Rejection::Refused);
             if let Some(kept_back) = hub.node.complaints.due("user", &peer.uid().to_string()) {
                 tracing::warn!(uid = peer.uid(), kept_back, "connection on the local socket refused: not an allowed user");
             }
@@ -153,6 +157,7 @@ fn greet(node: &ThisNode, hello: Request) -> Result<Caller, SessionError> {
         return Err(SessionError::Misuse("a request before the greeting"));
     };
     if protocol != PROTOCOL {
+        node.looking.stranger(protocol);
         let message = format!("gcs speaks link protocol {PROTOCOL}, but postgres_r speaks {protocol}");
         let hint = "Install gcs and postgres_r of the same version.";
         return Err(SessionError::refused(FailureKind::Protocol, message, hint));
@@ -217,7 +222,10 @@ async fn hear_manager(hub: &Hub, feed: &Feed, requests: &mut Requests) -> Result
     let node = &hub.node;
     while let Some((request, payload)) = requests.next().await? {
         match request {
-            Request::Server(place) => node.peers.places.set(&feed.database, place),
+            Request::Server(place) => {
+                node.looking.remember(&place);
+                node.peers.places.set(&feed.database, place);
+            }
             Request::Attach { resume_after, founds, leaves, overwrite } => {
                 if !feed.attach(Wish { resume_after, founds, leaves, overwrite }) {
                     return Err(SessionError::Misuse("a second attach"));
@@ -230,11 +238,17 @@ async fn hear_manager(hub: &Hub, feed: &Feed, requests: &mut Requests) -> Result
             Request::Progress { committed, flushed, oldest_base, out_of_service } => {
                 if let Some(database) = feed.database_id() {
                     note_shown(node, database, committed, out_of_service);
+                    node.looking.applied(&feed.database, committed);
+                    hub.note_service(&feed.database, database);
                     let progress = Local::Progress { database, committed, flushed, oldest_base, out_of_service };
                     node.inbox.push(Input::Local(progress));
                 }
             }
-            Request::Rebuild { position } => feed.rebuild(position),
+            Request::Rebuild { position } => {
+                node.looking.set_cannot_apply(&feed.database, position);
+                feed.rebuild(position);
+            }
+            Request::Conflicts { counts } => node.lost.told(&feed.database, counts),
             Request::Sessions { count } => {
                 node.sessions.count(&feed.database, feed.incarnation, count);
                 hub.show_standing();
@@ -291,7 +305,11 @@ async fn submit(
     let Some(database) = database else { return Ok(()) };
     let tag = |slot, sequence| Tag { database, node: node.id(), incarnation, slot, sequence };
     let local = match request {
-        Request::Submit { slot, sequence } => Local::Submit { tag: tag(slot, sequence), writeset: bytes },
+        Request::Submit { slot, sequence } => {
+            let tag = tag(slot, sequence);
+            node.followed.submitted(&tag, bytes.len());
+            Local::Submit { tag, writeset: bytes }
+        }
         Request::Chunk { slot, sequence, index } => Local::Chunk { tag: tag(slot, sequence), index, bytes },
         Request::Abandon { slot, sequence } => Local::Abandon { tag: tag(slot, sequence) },
         Request::AskToken { slot, sequence, token, fence_after } => {
@@ -304,8 +322,8 @@ async fn submit(
     Ok(())
 }
 
-async fn serve_control(hub: &Hub, outbox: &Outbox, requests: &mut Requests) -> Result<(), SessionError> {
-    while let Some((request, _)) = requests.next().await? {
+async fn serve_control(hub: &Hub, outbox: &Rc<Outbox>, requests: &mut Requests) -> Result<(), SessionError> {
+    while let Some((request, payload)) = requests.next().await? {
         let reply = match request {
             Request::Status => Reply::Group(hub.status()),
             Request::Certificates => Reply::Certificates(hub.node.certificates()),
@@ -330,6 +348,30 @@ async fn serve_control(hub: &Hub, outbox: &Outbox, requests: &mut Requests) -> R
                 }
                 Reply::Done
             }
+            Request::Inquire(inquiry) => {
+                inquiries::answer(hub, outbox, inquiry).await?;
+                continue;
+            }
+            Request::Events { follows } => tokio::select! {
+                result = events::tell(hub, outbox, follows) => result.map(|()| Reply::Done)?,
+                next = requests.next() => return next.map(drop),
+            },
+            Request::Note => {
+                events::note(hub, &payload)?;
+                Reply::Done
+            }
+            Request::Await(awaited) => tokio::select! {
+                result = inquiries::wait(hub, awaited) => result.map(|()| Reply::Done)?,
+                next = requests.next() => return next.map(drop),
+            },
+            Request::Consider(change) => match changes::consider(&hub.node, &hub.status(), &change).await {
+                Ok(words) => {
+                    outbox.put(|out| link::put_frame(out, &Reply::Report, words.as_bytes()))?;
+                    outbox.flush();
+                    continue;
+                }
+                Err(failure) => return Err(SessionError::Refused(failure)),
+            },
             Request::Change(change) => match changes::carry_out(&hub.node, change).await {
                 Ok(()) => Reply::Done,
                 Err(failure) => return Err(SessionError::Refused(failure)),

@@ -19,6 +19,10 @@ impl Sessions {
         self.stage.get()
     }
 
+    pub fn is_draining(&self) -> bool {
+        self.stage() != Drain::No
+    }
+
     pub fn set_stage(&self, stage: Drain) {
         self.stage.set(stage);
     }

@@ -9,12 +9,15 @@ use gcs_writeset::{NodeId, NodeKind};
 
 use super::databases::Databases;
 use super::lockers::Lockers;
+use super::looking::Looking;
 use super::readers::Readers;
 use super::sessions::Sessions;
 use crate::complaints::Complaints;
 use crate::copy::Copies;
 use crate::inbox::Inbox;
 use crate::log::{LogReader, Usage};
+use crate::observe::followed::Followed;
+use crate::observe::lost::Lost;
 use crate::peers::Peers;
 use crate::rehearsals::{Rehearsals, answer};
 use crate::roster::Roster;
@@ -40,6 +43,13 @@ pub struct ThisNode {
     pub databases: Databases,
     pub sessions: Sessions,
     pub complaints: Complaints,
+    /// For those who look on.
+    pub followed: Followed,
+    pub lost: Lost,
+    /// For those who look on from the local socket.
+    pub looking: Looking,
+    /// Each connection holds one, beside this.
+    pub presence: Rc<()>,
 }
 
 impl ThisNode {
@@ -58,6 +68,11 @@ impl ThisNode {
 
     pub fn group(&self) -> &str {
         &self.roster.group
+    }
+
+    /// How many there are on the local socket.
+    pub fn connections(&self) -> usize {
+        Rc::strong_count(&self.presence) - 1
     }
 
     /// The certificates in force; none without TLS.

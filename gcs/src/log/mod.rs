@@ -29,6 +29,7 @@ mod checkpoint;
 mod identity;
 mod index;
 mod keeper;
+mod look;
 mod reader;
 mod record;
 pub mod removal;
@@ -43,6 +44,7 @@ use gcs_writeset::wire::WireError;
 use thiserror::Error;
 
 pub use identity::{DirectoryLock, Identity};
+pub use look::Found;
 pub use reader::LogReader;
 pub use store::Log;
 pub use usage::Usage;
@@ -86,7 +88,7 @@ fn sync_directory(directory: &Path) -> Result<(), LogError> {
 }
 
 /// Writes a small file so that it is there as a whole or not at all.
-fn write_atomically(path: &Path, content: &[u8]) -> Result<(), LogError> {
+pub fn write_atomically(path: &Path, content: &[u8]) -> Result<(), LogError> {
     use std::io::Write;
     let unfinished = path.with_extension("unfinished");
     let write = || {

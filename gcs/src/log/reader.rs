@@ -15,7 +15,7 @@ use raft::{GetEntriesContext, RaftState, Storage, StorageError};
 use super::index::{Place, Places, Terms};
 use super::record::{Base, RecordItem, read_entry, read_entry_data, read_outcome};
 use super::segment::{SEGMENT_BYTES, Segment};
-use super::{LogError, checkpoint};
+use super::{LogError, checkpoint, reserve};
 
 /// Entries kept in memory: raft reads every entry once more when it is committed, just after it was written.
 const RECENT_BYTES_MAX: usize = 16 << 20;
@@ -29,6 +29,8 @@ pub struct Shared {
     pub checkpoints: PathBuf,
     /// Bytes, since the log was opened.
     pub written: AtomicU64,
+    /// The last entry that went because there was no room for it, since the log was opened.
+    pub cut_to: AtomicU64,
 }
 
 /// What the records, taken in order, add up to.
@@ -170,9 +172,24 @@ impl LogReader {
         self.shared.written.load(Ordering::Relaxed)
     }
 
+    /// The last entry that went because the log may not be longer, though somebody may need it; 0 if none did since the log was opened.
+    pub fn cut_to(&self) -> u64 {
+        self.shared.cut_to.load(Ordering::Relaxed)
+    }
+
     /// Bytes of the files that are kept.
     pub fn kept(&self) -> u64 {
         self.shared.state.read().segments.len() as u64 * SEGMENT_BYTES
+    }
+
+    /// Of these files, how many there are.
+    pub fn segments(&self) -> usize {
+        self.shared.state.read().segments.len()
+    }
+
+    /// What is free on their disk, if that can be told.
+    pub fn bytes_free(&self) -> Option<u64> {
+        reserve::free(&self.shared.checkpoints).ok()
     }
 
     /// The Raft indexes whose outcomes are kept.

@@ -31,6 +31,11 @@ pub enum Reserve {
     },
 }
 
+/// Its bytes; none if there is no reserve.
+pub fn kept(data_directory: &Path) -> Result<Option<u64>, LogError> {
+    size(&path(data_directory))
+}
+
 /// Makes the file, or as much of it as is missing; one that is larger than it is to be goes first.
 pub fn make(data_directory: &Path, bytes: u64) -> Result<Reserve, LogError> {
     let path = path(data_directory);
@@ -74,7 +79,8 @@ fn size(path: &Path) -> Result<Option<u64>, LogError> {
     }
 }
 
-fn free(directory: &Path) -> Result<u64, LogError> {
+/// Bytes that are free on the disk of a directory.
+pub fn free(directory: &Path) -> Result<u64, LogError> {
     let found = statvfs(directory).map_err(io::Error::from).map_err(LogError::io("look at the disk of", directory))?;
     Ok(found.blocks_available().saturating_mul(found.fragment_size()))
 }

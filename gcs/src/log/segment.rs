@@ -59,6 +59,13 @@ impl Segment {
         Segment::open_file(path(directory, number), number)
     }
 
+    /// The file must be there, and stays as it is.
+    pub fn open_to_read(directory: &Path, number: u32) -> Result<Segment, LogError> {
+        let path = path(directory, number);
+        let file = File::open(&path).map_err(LogError::io("open", &path))?;
+        Ok(Segment { number, path, file })
+    }
+
     /// A file that is going to be some segment.
     pub fn spare(path: &Path) -> Result<Segment, LogError> {
         Segment::open_file(path.to_owned(), 0)
@@ -119,8 +126,10 @@ impl Segment {
         Ok(bytes)
     }
 
+    /// Also if it has been deleted since it was opened.
     pub fn read_all(&self) -> Result<Vec<u8>, LogError> {
-        std::fs::read(&self.path).map_err(LogError::io("read", &self.path))
+        let length = self.file.metadata().map_err(LogError::io("look at", &self.path))?.len();
+        self.read(0, usize::try_from(length).unwrap_or(usize::MAX))
     }
 }
 

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use gcs_core::{Checkpoint, DurableWrite, Recovered};
 use parking_lot::RwLock;
@@ -14,6 +14,7 @@ use super::reader::{LogReader, LogState, Shared};
 use super::record::{Base, RecordBuilder, read_head, read_items};
 use super::segment::{self, HEADER_BYTES, Header, SEGMENT_BYTES, Segment};
 use super::{LogError, checkpoint, sync_directory};
+use crate::observe::counted::Counted;
 
 /// The one that is written to, and one that a checkpoint may lie in.
 const SEGMENTS_MIN: u64 = 2;
@@ -36,6 +37,8 @@ pub struct Log {
     segments_max: Option<usize>,
     /// The record that last moved the base; segments before it go when it has been flushed.
     base_sequence: Option<u64>,
+    /// Where flushes are counted, if anywhere.
+    counted: Option<Arc<Counted>>,
 }
 
 impl Log {
@@ -53,7 +56,8 @@ impl Log {
         checkpoint::delete_others(&checkpoints, state.checkpoint)?;
         let hard_state = Some(state.hard_state.clone()).filter(|state| *state != HardState::default());
 
-        let mut shared = Shared { state: RwLock::new(state), checkpoints, written: AtomicU64::new(0) };
+        let mut shared =
+            Shared { state: RwLock::new(state), checkpoints, written: AtomicU64::new(0), cut_to: AtomicU64::new(0) };
         let (current, tail) = match end.current {
             Some(current) => (current, end.tail),
             None => {
@@ -82,6 +86,7 @@ impl Log {
             truncate_to: 0,
             segments_max: None,
             base_sequence: None,
+            counted: None,
         };
         if log.tail == HEADER_BYTES {
             log.write_state()?;
@@ -94,6 +99,10 @@ impl Log {
     pub fn keep_at_most(&mut self, bytes: u64) {
         let segments = (bytes / SEGMENT_BYTES).max(SEGMENTS_MIN);
         self.segments_max = Some(usize::try_from(segments).unwrap_or(usize::MAX));
+    }
+
+    pub fn count_in(&mut self, counted: Arc<Counted>) {
+        self.counted = Some(counted);
     }
 
     /// When a log was last written to, as the file system has it; `None` if there is no segment.
@@ -146,7 +155,11 @@ impl Log {
     /// Everything written so far survives a crash afterwards.
     pub fn flush(&mut self) -> Result<(), LogError> {
         if self.synced + 1 < self.next_sequence {
+            let began = Instant::now();
             self.current.flush()?;
+            if let Some(counted) = &self.counted {
+                counted.flushed(began.elapsed());
+            }
             self.synced = self.next_sequence - 1;
         }
         if self.base_sequence.is_some_and(|sequence| sequence <= self.synced) {
@@ -191,6 +204,7 @@ impl Log {
             return false;
         }
         if index > self.truncate_to {
+            self.shared.cut_to.store(index, Ordering::Relaxed);
             let bytes = state.segments.len() as u64 * SEGMENT_BYTES;
             tracing::warn!(
                 index,

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use gcs_core::Input;
-use gcs_proto::{Decoder, Frame, FrameError};
+use gcs_proto::{Decoder, Frame, FrameError, Show, ShownHere};
 use thiserror::Error;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{sleep, timeout};
@@ -16,8 +16,10 @@ use super::silence::{Silence, SilenceError};
 use super::table::{Peer, Peers};
 use super::tunnel;
 use super::waiting::Waiting;
-use crate::bounds::{HANDSHAKE_FRAME_BYTES_MAX, HANDSHAKE_TIMEOUT};
+use crate::bounds::{HANDSHAKE_FRAME_BYTES_MAX, HANDSHAKE_TIMEOUT, HANDSHAKES_MAX, HANDSHAKES_OF_ADDRESS_MAX};
 use crate::complaints::Complaints;
+use crate::introduction::introduction;
+use crate::observe::counted::{Port, Rejection};
 use crate::outbox::Stream;
 use crate::tls::credentials::{PeerProblem, Side};
 
@@ -36,8 +38,9 @@ enum ReceiveError {
 }
 
 pub async fn run(peers: Rc<Peers>, listener: TcpListener) {
-    let waiting = Rc::new(Waiting::default());
+    let waiting = Rc::new(Waiting::new(HANDSHAKES_MAX, HANDSHAKES_OF_ADDRESS_MAX));
     let complaints = Rc::new(Complaints::default());
+    let counted = peers.counted.clone();
     loop {
         match listener.accept().await {
             Ok((stream, address)) => {
@@ -64,10 +67,11 @@ pub async fn run(peers: Rc<Peers>, listener: TcpListener) {
                     });
                     task.abort_handle()
                 });
-                if let Some(caller) = turned_away
-                    && let Some(kept_back) = complaints.due("crowd", &caller.to_string())
-                {
-                    tracing::warn!(%caller, kept_back, "too many connections at once that say nothing, the oldest is closed");
+                if let Some(caller) = turned_away {
+                    counted.rejected(Port::Peers, Rejection::Crowd);
+                    if let Some(kept_back) = complaints.due("crowd", &caller.to_string()) {
+                        tracing::warn!(%caller, kept_back, "too many connections at once that say nothing, the oldest is closed");
+                    }
                 }
             }
             Err(error) => {
@@ -93,6 +97,10 @@ async fn greet_in_time(
         Ok(Err(error)) => error,
         Err(_) => GreetError::Late,
     };
+    if error.cause().is_some() {
+        let cause = if matches!(error, GreetError::Late) { Rejection::Late } else { Rejection::Refused };
+        peers.counted.rejected(Port::Peers, cause);
+    }
     match error.cause() {
         // A health check that only looks whether the port answers.
         None => tracing::debug!(%address, "connection ended before its handshake: {error}"),
@@ -159,6 +167,11 @@ async fn read(peers: &Peers, peer: &Peer, connection: u64, stream: &Stream, mut 
                         peers.flush();
                     }
                 }
+                Ok(Frame::Show(Show { number, position: 0, .. })) => {
+                    let said = Some(introduction(peers.places.any().map(|place| place.port)));
+                    peers.send_frame(peer.node, &Frame::ShownHere(ShownHere { number, said }));
+                    peers.flush();
+                }
                 Ok(Frame::Show(asked)) => {
                     let from = peer.node;
                     if peers.shown.came(from, &asked) {
@@ -170,7 +183,7 @@ async fn read(peers: &Peers, peer: &Peer, connection: u64, stream: &Stream, mut 
                     peers.standings.heard(peer.node, standing);
                 }
                 Ok(Frame::Drain(order)) => peers.standings.order(order),
-                Ok(Frame::ShownHere(answer)) => peers.shown.answered(peer.node, &answer),
+                Ok(Frame::ShownHere(answer)) => peers.shown.answered(peer.node, answer),
                 Ok(Frame::Rehearsed(answer)) => peers.rehearsals.answered(peer.node, &answer),
                 Ok(_) => return ReceiveError::Unexpected,
                 Err(error) => return error.into(),

@@ -7,6 +7,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Instant;
 
 use gcs_core::{Format, Input, PeerMessage};
@@ -18,6 +19,7 @@ use super::places::Places;
 use crate::bounds::{GUESTS_MAX, PEER_QUEUE_BYTES_MAX};
 use crate::enrolment::desk::Desk;
 use crate::inbox::Inbox;
+use crate::observe::counted::Counted;
 use crate::outbox::{Outbox, Stream};
 use crate::rehearsals::Rehearsals;
 use crate::roster::Roster;
@@ -40,6 +42,7 @@ pub struct Peers {
     pub desk: Desk,
     /// Wishes of this daemon about the membership.
     pub wishes: Rc<Pending>,
+    pub counted: Arc<Counted>,
     by_node: RefCell<BTreeMap<NodeId, Rc<Peer>>>,
     /// Connections accepted so far: each has a number of its own.
     accepted: Cell<u64>,
@@ -64,6 +67,13 @@ pub struct Peer {
     pub silent: Notify,
 }
 
+impl Peer {
+    /// Bytes that wait for its socket.
+    pub fn queue_bytes(&self) -> usize {
+        self.connections.borrow().outbox.as_ref().map_or(0, |outbox| outbox.waiting())
+    }
+}
+
 #[derive(Debug, Default)]
 pub struct Connections {
     /// Where messages to the peer go.
@@ -81,7 +91,7 @@ pub struct Connections {
 }
 
 impl Peers {
-    pub fn new(roster: Rc<Roster>, security: Rc<Security>, desk: Desk, inbox: Rc<Inbox>) -> Peers {
+    pub fn new(roster: Rc<Roster>, security: Rc<Security>, desk: Desk, inbox: Rc<Inbox>, counted: Arc<Counted>) -> Peers {
         let (rehearsals, shown, places, standings, wishes, by_node) = Default::default();
         Peers {
             roster,
@@ -93,6 +103,7 @@ impl Peers {
             security,
             desk,
             wishes,
+            counted,
             by_node,
             accepted: Cell::new(0),
         }
@@ -211,7 +222,10 @@ impl Peers {
             return;
         }
         for (peer, number) in answers {
-            self.send_frame(peer, &Frame::ShownHere(ShownHere { number }));
+            match peer == self.roster.node {
+                true => self.shown.answered(peer, ShownHere { number, said: None }),
+                false => self.send_frame(peer, &Frame::ShownHere(ShownHere { number, said: None })),
+            }
         }
         self.flush();
     }

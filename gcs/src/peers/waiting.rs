@@ -1,5 +1,7 @@
 //! Connections whose caller has not yet said who it is, bounded in all and for each address.
 //!
+//! The ports of the peers and of HTTP (`crate::observe`) have one each.
+//!
 //! At a bound the *oldest* goes and not the newest: a daemon that wants to talk has shaken hands within a few round trips, while whoever
 //! only holds connections open has the old ones. If the newest were turned away, 64 silent connections could keep all
 //! members out.
@@ -11,10 +13,11 @@ use std::rc::Rc;
 
 use tokio::task::AbortHandle;
 
-use crate::bounds::{HANDSHAKES_MAX, HANDSHAKES_OF_ADDRESS_MAX};
-
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Waiting {
+    /// How many may wait, in all and of one address.
+    most: usize,
+    most_of_address: usize,
     last: Cell<u64>,
     /// In the order in which they came.
     callers: RefCell<BTreeMap<u64, Caller>>,
@@ -34,6 +37,14 @@ pub struct Place {
 }
 
 impl Waiting {
+    pub fn new(most: usize, most_of_address: usize) -> Waiting {
+        Waiting { most, most_of_address, last: Cell::new(0), callers: RefCell::default() }
+    }
+
+    pub fn count(&self) -> usize {
+        self.callers.borrow().len()
+    }
+
     /// Starts the handshake of a caller; the address of another that had to go for it, if one had.
     pub fn admit(self: &Rc<Waiting>, address: IpAddr, start: impl FnOnce(Place) -> AbortHandle) -> Option<IpAddr> {
         let number = self.last.get() + 1;
@@ -48,9 +59,9 @@ impl Waiting {
         let mut callers = self.callers.borrow_mut();
         let mut of_address = callers.iter().filter(|(_, caller)| caller.address == address).map(|(number, _)| *number);
         let oldest_of_address = of_address.next();
-        let oldest = if of_address.count() + 1 >= HANDSHAKES_OF_ADDRESS_MAX {
+        let oldest = if of_address.count() + 1 >= self.most_of_address {
             oldest_of_address
-        } else if callers.len() >= HANDSHAKES_MAX {
+        } else if callers.len() >= self.most {
             callers.keys().next().copied()
         } else {
             None
@@ -70,6 +81,7 @@ impl Drop for Place {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bounds::{HANDSHAKES_MAX, HANDSHAKES_OF_ADDRESS_MAX};
     use tokio::task::LocalSet;
 
     fn address(last: u8) -> IpAddr {
@@ -89,7 +101,7 @@ mod tests {
 
     fn in_tasks(test: impl FnOnce(Rc<Waiting>)) {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        LocalSet::new().block_on(&runtime, async { test(Rc::default()) });
+        LocalSet::new().block_on(&runtime, async { test(Rc::new(Waiting::new(HANDSHAKES_MAX, HANDSHAKES_OF_ADDRESS_MAX))) });
     }
 
     #[test]
@@ -120,7 +132,7 @@ mod tests {
     fn a_caller_that_is_through_leaves_its_place() {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         LocalSet::new().block_on(&runtime, async {
-            let waiting = Rc::new(Waiting::default());
+            let waiting = Rc::new(Waiting::new(HANDSHAKES_MAX, HANDSHAKES_OF_ADDRESS_MAX));
             let mut through = None;
             waiting.admit(address(1), |place| {
                 let task = tokio::task::spawn_local(async move { drop(place) });

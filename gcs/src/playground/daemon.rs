@@ -67,6 +67,9 @@ impl Daemon {
             // Networks inside of one machine.
             text += "allow_plaintext = true\n";
         }
+        if let Some(port) = me.http_port {
+            text += &format!("http_address = \"127.0.0.1:{port}\"\n");
+        }
         if let Some(bytes) = self.log_retention {
             text += &format!("log_retention = \"{bytes} B\"\n");
         }
@@ -227,6 +230,7 @@ mod tests {
             port: 6000 + number,
             peer_port: 6100 + number,
             listen_port: None,
+            http_port: Some(6300 + number),
             joined: number > 3,
             place: None,
             role: None,
@@ -238,6 +242,7 @@ mod tests {
         let config = Config::load(&daemon.config()).unwrap();
         assert_eq!((config.name.as_str(), config.members.len()), ("node2", 3));
         assert_eq!(config.local_socket, daemon.socket());
+        assert_eq!(config.http_address.as_deref(), Some("127.0.0.1:6302"));
         assert_eq!(config.log_retention, 70_000_000);
         daemon.configure("postgresr", &node(4), &[node(1), node(2), node(3), node(4)], None).unwrap();
         assert_eq!(Config::load(&daemon.config()).unwrap().join.len(), 3);

@@ -96,6 +96,7 @@ mod tests {
             port: 6001,
             peer_port: 6101,
             listen_port: None,
+            http_port: None,
             joined: false,
             place: None,
             role: None,

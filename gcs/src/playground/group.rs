@@ -36,6 +36,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 const PEER_PORT_OFFSET: u16 = 100;
 /// With a relay, that is where the relay listens for it, and it listens itself so much higher.
 const LISTEN_PORT_OFFSET: u16 = 100;
+/// From a node's port to where its daemon tells metrics and health.
+const HTTP_PORT_OFFSET: u16 = 150;
 const DEFAULT_PG_CONFIG: &str = "/usr/lib/postgresql/15/bin/pg_config";
 
 /// What to make.
@@ -437,6 +439,11 @@ impl Playground {
         self.cluster(number).uri(&self.manifest.database)
     }
 
+    /// Host and port where the node's daemon tells metrics and health.
+    pub fn http(&self, number: NodeNumber) -> Option<String> {
+        self.manifest.nodes[number.index()].http_port.map(|port| format!("127.0.0.1:{port}"))
+    }
+
     pub fn cluster(&self, number: NodeNumber) -> Cluster {
         let node = &self.manifest.nodes[number.index()];
         let (bin, account) = (self.manifest.postgres_bin.clone(), self.account.clone());
@@ -484,7 +491,7 @@ fn plan_nodes(new: &NewGroup) -> Result<Vec<NodeEntry>> {
     if !new.places.is_empty() && new.places.len() != new.nodes {
         return Err(Error::usage(format!("{} places for {} nodes", new.places.len(), new.nodes)));
     }
-    let offset = PEER_PORT_OFFSET + if new.faults { LISTEN_PORT_OFFSET } else { 0 };
+    let offset = if new.faults { PEER_PORT_OFFSET + LISTEN_PORT_OFFSET } else { HTTP_PORT_OFFSET };
     let highest = usize::from(new.base_port) + usize::from(offset) + new.nodes;
     if new.base_port == 0 || highest > usize::from(u16::MAX) {
         return Err(Error::usage(format!("base port {} leaves no room for the ports above it", new.base_port)));
@@ -493,7 +500,10 @@ fn plan_nodes(new: &NewGroup) -> Result<Vec<NodeEntry>> {
         let (port, peer_port) = (new.base_port + index, new.base_port + PEER_PORT_OFFSET + index);
         let place = new.places.get(usize::from(index)).cloned();
         let listen_port = new.faults.then(|| peer_port + LISTEN_PORT_OFFSET);
-        NodeEntry { name: format!("node{}", index + 1), port, peer_port, listen_port, joined: false, place, role: None }
+        // In another network nobody here would reach it.
+        let http_port = place.is_none().then(|| port + HTTP_PORT_OFFSET);
+        let name = format!("node{}", index + 1);
+        NodeEntry { name, port, peer_port, listen_port, http_port, joined: false, place, role: None }
     };
     let nodes: Vec<NodeEntry> = (0..new.nodes as u16).map(node).collect();
     nodes.iter().try_for_each(|node| check_ports(node, "Give another --base-port."))?;
@@ -518,6 +528,7 @@ fn plan_next(manifest: &Manifest) -> Result<NodeEntry> {
         port: port(first.port)?,
         peer_port: port(first.peer_port)?,
         listen_port: first.listen_port.map(port).transpose()?,
+        http_port: first.http_port.map(port).transpose()?,
         joined: true,
         place: None,
         role: None,
@@ -527,7 +538,7 @@ fn plan_next(manifest: &Manifest) -> Result<NodeEntry> {
 }
 
 fn check_ports(node: &NodeEntry, hint: &str) -> Result<()> {
-    for port in [node.port, node.peer_port].into_iter().chain(node.listen_port) {
+    for port in [node.port, node.peer_port].into_iter().chain(node.listen_port).chain(node.http_port) {
         TcpListener::bind((Ipv4Addr::LOCALHOST, port))
             .map_err(|error| Error::usage(format!("port {port} cannot be used: {error}")).hint(hint))?;
     }

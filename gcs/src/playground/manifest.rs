@@ -52,6 +52,9 @@ pub struct NodeEntry {
     /// Where its daemon listens, if a relay stands at the port above.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub listen_port: Option<u16>,
+    /// Where its daemon tells metrics and health, on loopback; none in playgrounds that were made before there was that, or in another network.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub http_port: Option<u16>,
     /// It came when the group was there already.
     #[serde(default)]
     pub joined: bool,
@@ -171,6 +174,7 @@ mod tests {
             port: 6001,
             peer_port: 6101,
             listen_port: Some(6201),
+            http_port: None,
             joined: false,
             place: None,
             role: None,

@@ -20,6 +20,8 @@ pub struct Status {
 pub struct NodeStatus {
     pub name: String,
     pub uri: String,
+    /// Where its daemon tells metrics and health over HTTP.
+    pub http: Option<String>,
     pub state: NodeCondition,
     /// Whether it leads the group, as it sees it.
     pub leader: bool,
@@ -123,7 +125,7 @@ fn ask(playground: &Playground, number: NodeNumber) -> Answers {
 
 const POSITION: &str = "SELECT committed_position::text FROM postgres_r.members WHERE is_self";
 const COUNTERS: &str = "SELECT commits::text, (aborts_conflict + aborts_horizon + aborts_malformed + aborts_victim)::text
-    FROM pg_stat_postgres_r";
+    FROM postgres_r.pg_stat_postgres_r";
 
 /// `None` if it takes no clients.
 fn ask_sql(playground: &Playground, number: NodeNumber) -> Option<SqlAnswers> {
@@ -166,6 +168,7 @@ fn describe(playground: &Playground, number: NodeNumber, answers: &Answers, end:
     NodeStatus {
         name: name.to_owned(),
         uri: playground.uri(number),
+        http: playground.http(number).map(|address| format!("http://{address}")),
         state,
         leader: me.is_some_and(|me| answers.daemon.as_ref().is_some_and(|status| status.leader == Some(me.node))),
         position: committed,

@@ -166,6 +166,7 @@ mod tests {
         let node = NodeStatus {
             name: "node1".into(),
             uri: String::new(),
+            http: None,
             state: NodeCondition::Online,
             leader: true,
             position: Some(77),

@@ -36,6 +36,20 @@ impl Moment {
         Moment::new(self.unix_seconds.saturating_sub(seconds))
     }
 
+    /// `2026-11-28 08:40:01`, in UTC; with `T` between day and time, with `Z` or ` UTC` behind it, and without seconds or time of day, too.
+    pub fn parse(text: &str) -> Option<Moment> {
+        let text = text.strip_suffix('Z').or_else(|| text.strip_suffix(" UTC")).unwrap_or(text);
+        let (day, clock) = text.split_once([' ', 'T']).unwrap_or((text, "00:00"));
+        let mut day = day.splitn(3, '-');
+        let (year, month) = (day.next()?.parse().ok()?, day.next()?.parse::<u8>().ok()?.try_into().ok()?);
+        let date = time::Date::from_calendar_date(year, month, day.next()?.parse().ok()?).ok()?;
+        let mut clock = clock.splitn(3, ':');
+        let (hour, minute) = (clock.next()?.parse().ok()?, clock.next()?.parse().ok()?);
+        let second = clock.next().map_or(Some(0), |second| second.parse().ok())?;
+        let clock = time::Time::from_hms(hour, minute, second).ok()?;
+        Some(Moment::new(date.with_time(clock).assume_utc().unix_timestamp()))
+    }
+
     /// From `earlier` to this; negative if it is the later one.
     pub fn seconds_since(self, earlier: Moment) -> i64 {
         self.unix_seconds.saturating_sub(earlier.unix_seconds)
@@ -63,6 +77,19 @@ impl fmt::Display for Moment {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_moment_is_read_as_it_is_written_and_as_people_write_it() {
+        let seconds = |text| Moment::parse(text).map(|moment| moment.unix_seconds);
+        for text in ["2026-11-28 08:40:01 UTC", "2026-11-28T08:40:01Z", "2026-11-28 08:40:01"] {
+            assert_eq!(seconds(text), Some(1_795_855_201), "{text}");
+        }
+        assert_eq!(seconds("2026-11-28 08:40"), Some(1_795_855_200));
+        assert_eq!(seconds("1970-01-02"), Some(86_400));
+        for bad in ["", "yesterday", "2026-13-01", "2026-11-28 25:00", "2026-11-28 08", "2026-11-28 08:40:01+01:00"] {
+            assert_eq!(seconds(bad), None, "{bad}");
+        }
+    }
 
     #[test]
     fn a_moment_is_written_in_utc_and_counted_in_whole_days() {

@@ -6,22 +6,21 @@
 //!       | 2 update     relation varint, identity image, new image
 //!       | 3 delete     relation varint, identity image
 //!       | 4 statement  actor, settings varint × (name str, value str, by_superuser u8), text str
-//!       | 5 decided    of the statement that follows: tables varint × (schema str, name str, written anew u8), whose rows come
-//!                      behind it, new columns varint × (name str, value u8 ? str), with the value of the rows that are there,
-//!                      bound u8 ? str, of a partition
+//!       | 5 decided    of the statement that follows: tables varint × (schema str, name str, written anew u8), whose rows come behind it,
+//!                      new columns varint × (name str, value u8 ? str), with the value of the rows that are there, bound u8 ? str, of a partition
 //!       | 6 relation   as 0, then indexes varint × (name str, has_predicate u8, expressions varint)
-//!       | 7 repair     relation varint, node u64, all u8, rows varint × (identity 16 bytes): on that node the rows with these identities
-//!                      go, or all; the inserts up to item 8 are for that node alone
+//!       | 7 repair     relation varint, node u64, all u8, rows varint × (identity 16 bytes): on that node the rows with these identities go, or all; the inserts up to item 8 are for it alone
 //!       | 8 repaired
 //!       | 9 notify     channel str, payload str: a NOTIFY, sent when the transaction commits; behind all other items
 //!       | 10 fill      relation varint: the inserts that follow are all the rows of this materialized view, which is populated from here on
 //!       | 11 verifier  str: of the password of the role statement that follows, in whose text the password is not
+//!       | 12 a change of a large object ([`crate::large_object`])
+//!       | 14 a step of an index that is made or dropped CONCURRENTLY ([`crate::indexed`])
+//!       | 16, 17 a transaction joins the list of those that are prepared, and leaves it ([`crate::two_phase`])
 //! actor := session str, set str (empty: none), role str, context u8
-//! image := one datum for each live column, in attribute order; for each of those indexes: whether the row is in it, if it has a
-//!          predicate, and one datum for each expression (absent in an identity)
+//! image := one datum for each live column, in attribute order; for each of those indexes: whether the row is in it, if it has a predicate, and one datum for each expression (absent in an identity)
 //! datum := header varint = length << 3 | kind, then `length` bytes
-//! kind  := 0 null | 1 physical (PostgreSQL's in-memory form, little-endian, flat) | 2 text (the type's output function)
-//!        | 3 unchanged (a value the update kept) | 4 absent (not part of the identity) | 5 nested (an array or a row of other values)
+//! kind  := 0 null | 1 physical (PostgreSQL's in-memory form, little-endian, flat) | 2 text (the type's output function) | 3 unchanged (a value the update kept) | 4 absent (not part of the identity) | 5 nested (an array or a row of other values)
 //! ```
 //!
 //! Items are self-contained but for relation indexes, so the front of a long body can travel in chunks. Writers append to a
@@ -31,6 +30,10 @@ use crate::bounds::NAME_BYTES_MAX;
 use crate::decided::{DATUM_BYTES_MAX, read_column, read_optional, read_remade};
 pub use crate::decided::{Decided, Remade};
 use crate::id::NodeId;
+use crate::indexed;
+pub use crate::indexed::{Indexed, Step};
+use crate::large_object::LargeObject;
+use crate::two_phase::{self, FINISHED, PREPARED, Prepared};
 use crate::wire::{Put, Reader, WireError};
 
 const STATEMENT_BYTES_MAX: usize = 1 << 30;
@@ -51,7 +54,8 @@ const REPAIRED: u8 = 8;
 const NOTIFY: u8 = 9;
 const FILL: u8 = 10;
 const VERIFIER: u8 = 11;
-
+const LARGE_OBJECT: u8 = 12;
+const INDEXED: u8 = 14;
 const IDENTITY_BYTES: usize = 16;
 
 /// One column of a row image.
@@ -105,6 +109,14 @@ pub enum Item<'a> {
     /// The rows that follow are all that this materialized view has; it is populated from here on.
     Fill {
         relation: u32,
+    },
+    LargeObject(LargeObject<'a>),
+    /// What becomes of an index that is made or dropped CONCURRENTLY.
+    Indexed(Indexed<'a>),
+    Prepared(Prepared<'a>),
+    /// A prepared transaction that has been decided on.
+    Finished {
+        identifier: &'a str,
     },
 }
 
@@ -230,6 +242,9 @@ pub trait PutItem {
     fn put_notify(&mut self, channel: &str, payload: &str);
     /// All rows of a materialized view follow, as inserts.
     fn put_fill(&mut self, relation: u32);
+    fn put_large_object(&mut self, change: LargeObject<'_>);
+    /// A step of an index, by its schema and its name; `nodes` are through with what goes before it.
+    fn put_indexed(&mut self, step: Step, name: (&str, &str), definition: &str, nodes: &[NodeId]);
     fn put_optional(&mut self, text: Option<&str>);
     fn put_datum(&mut self, datum: Datum<'_>);
     /// Opens a physical datum of that length; its bytes follow.
@@ -318,6 +333,14 @@ impl PutItem for Vec<u8> {
     fn put_fill(&mut self, relation: u32) {
         self.put_u8(FILL);
         self.put_varint(u64::from(relation));
+    }
+    fn put_large_object(&mut self, change: LargeObject<'_>) {
+        self.put_u8(LARGE_OBJECT);
+        change.put(self);
+    }
+    fn put_indexed(&mut self, step: Step, name: (&str, &str), definition: &str, nodes: &[NodeId]) {
+        self.put_u8(INDEXED);
+        indexed::put(self, step, name, definition, nodes);
     }
     fn put_optional(&mut self, text: Option<&str>) {
         self.put_u8(u8::from(text.is_some()));
@@ -411,7 +434,11 @@ impl<'a> Items<'a> {
                 Ok(Item::Notify { channel, payload: self.reader.str("payload", PAYLOAD_BYTES_MAX)? })
             }
             FILL => Ok(Item::Fill { relation: self.relation()? }),
+            LARGE_OBJECT => Ok(Item::LargeObject(LargeObject::read(&mut self.reader)?)),
+            INDEXED => Ok(Item::Indexed(indexed::read(&mut self.reader)?)),
             VERIFIER => Ok(Item::Verifier(self.reader.str("verifier", VERIFIER_BYTES_MAX)?)),
+            PREPARED => Ok(Item::Prepared(two_phase::read_prepared(&mut self.reader)?)),
+            FINISHED => Ok(Item::Finished { identifier: two_phase::read_identifier(&mut self.reader)? }),
             kind => Err(WireError::Unknown { what: "item kind", value: u64::from(kind) }),
         }
     }

@@ -15,6 +15,8 @@ pub enum Namespace {
     Exclusion = 3,
     Relation = 4,
     Schema = 5,
+    /// Of prepared transactions, by their identifiers.
+    Prepared = 6,
 }
 
 /// Two holders conflict unless both are shared. A checked key conflicts with every earlier holder and is not held itself: what

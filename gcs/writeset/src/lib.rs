@@ -12,7 +12,10 @@
 //! - [`wire`]: little-endian readers and writers that never panic on input.
 //! - [`writeset`]: the envelope that the daemon reads (bases, keys) around a body that it does not.
 //! - [`body`]: row images and ordered statements, as the extension writes and applies them.
+//! - [`indexed`]: a step of an index that is made or dropped CONCURRENTLY; [`building`]: asking a node to build it.
 //! - [`decided`]: what a statement has made out of rows.
+//! - [`large_object`]: changes of large objects.
+//! - [`two_phase`]: writesets that prepare a transaction, and those that decide on it.
 //! - [`link`]: messages on the Unix socket between the extension and its daemon.
 //! - [`bounds`]: every size that any of the above may reach, and what happens there.
 //!
@@ -22,14 +25,18 @@
 
 pub mod body;
 pub mod bounds;
+pub mod building;
 pub mod decided;
 pub mod id;
+pub mod indexed;
 pub mod key;
 pub mod kind;
+pub mod large_object;
 pub mod link;
 pub mod lock;
 pub mod tables;
 pub mod token;
+pub mod two_phase;
 pub mod wire;
 pub mod writeset;
 
@@ -39,3 +46,4 @@ pub use kind::NodeKind;
 pub use lock::{Lock, LockAnswer, LockKey, LockMode, LockOp, LockSession};
 pub use tables::TableName;
 pub use token::{CommitToken, Token, TokenOutcome};
+pub use two_phase::{Phase, TwoPhase};

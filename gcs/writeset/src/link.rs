@@ -18,8 +18,8 @@
 //!   *Parts.* Between an `Ordered` with `more` and its last `Body` only `Group`, `ChunkOrdered`, `TokenOutcome`, `Refused` and
 //!   `Watch` can come.
 //! - **Backend**: only writes, `Submit`, `Chunk` and `AskToken`; nothing but `Welcome` is ever sent to it.
-//! - **Control**: `Status`, answered `Group`; `Change`, answered `Done` or `Failed`; and `Certificates`, answered `Certificates`; used by
-//!   people and by the playground.
+//! - **Control**: `Status`, answered `Group`; `Change`, answered `Done` or `Failed`; `Certificates`, answered `Certificates`; `Inquire`, answered `Report`; `Events`, answered by
+//!   as many `Report` as it takes; `Note`, answered `Done`; `Consider`, answered `Report` or `Failed`; and `Await`, answered `Done` when it is so; used by people and by the playground.
 //! - **Fetcher**: sends nothing but `Fetch`, which asks for the writeset of a position that came in the stream without it. Each is
 //!   answered with the `Body` frames of its position, from disk and in the order of the questions; nothing else but `Welcome` and
 //!   `Failed` comes on this connection. It is a connection of its own because a manager stops reading the stream when it has no
@@ -126,6 +126,10 @@ pub enum Request {
     Rebuild {
         position: Position,
     },
+    /// Which tables and keys transactions of this server have lost over, those over which most were lost: the answer to `AskConflicts`.
+    Conflicts {
+        counts: Vec<ConflictCount>,
+    },
     /// Asks what a commit token has come to: answered `TokenOutcome` from the question's place in the order. With `fence_after`,
     /// before which the token was not used, nothing with it will be committed from there on.
     AskToken {
@@ -201,6 +205,19 @@ pub enum Request {
     },
     /// How much of the log is kept on this node: answered `Log`.
     AskLog,
+    /// What a person's command wants to know: answered `Report`.
+    Inquire(Inquiry),
+    /// Answered `Done` when it is so; the end of the connection withdraws it.
+    Await(Awaited),
+    /// What has happened to the group, as this node's daemon saw it: answered `Report` once or more, each with some events, and then `Done`; if `follows`, by one more `Report`
+    /// whenever something happens instead, until the end of the connection.
+    Events {
+        follows: bool,
+    },
+    /// Payload: something that has happened, which the daemon does not see by itself, as JSON. Answered `Done`.
+    Note,
+    /// What [`Request::Change`] would do, and whether it could be done, as far as is known here: answered `Report`, or `Failed`. Changes nothing.
+    Consider(Change),
     /// While the node is drained: how many sessions of clients the database has here.
     Sessions {
         count: u32,
@@ -211,6 +228,24 @@ pub enum Request {
         /// Seconds that sessions have to go by themselves; none if it is to work again.
         grace: Option<u32>,
     },
+}
+
+/// What a person's command wants to know of a daemon beside the state of the group. The forms of the answers are `gcs`'s own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Inquiry {
+    /// How the daemon finds itself, its peers, its databases and the group: JSON.
+    Examination,
+    /// What it tells over HTTP: OpenMetrics.
+    Metrics,
+}
+
+/// What can be waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Awaited {
+    /// Whatever anybody had been told before the question is visible on this node.
+    Synced,
+    /// A COMMIT could be had on this node.
+    Writable,
 }
 
 /// What a person can ask of the membership, by names.
@@ -331,6 +366,8 @@ pub enum Reply {
     Certificates(Vec<CertificateStatus>),
     Place(ServerPlace),
     Log(LogStatus),
+    /// Payload: what was asked for, as text.
+    Report,
     ReadFrom {
         number: u64,
         position: Position,
@@ -366,6 +403,8 @@ pub enum Reply {
     Contended {
         key: Key,
     },
+    /// To a manager: somebody looks at the conflicts. Answered `Conflicts`.
+    AskConflicts,
     /// To a manager: how clients are to be treated from now on.
     Drain(Drain),
     /// How far a member is that is being drained: sessions, if they have been counted.
@@ -412,6 +451,14 @@ pub enum AbortCause {
     TokenTooOld { floor: Position },
     /// The session held group locks, and had been given up for lost when this was ordered: others may hold them.
     LocksLost,
+    /// The key at `key_index` is pinned by the transaction that was prepared at `winner`, and is not decided on ([`crate::two_phase`]).
+    Prepared { winner: Position, winner_node: NodeId, key_index: u32 },
+    /// What COMMIT PREPARED or ROLLBACK PREPARED names is not prepared.
+    NotPrepared,
+    /// A transaction is prepared under this name.
+    AlreadyPrepared,
+    /// There is no room for another prepared transaction.
+    TooManyPrepared,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -480,6 +527,24 @@ pub struct MemberStatus {
     /// What is being copied to it.
     pub copy: Option<CopyStatus>,
     pub kind: NodeKind,
+}
+
+/// Transactions that were lost on a server over one table and kind of key, since the server started. Never the values of keys: whoever looks on need not
+/// be allowed to see them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ConflictCount {
+    /// Both empty for all that are not counted apart.
+    pub table: String,
+    /// The columns: `(id)`.
+    pub key: String,
+    pub certification: u64,
+    pub victim: u64,
+    pub yielded: u64,
+    /// The member whose transaction won last, and its position.
+    pub winner: String,
+    pub position: Position,
+    /// Microseconds since 2000.
+    pub last_at: u64,
 }
 
 /// A copy that is under way.

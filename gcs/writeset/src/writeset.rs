@@ -3,13 +3,15 @@
 //! ```text
 //! version      u8    2
 //! flags        u8    bit 0: the body holds statements; bit 1: there is a commit token; bit 2: the session holds
-//!                    group locks (in groups of format 3 and above)
+//!                    group locks; bit 3: nobody relies on them; bit 4: it is of two phases (the last three in groups of
+//!                    format 3 and above)
 //! chunks       u32   how many chunks of this tag hold the front of the body; 0 for all but large transactions
 //! oldest_base  u64   the oldest base that a transaction of this node may still use (the horizon, docs/certification.md)
 //! started_at   i64   transaction start, microseconds since 2000-01-01 UTC
 //! committed_at i64   when COMMIT was asked for, same unit
 //! token        16 bytes and since u64, if the flag says so: see [`crate::token`]
 //! holder       life u64 and number u64, if the flag says so: the session that holds locks, see [`crate::lock`]
+//! two phases   phase u8 and name u64, if the flag says so: see [`crate::two_phase`]
 //! application  varint length, then UTF-8: application_name of the session
 //! groups       varint, then each: base u64, exclusive varint, shared varint, checked varint, that many u64 keys in that order
 //! body         varint length, then the bytes
@@ -25,6 +27,7 @@ use crate::id::Position;
 use crate::key::{Key, KeyGroup, Mode};
 use crate::lock::LockSession;
 use crate::token::{CommitToken, Token};
+use crate::two_phase::{Phase, TwoPhase};
 use crate::wire::{Put, Reader, WireError};
 
 pub const VERSION: u8 = 2;
@@ -32,6 +35,7 @@ const FLAG_STATEMENTS: u8 = 1;
 const FLAG_TOKEN: u8 = 2;
 const FLAG_HOLDER: u8 = 4;
 const FLAG_ADVICE: u8 = 8;
+const FLAG_TWO_PHASE: u8 = 16;
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Envelope {
@@ -46,6 +50,8 @@ pub struct Envelope {
     pub holder: Option<LockSession>,
     /// Nobody relies on the locks that the session holds.
     pub locks_are_advice: bool,
+    /// What it does to a prepared transaction, if it is about one.
+    pub two_phase: Option<TwoPhase>,
     /// For whoever loses against this writeset.
     pub application: String,
     pub groups: Vec<KeyGroup>,
@@ -62,6 +68,7 @@ pub struct Head {
     pub token: Option<CommitToken>,
     pub holder: Option<LockSession>,
     pub locks_are_advice: bool,
+    pub two_phase: Option<TwoPhase>,
 }
 
 /// What whoever applies a writeset wants of its envelope: everything but the keys.
@@ -73,8 +80,8 @@ pub struct Peeked<'a> {
     pub body: Range<usize>,
 }
 
-/// Version, flags, chunks, oldest base, times, the token and the holder of locks.
-const HEAD_BYTES_MAX: usize = 2 + 4 + 3 * 8 + 24 + 16;
+/// Version, flags, chunks, oldest base, times, the token, the holder of locks and the phase.
+const HEAD_BYTES_MAX: usize = 2 + 4 + 3 * 8 + 24 + 16 + 9;
 
 /// The longest varint, and the checksum.
 const VARINT_BYTES_MAX: usize = 10;
@@ -123,7 +130,8 @@ impl Envelope {
         let token = if self.token.is_some() { FLAG_TOKEN } else { 0 };
         let holder = if self.holder.is_some() { FLAG_HOLDER } else { 0 };
         let advice = if self.locks_are_advice { FLAG_ADVICE } else { 0 };
-        out.put_u8(statements | token | holder | advice);
+        let two_phase = if self.two_phase.is_some() { FLAG_TWO_PHASE } else { 0 };
+        out.put_u8(statements | token | holder | advice | two_phase);
         out.put_u32(self.chunks);
         out.put_u64(self.oldest_base.0);
         out.put_i64(self.started_at);
@@ -135,6 +143,10 @@ impl Envelope {
         if let Some(holder) = &self.holder {
             out.put_u64(holder.life);
             out.put_u64(holder.number);
+        }
+        if let Some(TwoPhase { phase, name }) = self.two_phase {
+            out.put_u8(phase.number());
+            out.put_u64(name.0);
         }
         out.put_str(&self.application);
         out.put_varint(self.groups.len() as u64);
@@ -153,8 +165,8 @@ impl Envelope {
     /// Decodes and checks a whole writeset; the body is borrowed.
     pub fn decode(bytes: &[u8]) -> Result<(Envelope, &[u8]), WireError> {
         let mut reader = Reader::new(checked_content(bytes)?);
-        let Head { has_statements, chunks, oldest_base, started_at, committed_at, token, holder, locks_are_advice } =
-            read_head(&mut reader)?;
+        let head = read_head(&mut reader)?;
+        let Head { has_statements, chunks, oldest_base, started_at, committed_at, token, holder, .. } = head;
         let application = read_application(&mut reader)?.to_owned();
         let mut left = KEYS_MAX as u64;
         let mut groups = Vec::new();
@@ -170,7 +182,8 @@ impl Envelope {
             committed_at,
             token,
             holder,
-            locks_are_advice,
+            locks_are_advice: head.locks_are_advice,
+            two_phase: head.two_phase,
             application,
             groups,
         };
@@ -234,7 +247,7 @@ fn read_head(reader: &mut Reader<'_>) -> Result<Head, WireError> {
         return Err(WireError::Unknown { what: "writeset version", value: u64::from(version) });
     }
     let flags = reader.u8()?;
-    if flags & !(FLAG_STATEMENTS | FLAG_TOKEN | FLAG_HOLDER | FLAG_ADVICE) != 0 {
+    if flags & !(FLAG_STATEMENTS | FLAG_TOKEN | FLAG_HOLDER | FLAG_ADVICE | FLAG_TWO_PHASE) != 0 {
         return Err(WireError::Unknown { what: "writeset flags", value: u64::from(flags) });
     }
     if flags & FLAG_ADVICE != 0 && flags & FLAG_HOLDER == 0 {
@@ -249,6 +262,7 @@ fn read_head(reader: &mut Reader<'_>) -> Result<Head, WireError> {
         token: (flags & FLAG_TOKEN != 0).then(|| read_token(reader)).transpose()?,
         holder: (flags & FLAG_HOLDER != 0).then(|| read_holder(reader)).transpose()?,
         locks_are_advice: flags & FLAG_ADVICE != 0,
+        two_phase: (flags & FLAG_TWO_PHASE != 0).then(|| read_two_phase(reader)).transpose()?,
     })
 }
 
@@ -258,6 +272,10 @@ fn read_token(reader: &mut Reader<'_>) -> Result<CommitToken, WireError> {
 
 fn read_holder(reader: &mut Reader<'_>) -> Result<LockSession, WireError> {
     Ok(LockSession { life: reader.u64()?, number: reader.u64()? })
+}
+
+fn read_two_phase(reader: &mut Reader<'_>) -> Result<TwoPhase, WireError> {
+    Ok(TwoPhase { phase: Phase::of(reader.u8()?)?, name: Key(reader.u64()?) })
 }
 
 fn read_application<'a>(reader: &mut Reader<'a>) -> Result<&'a str, WireError> {
@@ -327,8 +345,12 @@ mod tests {
         let head = (any::<(bool, bool)>(), any::<u32>(), any::<u64>(), any::<i64>(), any::<i64>());
         let token = prop::option::of((any::<[u8; 16]>(), any::<u64>()));
         let holder = prop::option::of((any::<u64>(), any::<u64>()));
-        let names = ((token, holder), "[a-zé]{0,20}");
-        (head, names, prop::collection::vec(group(), 0..4)).prop_map(|(head, ((token, holder), application), groups)| {
+        let phase = prop_oneof![Just(Phase::Prepare), Just(Phase::Commit), Just(Phase::Rollback)];
+        let two_phase = prop::option::of((phase, any::<u64>()));
+        let names = ((token, holder, two_phase), "[a-zé]{0,20}");
+        (head, names, prop::collection::vec(group(), 0..4)).prop_map(|(head, (parts, application), groups)| {
+            let (token, holder, two_phase) = parts;
+            let two_phase = two_phase.map(|(phase, name)| TwoPhase { phase, name: Key(name) });
             let holder = holder.map(|(life, number)| LockSession { life, number });
             let ((has_statements, is_advice), chunks, oldest_base, started_at, committed_at) = head;
             let locks_are_advice = is_advice && holder.is_some();
@@ -343,6 +365,7 @@ mod tests {
                 token,
                 holder,
                 locks_are_advice,
+                two_phase,
                 application,
                 groups,
             }
@@ -378,10 +401,10 @@ mod tests {
         fn a_look_sees_what_decoding_does(envelope in envelope(), body in prop::collection::vec(any::<u8>(), 0..64)) {
             let bytes = envelope.encode(&body);
             let Peeked { head, application, body: range } = Envelope::peek(&bytes).unwrap();
-            let Head { has_statements, chunks, oldest_base, started_at, committed_at, token, holder, locks_are_advice } = head;
+            let Head { has_statements, chunks, oldest_base, started_at, committed_at, token, holder, locks_are_advice, two_phase } = head;
             let (application, groups) = (application.to_owned(), envelope.groups.clone());
             let seen =
-                Envelope { has_statements, chunks, oldest_base, started_at, committed_at, token, holder, locks_are_advice, application, groups };
+                Envelope { has_statements, chunks, oldest_base, started_at, committed_at, token, holder, locks_are_advice, two_phase, application, groups };
             prop_assert_eq!((seen, &bytes[range]), (envelope, &body[..]));
         }
 
@@ -402,7 +425,7 @@ mod tests {
         }
 
         #[test]
-        fn garbage_with_a_right_checksum_is_decoded_and_looked_at_alike(flags in 0u8..5, rest in prop::collection::vec(any::<u8>(), 28..128)) {
+        fn garbage_with_a_right_checksum_is_decoded_and_looked_at_alike(flags in 0u8..32, rest in prop::collection::vec(any::<u8>(), 28..128)) {
             let mut bytes = [&[VERSION, flags][..], &rest].concat();
             put_checksum(&mut bytes, 0);
             let decoded = Envelope::decode(&bytes).map(|(_, body)| body);

@@ -19,7 +19,7 @@ pub fn take(client: &mut Client) -> Result<Fingerprints, postgres::Error> {
     let tables = client.query(
         "SELECT n.nspname, c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
          WHERE (c.relkind = 'r' AND c.relpersistence = 'p' OR c.relkind = 'm' AND c.relispopulated) AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'postgres_r', 'harness')
-           AND n.nspname !~ '^pg_(toast|temp)' ORDER BY 1, 2",
+           AND n.nspname !~ '^pg_(toast|temp)' AND NOT EXISTS (SELECT FROM postgres_r.excluded_tables e WHERE e.table_name = c.oid) ORDER BY 1, 2",
         &[],
     )?;
     let mut prints = Fingerprints::new();

@@ -7,12 +7,14 @@
 //! Nothing here sleeps to let things happen: [`wait::until`] waits for a condition against a deadline, and
 //! [`Group::settle`] waits for a marker that is ordered after everything acknowledged before.
 
+pub mod browser;
 pub mod catalog;
 pub mod damage;
 pub mod database;
 pub mod early;
 pub mod fingerprint;
 mod group;
+pub mod http;
 pub mod libpq;
 pub mod machines;
 pub mod memory;

@@ -386,6 +386,12 @@ impl World {
                     Verdict::Aborted(AbortCause::Conflict { .. }) => "a writeset lost",
                     Verdict::Aborted(AbortCause::BelowHorizon { .. }) => "a base was below the horizon",
                     Verdict::Aborted(AbortCause::Malformed) => "a writeset was malformed",
+                    Verdict::Aborted(
+                        AbortCause::Prepared { .. }
+                        | AbortCause::NotPrepared
+                        | AbortCause::AlreadyPrepared
+                        | AbortCause::TooManyPrepared,
+                    ) => "a writeset met a prepared transaction",
                     Verdict::Aborted(AbortCause::LocksLost) => "a session that had lost its locks was refused",
                     Verdict::Aborted(_) => "a token was refused",
                 };

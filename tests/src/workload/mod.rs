@@ -1,5 +1,6 @@
 //! What clients do in a group under test, and what they remember of it.
 
+pub mod beside;
 pub mod client;
 pub mod customers;
 pub mod fan;

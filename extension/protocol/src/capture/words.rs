@@ -8,10 +8,13 @@
 //! Words are runs of ASCII letters, digits, underscores and whatever is not ASCII; case does not count; as with names, what is beyond
 //! [`NAME_BYTES_MAX`] does not either. A name in a text may be spelt with escapes, or a string in two parts: such a text has no words
 //! that one could go by, and [`of`] gives none.
+//!
+//! A name is looked for in the schema that the text puts before it, or in those of the search path. So a name of one schema is nothing to a text in
+//! whose words, and in whose search path, that schema does not occur ([`place`]).
 
 use std::collections::BTreeSet;
 
-use gcs_writeset::key::name_hash;
+use gcs_writeset::key::{mix, name_hash};
 
 /// PostgreSQL's names are that long at most.
 pub const NAME_BYTES_MAX: usize = 63;
@@ -55,6 +58,33 @@ pub fn made_up_before(name: &str) -> Option<String> {
     (is_made_up && number > 0).then(|| if number == 1 { stem.to_owned() } else { format!("{stem}{}", number - 1) })
 }
 
+/// What a word of a name in this schema goes by; without one, what it goes by wherever the name may be looked for.
+pub fn place(schema: Option<Schema>, word: u64) -> u64 {
+    schema.map_or(word, |Schema(schema)| mix(schema.rotate_left(17) ^ word))
+}
+
+/// A schema that a text mentions if it has this one word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Schema(u64);
+
+impl Schema {
+    /// None if its name is not one word, and that of plain letters: then it can't be told which texts mention it.
+    pub fn of_name(name: &str) -> Option<Schema> {
+        let is_one_word = name.is_ascii() && name.len() <= NAME_BYTES_MAX && runs(name).eq([name]);
+        is_one_word.then(|| Schema(hash(name)))
+    }
+}
+
+/// The schemas that a text mentions, as `is_schema` tells names of schemas. Of a word that is spelt in capitals it is asked for both spellings.
+pub fn schemas(text: &str, is_schema: impl Fn(&str) -> bool) -> BTreeSet<Schema> {
+    let words: BTreeSet<&str> =
+        runs(text).filter(|word| word.is_ascii()).map(|word| &word[..word.len().min(NAME_BYTES_MAX)]).collect();
+    let is_any = |word: &&&str| {
+        is_schema(word) || word.bytes().any(|b| b.is_ascii_uppercase()) && is_schema(&word.to_ascii_lowercase())
+    };
+    words.iter().filter(is_any).filter_map(|word| Schema::of_name(word)).collect()
+}
+
 fn runs(text: &str) -> impl Iterator<Item = &str> {
     text.split(|c: char| c.is_ascii() && !c.is_ascii_alphanumeric() && c != '_').filter(|run| !run.is_empty())
 }
@@ -93,6 +123,25 @@ mod tests {
         assert_eq!(made_up_before("t1"), None);
         assert_eq!(made_up_before("t_idx0"), None);
         assert_eq!(made_up_before(&format!("{}_seq1", "t".repeat(58))), None);
+    }
+
+    #[test]
+    fn a_text_mentions_the_schemas_that_it_has_words_of() {
+        let schemas_of = |text| schemas(text, |name| ["shop", "Loud", "public"].contains(&name));
+        let some = |names: &[&str]| names.iter().filter_map(|name| Schema::of_name(name)).collect::<BTreeSet<_>>();
+        assert_eq!(schemas_of("CREATE TABLE shop.orders (n int)"), some(&["shop"]));
+        assert_eq!(schemas_of("create table SHOP.orders; select 'public.t'"), some(&["shop", "public"]));
+        assert_eq!(schemas_of(r#"CREATE INDEX ON "Loud".orders (shopping)"#), some(&["loud"]));
+        assert_eq!(schemas_of("VALUES (1)"), some(&[]));
+    }
+
+    #[test]
+    fn a_schema_whose_name_is_not_one_plain_word_is_none_to_be_told_by() {
+        for name in ["two words", "m\u{fc}ller", "", "a-b"] {
+            assert_eq!(Schema::of_name(name), None, "{name}");
+        }
+        let (shop, other) = (Schema::of_name("shop"), Schema::of_name("other"));
+        assert!(place(shop, 1) != place(other, 1) && place(shop, 1) != place(shop, 2) && place(None, 1) == 1);
     }
 
     #[test]

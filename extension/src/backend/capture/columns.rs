@@ -68,7 +68,7 @@ impl Columns {
                 names.join(", "),
                 entry.name
             );
-            let hint = "They travel as numbers. Use regclass and its kin for objects, a sequence or a UUID for rows.";
+            let hint = "They travel as numbers. Those of large objects are the same everywhere; else use regclass and its kin for objects, a sequence or a UUID for rows.";
             log::warn(message, None, Some(hint.to_owned()));
         }
     }

@@ -10,7 +10,6 @@ use gcs_writeset::DatabaseId;
 use gcs_writeset::body::PutItem;
 use pgrx::PgSqlErrorCode;
 use postgres_r_protocol::platform::Exclusion;
-use postgres_r_protocol::replica::Phase;
 
 use super::running::Origin;
 use crate::error::Error;
@@ -22,29 +21,31 @@ use crate::session;
 
 /// Raises an error if the statement is to be sent in another database.
 pub fn require_database(utility: &Utility, ordered: &Ordered) {
-    if ordered.global != Some(Global::Roles) {
-        return;
+    if ordered.global == Some(Global::Roles) {
+        require_first(&utility.tag(), "its roles");
     }
-    let (Some(node), Some(ours)) = (node::get(), session::database()) else { return };
-    // One that is being started counts from when it is.
-    let is_replicated = |area: &&DatabaseArea| matches!(area.phase(), Phase::Active | Phase::Stopping | Phase::Failed);
-    let name = |area: &DatabaseArea| node.table.shared(|| area.replica.name.get());
-    let number = ours.replica.number();
-    let others = node.databases.iter().filter(is_replicated).filter(|area| area.index != ours.index);
-    let Some(first) = others.min_by_key(|area| area.replica.number()).filter(|area| area.replica.number() < number) else {
+}
+
+/// Raises an error if this is not the database that takes statements about what all databases of a server share.
+pub fn require_first(tag: &str, what: &str) {
+    let (Some(node), Some(ours), Some(first)) = (node::get(), session::database(), session::first_database()) else {
         return;
     };
+    if first.replica.number() >= ours.replica.number() {
+        return;
+    }
+    let name = |area: &DatabaseArea| node.table.shared(|| area.replica.name.get());
     if first.replica.number() == DatabaseId(0) {
-        let message = "cannot tell yet in which database statements about roles are taken";
+        let message = format!("cannot tell yet in which database {tag} is taken");
         Error::new(PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, message)
             .detail(format!("Database \"{}\" has not heard of its group since the server was started.", name(first)))
             .hint("Try again in a moment.")
             .raise();
     }
     let (here, there) = (name(ours), name(first));
-    let message = format!("{} is not supported in replicated database \"{here}\"", utility.tag());
+    let message = format!("{tag} is not supported in replicated database \"{here}\"");
     Error::new(PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED, message)
-        .detail("All databases of a server share its roles, and the group changes them in the order of one database.")
+        .detail(format!("All databases of a server share {what}, and the group changes them in the order of one database."))
         .hint(format!("Run it in database \"{there}\"."))
         .raise()
 }

@@ -173,8 +173,10 @@ impl Keys<'_> {
             }
             if index.is_exclusion {
                 // What the row kept out may come in, but must be applied after us.
-                let key = Key::new(Namespace::Exclusion, index.key_name, 0);
-                self.push(key, Strength::Shared, Guard::Locked, Part::of_index(at));
+                if let IndexKey::Hash(hash) = key {
+                    let key = Key::new(Namespace::Exclusion, index.key_name, hash);
+                    self.push(key, Strength::Shared, Guard::Locked, Part::of_index(at));
+                }
             } else {
                 self.lose(at, index, key);
             }
@@ -236,16 +238,17 @@ impl Keys<'_> {
         }
     }
 
-    /// A value enters an index. The entry, while in progress, blocks others, unless it is checked only at the end.
+    /// A value enters an index. The entry, while in progress, blocks others, unless it is checked only at the end. Of an index that is not valid there
+    /// may be no entry yet, and nothing that is applied waits for one (docs/adr/0058-concurrently.md).
     fn gain(&mut self, at: usize, index: &Index, key: IndexKey) {
-        let guard = if index.is_immediate { Guard::Locked } else { Guard::Since((self.base)()) };
+        let guard = if index.is_immediate && index.is_valid { Guard::Locked } else { Guard::Since((self.base)()) };
         self.unique(at, index, key, guard);
     }
 
     /// A value leaves an index. Where foreign keys point, nothing keeps a remote backend from inserting a child meanwhile; a
     /// child whose key can't be told says so by the key of our whole table.
     fn lose(&mut self, at: usize, index: &Index, key: IndexKey) {
-        let is_guarded = index.is_immediate && !index.is_referenced;
+        let is_guarded = index.is_immediate && index.is_valid && !index.is_referenced;
         let guard = if is_guarded { self.held } else { Guard::Since((self.base)()) };
         if index.is_referenced {
             self.push(self.known.relation_key, Strength::Shared, guard, RELATION);

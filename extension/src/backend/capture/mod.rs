@@ -1,7 +1,7 @@
 //! What the current transaction changes, as a writeset: row images and ordered statements, with certification keys.
 //!
 //! Rows come from triggers on every table ([`trigger`]), statements from the utility hook ([`statement`]); both go into one
-//! buffer (`postgres_r_protocol::capture`). What listeners are told goes behind them ([`notify`]). At PRE_COMMIT the commit path takes it all. What capture keeps true:
+//! buffer (`postgres_r_protocol::capture`). So do changes of large objects ([`large_object`]). What listeners are told goes behind them ([`notify`]). At PRE_COMMIT the commit path takes it all. What capture keeps true:
 //!
 //! - every change of a permanent table of a replicated database is in the writeset, or the statement was refused;
 //! - nothing of a rolled-back subtransaction is;
@@ -10,13 +10,20 @@
 //!
 //! It leaves out on purpose: temporary tables, catalogs, and whatever a remote backend writes.
 
+pub mod arrived;
 pub mod base;
+pub mod catalogs;
 mod columns;
+pub mod concurrently;
 mod decided;
+mod detached;
 mod extensions;
 mod global;
+mod item;
 pub mod keys;
+mod large_object;
 pub mod locks;
+pub mod making;
 pub mod notify;
 mod overlap;
 pub mod reads;
@@ -25,18 +32,21 @@ mod running;
 mod sql;
 pub mod statement;
 mod staying;
+mod subscriptions;
 pub mod touched;
 pub mod transaction;
 pub mod trigger;
 
 use std::cell::Cell;
+use std::collections::HashSet;
 
 use gcs_writeset::body::{Item, Items};
-use gcs_writeset::{Key, KeyGroup};
+use gcs_writeset::{Key, KeyGroup, TwoPhase};
 use postgres_r_protocol::capture::body::Body;
 use postgres_r_protocol::capture::buffer::Entry;
 
 use crate::backend::{advisory, held, table_locks};
+use crate::error::LARGE_OBJECT;
 use crate::pg::execution::{self, Execution};
 use crate::pg::tempfile::TempFile;
 use crate::pg::{self, extension, lock_rows, lookup, naming, subtransaction};
@@ -58,10 +68,15 @@ pub struct Captured {
     /// Items in the order of execution.
     pub body: Body<TempFile>,
     pub rows: u64,
+    /// What the writeset does to a prepared transaction, if it is about one.
+    pub two_phase: Option<TwoPhase>,
+    /// The items that brought the keys, where others travel.
+    described: Option<Body<TempFile>>,
     origins: Vec<Entry>,
     sources: Sources,
-    /// The relations of the last of the unguarded groups, if the transaction is SERIALIZABLE.
+    /// The relations of the last unguarded groups' keys, if the transaction is SERIALIZABLE.
     read: Vec<String>,
+    large_objects: HashSet<u32>,
 }
 
 thread_local! {
@@ -77,12 +92,14 @@ pub fn init() {
         subtransaction::End::Released => {
             transaction::subtransaction_released(level);
             notify::subtransaction_released(level);
+            catalogs::subtransaction_released(level);
             held::subtransaction_released(level);
             reads::subtransaction_released(level);
         }
         subtransaction::End::Aborted => {
             transaction::subtransaction_aborted(level);
             notify::subtransaction_aborted(level);
+            catalogs::subtransaction_aborted(level);
             advisory::let_go();
             held::subtransaction_aborted(level);
             table_locks::reset();
@@ -118,6 +135,7 @@ pub fn init() {
                 plan.watch_changes();
             }
         },
+        ending: reads::on_ending,
         ends: |execution| {
             if is_wanted() {
                 running::look();
@@ -133,6 +151,7 @@ pub fn init() {
     lookup::on_lookup(reads::on_lookup);
     statement::init();
     notify::install();
+    large_object::install();
 }
 
 /// Whether this process's changes are to be captured. Tables that a script of an extension changes travel as a whole.
@@ -154,10 +173,8 @@ pub fn excludes_ddl() -> bool {
 /// deferred triggers.
 pub fn take() -> Captured {
     let (mut taken, sources) = transaction::take();
-    let read = reads::take().map(|(group, names)| {
-        taken.unguarded.push(group);
-        names
-    });
+    let (of_reads, read) = reads::take();
+    taken.unguarded.extend(of_reads);
     Captured {
         has_statements: taken.has_statements,
         exclusive: taken.exclusive,
@@ -165,16 +182,27 @@ pub fn take() -> Captured {
         unguarded: taken.unguarded,
         body: taken.body,
         rows: taken.rows,
+        two_phase: None,
+        described: None,
         origins: taken.origins,
         sources,
-        read: read.unwrap_or_default(),
+        read,
+        large_objects: large_object::take(),
     }
+}
+
+/// Whether the current transaction has changed rows that no other node hears of.
+pub fn stays_here() -> bool {
+    staying::is_noted()
 }
 
 /// Forgets everything; at the end of every transaction.
 pub fn reset() {
+    staying::reset();
     transaction::reset();
     notify::reset();
+    catalogs::reset();
+    large_object::reset();
     statement::reset();
     reads::reset();
     locks::reset();
@@ -186,6 +214,31 @@ pub fn reset() {
 }
 
 impl Captured {
+    /// One that brings nothing but these items.
+    pub fn of_items<'a>(items: impl IntoIterator<Item = &'a [u8]>) -> Captured {
+        let taken = transaction::of_items(items);
+        Captured {
+            has_statements: false,
+            exclusive: Vec::new(),
+            shared: Vec::new(),
+            unguarded: Vec::new(),
+            body: taken.body,
+            rows: 0,
+            two_phase: None,
+            described: None,
+            origins: Vec::new(),
+            sources: Sources::default(),
+            read: Vec::new(),
+            large_objects: HashSet::new(),
+        }
+    }
+
+    /// These items travel in the place of those that were captured; the keys stay.
+    pub fn carry(&mut self, items: Captured) {
+        self.described = Some(std::mem::replace(&mut self.body, items.body));
+        self.rows = 0;
+    }
+
     /// The key at this index, if it is that of a row.
     pub fn row_key(&self, key_index: u32) -> Option<Key> {
         let origin = self.origins.get(key_index as usize)?;
@@ -200,7 +253,7 @@ impl Captured {
             return self.read.get(index).map(|table| KeyDescription { table: table.clone(), ..KeyDescription::default() });
         }
         let origin = self.origins.get(key_index as usize)?;
-        let (known, part) = self.sources.find(origin.source)?;
+        let Some((known, part)) = self.sources.find(origin.source) else { return self.describe_large_object(origin.key) };
         let table = format!("{}.{}", known.table.schema, known.table.name);
         let (attributes, index_name) = match part.constraint() {
             Some(at) => match known.table.indexes.get(at) {
@@ -226,11 +279,17 @@ impl Captured {
         Some(KeyDescription { table, key: values.unwrap_or(index_name), relation: known.table.oid, attributes })
     }
 
+    fn describe_large_object(&self, key: Key) -> Option<KeyDescription> {
+        let number = self.large_objects.iter().find(|&&number| relations::large_object_key(number) == key)?;
+        Some(KeyDescription { table: format!("{LARGE_OBJECT}{number}"), ..KeyDescription::default() })
+    }
+
     /// `(a, b)=(1, 2)` from the row image that brought the key.
     fn key_text(&self, origin: &Entry, table: &crate::pg::table::Table, attributes: &[usize]) -> Option<String> {
-        let mut items = Items::new(self.body.definitions());
+        let body = self.described.as_ref().unwrap_or(&self.body);
+        let mut items = Items::new(body.definitions());
         while items.next().is_some() {}
-        let item = self.body.item(origin.item, SHOWN_ITEM_BYTES_MAX);
+        let item = body.item(origin.item, SHOWN_ITEM_BYTES_MAX);
         let image = match items.resume_at(&item).next()?.ok()? {
             Item::Insert { new, .. } => new,
             Item::Update { identity, .. } | Item::Delete { identity, .. } => identity,
@@ -238,10 +297,14 @@ impl Captured {
             | Item::Statement { .. }
             | Item::Decided(_)
             | Item::Verifier(_)
+            | Item::Indexed(_)
             | Item::Repair(_)
             | Item::Repaired
             | Item::Fill { .. }
-            | Item::Notify { .. } => return None,
+            | Item::LargeObject(_)
+            | Item::Notify { .. }
+            | Item::Prepared(_)
+            | Item::Finished { .. } => return None,
         };
         let datums: Vec<_> = image.datums().collect();
         let (mut names, mut values) = (Vec::new(), Vec::new());

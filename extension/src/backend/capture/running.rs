@@ -139,6 +139,15 @@ pub fn on_object(happened: Happened, object: Object) {
     });
 }
 
+/// The place of the statement that runs, if that is about whatever some roles own: what it drops goes there, right before it.
+pub fn place_of_owners() -> Option<Command> {
+    RUNNING.with_borrow_mut(|running| {
+        let watched = running.last_mut()?.watched.as_mut().filter(|watched| watched.ordered.of_owners)?;
+        let origin = watched.origin.as_mut()?;
+        Some(*origin.took_effect.get_or_insert_with(|| Command(trigger::current_command())))
+    })
+}
+
 /// A function is about to be called, by the statements or by what they call.
 pub fn on_function(function: Oid) {
     RUNNING.with(|running| {

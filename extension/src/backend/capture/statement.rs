@@ -10,40 +10,39 @@
 
 use std::cell::RefCell;
 use std::collections::HashSet;
+use std::sync::OnceLock;
 
-use gcs_writeset::body::{Actor, PutItem, Setting};
+use gcs_writeset::body::PutItem;
 use gcs_writeset::key::name_hash;
 use postgres_r_protocol::capture::buffer::{Guard, Strength};
 use postgres_r_protocol::capture::order::Command;
+use postgres_r_protocol::tablespaces::Map;
 
-use super::running::{self, Origin, Watched};
+use super::item::{item_in, item_of, refuse};
+use super::running::{Origin, Watched};
 use super::touched::Touched;
-use super::{base, decided, extensions, global, overlap, reads, staying, transaction};
+use super::{
+    base, catalogs, concurrently, decided, extensions, global, large_object, making, overlap, reads, running, staying,
+    subscriptions, transaction,
+};
 use crate::backend::{advisory, databases, read_only, table_locks};
-use crate::error::{self, Error};
+use crate::error;
+use crate::guc;
 use crate::pg::access::{self, Happened, Object};
 use crate::pg::bearing;
 use crate::pg::global::note_applied;
-use crate::pg::names::quoted;
 use crate::pg::relation::{self, Lock, Oid, Open, Persistence, RelationKind};
 use crate::pg::statement::{Class, Fills, Ordered, Refusal, TableLock};
 use crate::pg::utility::{self, Stage, Utility};
-use crate::pg::{definition, extension, heap, materialized, notify, role, setting, trigger, xact};
+use crate::pg::{capture, definition, extension, heap, materialized, notify, privilege, role, trigger, two_phase, xact};
 use crate::{relations, sequences, session};
 
-/// Functions that change something no trigger sees.
-const REFUSED_FUNCTIONS: [(u32, &str); 10] = [
-    (715, "lo_create"),
-    (764, "lo_import"),
-    (767, "lo_import"),
-    (955, "lowrite"),
-    (957, "lo_creat"),
-    (964, "lo_unlink"),
-    (1004, "lo_truncate"),
-    (3172, "lo_truncate64"),
-    (3457, "lo_from_bytea"),
-    (3460, "lo_put"),
-];
+/// A statement that does nothing.
+const NOTHING: &str = "SELECT";
+
+const FINISH: &str = "Use COMMIT PREPARED or ROLLBACK PREPARED.";
+
+static TWO_PHASE: OnceLock<fn(&mut Utility, &two_phase::Statement)> = OnceLock::new();
 
 thread_local! {
     /// What the LOCK TABLE that runs now locks.
@@ -54,7 +53,12 @@ thread_local! {
 
 pub fn init() {
     utility::on_utility(utility::Listener { before, after });
-    access::on_access(access::Listener { object: on_object, function: on_function });
+    access::on_access(access::Listener { object: on_object, function: running::on_function });
+}
+
+/// Whoever carries out PREPARE TRANSACTION and its kin.
+pub fn on_two_phase(run: fn(&mut Utility, &two_phase::Statement)) {
+    let _ = TWO_PHASE.set(run);
 }
 
 fn on_object(happened: Happened, object: Object) {
@@ -64,7 +68,18 @@ fn on_object(happened: Happened, object: Object) {
         let hint = "It is what replicates this database. Stop its replication first.";
         refuse(&Refusal { what: "dropping extension \"postgres_r\"".to_owned(), hint });
     }
-    running::on_object(happened, object);
+    concurrently::on_object(happened, object);
+    if happened == Happened::Dropped
+        && let Object::Relation(table) = object
+    {
+        subscriptions::dropped(table);
+    }
+    match object.large_object() {
+        // The doing of a function, whatever statement has called that; or of DROP OWNED.
+        Some(number) if happened == Happened::Created => large_object::created(number),
+        Some(number) if happened == Happened::Dropped => large_object::dropped(number),
+        _ => running::on_object(happened, object),
+    }
 }
 
 /// The end of every transaction.
@@ -76,7 +91,8 @@ pub fn reset() {
 fn before(utility: &mut Utility) {
     databases::before_statement(utility);
     read_only::note();
-    if !session::replicated() {
+    making::before(utility);
+    if !session::replicated() || utility.stage == Stage::Made || utility.is_done() {
         return;
     }
     // One that failed left this behind.
@@ -133,51 +149,73 @@ fn after(utility: &mut Utility) {
         Stage::Whole => {
             running::add_targets(utility.targets());
             match running::leave(utility.serial) {
-                Some((touched, watched)) => running::aside(|| succeeded(watched, utility, &touched)),
+                Some((touched, watched)) => running::aside(|| {
+                    succeeded(watched, utility, &touched);
+                    if session::is_captured() {
+                        subscriptions::after(utility);
+                    }
+                }),
                 None => error::lost_statement(&utility.tag()).raise(),
             }
         }
         // A procedure may have ended its transaction.
         Stage::Noted => drop(running::leave(utility.serial)),
+        Stage::Concurrent => concurrently::finish(utility.serial),
+        Stage::Made => making::created(),
         Stage::Through | Stage::Part => {}
     }
 }
 
 fn watch(utility: &mut Utility, class: Class) {
     match class {
-        Class::Ordered(ordered) => {
-            refuse_toast(&ordered.targets);
+        Class::Ordered(ordered) if ordered.concurrently => {
+            refuse_ours_and_toast(&ordered.targets);
+            concurrently::begin(utility, &ordered.targets);
+            utility.stage = Stage::Concurrent;
+        }
+        Class::Ordered(mut ordered) => {
+            refuse_ours_and_toast(&ordered.targets);
             global::require_database(utility, &ordered);
             sequences::statement::before(utility);
+            subscriptions::before(utility);
             let item = item(utility, ordered.travels_as.as_deref());
             if !ordered.only_looks() {
                 bearing::announce_made_up_names();
             }
-            if ordered.changes_types {
-                relation::keep_writers_off_types();
-            }
+            keep_writers_off(utility, &mut ordered);
             if ordered.targets.iter().any(|&target| is_permanent(target)) {
                 // Before it may run for long; what it makes anew may still turn out to be temporary.
                 transaction::ensure_writable();
+            }
+            if guc::warns_of_local_data() {
+                staying::say_where(utility);
             }
             utility.stage = Stage::Whole;
             let targets = ordered.targets.clone();
             running::enter(utility.serial, Some(Watched { ordered, origin: Some(Origin::begin(item)) }));
             running::add(&targets);
+            make_room(utility);
         }
         Class::Refused(refusal) => refuse(&refusal),
         // What a DO block or CALL runs is looked at statement by statement.
         Class::Local if utility.discards_all() => utility.stage = Stage::Part,
-        Class::Local => {}
+        // It marks pages all of whose rows have committed, as it can tell: commits of the group return before their records are on disk.
+        Class::Local if utility.vacuums() => xact::flush_commits(),
+        Class::Local => staying::say_of_server(utility),
         Class::CopyIn(table) => {
             require_capture(table);
+            staying::copied_to(table);
             sequences::copy_starts(utility.serial, &utility.sequences_of_unnamed_columns());
             utility.stage = Stage::Part;
         }
         Class::CopyOut(table) => reads::add(table),
         Class::Notify => utility.stage = Stage::Part,
+        Class::TwoPhase(statement) => {
+            if let Some(run) = TWO_PHASE.get() {
+                run(utility, &statement);
+            }
+        }
         Class::Lock(relations, lock) => {
-            refuse_views(&relations, lock);
             LOCKING.set(Some((relations, lock)));
             utility.stage = Stage::Part;
         }
@@ -194,7 +232,7 @@ fn watch(utility: &mut Utility, class: Class) {
 
 /// A statement from another node runs here: what belongs to it is done, nothing is recorded.
 fn watch_remote(utility: &mut Utility, class: Class) {
-    let Class::Ordered(ordered) = class else { return };
+    let Class::Ordered(mut ordered) = class else { return };
     note_applied(ordered.global);
     if session::is_rehearser() {
         global::require_database(utility, &ordered);
@@ -203,31 +241,52 @@ fn watch_remote(utility: &mut Utility, class: Class) {
         // Elsewhere none of what is open here was in the way. Whoever is, loses: DDL of two nodes excludes each other.
         if session::is_rehearser() { bearing::announce_made_up_names() } else { bearing::keep_made_up_names_off() }
     }
-    if ordered.changes_types {
-        relation::keep_writers_off_types();
-    }
+    keep_writers_off(utility, &mut ordered);
     sequences::statement::before(utility);
-    utility.leave_out_decided();
+    subscriptions::applied(utility);
+    utility.leave_out_decided(&Map::read(&guc::tablespaces()));
     utility.stage = Stage::Whole;
     running::enter(utility.serial, Some(Watched { ordered, origin: None }));
+    make_room(utility);
+}
+
+/// Whoever writes values of a type that the statement changes has ended when this returns, and waits from now on.
+fn keep_writers_off(utility: &Utility, ordered: &mut Ordered) {
+    if !ordered.changes_types {
+        return;
+    }
+    ordered.tables_of_types = utility.tables_of_types();
+    match &ordered.tables_of_types {
+        Some(tables) => tables.iter().for_each(|&table| drop(Open::by_oid(table, Lock::ShareRowExclusive))),
+        None => relation::keep_writers_off_types(),
+    }
+}
+
+/// A table of which a statement makes a view must have no trigger.
+fn make_room(utility: &Utility) {
+    if let Some(table) = utility.makes_view_of().filter(|&table| !is_view(table) && privilege::is_owner(table)) {
+        running::aside(|| capture::make_room_for_rule(table));
+    }
+}
+
+fn is_view(relation: Oid) -> bool {
+    relation::entry(relation).is_some_and(|entry| entry.kind == RelationKind::View)
 }
 
 fn is_permanent(relation: Oid) -> bool {
     relation::entry(relation).is_some_and(|entry| entry.persistence == Persistence::Permanent)
 }
 
-/// TOAST tables are named after OIDs, which differ between nodes.
-fn refuse_toast(targets: &[Oid]) {
-    let entries = targets.iter().filter_map(|&target| relation::entry(target));
-    for entry in entries.filter(|entry| entry.schema == "pg_toast") {
+/// TOAST tables are named after OIDs, which differ between nodes. What is prepared is the order's to say.
+fn refuse_ours_and_toast(targets: &[Oid]) {
+    for entry in targets.iter().filter_map(|&target| relation::entry(target)) {
+        if (&*entry.schema, &*entry.name) == ("postgres_r", "prepared") {
+            refuse(&Refusal { what: "DDL on \"prepared\"".to_owned(), hint: FINISH });
+        }
+        if entry.schema != "pg_toast" {
+            continue;
+        }
         refuse(&Refusal { what: format!("DDL on \"{}\"", entry.name), hint: "Its name is another one on other nodes." });
-    }
-}
-
-fn refuse_views(relations: &[Oid], lock: TableLock) {
-    let entries = relations.iter().filter_map(|&relation| relation::entry(relation));
-    for entry in entries.filter(|entry| entry.kind == RelationKind::View && lock != TableLock::AsARow) {
-        refuse(&Refusal { what: format!("LOCK of view \"{}\"", entry.name), hint: "Lock the tables that it shows." });
     }
 }
 
@@ -253,6 +312,9 @@ fn succeeded(Watched { ordered, origin }: Watched, utility: &Utility, touched: &
     }
     touched.columns.refuse_unroutable();
     refuse_uneven(utility, touched, &ordered);
+    if touched.on_loan {
+        return lend(utility, &origin, &ordered);
+    }
     staying::refuse_crossing(touched);
     let decided = decided::by(&ordered, touched);
     if decided.as_ref().is_some_and(|decided| decided.merges) {
@@ -267,12 +329,15 @@ fn succeeded(Watched { ordered, origin }: Watched, utility: &Utility, touched: &
     }
     transaction::ensure_writable();
     settle(touched, &ordered);
-    touched.columns.warn();
-    staying::warn(touched);
+    if guc::warns_of_local_data() {
+        touched.columns.warn();
+        staying::warn(touched, ordered.evaluated.keeps);
+    }
     // Its locks are held by now. Rows and tables that others only lock, on other nodes, do not meet them.
     let held = Guard::Held(session::committed());
-    for &name in &touched.names {
-        transaction::add_whole(name, held);
+    match ordered.lets_writers_go_on {
+        true => touched.names.iter().for_each(|&name| transaction::add_definition(name, held)),
+        false => touched.names.iter().for_each(|&name| transaction::add_whole(name, held)),
     }
     // No lock of ours keeps rows from naming what goes, so that they may have come since the statement began.
     for &identity in &touched.identities.lost {
@@ -283,8 +348,15 @@ fn succeeded(Watched { ordered, origin }: Watched, utility: &Utility, touched: &
         transaction::add_key(relations::object_key(identity), Strength::Exclusive, Guard::Locked);
     }
     overlap::add_keys(utility, &origin.noted, origin.base, &ordered);
-    if ordered.changes_types {
-        transaction::add_key(relations::types_key(), Strength::Exclusive, Guard::Locked);
+    large_object::add_keys(touched, origin.base, &ordered);
+    match &ordered.tables_of_types {
+        Some(tables) => tables.iter().filter_map(|&table| relation::entry(table)).for_each(|entry| {
+            transaction::add_whole(name_hash(&[&entry.schema, &entry.name]), held);
+        }),
+        None if ordered.changes_types => {
+            transaction::add_key(relations::types_key(), Strength::Exclusive, Guard::Locked);
+        }
+        None => {}
     }
     if ordered.runs_script {
         extensions::append(&origin, touched, item_of);
@@ -302,12 +374,20 @@ fn succeeded(Watched { ordered, origin }: Watched, utility: &Utility, touched: &
     }
 }
 
+/// A function of a temporary type is as temporary as the type, though it has a place in a schema that others use, too. Other nodes do nothing, in
+/// its place in the order: whoever makes one of that name there meanwhile loses.
+fn lend(utility: &Utility, origin: &Origin, ordered: &Ordered) {
+    transaction::ensure_writable();
+    overlap::add_keys(utility, &origin.noted, origin.base, ordered);
+    transaction::append_statement(origin.place(), &item_of(NOTHING));
+}
+
 /// CREATE TABLE AS would give other rows elsewhere: it travels as the table that it made, and the rows.
 fn fill(origin: &Origin, table: Oid) {
     let Some(table) = Open::by_oid(table, Lock::AccessShare) else { return };
     let definition = origin.definition.clone().unwrap_or_else(|| definition::create_table(&table));
     transaction::append_statement(origin.place(), &item_of(&definition));
-    if relation::entry(table.oid()).is_some_and(|entry| entry.persistence == Persistence::Unlogged) {
+    if relation::entry(table.oid()).is_some_and(|entry| entry.persistence.is_of_node()) {
         return;
     }
     let command = trigger::current_command();
@@ -335,6 +415,12 @@ fn settle(touched: &Touched, ordered: &Ordered) {
             capture_table(table);
         }
     }
+    for (table, ..) in touched.staying() {
+        leave_uncaptured(table);
+    }
+    if ordered.evaluated.logs {
+        sequences::statement::restarted_with(&ordered.targets);
+    }
     if ordered.restarts_identity {
         sequences::statement::restarted_with(&touched.truncated);
     }
@@ -343,9 +429,11 @@ fn settle(touched: &Touched, ordered: &Ordered) {
 /// Refuses what would come out differently on different nodes, now that it can be told; the ERROR undoes it.
 fn refuse_uneven(utility: &Utility, touched: &Touched, ordered: &Ordered) {
     // REFRESH ... CONCURRENTLY has temporary tables of its own, and so may have the script of an extension.
-    let what = if touched.is_temporary && ordered.fills != Fills::View && !ordered.runs_script {
+    let mixes = touched.is_temporary && !ordered.names_permanent;
+    let lends = touched.on_loan && (touched.is_permanent || touched.lends_more_than_functions);
+    let what = if mixes && ordered.fills != Fills::View && !ordered.runs_script {
         format!("{} of temporary and permanent relations at once", utility.tag())
-    } else if touched.on_loan {
+    } else if lends {
         format!("{} of a permanent object that depends on a temporary one", utility.tag())
     } else {
         return;
@@ -363,50 +451,6 @@ fn item(utility: &Utility, instead: Option<&str>) -> Vec<u8> {
         return Vec::new();
     };
     item_in(utility.imports_into().as_deref(), &text)
-}
-
-fn item_of(text: &str) -> Vec<u8> {
-    item_in(None, text)
-}
-
-/// The same, run where new objects go into this schema.
-fn item_in(schema: Option<&str>, text: &str) -> Vec<u8> {
-    let role::Identity { session, set, current, context } = role::identity();
-    let actor = Actor { session: &session, set: &set, role: &current, context };
-    let mut settings = setting::of_session().unwrap_or_else(|setting::NotUtf8(name)| {
-        let what = format!("a statement under a setting (\"{name}\") that is not UTF-8");
-        refuse(&Refusal { what, hint: "RESET the setting, or give it another value." });
-        Vec::new()
-    });
-    if let Some(schema) = schema {
-        let path = [quoted(schema), bearing::search_path()].join(", ");
-        settings.retain(|setting| setting.name != "search_path");
-        settings.push(setting::Given {
-            name: "search_path".to_owned(),
-            value: path.trim_end_matches(", ").to_owned(),
-            by_superuser: false,
-        });
-    }
-    let settings =
-        settings.iter().map(|given| Setting { name: &given.name, value: &given.value, by_superuser: given.by_superuser });
-    let settings: Vec<Setting<'_>> = settings.collect();
-    let mut item = Vec::with_capacity(text.len() + 2048);
-    item.put_statement(actor, &settings, text);
-    item
-}
-
-fn refuse(refusal: &Refusal) {
-    let message = format!("{} is not supported in a replicated database", refusal.what);
-    Error::new(pgrx::PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED, message).hint(refusal.hint).raise()
-}
-
-fn on_function(function: Oid) {
-    running::on_function(function);
-    let Some((_, name)) = REFUSED_FUNCTIONS.iter().find(|&&(oid, _)| oid == function.to_u32()) else { return };
-    if session::is_captured() {
-        let hint = "Large objects are not replicated; use a bytea column.";
-        refuse(&Refusal { what: format!("function {name}()"), hint });
-    }
 }
 
 /// Raises an error unless rows written to this relation by a query or COPY are captured, or need not be.
@@ -434,9 +478,14 @@ pub fn require_capture(oid: Oid) {
         (_, Persistence::Temporary)
         | (RelationKind::View | RelationKind::PartitionedTable | RelationKind::MaterializedView, _) => {}
         // Of this node alone; and written on the foreign server, once.
-        (RelationKind::Table, Persistence::Unlogged) | (RelationKind::ForeignTable, _) => {}
+        (RelationKind::Table, Persistence::Unlogged | Persistence::Excluded) | (RelationKind::ForeignTable, _) => {
+            return staying::note();
+        }
         _ if entry.is_internal && entry.schema != "postgres_r" => {
-            refuse_rows("system relation", "Use the statements made for it.");
+            return catalogs::note(&entry.name);
+        }
+        (RelationKind::Table, _) if (&*entry.schema, &*entry.name) == ("postgres_r", "prepared") => {
+            refuse_rows("relation", FINISH);
         }
         (RelationKind::Table, Persistence::Permanent) => {
             let is_captured =
@@ -454,6 +503,14 @@ pub fn require_capture(oid: Oid) {
             known.insert(oid.to_u32());
         }
     });
+}
+
+/// The rows of one table stay on their node from now on.
+fn leave_uncaptured(oid: Oid) {
+    let is_captured = Open::by_oid(oid, Lock::AccessShare).is_some_and(|table| trigger::is_in_force(&table));
+    if let Some(trigger) = is_captured.then(|| capture::trigger_of(oid)).flatten() {
+        running::aside(|| capture::remove(trigger));
+    }
 }
 
 /// Gives one table its capture trigger.

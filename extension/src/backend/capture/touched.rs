@@ -10,6 +10,7 @@ use super::renamed::{Identities, Renamed};
 use crate::pg::access::{self, Happened, Object};
 use crate::pg::dependency::{self, Lifetime};
 use crate::pg::relation::{self, Entry, Extent, Oid, Persistence, RelationKind};
+use crate::pg::sequence;
 use crate::sequences;
 
 /// What a table held before.
@@ -40,6 +41,7 @@ pub struct Touched {
     pub is_permanent: bool,
     /// It made something that other nodes cannot have: it is made from something temporary.
     pub on_loan: bool,
+    pub lends_more_than_functions: bool,
     pub columns: Columns,
     renamed: Renamed,
     pub identities: Identities,
@@ -112,7 +114,10 @@ impl Touched {
         match dependency::lifetime(class, oid) {
             Lifetime::Permanent => self.is_permanent = true,
             Lifetime::Temporary => self.is_temporary = true,
-            Lifetime::OnLoan => self.on_loan = true,
+            Lifetime::OnLoan => {
+                self.on_loan = true;
+                self.lends_more_than_functions |= !dependency::is_function(class);
+            }
         }
     }
 
@@ -166,7 +171,7 @@ impl Touched {
         }
         match entry.persistence {
             Persistence::Temporary => self.is_temporary = true,
-            Persistence::Permanent | Persistence::Unlogged => self.is_permanent = true,
+            Persistence::Permanent | Persistence::Unlogged | Persistence::Excluded => self.is_permanent = true,
         }
         self.name(entry);
         if matches!(entry.kind, RelationKind::Table | RelationKind::PartitionedTable) {
@@ -232,14 +237,21 @@ impl Touched {
         })
     }
 
-    /// Unlogged tables, as they are now; and whether the statement has made them.
-    pub fn unlogged(&self) -> impl Iterator<Item = (Oid, Entry, bool)> + '_ {
+    /// Tables whose rows stay on their node, as they are now; and whether the statement has made them.
+    pub fn staying(&self) -> impl Iterator<Item = (Oid, Entry, bool)> + '_ {
         let entries = self.relations.iter().filter_map(|&oid| Some((oid, relation::entry(oid)?)));
         let tables = entries.filter(|(_, entry)| {
-            matches!(entry.kind, RelationKind::Table | RelationKind::PartitionedTable)
-                && entry.persistence == Persistence::Unlogged
+            matches!(entry.kind, RelationKind::Table | RelationKind::PartitionedTable) && entry.persistence.is_of_node()
         });
         tables.map(|(oid, entry)| (oid, entry, self.made.contains(&oid)))
+    }
+
+    /// Unlogged sequences that it has made by themselves: not those of a table.
+    pub fn unlogged_sequences(&self) -> impl Iterator<Item = (Oid, Entry)> + '_ {
+        let with_tables: Vec<Oid> = self.staying().flat_map(|(table, ..)| sequence::owned_by(table)).collect();
+        let made = self.made.iter().copied().filter(move |oid| !with_tables.contains(oid));
+        made.filter_map(|oid| Some((oid, relation::entry(oid)?)))
+            .filter(|(_, entry)| entry.kind == RelationKind::Sequence && entry.persistence == Persistence::Unlogged)
     }
 
     /// Objects of a catalog that were made or altered, as found at the end.

@@ -96,11 +96,7 @@ pub fn append(known: &Rc<Known>, command: Command, item: &[u8], row_keys: &[RowK
         state.buffer.enter(subtransaction::level());
         let at = state.buffer.item_bytes();
         state.add_keys(known, numbers.source, row_keys, at)?;
-        let on_disk = state.buffer.bytes_on_disk();
-        state.buffer.append(command, item);
-        if state.buffer.bytes_on_disk() != on_disk {
-            captured(state.buffer.item_bytes(), state.buffer.rows());
-        }
+        state.append(command, item);
         Ok(())
     });
     check(result);
@@ -126,6 +122,15 @@ pub fn append_statement(command: Command, item: &[u8]) {
         state.check_size(item.len());
         state.buffer.enter(subtransaction::level());
         state.buffer.append_statement(command, item);
+    });
+}
+
+/// Adds one change of a large object; its keys come by `add_key`.
+pub fn append_large_object(command: Command, item: &[u8]) {
+    STATE.with_borrow_mut(|state| {
+        state.check_size(item.len());
+        state.buffer.enter(subtransaction::level());
+        state.append(command, item);
     });
 }
 
@@ -170,6 +175,11 @@ pub fn add_whole(name: u64, held: Guard) {
     add_key(relations::table_lock_key(name), Strength::Checked, held);
 }
 
+/// Adds the key of the relation with this name as those have it who change its rows: nothing is done that they could be in the way of.
+pub fn add_definition(name: u64, held: Guard) {
+    add_key(relations::relation_key(name), Strength::Shared, held);
+}
+
 /// Whether other DDL of this node must be committed before this transaction is submitted, or wait for it.
 pub fn excludes_ddl() -> bool {
     STATE.with_borrow(|state| state.buffer.holds_exclusive(relations::ddl_key()))
@@ -190,6 +200,13 @@ pub fn take() -> (Taken, Sources) {
         let sources = Sources(std::mem::take(&mut state.sources));
         (state.buffer.take(), sources)
     })
+}
+
+/// A body of items that nobody captured.
+pub fn of_items<'a>(items: impl IntoIterator<Item = &'a [u8]>) -> Taken {
+    let mut buffer = Buffer::<TempFile>::default();
+    items.into_iter().for_each(|item| buffer.append_last(item));
+    buffer.take()
 }
 
 pub fn reset() {
@@ -229,6 +246,14 @@ impl Capturing {
         let (bytes, limit) = (self.buffer.item_bytes() + more as u64, guc::max_writeset_bytes());
         if bytes > limit {
             error::too_large(bytes, limit).raise();
+        }
+    }
+
+    fn append(&mut self, command: Command, item: &[u8]) {
+        let on_disk = self.buffer.bytes_on_disk();
+        self.buffer.append(command, item);
+        if self.buffer.bytes_on_disk() != on_disk {
+            captured(self.buffer.item_bytes(), self.buffer.rows());
         }
     }
 

@@ -14,7 +14,7 @@ use postgres_r_protocol::capture::buffer::{Guard, Strength};
 use postgres_r_protocol::capture::order::Command;
 
 use super::keys::{self, Change, Images, RowKey};
-use super::{base, transaction};
+use super::{arrived, base, transaction};
 use crate::pg::datum::TransmissionModes;
 use crate::pg::naming::{self, Needs};
 use crate::pg::relation::Open;
@@ -45,6 +45,7 @@ pub fn on_row(event: &RowEvent<'_>) {
     if relations::changes() != changes {
         known = relations::known(event.table(), || event.describe());
     }
+    arrived::row(event.table());
     on_change(&known, event.command, event.old, event.new);
 }
 

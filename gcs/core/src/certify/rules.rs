@@ -25,6 +25,12 @@ pub trait Rules: Copy {
         last
     }
 
+    /// The prepared transaction that a key meets.
+    #[inline]
+    fn pinned(self, by: Option<Position>) -> Option<Position> {
+        by
+    }
+
     /// Whether a leader has a majority confirm that it still is one before it says up to where must be read.
     #[inline]
     fn reads_are_confirmed(self) -> bool {
@@ -72,6 +78,8 @@ pub enum PlantedBug {
     SharedForgotten,
     /// Everything may start at once.
     NoDependencies,
+    /// What is prepared keeps nobody off.
+    PinsForgotten,
     /// A leader says up to where must be read without asking whether it still is one.
     ReadsUnconfirmed,
     /// A leader has a format written that a member which is away cannot read.
@@ -99,6 +107,10 @@ impl Rules for Planted {
 
     fn depends_on(self, last: Position) -> Position {
         if self.0 == Some(PlantedBug::NoDependencies) { Position::ZERO } else { Exact.depends_on(last) }
+    }
+
+    fn pinned(self, by: Option<Position>) -> Option<Position> {
+        if self.0 == Some(PlantedBug::PinsForgotten) { None } else { Exact.pinned(by) }
     }
 
     fn reads_are_confirmed(self) -> bool {

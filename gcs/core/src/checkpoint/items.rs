@@ -1,5 +1,7 @@
 //! What every part of a checkpoint is made of.
 
+use gcs_writeset::Key;
+use gcs_writeset::bounds::KEYS_MAX;
 use gcs_writeset::wire::{Reader, WireError};
 
 pub(super) fn read_flag(reader: &mut Reader<'_>, what: &'static str) -> Result<bool, WireError> {
@@ -26,4 +28,13 @@ pub(super) fn list<T>(
         items.push(item(reader)?);
     }
     Ok(items)
+}
+
+/// So many keys.
+pub(super) fn read_keys(reader: &mut Reader<'_>, count: u64) -> Result<Vec<Key>, WireError> {
+    if count > KEYS_MAX as u64 {
+        return Err(WireError::TooLarge { what: "number of keys", value: count, limit: KEYS_MAX as u64 });
+    }
+    let bytes = reader.take(count as usize * 8)?;
+    Ok(bytes.as_chunks::<8>().0.iter().map(|chunk| Key(u64::from_le_bytes(*chunk))).collect())
 }

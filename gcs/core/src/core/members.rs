@@ -13,6 +13,7 @@ use crate::format::Format;
 use crate::member::Attachment;
 use crate::membership::wish::Wish;
 use crate::membership::{Change, Member, Objection, Step};
+use crate::wishes;
 use gcs_writeset::link::MemberRole;
 
 impl<L: Storage, R: Rules> Core<L, R> {
@@ -206,6 +207,17 @@ impl<L: Storage, R: Rules> Core<L, R> {
         } else {
             self.wishes.local(number, wish, now, &mut effects.replies);
         }
+    }
+
+    /// By the same rules as a wish that is made, and no further: what only time shows, such as whether somebody catches up, is not known.
+    pub(super) fn consider(&self, (number, wish): (u64, &Wish), force: bool, effects: &mut Effects) {
+        let is_so = self.state.membership.fulfils(wish);
+        let outcome = match wishes::is_possible(wish, &self.state.membership) {
+            Ok(()) if !force && !is_so && self.takes_a_database_away(wish) => Err(Objection::OnlyPlace),
+            Ok(()) if !self.has_quorum => Err(Objection::TooLate),
+            possible => possible,
+        };
+        effects.replies.push(LocalReply::Wish { number, outcome });
     }
 
     /// Whether a member is to go that has a database which no other has. A matter of what is known here now, and not of the order: a person is to be

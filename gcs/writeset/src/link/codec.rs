@@ -20,14 +20,14 @@
 //! **Other protocols.** A greeting of another protocol is read up to its number and no further, since what follows may have another
 //! form. It comes out as a greeting that says nothing but its number, and whoever receives it refuses it by that number.
 
-use crate::bounds::{CERTIFICATES_MAX, GROUP_MEMBERS_MAX, NAME_BYTES_MAX, TEXT_BYTES_MAX};
+use crate::bounds::{CERTIFICATES_MAX, CONFLICTS_TOLD_MAX, GROUP_MEMBERS_MAX, NAME_BYTES_MAX, TEXT_BYTES_MAX};
 use crate::id::{DatabaseId, Incarnation, NodeId, Position, Sequence, SlotId, Tag};
 use crate::key::Key;
 use crate::kind::NodeKind;
 use crate::link::{
-    AbortCause, CertificateStatus, Change, CopyStatus, Drain, Failure, FailureKind, GroupStatus, LogStatus, MemberRole,
-    MemberState, MemberStatus, PROTOCOL, RefusalReason, Rehearsal, RehearsalFailure, Reply, Request, Role, ServerPlace,
-    Verdict,
+    AbortCause, Awaited, CertificateStatus, Change, ConflictCount, CopyStatus, Drain, Failure, FailureKind, GroupStatus,
+    Inquiry, LogStatus, MemberRole, MemberState, MemberStatus, PROTOCOL, RefusalReason, Rehearsal, RehearsalFailure, Reply,
+    Request, Role, ServerPlace, Verdict,
 };
 use crate::lock::{LockAnswer, LockOp, LockSession};
 use crate::token::{Token, TokenOutcome};
@@ -125,12 +125,18 @@ variants! { Request "link request" {
     18 Ahead { slot, sequence, chunks, after, patience_ms },
     19 FetchAhead { number },
     20 AheadDone { number },
+    21 Conflicts { counts },
     32 Change(change),
     40 Certificates,
     41 AskPlace { database },
     42 Sessions { count },
     43 Drain { node, grace },
     44 AskLog,
+    45 Inquire(inquiry),
+    46 Await(awaited),
+    47 Events { follows },
+    48 Note,
+    49 Consider(change),
 } }
 
 const HELLO: u8 = 0;
@@ -162,12 +168,14 @@ variants! { Reply "link reply" {
     23 Over { number },
     24 ForerunnerWanted,
     25 AheadOver { tag },
+    26 AskConflicts,
     32 Done,
     40 Certificates(certificates),
     41 Place(place),
     42 Drain(drain),
     43 Draining { leads, sessions },
     44 Log(log),
+    45 Report,
 } }
 
 variants! { Role "role" { 0 Manager, 1 Backend, 2 Control, 3 Fetcher, 4 Rehearsing, 5 Rehearser, 6 Reader, 7 Locker, 8 Forerunner, } }
@@ -193,6 +201,8 @@ variants! { FailureKind "failure" {
     20 NoContents,
     21 LocksLost,
 } }
+variants! { Inquiry "inquiry" { 0 Examination, 1 Metrics, } }
+variants! { Awaited "what is waited for" { 0 Synced, 1 Writable, } }
 variants! { NodeKind "kind of a node" { 0 Full, 1 QueryOnly, 2 Witness, } }
 variants! { MemberRole "member role" { 0 Voter, 1 Learner, 2 Joining, 3 Leaving, } }
 variants! { Change "change of the membership" {
@@ -212,6 +222,7 @@ fields! { GroupStatus { quorum, leader, term, members } }
 fields! { CertificateStatus { name, is_authority, serial, not_after } }
 fields! { MemberStatus { node, name, address, ordinal, role, state, committed, ordered, copy, kind } }
 fields! { LogStatus { bytes_kept, bytes_max, bytes_a_second, format, reads, waits_for } }
+fields! { ConflictCount { table, key, certification, victim, yielded, winner, position, last_at } }
 fields! { CopyStatus { database, from, bytes_done, bytes_total, seconds } }
 
 newtypes! { Key Position NodeId Incarnation DatabaseId SlotId Sequence }
@@ -261,6 +272,10 @@ const TOKEN_USED: u8 = 4;
 const TOKEN_FENCED: u8 = 5;
 const TOKEN_TOO_OLD: u8 = 6;
 const LOCKS_LOST: u8 = 7;
+const PREPARED: u8 = 8;
+const NOT_PREPARED: u8 = 9;
+const ALREADY_PREPARED: u8 = 10;
+const TOO_MANY_PREPARED: u8 = 11;
 
 impl Verdict {
     /// Appends the one form that a verdict has, here and among the outcomes in the log.
@@ -274,12 +289,19 @@ impl Verdict {
             Verdict::Aborted(AbortCause::TokenFenced) => (TOKEN_FENCED, None),
             Verdict::Aborted(AbortCause::TokenTooOld { floor }) => (TOKEN_TOO_OLD, Some(floor)),
             Verdict::Aborted(AbortCause::LocksLost) => (LOCKS_LOST, None),
+            Verdict::Aborted(AbortCause::Prepared { winner, .. }) => (PREPARED, Some(winner)),
+            Verdict::Aborted(AbortCause::NotPrepared) => (NOT_PREPARED, None),
+            Verdict::Aborted(AbortCause::AlreadyPrepared) => (ALREADY_PREPARED, None),
+            Verdict::Aborted(AbortCause::TooManyPrepared) => (TOO_MANY_PREPARED, None),
         };
         out.put_u8(tag);
         if let Some(position) = position {
             out.put_varint(position.0);
         }
-        if let Verdict::Aborted(AbortCause::Conflict { winner_node, key_index, .. }) = self {
+        if let Verdict::Aborted(
+            AbortCause::Conflict { winner_node, key_index, .. } | AbortCause::Prepared { winner_node, key_index, .. },
+        ) = self
+        {
             out.put_u64(winner_node.0);
             out.put_varint(u64::from(*key_index));
         }
@@ -301,6 +323,14 @@ impl Verdict {
             TOKEN_FENCED => AbortCause::TokenFenced,
             TOKEN_TOO_OLD => AbortCause::TokenTooOld { floor: position()? },
             LOCKS_LOST => AbortCause::LocksLost,
+            PREPARED => {
+                let winner = position()?;
+                let (winner_node, key_index) = (NodeId(reader.u64()?), Field::read(reader)?);
+                AbortCause::Prepared { winner, winner_node, key_index }
+            }
+            NOT_PREPARED => AbortCause::NotPrepared,
+            ALREADY_PREPARED => AbortCause::AlreadyPrepared,
+            TOO_MANY_PREPARED => AbortCause::TooManyPrepared,
             value => return Err(WireError::Unknown { what: "verdict", value: u64::from(value) }),
         }))
     }
@@ -434,6 +464,11 @@ impl Listed for MemberStatus {
 /// Names of members.
 impl Listed for String {
     const WHAT: &'static str = "number of members";
+}
+
+impl Listed for ConflictCount {
+    const WHAT: &'static str = "number of tables and keys";
+    const MAX: usize = CONFLICTS_TOLD_MAX;
 }
 
 impl Listed for CertificateStatus {

@@ -87,12 +87,18 @@ fn request() -> impl Strategy<Value = Request> {
         }),
         any::<u64>().prop_map(|number| Request::FetchAhead { number }),
         any::<u64>().prop_map(|number| Request::AheadDone { number }),
+        prop::collection::vec(conflict_count(), 0..4).prop_map(|counts| Request::Conflicts { counts }),
         Just(Request::Certificates),
         name().prop_map(|database| Request::AskPlace { database }),
         position().prop_map(|position| Request::Rebuild { position }),
         any::<u32>().prop_map(|count| Request::Sessions { count }),
         (name(), prop::option::of(any::<u32>())).prop_map(|(node, grace)| Request::Drain { node, grace }),
         Just(Request::AskLog),
+        prop::sample::select(vec![Inquiry::Examination, Inquiry::Metrics]).prop_map(Request::Inquire),
+        any::<bool>().prop_map(|follows| Request::Events { follows }),
+        Just(Request::Note),
+        change().prop_map(Request::Consider),
+        prop::sample::select(vec![Awaited::Synced, Awaited::Writable]).prop_map(Request::Await),
         any::<u64>().prop_map(|number| Request::ReadFrom { number }),
         (any::<u64>(), op()).prop_map(|(number, op)| Request::Lock { number, op }),
         (any::<u64>(), position()).prop_map(|(number, position)| Request::AskShown { number, position }),
@@ -170,6 +176,11 @@ fn cause() -> impl Strategy<Value = AbortCause> {
         Just(AbortCause::TokenFenced),
         position().prop_map(|floor| AbortCause::TokenTooOld { floor }),
         Just(AbortCause::LocksLost),
+        (position(), any::<u64>().prop_map(NodeId), any::<u32>())
+            .prop_map(|(winner, winner_node, key_index)| AbortCause::Prepared { winner, winner_node, key_index }),
+        Just(AbortCause::NotPrepared),
+        Just(AbortCause::AlreadyPrepared),
+        Just(AbortCause::TooManyPrepared),
     ]
 }
 
@@ -262,6 +273,21 @@ fn failure() -> impl Strategy<Value = Failure> {
     })
 }
 
+fn conflict_count() -> impl Strategy<Value = ConflictCount> {
+    (any::<[u64; 4]>(), [name(), name(), name()], position()).prop_map(
+        |([certification, victim, yielded, last_at], [table, key, winner], position)| ConflictCount {
+            table,
+            key,
+            certification,
+            victim,
+            yielded,
+            winner,
+            position,
+            last_at,
+        },
+    )
+}
+
 fn reply() -> impl Strategy<Value = Reply> {
     let welcome = (any::<u32>(), name(), number(NodeId), name(), any::<u16>())
         .prop_map(|(protocol, group, node, name, ordinal)| Reply::Welcome { protocol, group, node, name, ordinal });
@@ -284,6 +310,7 @@ fn reply() -> impl Strategy<Value = Reply> {
         status().prop_map(Reply::Group),
         Just(Reply::Detached),
         Just(Reply::Done),
+        Just(Reply::Report),
         failure().prop_map(Reply::Failed),
         prop::collection::vec(certificate(), 0..4).prop_map(Reply::Certificates),
         place().prop_map(Reply::Place),
@@ -304,6 +331,7 @@ fn reply() -> impl Strategy<Value = Reply> {
         }),
         any::<u64>().prop_map(|number| Reply::Over { number }),
         Just(Reply::ForerunnerWanted),
+        Just(Reply::AskConflicts),
         tag().prop_map(|tag| Reply::AheadOver { tag }),
         (any::<[u64; 3]>(), lock_answer()).prop_map(|([number, life, session], answer)| Reply::Lock {
             number,
@@ -341,6 +369,14 @@ fn the_bytes_are_those_that_are_written_down() {
     let mut out = Vec::new();
     verdict.put(&mut out);
     assert_eq!(out, [1, 0xac, 2, 1, 0, 0, 0, 0, 0, 0, 0, 7]);
+    let pinned = AbortCause::Prepared { winner: Position(300), winner_node: NodeId(1), key_index: 7 };
+    out.clear();
+    Verdict::Aborted(pinned).put(&mut out);
+    assert_eq!(out, [8, 0xac, 2, 1, 0, 0, 0, 0, 0, 0, 0, 7]);
+    let causes = [AbortCause::NotPrepared, AbortCause::AlreadyPrepared, AbortCause::TooManyPrepared];
+    out.clear();
+    causes.into_iter().for_each(|cause| Verdict::Aborted(cause).put(&mut out));
+    assert_eq!(out, [9, 10, 11]);
 }
 
 #[test]
@@ -379,14 +415,14 @@ fn nobody_writes_what_nobody_would_read() {
 
 #[test]
 fn an_unknown_tag_is_refused() {
-    assert_eq!(Request::decode(&[21]), Err(WireError::Unknown { what: "link request", value: 21 }));
-    assert_eq!(Reply::decode(&[26]), Err(WireError::Unknown { what: "link reply", value: 26 }));
+    assert_eq!(Request::decode(&[22]), Err(WireError::Unknown { what: "link request", value: 22 }));
+    assert_eq!(Reply::decode(&[27]), Err(WireError::Unknown { what: "link reply", value: 27 }));
     assert_eq!(Request::decode(b"\0\x0b\x09"), Err(WireError::Unknown { what: "role", value: 9 }));
     assert_eq!(Reply::decode(b"\x06\0\0\0\0\0\0\0\0\0\x05"), Err(WireError::Unknown { what: "refusal", value: 5 }));
     assert_eq!(Reply::decode(b"\x05\0\0\0\0\0\0\0\0\0\x04"), Err(WireError::Unknown { what: "token outcome", value: 4 }));
     assert_eq!(Reply::decode(b"\x03\0\0\0\0\0\0\0\0\x02"), Err(WireError::Unknown { what: "flag", value: 2 }));
     assert_eq!(Reply::decode(b"\x09\x0b\0\0"), Err(WireError::Unknown { what: "failure", value: 11 }));
-    assert_eq!(Verdict::read(&mut Reader::new(&[8])), Err(WireError::Unknown { what: "verdict", value: 8 }));
+    assert_eq!(Verdict::read(&mut Reader::new(&[12])), Err(WireError::Unknown { what: "verdict", value: 12 }));
 }
 
 #[test]

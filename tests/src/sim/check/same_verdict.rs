@@ -136,6 +136,12 @@ impl SameVerdict {
             }
             Verdict::Aborted(AbortCause::LocksLost) if envelope.holder.is_some() => Ok(()),
             Verdict::Aborted(AbortCause::LocksLost) => Err("its session holds no locks".into()),
+            Verdict::Aborted(
+                AbortCause::Prepared { .. }
+                | AbortCause::NotPrepared
+                | AbortCause::AlreadyPrepared
+                | AbortCause::TooManyPrepared,
+            ) => Err("nothing is prepared".into()),
             // Its backend has left it, and the chunks of the next transaction in the same slot have taken the place of its own.
             Verdict::Aborted(AbortCause::Malformed) if envelope.chunks > 0 && self.is_left(delivery.tag) => Ok(()),
             Verdict::Aborted(AbortCause::Malformed) => Err("nothing was wrong with it".into()),
