@@ -68,9 +68,9 @@ loom: setup
 django: setup
 	@tools/django.sh
 
-# One after the other: each end-to-end file has a group of its own, and two of them would share the processors.
+# One after the other: each end-to-end file has a group of its own, and two of them would share the processors. All of them, so that a run that fails names everything.
 e2e: django
-	cargo test $(PROFILE) --locked -p postgres_r_tests --test 'e2e_*' -- --test-threads=1
+	cargo test $(PROFILE) --locked --no-fail-fast -p postgres_r_tests --test 'e2e_*' -- --test-threads=1
 
 # POSTGRES_SOURCE is PostgreSQL's source; without it Debian's source package is fetched.
 isolation-postgres: install
