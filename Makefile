@@ -3,11 +3,16 @@
 # make help     the rest
 
 PG_CONFIG ?= /usr/lib/postgresql/15/bin/pg_config
+override PG_CONFIG := $(abspath $(PG_CONFIG))
 CARGO_TARGET_DIR ?= $(CURDIR)/target
 # How much: seeds of the simulator, seconds of each end-to-end workload and of each benchmark run.
 SEEDS ?= 200
 WORKLOAD_SECONDS ?= 10
 BENCH_SECONDS ?= 15
+
+# 15, 17 or 18; 15 where PG_CONFIG is not there yet, and is about to be installed.
+PG_MAJOR := $(or $(shell $(PG_CONFIG) --version 2>/dev/null | sed 's/^PostgreSQL \([0-9]*\).*/\1/'),15)
+FOR_MAJOR = -p postgres_r --no-default-features --features pg$(PG_MAJOR)
 
 export PG_CONFIG CARGO_TARGET_DIR WORKLOAD_SECONDS BENCH_SECONDS
 
@@ -17,15 +22,17 @@ CRATES = --workspace --exclude postgres_r
 # One profile for programs and tests, so that no dependency is compiled twice.
 PROFILE = --release
 
-.PHONY: help setup build install demo test unit loom django e2e suite isolation-postgres regress contrib applications packages manifests test-faults flood campaign bench sim lint deny clean
+.PHONY: help setup build install pg17 pg18 demo test unit loom django e2e suite isolation-postgres regress contrib applications packages manifests test-faults test-upgrade flood campaign bench sim lint deny clean
 
 help:
 	@echo 'make setup      installs what is missing: Debian packages, cargo-pgrx'
 	@echo 'make build      release binaries in target/release'
 	@echo 'make install    build, and the extension into the PostgreSQL of PG_CONFIG'
+	@echo 'make pg17, make pg18   PostgreSQL 17 or 18 in target/postgresql, from Debian'"'"'s source packages; then any of these with PG_CONFIG=target/postgresql/17/bin/pg_config'
 	@echo 'make demo       three nodes under load, one killed and back, then compared'
 	@echo 'make test       everything that CI runs: lint, unit, simulator, end to end'
 	@echo 'make test-faults   every fault of networks, processes and clocks 20 times (FAULTS_ROUNDS), as root; a table of times'
+	@echo 'make test-upgrade   a group that goes from PostgreSQL 15 to 18 (NEWER=17: to 17), node by node, while it is written to'
 	@echo 'make flood      10,000 connections at every port of a node, and what they cost the group'
 	@echo 'make campaign   the end-to-end workloads at full length'
 	@echo 'make bench      one plain server, one with two standbys, a group, MariaDB, Galera; tables, and target/bench/cluster.json'
@@ -49,12 +56,16 @@ build: setup
 # As root, or where the directories are ours, plainly; else through sudo, which cargo-pgrx calls for the copying only.
 install: build
 	@if [ -w "$$($(PG_CONFIG) --pkglibdir)" ]; then sudo=; else sudo=--sudo; fi; \
-	 set -x; cargo pgrx install --release $$sudo -p postgres_r -c $(PG_CONFIG)
+	 set -x; cargo pgrx install --release $$sudo -c $(PG_CONFIG) $(FOR_MAJOR)
 
 demo: install
 	$(RELEASE)/demo
 
 test: setup lint install unit e2e suite
+
+# PostgreSQL 17 and 18 from Debian's source packages. Then: make test PG_CONFIG=target/postgresql/17/bin/pg_config
+pg17 pg18: pg%:
+	@tools/postgres-from-source.sh $*
 
 # What needs no PostgreSQL: rules, checkers, interleavings, simulator, real daemons, tidy.
 unit: setup loom
@@ -102,6 +113,12 @@ packages: install manifests
 manifests: setup
 	@packaging/check-manifests.sh
 
+# From PG_CONFIG's PostgreSQL to a newer one, node by node, under load. NEWER=17 takes another.
+NEWER ?= 18
+test-upgrade: install
+	@pg_config=$$(tools/postgres-from-source.sh $(NEWER)) && $(MAKE) install PG_CONFIG="$$pg_config" && \
+	 PG_CONFIG_NEWER="$$pg_config" cargo test $(PROFILE) --locked -p postgres_r_tests --test 'upgrade_*' -- --test-threads=1 --nocapture
+
 # In network namespaces of its own: needs root. FAULTS=leader-killed,all-apart picks some.
 test-faults: install
 	$(RELEASE)/faults
@@ -125,7 +142,7 @@ lint: setup manifests
 	cargo fmt --all --check
 	cargo clippy --locked $(CRATES) --all-targets -- -D warnings
 	cargo clippy --locked -p postgres_r_protocol --features loom --all-targets -- -D warnings
-	cargo clippy --locked -p postgres_r --all-targets --no-deps -- -D warnings
+	cargo clippy --locked $(FOR_MAJOR) --all-targets --no-deps -- -D warnings
 	cargo test $(PROFILE) --locked -p postgres_r_tests --test tidy --test tidy_rooms
 
 deny:

@@ -1,3 +1,4 @@
+# shellcheck shell=sh
 # What the programs that run PostgreSQL's own suites share: PostgreSQL's source, a plain server, a group of three. They source this
 # file after they have set:
 #
@@ -13,6 +14,9 @@ PG_CONFIG=${PG_CONFIG:-/usr/lib/postgresql/15/bin/pg_config}
 GCS=${GCS:-${CARGO_TARGET_DIR:-$root/target}/release/gcs}
 export PG_CONFIG
 bin=$("$PG_CONFIG" --bindir)
+major=$("$PG_CONFIG" --version | sed 's/^PostgreSQL \([0-9]*\).*/\1/')
+# shellcheck source=tools/postgres-source.sh
+. "$root/tools/postgres-source.sh"
 
 say() { printf '%s: %s\n' "$name" "$*"; }
 die() { printf '%s: error: %s\n' "$name" "$*" >&2; exit 1; }
@@ -32,28 +36,13 @@ no_source() {
     exit 0
 }
 
-# The source package's archive, by a scratch configuration of apt: the machine's own stays as it is.
+# Only these directories of the source.
 fetch_source() { # directories of the source
-    scratch=$OUT/apt
-    mkdir -p "$scratch/lists/partial" "$scratch/cache/archives/partial" "$scratch/parts"
-    for file in /etc/apt/sources.list /etc/apt/sources.list.d/*; do
-        # Those that are of sources alone would be there twice.
-        grep -qs -e '^Types:.*deb\( \|$\)' -e '^deb ' "$file" || continue
-        sed -e 's/^Types:.*/Types: deb-src/' -e 's/^deb /deb-src /' "$file" > "$scratch/parts/$(basename "$file")"
-    done
-    directories=$*
-    set -- -qq -o Dir::Etc::SourceList=/dev/null -o "Dir::Etc::SourceParts=$scratch/parts" \
-        -o "Dir::State::Lists=$scratch/lists" -o "Dir::Cache=$scratch/cache" -o APT::Sandbox::User=root
-    apt-get "$@" update || no_source "apt-get update failed; give PostgreSQL's source in POSTGRES_SOURCE"
-    # The newest that the mirror has: any 15 will do.
-    for version in $(apt-cache "$@" showsrc --only-source postgresql-15 | sed -n 's/^Version: //p' | sort -Vru); do
-        (cd "$scratch" && apt-get "$@" source --download-only "postgresql-15=$version") && break
-        rm -f "$scratch"/postgresql-15_*
-    done
-    [ -n "$(ls "$scratch"/postgresql-15_*.orig.tar.* 2>/dev/null)" ] || no_source "apt-get source postgresql-15 failed"
+    archive=$(source_archive "$OUT/apt" "$major") ||
+        no_source "PostgreSQL $major's source could not be fetched; give it in POSTGRES_SOURCE"
     mkdir -p "$OUT/source"
-    for directory in $directories; do
-        tar -xf "$scratch"/postgresql-15_*.orig.tar.* -C "$OUT/source" --strip-components=1 --wildcards "*/$directory/*"
+    for directory; do
+        tar -xf "$archive" -C "$OUT/source" --strip-components=1 --wildcards "*/$directory/*"
     done
 }
 

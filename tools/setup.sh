@@ -5,6 +5,7 @@
 #
 #   tools/setup.sh bench     also what the benchmarks compare with: sysbench, MariaDB with Galera, perf
 #   tools/setup.sh contrib   also the languages that some of contrib's modules are for
+#   tools/setup.sh source    only what building PostgreSQL from its source takes
 #
 #   PG_CONFIG   the pg_config of the PostgreSQL to build against (default: Debian's PostgreSQL 15)
 
@@ -17,6 +18,8 @@ PACKAGES="build-essential pkg-config ca-certificates libclang-dev protobuf-compi
           iproute2 nftables libfaketime e2fsprogs mount valgrind chromium chromium-driver
           haproxy keepalived curl openssl shellcheck"
 CONTRIB_PACKAGES="postgresql-plperl-15 postgresql-plpython3-15"
+SOURCE_PACKAGES="build-essential pkg-config dpkg-dev bison flex libreadline-dev zlib1g-dev libicu-dev libssl-dev
+                 liblz4-dev libzstd-dev libxml2-dev"
 BENCH_PACKAGES="sysbench mariadb-server galera-4 rsync linux-perf"
 DEBIAN_PG_CONFIG=/usr/lib/postgresql/15/bin/pg_config
 PG_CONFIG=${PG_CONFIG:-$DEBIAN_PG_CONFIG}
@@ -36,7 +39,8 @@ case ${1:-} in
     '') ;;
     bench) PACKAGES="$PACKAGES $BENCH_PACKAGES" ;;
     contrib) PACKAGES="$PACKAGES $CONTRIB_PACKAGES" ;;
-    *) die "unknown argument \"$1\"; there are: bench, contrib" ;;
+    source) PACKAGES=$SOURCE_PACKAGES ;;
+    *) die "unknown argument \"$1\"; there are: bench, contrib, source" ;;
 esac
 
 is_installed() {
@@ -116,17 +120,21 @@ install_pgrx() {
         say "installing cargo-pgrx $PGRX_VERSION with cargo, into ${CARGO_HOME:-~/.cargo}/bin"
         cargo install --quiet cargo-pgrx --version "=$PGRX_VERSION" --locked
     fi
-    [ -x "$PG_CONFIG" ] || die "$PG_CONFIG is not there; set PG_CONFIG to the pg_config of a PostgreSQL 15"
+    [ -x "$PG_CONFIG" ] || die "$PG_CONFIG is not there; set PG_CONFIG to the pg_config of a PostgreSQL 15, 17 or 18"
     case $("$PG_CONFIG" --version) in
-        "PostgreSQL 15."*) ;;
-        *) die "$PG_CONFIG belongs to $("$PG_CONFIG" --version); PostgreSQL 15 is needed" ;;
+        "PostgreSQL 15."*) major=15 ;;
+        "PostgreSQL 17."*) major=17 ;;
+        "PostgreSQL 18."*) major=18 ;;
+        *) die "$PG_CONFIG belongs to $("$PG_CONFIG" --version); PostgreSQL 15, 17 or 18 is needed" ;;
     esac
-    if ! grep -qs '^pg15 *=' "${PGRX_HOME:-$HOME/.pgrx}/config.toml"; then
+    # cargo-pgrx builds nothing for a PostgreSQL that it was not told of.
+    if ! grep -qs "^pg$major *= *\"$PG_CONFIG\"" "${PGRX_HOME:-$HOME/.pgrx}/config.toml"; then
         say "telling cargo-pgrx of $PG_CONFIG, in ${PGRX_HOME:-~/.pgrx}"
-        cargo pgrx init --pg15 "$PG_CONFIG" >/dev/null
+        cargo pgrx init "--pg$major" "$PG_CONFIG" >/dev/null
     fi
 }
 
 install_packages
+[ "${1:-}" != source ] || exit 0
 check_rust
 install_pgrx

@@ -1,13 +1,14 @@
 //! Admission: deciding about a client that has authenticated, before it gets a session.
 
 use std::ffi::CStr;
-use std::os::raw::c_char;
 use std::sync::OnceLock;
 
 use pgrx::prelude::*;
 
+use super::majors::process::Port;
+
 mod raw {
-    use super::{Port, c_char};
+    use super::Port;
 
     /// libpq/auth.h, which pgrx does not bind.
     pub type Hook = unsafe extern "C-unwind" fn(*mut Port, i32);
@@ -15,33 +16,6 @@ mod raw {
     unsafe extern "C" {
         pub static mut ClientAuthentication_hook: Option<Hook>;
     }
-
-    /// SockAddr of libpq/pqcomm.h.
-    #[repr(C)]
-    pub struct Address {
-        pub storage: libc::sockaddr_storage,
-        pub length: libc::socklen_t,
-    }
-
-    pub type Text = *mut c_char;
-}
-
-/// The front of PostgreSQL 15's Port (libpq/libpq-be.h), as far as the database's name.
-#[cfg(feature = "pg15")]
-#[repr(C)]
-struct Port {
-    socket: i32,
-    noblock: bool,
-    protocol: u32,
-    local: raw::Address,
-    remote: raw::Address,
-    remote_host: raw::Text,
-    remote_hostname: raw::Text,
-    remote_hostname_resolved: i32,
-    remote_hostname_errcode: i32,
-    remote_port: raw::Text,
-    can_accept: i32,
-    database_name: raw::Text,
 }
 
 /// STATUS_OK of c.h.

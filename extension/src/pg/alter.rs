@@ -16,16 +16,11 @@ use pgrx::{PgLogLevel, PgSqlErrorCode, pg_sys};
 use super::constraint;
 use super::encoding;
 use super::list;
+use super::majors::query::raw_expression_tree_walker;
 use super::names::Oid;
 use super::{global, partition, relation};
 
 unsafe extern "C-unwind" {
-    /// Of nodes/nodeFuncs.h, which pgrx does not bind.
-    fn raw_expression_tree_walker(
-        node: *mut pg_sys::Node,
-        walker: unsafe extern "C-unwind" fn(*mut pg_sys::Node, *mut std::ffi::c_void) -> bool,
-        context: *mut std::ffi::c_void,
-    ) -> bool;
     /// Of catalog/heap.h, which pgrx does not bind.
     fn RemoveAttrDefault(
         relation: Oid,
@@ -114,7 +109,7 @@ pub(super) unsafe fn evaluated(statement: &pg_sys::AlterTableStmt, table: Option
         for command in list::pointers::<pg_sys::AlterTableCmd>(statement.cmds) {
             let column = (*command).def.cast::<pg_sys::ColumnDef>();
             match (*command).subtype {
-                Kind::AT_AddColumn | Kind::AT_AddColumnRecurse => {
+                Kind::AT_AddColumn => {
                     if table.is_some_and(|table| (*command).missing_ok && has_column(table, (*column).colname)) {
                         continue;
                     }
@@ -211,18 +206,18 @@ pub(super) unsafe fn leave_out(statement: &mut pg_sys::AlterTableStmt, table: Op
     unsafe {
         let mut commands = std::ptr::null_mut();
         for command in list::pointers::<pg_sys::AlterTableCmd>(statement.cmds) {
-            if matches!((*command).subtype, Kind::AT_ValidateConstraint | Kind::AT_ValidateConstraintRecurse) {
+            if matches!((*command).subtype, Kind::AT_ValidateConstraint) {
                 valid = pg_sys::lappend(valid, pg_sys::makeString((*command).name).cast());
                 continue;
             }
             commands = pg_sys::lappend(commands, command.cast());
             let column = (*command).def.cast::<pg_sys::ColumnDef>();
             match (*command).subtype {
-                Kind::AT_AddConstraint | Kind::AT_AddConstraintRecurse => trust((*command).def.cast()),
+                Kind::AT_AddConstraint => trust((*command).def.cast()),
                 Kind::AT_AlterColumnType if given.is_some() && !(*column).raw_default.is_null() => {
                     (*column).raw_default = constant(None);
                 }
-                Kind::AT_AddColumn | Kind::AT_AddColumnRecurse => {
+                Kind::AT_AddColumn => {
                     let constraints = list::pointers::<pg_sys::Constraint>((*column).constraints);
                     constraints.iter().for_each(|&constraint| trust(constraint));
                     if table.is_some_and(|table| (*command).missing_ok && has_column(table, (*column).colname)) {

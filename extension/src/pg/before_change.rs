@@ -13,7 +13,8 @@ use pgrx::pg_sys;
 
 use super::candidates::{attribute, is_empty, marked};
 use super::list;
-use super::planstate::{Real, next_of, planstate_tree_walker};
+use super::majors::query::{is_of_target_rows, planstate_tree_walker};
+use super::planstate::{Real, next_of};
 use super::row::Row;
 use super::rowlock::{Locked, Strength, is_own};
 
@@ -241,7 +242,7 @@ unsafe fn changes_what_matches(plan: *mut pg_sys::ModifyTable) -> bool {
     unsafe {
         let changes = |action: *mut pg_sys::MergeAction| {
             let of_rows = matches!((*action).commandType, pg_sys::CmdType::CMD_UPDATE | pg_sys::CmdType::CMD_DELETE);
-            (*action).matched && of_rows
+            is_of_target_rows(&*action) && of_rows
         };
         let targets = list::pointers::<pg_sys::List>((*plan).mergeActionLists);
         targets.into_iter().any(|actions| list::pointers::<pg_sys::MergeAction>(actions).into_iter().any(changes))

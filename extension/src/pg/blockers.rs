@@ -3,6 +3,7 @@
 use pgrx::pg_sys;
 use postgres_r_protocol::id::LocalXid;
 
+use super::majors::process::{lxid, lxid_of_lock};
 use super::process::{Holder, holder_by_pid, my_pid};
 
 /// The transactions that hold the lock that this process waits for, or wait for it in front of this process. Empty when this
@@ -64,7 +65,7 @@ fn collect(pid: i32, locks: &[pg_sys::LockInstanceData], waiters: &[i32], blocke
             && conflict(wanted.waitLockMode, lock.waitLockMode)
             && waiters.contains(&lock.pid);
         if (holds || stands_before)
-            && let Some(holder) = holder_by_pid(lock.leaderPid, LocalXid(lock.lxid)).or_else(|| leader(lock))
+            && let Some(holder) = holder_by_pid(lock.leaderPid, LocalXid(lxid_of_lock(lock))).or_else(|| leader(lock))
         {
             blockers.push(holder);
         }
@@ -78,7 +79,7 @@ fn leader(lock: &pg_sys::LockInstanceData) -> Option<Holder> {
     }
     // SAFETY: null or an entry in shared memory that stays allocated.
     let process = unsafe { pg_sys::BackendPidGetProc(lock.leaderPid).as_ref() }?;
-    holder_by_pid(lock.leaderPid, LocalXid(process.lxid))
+    holder_by_pid(lock.leaderPid, LocalXid(lxid(process)))
 }
 
 fn conflict(a: i32, b: i32) -> bool {

@@ -16,7 +16,9 @@ use gcs_writeset::Lock;
 use pgrx::pg_sys;
 
 use super::list;
-use super::planstate::{Real, next_of, planstate_tree_walker};
+use super::majors::query::planstate_tree_walker;
+use super::majors::relation::try_lock_place;
+use super::planstate::{Real, next_of};
 use super::row::Row;
 use super::rowlock::{Locked, Strength, holders, is_own, strength_of};
 use super::snapshot;
@@ -553,7 +555,7 @@ unsafe extern "C-unwind" fn begins_anew(ahead: pg_sys::Datum) {
 fn enter(entry: Entry) -> bool {
     let mut place = entry.place;
     // SAFETY: the executor holds the relation open.
-    unsafe { pg_sys::ConditionalLockTuple(entry.relation, &mut place, entry.mode) }
+    unsafe { try_lock_place(entry.relation, &mut place, entry.mode) }
 }
 
 /// Whether a transaction has deleted the row, and committed, whatever the plan's snapshot says. Above READ COMMITTED that is an error, which PostgreSQL raises.

@@ -4,6 +4,7 @@ use pgrx::pg_sys;
 use pgrx::prelude::*;
 
 use super::encoding;
+use super::majors::process::owns_database;
 use super::names::{owned, valid};
 use super::origin::OriginId;
 
@@ -23,7 +24,7 @@ pub fn database_name(oid: pg_sys::Oid) -> Option<String> {
 /// Whether the role may start and stop replication of the database. Inside a transaction.
 pub fn may_replicate(role: pg_sys::Oid, database: pg_sys::Oid) -> bool {
     // SAFETY: catalog look-ups.
-    unsafe { pg_sys::superuser_arg(role) || pg_sys::pg_database_ownercheck(database, role) }
+    unsafe { pg_sys::superuser_arg(role) || owns_database(role, database) }
 }
 
 pub fn current_role() -> pg_sys::Oid {

@@ -4,6 +4,7 @@ use pgrx::pg_sys;
 
 use super::heap;
 use super::list;
+use super::majors::relation::attributes;
 use super::names::{Oid, name_of, owned};
 use super::naming;
 use super::object::Class;
@@ -38,7 +39,7 @@ pub fn of_numbers(table: &Open) -> Vec<Column> {
     // SAFETY: the relation is open; its descriptor holds `natts` attributes.
     let attributes = unsafe {
         let descriptor = (*table.raw()).rd_att;
-        (*descriptor).attrs.as_slice((*descriptor).natts as usize)
+        attributes(descriptor)
     };
     let live = attributes.iter().filter(|attribute| !attribute.attisdropped);
     let columns = live.filter_map(|attribute| {
@@ -59,6 +60,10 @@ pub fn of_numbers(table: &Open) -> Vec<Column> {
 }
 
 /// Of catalog/pg_partitioned_table.h, which pgrx does not bind.
+/// Letters of partstrat.
+const HASH: u8 = b'h';
+const RANGE: u8 = b'r';
+
 const STRATEGY: i16 = 2;
 const KEY_COUNT: i16 = 3;
 const KEY_ATTRIBUTES: i16 = 5;
@@ -93,8 +98,8 @@ pub fn unroutable_type(table: &Open) -> Option<String> {
         let (_, element) = base_and_element(*typid);
         let names = Class::named_by(element).is_some();
         match strategy {
-            pg_sys::PARTITION_STRATEGY_HASH => names || matches!(type_kind(element), Kind::Enum | Kind::Composite),
-            pg_sys::PARTITION_STRATEGY_RANGE => names,
+            HASH => names || matches!(type_kind(element), Kind::Enum | Kind::Composite),
+            RANGE => names,
             _ => false,
         }
     };

@@ -9,6 +9,8 @@ use std::ffi::{c_char, c_int};
 
 use pgrx::pg_sys;
 
+use super::majors::process::{virtual_id, virtual_parts};
+use super::majors::relation::{define_index, reindex_index};
 use super::names::{Oid, owned};
 use super::relation::{self, Lock, Open, RelationKind};
 use super::role::Acting;
@@ -128,8 +130,7 @@ pub(super) unsafe fn enter(node: *const pg_sys::Node, text: *const c_char) {
         (*statement).idxname = std::ptr::null_mut();
         (*statement).concurrent = false;
         (*statement).if_not_exists = false;
-        let none = pg_sys::InvalidOid;
-        let copied = pg_sys::DefineIndex(shadow, statement, none, none, none, false, false, false, true, true).objectId;
+        let copied = define_index(shadow, statement);
         pg_sys::CommandCounterIncrement();
         {
             // Functions in its expressions and its predicate are called here already, where they are constant.
@@ -195,7 +196,7 @@ pub fn wait_for_older_snapshots(Horizon(limit): Horizon) {
         let now = older(limit);
         waited_for.retain(|(backend, transaction)| now.contains(&(*backend, *transaction)));
         let Some((backend, transaction)) = waited_for.pop() else { return };
-        let id = pg_sys::VirtualTransactionId { backendId: backend, localTransactionId: transaction };
+        let id = virtual_id((backend, transaction));
         // SAFETY: waits as for a lock.
         unsafe { pg_sys::VirtualXactLock(id, true) };
     }
@@ -208,7 +209,7 @@ fn older(limit: pg_sys::TransactionId) -> Vec<(c_int, u32)> {
     unsafe {
         let found = pg_sys::GetCurrentVirtualXIDs(limit, true, false, passed_over as c_int, &mut count);
         let all = std::slice::from_raw_parts(found, usize::try_from(count).unwrap_or(0));
-        let ids = all.iter().map(|id| (id.backendId, id.localTransactionId)).collect();
+        let ids = all.iter().map(virtual_parts).collect();
         pg_sys::pfree(found.cast());
         ids
     }
@@ -263,8 +264,7 @@ pub fn rebuild(index: Oid) {
         drop(open);
         // At the end of a transaction there is none; functions in the index may want one.
         pg_sys::PushActiveSnapshot(pg_sys::GetTransactionSnapshot());
-        let mut params = pg_sys::ReindexParams::default();
-        pg_sys::reindex_index(index, false, persistence, &mut params);
+        reindex_index(index, persistence);
         pg_sys::PopActiveSnapshot();
         pg_sys::CommandCounterIncrement();
     }

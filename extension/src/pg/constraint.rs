@@ -5,37 +5,16 @@ use std::ffi::{CStr, c_char};
 use pgrx::pg_sys;
 
 use super::encoding;
+use super::majors::relation::Constraint;
+use super::majors::relation::constraint::{CONRELID, CONTYPID};
 use super::names::Oid;
 use super::relation;
 
-/// Of catalog/pg_constraint.h, which pgrx does not bind: the catalog, its index by what is constrained, and its columns.
+/// Of catalog/pg_constraint.h, which pgrx does not bind: the catalog, its index by what is constrained.
 const CATALOG: u32 = 2606;
 const BY_CONSTRAINED: u32 = 2665;
-const RELATION: i16 = 8;
-const DOMAIN: i16 = 9;
 
 const CHECK: c_char = b'c' as c_char;
-
-/// The front of a row of pg_constraint.
-#[repr(C)]
-struct Constraint {
-    oid: pg_sys::Oid,
-    name: pg_sys::NameData,
-    schema: pg_sys::Oid,
-    kind: c_char,
-    deferrable: bool,
-    deferred: bool,
-    validated: bool,
-    relation: pg_sys::Oid,
-    domain: pg_sys::Oid,
-    index: pg_sys::Oid,
-    parent: pg_sys::Oid,
-    referenced: pg_sys::Oid,
-    actions: [c_char; 3],
-    is_local: bool,
-    inherited: i32,
-    no_inherit: bool,
-}
 
 unsafe extern "C-unwind" {
     /// Of catalog/pg_constraint.h.
@@ -119,7 +98,7 @@ fn each(table: Oid, domain: Oid, mut is_valid: impl FnMut(&Constraint) -> bool) 
         pg_sys::CommandCounterIncrement();
         let catalog = pg_sys::table_open(pg_sys::Oid::from(CATALOG), pg_sys::RowExclusiveLock as i32);
         let mut keys = [pg_sys::ScanKeyData::default(), pg_sys::ScanKeyData::default()];
-        for (key, (column, value)) in keys.iter_mut().zip([(RELATION, table), (DOMAIN, domain)]) {
+        for (key, (column, value)) in keys.iter_mut().zip([(CONRELID, table), (CONTYPID, domain)]) {
             let equals = pg_sys::BTEqualStrategyNumber as u16;
             pg_sys::ScanKeyInit(key, column, equals, pg_sys::F_OIDEQ.into(), pg_sys::Datum::from(value));
         }

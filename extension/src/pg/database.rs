@@ -8,6 +8,7 @@ use std::ffi::CStr;
 use pgrx::pg_sys;
 use pgrx::pg_sys::NodeTag as Tag;
 
+use super::majors::process::owns_database;
 pub use super::names::quoted;
 use super::{catalog, list};
 
@@ -78,7 +79,7 @@ impl About {
         // SAFETY: catalog look-ups inside a transaction.
         unsafe {
             let role = pg_sys::GetUserId();
-            let owns = pg_sys::pg_database_ownercheck(self.database, role);
+            let owns = owns_database(role, self.database);
             match self.deed {
                 Deed::Move | Deed::Rename => owns,
                 Deed::Copy => (owns || catalog::is_template(self.database)) && may_create_databases(role),

@@ -6,6 +6,7 @@ use pgrx::pg_sys;
 
 use super::encoding;
 use super::list;
+use super::majors::relation::attributes;
 use super::names::{Oid, name_of, owned, qualified_name, quoted, quoted_text, valid};
 use super::relation::Open;
 
@@ -20,7 +21,7 @@ pub fn create_table(table: &Open) -> String {
     // SAFETY: the relation is open; its descriptor holds `natts` attributes.
     let columns: Vec<String> = unsafe {
         let descriptor = (*table.raw()).rd_att;
-        let attributes = (*descriptor).attrs.as_slice((*descriptor).natts as usize);
+        let attributes = attributes(descriptor);
         attributes.iter().filter(|attribute| !attribute.attisdropped).map(column).collect()
     };
     // SAFETY: the relation is open.
@@ -42,7 +43,7 @@ pub(super) fn like(table: &Open) -> String {
     // SAFETY: the relation is open; its descriptor holds `natts` attributes.
     let attributes = unsafe {
         let descriptor = (*table.raw()).rd_att;
-        (*descriptor).attrs.as_slice((*descriptor).natts as usize)
+        attributes(descriptor)
     };
     let there = attributes.iter().filter(|attribute| !attribute.attisdropped);
     let columns: Vec<String> =

@@ -6,6 +6,7 @@ use std::sync::OnceLock;
 use pgrx::pg_sys;
 
 use super::list;
+use super::majors::query::wanted_of;
 use super::names::Oid;
 use super::predicate::{self, Searches};
 use super::statement::ends_block;
@@ -244,7 +245,7 @@ unsafe fn written_by(query: *mut pg_sys::QueryDesc) -> Vec<Oid> {
         list::integers((*plan).resultRelations)
             .into_iter()
             .filter_map(|index| table.get(usize::try_from(index).ok()?.checked_sub(1)?).copied())
-            .filter(|&entry| !changes_estimates(entry))
+            .filter(|&entry| !changes_estimates(plan, entry))
             .map(|entry| (*entry).relid)
             .collect()
     }
@@ -254,21 +255,21 @@ unsafe fn written_by(query: *mut pg_sys::QueryDesc) -> Vec<Oid> {
 ///
 /// # Safety
 /// `entry` must be a plan's, of a relation that the plan changes.
-unsafe fn changes_estimates(entry: *const pg_sys::RangeTblEntry) -> bool {
+unsafe fn changes_estimates(plan: *const pg_sys::PlannedStmt, entry: *mut pg_sys::RangeTblEntry) -> bool {
     const ESTIMATES: [u32; 3] =
         [pg_sys::Anum_pg_class_relpages, pg_sys::Anum_pg_class_reltuples, pg_sys::Anum_pg_class_relallvisible];
     // SAFETY: by contract; a set of column numbers, above an offset.
     unsafe {
-        let entry = &*entry;
-        if entry.relid != pg_sys::RelationRelationId
-            || entry.requiredPerms & (pg_sys::ACL_INSERT | pg_sys::ACL_DELETE) != 0
-            || entry.updatedCols.is_null()
-        {
+        if (*entry).relid != pg_sys::RelationRelationId {
+            return false;
+        }
+        let (wanted, updated) = wanted_of(plan, entry);
+        if u64::from(wanted) & u64::from(pg_sys::ACL_INSERT | pg_sys::ACL_DELETE) != 0 || updated.is_null() {
             return false;
         }
         let mut column = -1;
         loop {
-            column = pg_sys::bms_next_member(entry.updatedCols, column);
+            column = pg_sys::bms_next_member(updated, column);
             let number = column + pg_sys::FirstLowInvalidHeapAttributeNumber;
             if column < 0 {
                 return true;

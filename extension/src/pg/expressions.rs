@@ -18,21 +18,13 @@ use pgrx::pg_sys::SysCacheIdentifier as Cache;
 
 use super::datum::Codec;
 use super::list;
+use super::majors::query::expression_tree_walker;
 use super::memory::Context;
 use super::names::{Oid, name_of};
 use super::row::Row;
 
 /// The first OID that initdb or a user may assign to a function.
 pub(super) const FIRST_OF_OTHERS: u32 = 10_000;
-
-unsafe extern "C-unwind" {
-    /// Of nodes/nodeFuncs.h, which pgrx does not bind.
-    fn expression_tree_walker(
-        node: *mut pg_sys::Node,
-        walker: unsafe extern "C-unwind" fn(*mut pg_sys::Node, *mut c_void) -> bool,
-        context: *mut c_void,
-    ) -> bool;
-}
 
 /// An index's expressions and predicate as the catalog holds them; in the current memory context.
 pub(super) struct Stored {

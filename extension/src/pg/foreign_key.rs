@@ -5,12 +5,11 @@ use pgrx::pg_sys;
 
 use super::hasher::{FIRST, Hasher, function, is_integer, stored_type};
 use super::index::{IndexKey, KeyNames};
+use super::majors::relation::attributes;
+use super::majors::relation::constraint::CONINDID;
 use super::memory::Context;
 use super::names::{Oid, qualified_name};
 use super::row::Row;
-
-/// The number of column conindid of pg_constraint, whose header pgrx does not bind.
-const CONINDID: i16 = 10;
 
 /// Keys cannot be told apart: the values can't be turned into the parent's type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,7 +52,7 @@ impl ForeignKey {
             pg_sys::index_close(index, pg_sys::NoLock as i32);
             let columns = columns?;
             let descriptor = (*child).rd_att;
-            let types = (*descriptor).attrs.as_slice((*descriptor).natts as usize);
+            let types = attributes(descriptor);
             let attributes = columns.iter().map(|&(attribute, ..)| attribute).collect();
             let columns = columns
                 .into_iter()

@@ -16,6 +16,7 @@
 use gcs_writeset::key::{bytes_hash, mix};
 use pgrx::pg_sys;
 
+use super::majors::relation::attributes;
 use super::memory::Context;
 use super::names::Oid;
 use super::naming;
@@ -165,7 +166,7 @@ pub(super) fn sign_extended(datum: pg_sys::Datum, length: i16) -> u64 {
 /// `index` must be open and have a key column `at`.
 pub(super) unsafe fn stored_type(index: pg_sys::Relation, at: usize) -> Oid {
     // SAFETY: by contract. The index's own descriptor names the stored type of each column.
-    unsafe { (*(*index).rd_att).attrs.as_slice((*(*index).rd_att).natts as usize)[at].atttypid }
+    unsafe { attributes((*index).rd_att)[at].atttypid }
 }
 
 pub(super) fn is_integer(typid: Oid) -> bool {

@@ -15,6 +15,7 @@ use super::datum::DatumError;
 pub use super::entering::CarriedIndex;
 use super::entering::{Carried, Entering};
 use super::list;
+use super::majors::relation::{Entered, heap_update, index_beginscan, insert_index_tuples};
 use super::memory::Context;
 use super::names::Oid;
 use super::relation::Open;
@@ -131,7 +132,7 @@ impl Target {
             let tuple = scratch.with(|| self.form());
             let command = pg_sys::GetCurrentCommandId(true);
             pg_sys::heap_insert(self.relation.raw(), tuple, command, 0, std::ptr::null_mut());
-            Ok(self.enter_into_indexes(tuple, scratch))
+            Ok(self.enter_into_indexes(tuple, Entered::Everywhere, scratch))
         }
     }
 
@@ -147,27 +148,17 @@ impl Target {
         // SAFETY: as in `insert`; `found` holds a row of the relation.
         unsafe {
             let tuple = scratch.with(|| self.form());
-            let command = pg_sys::GetCurrentCommandId(true);
             let mut place = (*self.found).tts_tid;
             let mut failure = pg_sys::TM_FailureData::default();
             let mut mode = pg_sys::LockTupleMode::LockTupleExclusive;
-            let result = pg_sys::heap_update(
-                self.relation.raw(),
-                &mut place,
-                tuple,
-                command,
-                std::ptr::null_mut(),
-                patience == Patience::Wait,
-                &mut failure,
-                &mut mode,
-            );
+            let waits = patience == Patience::Wait;
+            let (result, entered) = heap_update(self.relation.raw(), &mut place, tuple, waits, &mut failure, &mut mode);
             let outcome = self.outcome(result, mode);
             if outcome == Outcome::Done && self.lookup.is_some() {
                 version::remember(self.relation.oid(), self.sought, RowPlace((*tuple).t_self));
             }
-            let is_hot = u32::from((*(*tuple).t_data).t_infomask2) & pg_sys::HEAP_ONLY_TUPLE != 0;
             let doubts = match outcome {
-                Outcome::Done if !is_hot => self.enter_into_indexes(tuple, scratch),
+                Outcome::Done if entered != Entered::Nowhere => self.enter_into_indexes(tuple, entered, scratch),
                 _ => Vec::new(),
             };
             Ok((outcome, doubts))
@@ -286,7 +277,7 @@ impl Target {
                 .collect();
             let mut dirty =
                 pg_sys::SnapshotData { snapshot_type: pg_sys::SnapshotType::SNAPSHOT_DIRTY, ..Default::default() };
-            let scan = pg_sys::index_beginscan(self.relation.raw(), index, &mut dirty, keys.len() as i32, 0);
+            let scan = index_beginscan(self.relation.raw(), index, &mut dirty, keys.len() as i32);
             pg_sys::index_rescan(scan, keys.as_mut_ptr(), keys.len() as i32, std::ptr::null_mut(), 0);
             while pg_sys::index_getnext_slot(scan, pg_sys::ScanDirection::ForwardScanDirection, self.found) {
                 let others = [dirty.xmin, dirty.xmax];
@@ -390,7 +381,7 @@ impl Target {
 
     /// # Safety
     /// `tuple` must just have been put into the table.
-    unsafe fn enter_into_indexes(&mut self, tuple: pg_sys::HeapTuple, scratch: &Context) -> Vec<Doubt> {
+    unsafe fn enter_into_indexes(&mut self, tuple: pg_sys::HeapTuple, entered: Entered, scratch: &Context) -> Vec<Doubt> {
         // SAFETY: by contract; the slot does not own the tuple and is emptied before the tuple goes.
         unsafe {
             if (*self.info).ri_NumIndices == 0 {
@@ -400,17 +391,7 @@ impl Target {
             (*self.made).tts_tid = (*tuple).t_self;
             (*self.made).tts_tableOid = self.relation.oid();
             let place = RowPlace((*tuple).t_self);
-            let doubtful = scratch.with(|| {
-                pg_sys::ExecInsertIndexTuples(
-                    self.info,
-                    self.made,
-                    self.estate,
-                    false,
-                    true,
-                    std::ptr::null_mut(),
-                    std::ptr::null_mut(),
-                )
-            });
+            let doubtful = scratch.with(|| insert_index_tuples(self.info, self.made, self.estate, entered));
             let doubts = list::oids(doubtful)
                 .into_iter()
                 .filter(|&index| self.index(index).is_some_and(|(index, _)| (*(*index).rd_index).indisvalid))
@@ -457,7 +438,7 @@ impl Target {
             let count = (*(*relation).rd_index).indnkeyatts as usize;
             let keys: Vec<_> = (0..count).map(|at| equality_key(relation, at, pg_sys::Datum::null(), false)).collect();
             let attributes = (0..count).map(|at| (*info).ii_IndexAttrNumbers[at] as usize - 1).collect();
-            let scan = pg_sys::index_beginscan(self.relation.raw(), relation, pg_sys::GetActiveSnapshot(), count as i32, 0);
+            let scan = index_beginscan(self.relation.raw(), relation, pg_sys::GetActiveSnapshot(), count as i32);
             Lookup { scan, keys, attributes }
         }
     }

@@ -21,6 +21,7 @@ use pgrx::pg_sys;
 use pgrx::pg_sys::NodeTag as Tag;
 
 use super::list;
+use super::majors::query::{expression_tree_walker, query_tree_walker};
 use super::names::Oid;
 use super::writers;
 
@@ -57,12 +58,8 @@ const ROUNDS_MAX: usize = 10;
 /// How deep views of views are looked into.
 const VIEWS_MAX: usize = 16;
 
-type Walker = unsafe extern "C-unwind" fn(*mut pg_sys::Node, *mut c_void) -> bool;
-
-// Of the parser and nodes/nodeFuncs.h. Without pgrx's guard: errors of the analysis pass with all their fields.
+// Of the parser. Without pgrx's guard: errors of the analysis pass with all their fields.
 unsafe extern "C-unwind" {
-    fn query_tree_walker(query: *mut pg_sys::Query, walker: Walker, context: *mut c_void, flags: i32) -> bool;
-    fn expression_tree_walker(node: *mut pg_sys::Node, walker: Walker, context: *mut c_void) -> bool;
     fn make_parsestate(parent: *mut pg_sys::ParseState) -> *mut pg_sys::ParseState;
     fn free_parsestate(state: *mut pg_sys::ParseState);
     fn transformTopLevelStmt(state: *mut pg_sys::ParseState, statement: *mut pg_sys::RawStmt) -> *mut pg_sys::Query;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use pgrx::pg_sys;
 use postgres_r_protocol::id::ProcNo;
 
+use super::majors::process::wait_event_set;
 use super::socket::Socket;
 
 /// Sets the latch of the process in this place of the process array, if there is such a place. Raises nothing.
@@ -159,7 +160,7 @@ impl EventSet {
         let mut positions = [None; SOCKETS];
         // SAFETY: allocated in TopMemoryContext, so it lives until freed; MyLatch is valid; the sockets are open.
         let raw = unsafe {
-            let raw = pg_sys::CreateWaitEventSet(pg_sys::TopMemoryContext, 2 + SOCKETS as i32);
+            let raw = wait_event_set(2 + SOCKETS as i32);
             pg_sys::AddWaitEventToSet(raw, pg_sys::WL_LATCH_SET, pg_sys::PGINVALID_SOCKET, pg_sys::MyLatch, nothing);
             let no_latch = std::ptr::null_mut();
             pg_sys::AddWaitEventToSet(raw, pg_sys::WL_EXIT_ON_PM_DEATH, pg_sys::PGINVALID_SOCKET, no_latch, nothing);

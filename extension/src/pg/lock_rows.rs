@@ -8,7 +8,8 @@ use pgrx::pg_sys;
 use super::before_change;
 use super::candidates::{self, is_empty};
 use super::list;
-use super::planstate::{Real, planstate_tree_walker};
+use super::majors::query::planstate_tree_walker;
+use super::planstate::Real;
 use super::row::Row;
 use super::rowlock::{Locked, strength_of};
 

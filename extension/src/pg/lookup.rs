@@ -6,8 +6,9 @@ use std::sync::OnceLock;
 use pgrx::pg_sys;
 
 use super::index::{Index, IndexKey};
+use super::majors::query::planstate_tree_walker;
 use super::names::Oid;
-use super::planstate::{planstate_tree_walker, rescan_by_postgres};
+use super::planstate::rescan_by_postgres;
 use super::table::Table;
 
 /// A scan of an index by equality with one value in each of some of its columns.

@@ -232,9 +232,13 @@ pub fn definition_of(made: &str, name: &str) -> Option<String> {
     query::text(&format!(
         "SELECT pg_catalog.format('CREATE DATABASE %I WITH TEMPLATE template0 OWNER %I ENCODING %L LOCALE_PROVIDER %s LC_COLLATE %L LC_CTYPE %L%s'
                 ' TABLESPACE %I CONNECTION LIMIT %s ALLOW_CONNECTIONS %s IS_TEMPLATE %s', {}::text, pg_catalog.pg_get_userbyid(d.datdba),
-                pg_catalog.pg_encoding_to_char(d.encoding), CASE d.datlocprovider WHEN 'i' THEN 'icu' ELSE 'libc' END, d.datcollate, d.datctype,
-                CASE WHEN d.daticulocale IS NULL THEN '' ELSE pg_catalog.format(' ICU_LOCALE %L', d.daticulocale) END, t.spcname, d.datconnlimit, d.datallowconn::text, d.datistemplate::text)
-         FROM pg_catalog.pg_database d JOIN pg_catalog.pg_tablespace t ON t.oid = d.dattablespace WHERE d.datname = {}",
+                pg_catalog.pg_encoding_to_char(d.encoding), CASE d.datlocprovider WHEN 'i' THEN 'icu' WHEN 'b' THEN 'builtin' ELSE 'libc' END, d.datcollate, d.datctype,
+                CASE d.datlocprovider WHEN 'i' THEN pg_catalog.format(' ICU_LOCALE %L', l.locale) WHEN 'b' THEN pg_catalog.format(' BUILTIN_LOCALE %L', l.locale) ELSE '' END
+                || CASE WHEN l.rules <> '' THEN pg_catalog.format(' ICU_RULES %L', l.rules) ELSE '' END, t.spcname, d.datconnlimit, d.datallowconn::text, d.datistemplate::text)
+         FROM pg_catalog.pg_database d JOIN pg_catalog.pg_tablespace t ON t.oid = d.dattablespace,
+              LATERAL (SELECT coalesce(pg_catalog.to_jsonb(d)->>'datlocale', pg_catalog.to_jsonb(d)->>'daticulocale') AS locale,
+                              pg_catalog.to_jsonb(d)->>'daticurules' AS rules) l
+         WHERE d.datname = {}",
         query::literal(name),
         query::literal(made)
     ))

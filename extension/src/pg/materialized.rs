@@ -6,6 +6,7 @@
 use pgrx::pg_sys;
 use pgrx::pg_sys::NodeTag as Tag;
 
+use super::majors::relation::attributes;
 use super::names::Oid;
 use super::relation::{Lock, Open};
 use super::rewrite;
@@ -113,7 +114,7 @@ fn types(relation: &Open) -> Vec<(Oid, i32)> {
     // SAFETY: the relation is open; its descriptor holds `natts` attributes.
     let attributes = unsafe {
         let descriptor = (*relation.raw()).rd_att;
-        (*descriptor).attrs.as_slice((*descriptor).natts as usize)
+        attributes(descriptor)
     };
     attributes.iter().map(|attribute| (attribute.atttypid, attribute.atttypmod)).collect()
 }

@@ -62,6 +62,7 @@ pub mod lock;
 pub mod lock_rows;
 pub mod log;
 pub mod lookup;
+mod majors;
 pub mod making;
 mod mark;
 pub mod materialized;

@@ -321,7 +321,7 @@ impl Descriptor {
 
     fn attributes(&self) -> &[pg_sys::FormData_pg_attribute] {
         // SAFETY: a descriptor holds `natts` attributes.
-        unsafe { (*self.0).attrs.as_slice((*self.0).natts as usize) }
+        unsafe { super::majors::relation::attributes(self.0) }
     }
 }
 

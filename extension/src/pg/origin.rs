@@ -10,6 +10,8 @@ use std::panic::AssertUnwindSafe;
 
 use gcs_writeset::Position;
 use pgrx::pg_sys;
+
+use super::majors::relation::origin_session_setup;
 use pgrx::prelude::*;
 use postgres_r_protocol::id::Lsn;
 
@@ -33,7 +35,7 @@ pub fn arm(origin: OriginId, position: Position, committed_at: i64) {
             ASIDE.set(Some((theirs, Lsn(pg_sys::replorigin_session_origin_lsn))));
             pg_sys::replorigin_session_reset();
         }
-        pg_sys::replorigin_session_setup(origin.0);
+        origin_session_setup(origin.0);
         pg_sys::replorigin_session_origin = origin.0;
         pg_sys::replorigin_session_origin_lsn = position.0;
         pg_sys::replorigin_session_origin_timestamp = committed_at;
@@ -58,7 +60,7 @@ pub fn take_up_again() {
     let theirs_again = AssertUnwindSafe(move || {
         // SAFETY: the process has no origin now. An ERROR of setup is caught below; the others raise nothing.
         unsafe {
-            pg_sys::replorigin_session_setup(theirs.0);
+            origin_session_setup(theirs.0);
             pg_sys::replorigin_session_origin = theirs.0;
             pg_sys::replorigin_session_advance(reached.0, pg_sys::XactLastCommitEnd);
         }

@@ -11,6 +11,7 @@ use std::sync::OnceLock;
 use pgrx::pg_sys;
 use pgrx::pg_sys::NodeTag as Tag;
 
+use super::majors::query::{expression_tree_walker, forget_wanted, query_tree_walker};
 use super::nextval;
 
 struct Hook {
@@ -20,12 +21,7 @@ struct Hook {
 
 static HOOK: OnceLock<Hook> = OnceLock::new();
 
-type Walker = unsafe extern "C-unwind" fn(*mut pg_sys::Node, *mut std::ffi::c_void) -> bool;
-
 unsafe extern "C-unwind" {
-    /// Of nodes/nodeFuncs.h, which pgrx does not bind.
-    fn query_tree_walker(query: *mut pg_sys::Query, walker: Walker, context: *mut std::ffi::c_void, flags: i32) -> bool;
-    fn expression_tree_walker(node: *mut pg_sys::Node, walker: Walker, context: *mut std::ffi::c_void) -> bool;
     /// As pgrx binds it, but without the guard: errors of the planner pass with all their fields.
     #[link_name = "standard_planner"]
     fn plan_by_postgres(
@@ -215,7 +211,6 @@ unsafe fn become_subquery(entry: *mut pg_sys::RangeTblEntry) {
         (*entry).relkind = 0;
         (*entry).rellockmode = 0;
         (*entry).inh = false;
-        (*entry).requiredPerms = 0;
-        (*entry).selectedCols = std::ptr::null_mut();
+        forget_wanted(entry);
     }
 }

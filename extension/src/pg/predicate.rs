@@ -11,22 +11,14 @@ use pgrx::pg_sys;
 use pgrx::pg_sys::NodeTag as Tag;
 
 use super::list;
+use super::majors::query::{expression_tree_mutator, planstate_tree_walker};
 use super::memory::Context;
 use super::names::Oid;
-use super::planstate::planstate_tree_walker;
 
 /// The one range table entry of a predicate.
 const TABLE: i32 = 1;
 /// Of catalog/pg_language.dat: built-in functions, and those written in C.
 const NATIVE: [u32; 2] = [12, 13];
-
-type Mutator = unsafe extern "C-unwind" fn(*mut pg_sys::Node, *mut c_void) -> *mut pg_sys::Node;
-
-unsafe extern "C-unwind" {
-    /// Of nodes/nodeFuncs.h; pgrx binds it with a mutator that takes no arguments.
-    #[link_name = "expression_tree_mutator"]
-    fn mutate(node: *mut pg_sys::Node, mutator: Mutator, context: *mut c_void) -> *mut pg_sys::Node;
-}
 
 /// A condition on rows of a table: a list of expressions, as PostgreSQL writes nodes.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -308,7 +300,7 @@ unsafe extern "C-unwind" fn replace(node: *mut pg_sys::Node, context: *mut c_voi
         }
         match (*context.cast::<Replacing>()).in_place_of(node) {
             Some(replaced) => replaced,
-            None => pg_sys::ffi::pg_guard_ffi_boundary(|| mutate(node, replace, context)),
+            None => pg_sys::ffi::pg_guard_ffi_boundary(|| expression_tree_mutator(node, replace, context)),
         }
     }
 }

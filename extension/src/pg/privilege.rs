@@ -2,6 +2,7 @@
 
 use pgrx::pg_sys;
 
+use super::majors::process::{owns_relation, owns_schema};
 use super::names::Oid;
 
 /// Whether the role may see the values of these columns (indexes among all attributes) in every row, by the rule of PostgreSQL's
@@ -29,8 +30,8 @@ const ROW_SECURITY_APPLIES: std::ffi::c_int = pg_sys::CheckEnableRlsResult::RLS_
 
 /// Whether the current role may alter a relation.
 pub fn is_owner(relation: Oid) -> bool {
-    // SAFETY: a catalog look-up.
-    unsafe { pg_sys::pg_class_ownercheck(relation, pg_sys::GetUserId()) }
+    // SAFETY: a variable of this process.
+    owns_relation(unsafe { pg_sys::GetUserId() }, relation)
 }
 
 /// Whether the current role may see what another's sessions did, as in pg_stat_activity.
@@ -52,10 +53,10 @@ pub fn may_lock(table: Oid) -> bool {
     unsafe {
         let me = pg_sys::GetUserId();
         let mask = BY as pg_sys::AclMode;
-        let granted = pg_sys::pg_class_aclmask_ext(table, me, mask, pg_sys::AclMaskHow::ACLMASK_ANY, &mut is_missing);
+        let granted = pg_sys::pg_class_aclcheck_ext(table, me, mask, &mut is_missing);
         !is_missing
-            && (granted != 0
-                || pg_sys::pg_class_ownercheck(table, me)
-                || pg_sys::pg_namespace_ownercheck(pg_sys::get_rel_namespace(table), me))
+            && (granted == pg_sys::AclResult::ACLCHECK_OK
+                || owns_relation(me, table)
+                || owns_schema(me, pg_sys::get_rel_namespace(table)))
     }
 }

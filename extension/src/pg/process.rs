@@ -5,6 +5,7 @@ use std::cell::RefCell;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
+use super::majors::process::{AUXILIARY_PROCESSES_MAX, am_background_worker, backend_number, is_session, lxid, place_of};
 pub use super::summons::{forget_summons, install_summons, was_ended, was_sent_away, was_summoned};
 use postgres_r_protocol::id::{LocalXid, ProcNo};
 use postgres_r_protocol::victim;
@@ -28,9 +29,6 @@ pub fn places() -> usize {
     unsafe { pg_sys::MaxBackends as usize + AUXILIARY_PROCESSES_MAX }
 }
 
-/// NUM_AUXILIARY_PROCS is 5 in PostgreSQL 15 and grows slowly.
-const AUXILIARY_PROCESSES_MAX: usize = 16;
-
 pub(super) fn place(process: ProcNo) -> Option<*mut pg_sys::PGPROC> {
     // SAFETY: ProcGlobal is set in every process with shared memory; allProcs has allProcCount entries.
     unsafe {
@@ -42,7 +40,7 @@ pub(super) fn place(process: ProcNo) -> Option<*mut pg_sys::PGPROC> {
 /// This process's place; `None` before it has one and in the postmaster.
 pub fn me() -> Option<ProcNo> {
     // SAFETY: null or this process's own entry.
-    unsafe { pg_sys::MyProc.as_ref() }.map(|process| ProcNo(process.pgprocno as u32))
+    unsafe { pg_sys::MyProc.as_ref() }.map(place_of)
 }
 
 pub fn my_pid() -> i32 {
@@ -60,7 +58,7 @@ pub fn pid_at(index: usize) -> Option<i32> {
 /// The transaction that this process is in.
 pub fn my_transaction() -> Option<LocalXid> {
     // SAFETY: null or this process's own entry.
-    let lxid = unsafe { pg_sys::MyProc.as_ref() }?.lxid;
+    let lxid = lxid(unsafe { pg_sys::MyProc.as_ref() }?);
     (lxid != 0).then_some(LocalXid(lxid))
 }
 
@@ -71,7 +69,7 @@ pub fn my_database() -> pg_sys::Oid {
 
 pub fn is_background_worker() -> bool {
     // SAFETY: set at process start.
-    unsafe { pg_sys::IsBackgroundWorker }
+    am_background_worker()
 }
 
 /// Whether this process can take part in commits: forked by the postmaster, with a place of its own.
@@ -93,7 +91,7 @@ pub fn holder_of(xid: pg_sys::TransactionId) -> Option<Holder> {
         for i in 0..header.allProcCount {
             let process = &*header.allProcs.add(i as usize);
             if process.xid == top && process.pid != 0 {
-                found = Some(Holder::new(ProcNo(i), LocalXid(process.lxid), true, process.pid));
+                found = Some(Holder::new(ProcNo(i), LocalXid(lxid(process)), true, process.pid));
                 break;
             }
         }
@@ -107,8 +105,7 @@ pub fn holder_by_pid(pid: i32, transaction: LocalXid) -> Option<Holder> {
     // SAFETY: BackendPidGetProc returns null or an entry in shared memory that stays allocated; fields are read once.
     let process = unsafe { pg_sys::BackendPidGetProc(pid).as_ref() }?;
     let writes = process.xid != pg_sys::InvalidTransactionId;
-    (process.lxid == transaction.0 && transaction.0 != 0)
-        .then(|| Holder::new(ProcNo(process.pgprocno as u32), transaction, writes, pid))
+    (lxid(process) == transaction.0 && transaction.0 != 0).then(|| Holder::new(place_of(process), transaction, writes, pid))
 }
 
 /// Whether that process is still in that transaction.
@@ -116,7 +113,7 @@ pub fn still_in(holder: &Holder) -> bool {
     let number = holder.transaction.transaction.0;
     // SAFETY: see `place`.
     place(holder.transaction.process)
-        .is_some_and(|process| unsafe { (*process).lxid == number && (*process).pid == holder.pid })
+        .is_some_and(|process| unsafe { lxid(&*process) == number && (*process).pid == holder.pid })
 }
 
 /// Signals the process: its handler (see [`super::summons`]) asks what is meant. A process without the handler ignores the signal.
@@ -132,7 +129,7 @@ pub fn dislodge(holder: &Holder) {
     if let Some(process) = place(holder.transaction.process) {
         // SAFETY: the entry is in shared memory; SendProcSignal checks that the pid still has that backend id.
         unsafe {
-            let backend = (*process).backendId;
+            let backend = backend_number(&*process);
             pg_sys::SendProcSignal(holder.pid, pg_sys::ProcSignalReason::PROCSIG_RECOVERY_CONFLICT_LOCK, backend);
         }
     }
@@ -152,7 +149,7 @@ pub fn terminate(process: ProcNo) {
 fn lives(pid: i32, process: ProcNo) -> bool {
     // SAFETY: looks the pid up among the processes that there are; the caller holds no LWLock.
     let found = unsafe { pg_sys::BackendPidGetProc(pid).as_ref() };
-    pid != 0 && found.is_some_and(|found| ProcNo(found.pgprocno as u32) == process)
+    pid != 0 && found.is_some_and(|found| place_of(found) == process)
 }
 
 /// Runs `visit` for every process of the database, and perhaps for some that have ended ([`lives`]), under ProcArrayLock.
@@ -178,8 +175,8 @@ pub fn summon_idle_sessions(database: pg_sys::Oid) -> u32 {
     let others = pg_sys::PROC_IS_AUTOVACUUM | pg_sys::PROC_IN_LOGICAL_DECODING;
     let mut found = Vec::new();
     each_in(database, |process| {
-        if !process.isBackgroundWorker && u32::from(process.statusFlags) & others == 0 {
-            found.push((process.pid, ProcNo(process.pgprocno as u32), process.lxid == 0));
+        if is_session(process) && u32::from(process.statusFlags) & others == 0 {
+            found.push((process.pid, place_of(process), lxid(process) == 0));
         }
     });
     found.retain(|&(pid, place, _)| lives(pid, place));
@@ -194,8 +191,8 @@ pub fn summon_idle_sessions(database: pg_sys::Oid) -> u32 {
 pub fn terminate_sessions(database: pg_sys::Oid, but: Option<ProcNo>) {
     let mut found = Vec::new();
     each_in(database, |process| {
-        if !process.isBackgroundWorker && process.pid != my_pid() {
-            found.push((process.pid, ProcNo(process.pgprocno as u32)));
+        if is_session(process) && process.pid != my_pid() {
+            found.push((process.pid, place_of(process)));
         }
     });
     found.retain(|(_, place)| Some(*place) != but);

@@ -13,6 +13,7 @@ use gcs_writeset::body;
 use gcs_writeset::wire::{Put, Reader};
 use pgrx::pg_sys;
 
+use super::majors::relation::range_serialize;
 use super::memory::Context;
 use super::names::{Oid, valid};
 use super::naming;
@@ -169,6 +170,6 @@ impl<P: Part> RangeForm<P> {
         };
         let (mut lower, mut upper) = (bound(NO_LOWER, WITH_LOWER, true)?, bound(NO_UPPER, WITH_UPPER, false)?);
         // SAFETY: bounds of the range's subtype, in order.
-        Ok(unsafe { pg_sys::range_serialize(entry, &mut lower, &mut upper, is_empty) })
+        Ok(unsafe { range_serialize(entry, &mut lower, &mut upper, is_empty) })
     }
 }

@@ -13,6 +13,8 @@ use std::sync::OnceLock;
 
 use pgrx::pg_sys;
 
+use super::majors::process::settings;
+
 const DEFAULT: &CStr = c"default_transaction_read_only";
 const TRANSACTION: &CStr = c"transaction_read_only";
 
@@ -37,12 +39,8 @@ pub fn install(is_read_only: fn() -> bool) {
 /// # Safety
 /// `name` must be a boolean setting's.
 unsafe fn find(name: &CStr) -> Option<*mut pg_sys::config_bool> {
-    // SAFETY: an array of that many records, each with a name.
-    unsafe {
-        let count = usize::try_from(pg_sys::GetNumConfigOptions()).unwrap_or(0);
-        let all = std::slice::from_raw_parts(pg_sys::get_guc_variables(), count);
-        all.iter().find(|&&record| CStr::from_ptr((*record).name) == name).map(|&record| record.cast())
-    }
+    // SAFETY: each record has a name.
+    settings().into_iter().find(|&record| unsafe { CStr::from_ptr((*record).name) } == name).map(|record| record.cast())
 }
 
 #[pgrx::pg_guard]

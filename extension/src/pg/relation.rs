@@ -4,6 +4,7 @@ use pgrx::pg_sys;
 
 use super::encoding;
 pub use super::inheritance::{with_children, with_parents};
+use super::majors::relation::new_file_since;
 use super::mark;
 pub use super::names::Oid;
 use super::names::{name_of, owned, valid};
@@ -219,7 +220,7 @@ pub fn has_new_file(oid: Oid) -> bool {
         if raw.is_null() {
             return false;
         }
-        let is_there = (*raw).rd_createSubid == 0 && (*raw).rd_firstRelfilenodeSubid != 0;
+        let is_there = (*raw).rd_createSubid == 0 && new_file_since(raw) != 0;
         pg_sys::relation_close(raw, lock);
         is_there
     }

@@ -19,6 +19,7 @@ use cee_scape::call_with_sigsetjmp;
 use gcs_writeset::Position;
 use pgrx::{PgSqlErrorCode, pg_sys};
 
+use super::majors::query::{self, has_unread, on_run, run_by_others};
 use super::summons;
 
 /// What the caller decides.
@@ -64,12 +65,7 @@ impl Caught {
 /// The send buffer of a connection: PostgreSQL sends what is in it, and may wait for the client, when it is full.
 const SEND_BUFFER_BYTES: u64 = 8192;
 
-struct Hook {
-    policy: Policy,
-    previous: pg_sys::ExecutorRun_hook_type,
-}
-
-static HOOK: OnceLock<Hook> = OnceLock::new();
+static POLICY: OnceLock<Policy> = OnceLock::new();
 
 thread_local! {
     static TRYING: Cell<bool> = const { Cell::new(false) };
@@ -77,19 +73,14 @@ thread_local! {
 
 /// Called while libraries are preloaded.
 pub fn install(policy: Policy) {
-    // SAFETY: loading libraries, single-threaded.
-    let previous = unsafe { pg_sys::ExecutorRun_hook };
-    if HOOK.set(Hook { policy, previous }).is_ok() {
-        // SAFETY: as above.
-        unsafe { pg_sys::ExecutorRun_hook = Some(run) };
+    if POLICY.set(policy).is_ok() {
+        on_run(run);
     }
 }
 
 // As pgrx binds them, but without the guard, since ERRORs pass on to `sigsetjmp` below; and what it does not bind.
 unsafe extern "C-unwind" {
-    fn standard_ExecutorRun(query: *mut pg_sys::QueryDesc, direction: pg_sys::ScanDirection::Type, count: u64, once: bool);
     fn ExecutorStart(query: *mut pg_sys::QueryDesc, flags: c_int);
-    fn ExecutorRun(query: *mut pg_sys::QueryDesc, direction: pg_sys::ScanDirection::Type, count: u64, once: bool);
     fn ExecutorFinish(query: *mut pg_sys::QueryDesc);
     fn ExecutorEnd(query: *mut pg_sys::QueryDesc);
     fn CreateQueryDesc(
@@ -117,7 +108,6 @@ unsafe extern "C-unwind" {
     fn FlushErrorState();
     fn ReThrowError(error: *mut pg_sys::ErrorData) -> !;
     fn tuplestore_clear(state: *mut pg_sys::Tuplestorestate);
-    fn pq_buffer_has_data() -> bool;
     fn pq_startmsgread();
     fn pq_peekbyte() -> c_int;
     fn pq_endmsgread();
@@ -125,12 +115,7 @@ unsafe extern "C-unwind" {
 
 /// # Safety
 /// Called by PostgreSQL. Not guarded: ERRORs pass through this frame, in which nothing needs a `Drop`.
-unsafe extern "C-unwind" fn run(
-    query: *mut pg_sys::QueryDesc,
-    direction: pg_sys::ScanDirection::Type,
-    count: u64,
-    once: bool,
-) {
+unsafe fn run(query: *mut pg_sys::QueryDesc, direction: pg_sys::ScanDirection::Type, count: u64, once: bool) {
     // A portal of which more rows are fetched comes by no other hook.
     summons::statement_is_known();
     // SAFETY: passes on what we were given.
@@ -140,7 +125,7 @@ unsafe extern "C-unwind" fn run(
             run_until_decided(query, direction);
             TRYING.set(false);
         } else {
-            HOOK.get().and_then(|hook| hook.previous).unwrap_or(standard_ExecutorRun)(query, direction, count, once);
+            run_by_others(query, direction, count, once);
         }
     }
 }
@@ -155,7 +140,7 @@ pub fn reset() {
 #[pgrx::pg_guard]
 unsafe extern "C-unwind" fn is_wanted(query: *mut pg_sys::QueryDesc) -> bool {
     // SAFETY: by contract.
-    HOOK.get().is_some_and(|hook| unsafe { is_alone(query) } && (hook.policy.wanted)())
+    POLICY.get().is_some_and(|policy| unsafe { is_alone(query) } && (policy.wanted)())
 }
 
 /// Whether the statement changes rows, its client gets to know nothing before it ends, and nothing else is in its transaction.
@@ -206,7 +191,7 @@ unsafe fn is_simple_query(portal: pg_sys::Portal) -> bool {
 unsafe fn is_followed_by_sync() -> bool {
     // SAFETY: there is a byte, so looking at it neither waits nor fails.
     unsafe {
-        if !pq_buffer_has_data() {
+        if !has_unread() {
             return false;
         }
         pq_startmsgread();
@@ -267,7 +252,7 @@ unsafe extern "C-unwind" fn try_again(tries: u32, end: *const End) -> bool {
             End::Raised(error) => Failed::Raised(Caught { code: (**error).sqlerrcode }),
         }
     };
-    HOOK.get().is_some_and(|hook| (hook.policy.again)(tries, failed))
+    POLICY.get().is_some_and(|policy| (policy.again)(tries, failed))
 }
 
 /// Raises what ended the last try.
@@ -374,7 +359,7 @@ unsafe fn execute(query: *mut pg_sys::QueryDesc, direction: pg_sys::ScanDirectio
             (*query).instrument_options,
         );
         ExecutorStart(own, 0);
-        ExecutorRun(own, direction, 0, true);
+        query::execute(own, direction);
         *processed = (*(*own).estate).es_processed;
         ExecutorFinish(own);
         ExecutorEnd(own);
@@ -393,8 +378,8 @@ unsafe fn execute(query: *mut pg_sys::QueryDesc, direction: pg_sys::ScanDirectio
 
 #[pgrx::pg_guard]
 extern "C-unwind" fn before() {
-    if let Some(hook) = HOOK.get() {
-        (hook.policy.before)();
+    if let Some(policy) = POLICY.get() {
+        (policy.before)();
     }
 }
 
@@ -402,8 +387,8 @@ extern "C-unwind" fn before() {
 /// `end` must be valid, and hold nothing to be dropped.
 #[pgrx::pg_guard]
 unsafe extern "C-unwind" fn decide(end: *mut End) {
-    if let Some(hook) = HOOK.get()
-        && let Err(loss) = (hook.policy.decide)()
+    if let Some(policy) = POLICY.get()
+        && let Err(loss) = (policy.decide)()
     {
         // SAFETY: by contract.
         unsafe { end.write(End::Lost(loss)) };

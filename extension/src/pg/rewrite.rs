@@ -6,6 +6,7 @@ use std::collections::HashSet;
 use pgrx::pg_sys;
 
 use super::encoding;
+use super::majors::relation::{attributes, give_new_file, reindex_relation};
 use super::names::{Oid, owned, valid};
 use super::relation::{self, Lock, Open};
 
@@ -48,7 +49,7 @@ pub fn missing_value(table: &Open, column: &str) -> Option<Option<String>> {
         if is_null {
             return Some(None);
         }
-        let attributes = (*descriptor).attrs.as_slice((*descriptor).natts as usize);
+        let attributes = attributes(descriptor);
         let typid = attributes[attribute as usize - 1].atttypid;
         let (mut output, mut is_varlena) = (pg_sys::InvalidOid, false);
         pg_sys::getTypeOutputInfo(typid, &mut output, &mut is_varlena);
@@ -89,13 +90,12 @@ pub fn empty(table: Oid) -> bool {
     // SAFETY: as TRUNCATE does it with a table that is locked: new files, then the indexes built on nothing.
     unsafe {
         let raw = open.raw();
-        pg_sys::RelationSetNewRelfilenode(raw, (*(*raw).rd_rel).relpersistence);
+        give_new_file(raw);
         let toast = (*(*raw).rd_rel).reltoastrelid;
         if let Some(toast) = valid(toast).and_then(|toast| Open::by_oid(toast, Lock::AccessExclusive)) {
-            pg_sys::RelationSetNewRelfilenode(toast.raw(), (*(*toast.raw()).rd_rel).relpersistence);
+            give_new_file(toast.raw());
         }
-        let mut params = pg_sys::ReindexParams::default();
-        pg_sys::reindex_relation(table, pg_sys::REINDEX_REL_PROCESS_TOAST as i32, &mut params);
+        reindex_relation(table);
         pg_sys::CommandCounterIncrement();
     }
     true

@@ -2,6 +2,7 @@
 
 use pgrx::pg_sys;
 
+use super::majors::relation::attributes;
 use super::varlena::same_bytes;
 
 /// A row in memory, taken apart.
@@ -47,7 +48,7 @@ impl<'a> Row<'a> {
             // SAFETY: both are values of the attribute's type, which the slot's descriptor gives.
             (Some(a), Some(b)) => unsafe {
                 let descriptor = (*self.slot).tts_tupleDescriptor;
-                let form = &(*descriptor).attrs.as_slice(self.values.len())[attribute];
+                let form = &attributes(descriptor)[attribute];
                 if form.attbyval { a.value() == b.value() } else { same_bytes(a, b, form.attlen) }
             },
             _ => false,

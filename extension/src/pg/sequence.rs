@@ -9,6 +9,7 @@ use postgres_r_protocol::lease::{Series, State};
 
 use super::encoding;
 use super::list;
+use super::majors::relation::{attributes, identity_sequence, log_file_and, new_file_since};
 use super::names::{Oid, valid};
 use super::relation::{Lock, Open, Persistence};
 
@@ -92,7 +93,7 @@ impl Sequence {
     /// Whether the current transaction has made it, or made it start again: nobody else can see its file yet.
     pub fn is_own(&self) -> bool {
         // SAFETY: open.
-        self.is_new() || unsafe { (*self.relation.raw()).rd_firstRelfilenodeSubid != NO_SUBTRANSACTION }
+        self.is_new() || unsafe { new_file_since(self.relation.raw()) != NO_SUBTRANSACTION }
     }
 
     pub fn declared(&self) -> Option<Declared> {
@@ -184,13 +185,11 @@ unsafe fn log(
     tuple: *mut pg_sys::HeapTupleHeaderData,
     length: u32,
 ) {
-    // SAFETY: by contract; xl_seq_rec is a RelFileNode, and XLOG_SEQ_LOG is 0.
+    // SAFETY: by contract; xl_seq_rec is where the file is, and XLOG_SEQ_LOG is 0.
     unsafe {
         pg_sys::XLogBeginInsert();
         pg_sys::XLogRegisterBuffer(0, buffer, pg_sys::REGBUF_WILL_INIT as u8);
-        let mut node = (*relation).rd_node;
-        pg_sys::XLogRegisterData((&raw mut node).cast(), size_of::<pg_sys::RelFileNode>() as i32);
-        pg_sys::XLogRegisterData(tuple.cast(), length as i32);
+        log_file_and(relation, tuple.cast(), length);
         let end = pg_sys::XLogInsert(pg_sys::RmgrIds::RM_SEQ_ID as u8, 0);
         let header = page.cast::<pg_sys::PageHeaderData>();
         (*header).pd_lsn = pg_sys::PageXLogRecPtr { xlogid: (end >> 32) as u32, xrecoff: end as u32 };
@@ -247,12 +246,12 @@ pub(super) fn of_identity_columns_but(table: Oid, names: &[&std::ffi::CStr]) -> 
     // SAFETY: the relation is open; its descriptor holds `natts` attributes, with names that end in a zero.
     unsafe {
         let descriptor = (*open.raw()).rd_att;
-        let attributes = (*descriptor).attrs.as_slice((*descriptor).natts as usize);
+        let attributes = attributes(descriptor);
         attributes
             .iter()
             .filter(|column| !column.attisdropped && column.attidentity != 0)
             .filter(|column| !names.contains(&std::ffi::CStr::from_ptr(column.attname.data.as_ptr())))
-            .filter_map(|column| valid(pg_sys::getIdentitySequence(table, column.attnum, true)))
+            .filter_map(|column| valid(identity_sequence(open.raw(), column.attnum)))
             .collect()
     }
 }

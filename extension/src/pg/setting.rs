@@ -10,6 +10,7 @@ use pgrx::pg_sys;
 use pgrx::pg_sys::config_type;
 
 use super::encoding;
+use super::majors::process::settings;
 use super::role;
 
 /// Settings of a process or its machine, whatever it runs: how it commits, how long it waits, where its files are. And whether bodies of functions
@@ -54,14 +55,9 @@ fn stays(name: &str) -> bool {
 
 /// Calls `visit` with the name of each setting and its record.
 fn for_each(mut visit: impl FnMut(&'static CStr, *mut pg_sys::config_generic)) {
-    // SAFETY: an array of that many records, which outlive the process's settings; names are not changed once made.
-    unsafe {
-        let count = usize::try_from(pg_sys::GetNumConfigOptions()).unwrap_or(0);
-        let all = pg_sys::get_guc_variables();
-        for index in 0..count {
-            let record = *all.add(index);
-            visit(CStr::from_ptr((*record).name), record);
-        }
+    for record in settings() {
+        // SAFETY: records outlive the process's settings; names are not changed once made.
+        visit(unsafe { CStr::from_ptr((*record).name) }, record);
     }
 }
 

@@ -186,8 +186,8 @@ pub fn renew() {
                 pg_sys::ffi::pg_guard_ffi_boundary(|| ReleasePredicateLocks(false, false));
             }
             let owner = pg_sys::TopTransactionResourceOwner;
-            pg_sys::ResourceOwnerEnlargeSnapshots(owner);
-            pg_sys::ResourceOwnerRememberSnapshot(owner, first);
+            pg_sys::RegisterSnapshotOnOwner(first, owner);
+            (*first).regd_count -= 1;
             pg_sys::UnregisterSnapshotFromOwner(first, owner);
             pg_sys::FirstSnapshotSet = false;
         }

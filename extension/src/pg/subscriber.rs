@@ -7,6 +7,7 @@ use pgrx::pg_sys;
 use postgres_r_protocol::id::Lsn;
 
 use super::encoding;
+use super::majors::subscription::{MyLogicalRepWorker, add_state, connect, update_state};
 use super::names::{Oid, owned, valid};
 
 /// The process that the server runs for a subscription: its apply worker, or the one that copies this table.
@@ -55,26 +56,9 @@ impl TableState {
     }
 }
 
-/// LogicalRepWorker of replication/worker_internal.h up to the field relid, which pgrx does not bind.
-#[repr(C)]
-struct LogicalRepWorker {
-    launch_time: pg_sys::TimestampTz,
-    in_use: bool,
-    generation: u16,
-    process: *mut pg_sys::PGPROC,
-    database: pg_sys::Oid,
-    user: pg_sys::Oid,
-    subscription: pg_sys::Oid,
-    table: pg_sys::Oid,
-}
-
 unsafe extern "C-unwind" {
-    /// Of replication/worker_internal.h: what the server's launcher has told this process.
-    static MyLogicalRepWorker: *const LogicalRepWorker;
     /// Of utils/lsyscache.h and catalog/pg_subscription_rel.h, which pgrx does not bind.
     fn get_subscription_name(subscription: pg_sys::Oid, may_be_missing: bool) -> *mut std::ffi::c_char;
-    fn AddSubscriptionRelState(subscription: pg_sys::Oid, table: pg_sys::Oid, state: std::ffi::c_char, lsn: u64);
-    fn UpdateSubscriptionRelState(subscription: pg_sys::Oid, table: pg_sys::Oid, state: std::ffi::c_char, lsn: u64);
     fn RemoveSubscriptionRel(subscription: pg_sys::Oid, table: pg_sys::Oid);
 }
 
@@ -118,8 +102,8 @@ pub fn set_state(worker: (Oid, Oid), is_known: bool, state: TableState, lsn: Lsn
     // SAFETY: writes a catalog in a transaction; an ERROR passes.
     unsafe {
         pg_sys::ffi::pg_guard_ffi_boundary(|| match is_known {
-            true => UpdateSubscriptionRelState(subscription, table, letter, lsn.0),
-            false => AddSubscriptionRelState(subscription, table, letter, lsn.0),
+            true => update_state(subscription, table, letter, lsn.0),
+            false => add_state(subscription, table, letter, lsn.0),
         });
         pg_sys::CommandCounterIncrement();
     }
@@ -146,10 +130,10 @@ impl Publisher {
         // SAFETY: the server's own library, which each worker of a subscription has loaded; strings are copied.
         unsafe {
             let mut error = std::ptr::null_mut();
-            let Some(connect) = functions().and_then(|functions| functions.walrcv_connect) else {
-                return Err("libpqwalreceiver is not loaded".to_owned());
-            };
-            let made = pg_sys::ffi::pg_guard_ffi_boundary(|| connect(connection.as_ptr(), true, name.as_ptr(), &mut error));
+            let made = functions().and_then(|functions| {
+                pg_sys::ffi::pg_guard_ffi_boundary(|| connect(functions, &connection, &name, &mut error))
+            });
+            let Some(made) = made else { return Err("libpqwalreceiver is not loaded".to_owned()) };
             if made.is_null() { Err(owned(error).unwrap_or_default()) } else { Ok(Publisher(made)) }
         }
     }

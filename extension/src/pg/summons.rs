@@ -17,6 +17,8 @@
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicPtr, Ordering};
 
 use pgrx::pg_sys;
+
+use super::majors::process::on_signal;
 use postgres_r_protocol::victim::Summons;
 
 static HEARING: AtomicPtr<()> = AtomicPtr::new(std::ptr::null_mut());
@@ -32,8 +34,8 @@ static CANCELLABLE: AtomicI64 = AtomicI64::new(0);
 /// Installs the signal handler: `hear` says what is meant. It runs inside of the handler: atomics only.
 pub fn install_summons(hear: fn() -> Summons) {
     HEARING.store(hear as *mut (), Ordering::Release);
-    // SAFETY: the handler does only what PostgreSQL's own handlers do.
-    unsafe { pg_sys::pqsignal(libc::SIGUSR2, Some(on_summons)) };
+    // The handler does only what PostgreSQL's own handlers do.
+    on_signal(libc::SIGUSR2, on_summons);
 }
 
 unsafe extern "C-unwind" fn on_summons(_signal: i32) {

@@ -200,7 +200,7 @@ unsafe fn attributes<'a>(relation: pg_sys::Relation) -> &'a [pg_sys::FormData_pg
     // SAFETY: a tuple descriptor holds `natts` attributes.
     unsafe {
         let descriptor = (*relation).rd_att;
-        (*descriptor).attrs.as_slice((*descriptor).natts as usize)
+        super::majors::relation::attributes(descriptor)
     }
 }
 

@@ -2,6 +2,8 @@
 //! pg_stat_database, and are gone after the transaction, or after a crash when the server starts.
 
 use pgrx::pg_sys;
+
+use super::majors::relation::{file_read, file_write};
 use pgrx::prelude::*;
 
 /// One read or write.
@@ -31,10 +33,7 @@ impl TempFile {
             let piece = &bytes[written..bytes.len().min(written + PIECE_BYTES)];
             let event = pg_sys::WaitEventIO::WAIT_EVENT_BUFFILE_WRITE;
             // SAFETY: the file is open; FileWrite only reads the piece, which is as long as it is told.
-            let count = unsafe {
-                let start = piece.as_ptr().cast_mut().cast();
-                pg_sys::FileWrite(self.0, start, piece.len() as i32, (offset as usize + written) as i64, event)
-            };
+            let count = unsafe { file_write(self.0, piece, offset + written as u64, event) };
             match usize::try_from(count) {
                 Ok(count) if count > 0 => written += count,
                 _ => fail("write to"),
@@ -50,10 +49,7 @@ impl TempFile {
             let piece = &mut bytes[read..end];
             let event = pg_sys::WaitEventIO::WAIT_EVENT_BUFFILE_READ;
             // SAFETY: the file is open; at most the piece is filled.
-            let count = unsafe {
-                let start = piece.as_mut_ptr().cast();
-                pg_sys::FileRead(self.0, start, piece.len() as i32, (offset as usize + read) as i64, event)
-            };
+            let count = unsafe { file_read(self.0, piece, offset + read as u64, event) };
             match usize::try_from(count) {
                 Ok(count) if count > 0 => read += count,
                 _ => fail("read from"),

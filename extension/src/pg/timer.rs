@@ -3,6 +3,8 @@
 use std::sync::OnceLock;
 use std::time::Duration;
 
+use super::majors::process::USER_TIMEOUT;
+
 mod raw {
     unsafe extern "C" {
         // utils/timeout.h, which pgrx does not bind.
@@ -13,9 +15,6 @@ mod raw {
         pub fn disable_all_timeouts(keep_indicators: bool);
     }
 }
-
-/// USER_TIMEOUT of PostgreSQL 15's TimeoutId: the first that extensions get.
-const USER_TIMEOUT: i32 = 12;
 
 static TIMER: OnceLock<i32> = OnceLock::new();
 static LIMIT: OnceLock<i32> = OnceLock::new();

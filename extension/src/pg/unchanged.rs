@@ -16,6 +16,7 @@ use pgrx::{PgLogLevel, PgSqlErrorCode, PgTryBuilder};
 
 use super::expressions::holds;
 use super::list;
+use super::majors::relation::index_beginscan;
 use super::memory::Context;
 use super::names::Oid;
 use super::predicate::Predicate;
@@ -181,7 +182,7 @@ unsafe fn by_index(table: &Open, index: Oid, conjuncts: *mut pg_sys::List, snaps
             pg_sys::index_close(raw, pg_sys::NoLock as pg_sys::LOCKMODE);
             return None;
         }
-        let scan = pg_sys::index_beginscan(table.raw(), raw, snapshot, keys.len() as c_int, 0);
+        let scan = index_beginscan(table.raw(), raw, snapshot, keys.len() as c_int);
         pg_sys::index_rescan(scan, keys.as_mut_ptr(), keys.len() as c_int, std::ptr::null_mut(), 0);
         Some(Scan::ByIndex { index: raw, scan })
     }

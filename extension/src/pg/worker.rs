@@ -7,6 +7,7 @@ use pgrx::pg_sys;
 use pgrx::prelude::*;
 
 use super::encoding;
+use super::majors::process::on_signal;
 
 /// The kinds of background workers. A worker's main function gets the number that the worker was registered with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -172,8 +173,8 @@ pub extern "C-unwind" fn postgres_r_coordinator_main(number: pg_sys::Datum) {
 fn run(number: pg_sys::Datum, main: fn(&Mains) -> fn(u64)) {
     // SAFETY: the start of a background worker: signals are still blocked.
     unsafe {
-        pg_sys::pqsignal(libc::SIGHUP, Some(on_hangup));
-        pg_sys::pqsignal(libc::SIGTERM, Some(on_terminate));
+        on_signal(libc::SIGHUP, on_hangup);
+        on_signal(libc::SIGTERM, on_terminate);
         pg_sys::BackgroundWorkerUnblockSignals();
     }
     if let Some(mains) = MAINS.get() {
@@ -253,6 +254,5 @@ pub fn report_statistics(now: bool) -> bool {
 
 /// Ends this process; nothing starts it again.
 pub fn exit() -> ! {
-    // SAFETY: the regular way out of a background worker.
-    unsafe { pg_sys::proc_exit(0) }
+    super::majors::process::exit(0)
 }

@@ -5,12 +5,9 @@ use std::ffi::c_int;
 use pgrx::pg_sys;
 use postgres_r_protocol::id::ProcNo;
 
+use super::majors::process::{place_of, process_of, virtual_parts};
+use super::majors::relation::is_locked_by_me;
 use super::names::Oid;
-
-unsafe extern "C-unwind" {
-    /// Of storage/sinvaladt.h, which pgrx does not bind.
-    fn BackendIdGetProc(backend: c_int) -> *mut pg_sys::PGPROC;
-}
 
 /// What those take on a table who change or lock its rows, and stronger.
 const MODES: std::ops::RangeInclusive<u32> = pg_sys::RowShareLock..=pg_sys::AccessExclusiveLock;
@@ -44,14 +41,14 @@ fn holders(relation: Oid, mode: u32, are_none: impl Fn(ProcNo) -> bool) -> Vec<R
         let found = pg_sys::GetLockConflicts(&tag, mode as i32, &mut count);
         let all = std::slice::from_raw_parts(found, usize::try_from(count).unwrap_or(0));
         let counts = |holder: &&pg_sys::VirtualTransactionId| {
-            BackendIdGetProc(holder.backendId).as_ref().is_some_and(|process| {
+            process_of(virtual_parts(holder).0).is_some_and(|process| {
                 let vacuums = u32::from(process.statusFlags) & (pg_sys::PROC_IN_VACUUM | pg_sys::PROC_IS_AUTOVACUUM) != 0;
-                !vacuums && !are_none(ProcNo(process.pgprocno as u32))
+                !vacuums && !are_none(place_of(process))
             })
         };
-        let running = |holder: &pg_sys::VirtualTransactionId| Running {
-            backend: holder.backendId,
-            transaction: holder.localTransactionId,
+        let running = |holder: &pg_sys::VirtualTransactionId| {
+            let (backend, transaction) = virtual_parts(holder);
+            Running { backend, transaction }
         };
         let holders = all.iter().filter(counts).map(running).collect();
         pg_sys::pfree(found.cast());
@@ -72,24 +69,20 @@ pub fn readers(relation: Oid, are_none: impl Fn(ProcNo) -> bool) -> Vec<Running>
 /// Whether this process may change rows of the relation, or has locked some.
 pub fn am_in(relation: Oid) -> bool {
     let tag = tag(relation);
-    // SAFETY: a look into this process's own table.
-    MODES.into_iter().any(|mode| unsafe { pg_sys::LockHeldByMe(&tag, mode as i32) })
+    MODES.into_iter().any(|mode| is_locked_by_me(&tag, mode as i32))
 }
 
 /// Whether it has read it.
 pub fn have_read(relation: Oid) -> bool {
-    // SAFETY: as above.
-    unsafe { pg_sys::LockHeldByMe(&tag(relation), pg_sys::AccessShareLock as i32) }
+    is_locked_by_me(&tag(relation), pg_sys::AccessShareLock as i32)
 }
 
 /// Gives back a lock on a relation once, if this process has it.
 pub(super) fn release(relation: Oid, mode: pg_sys::LOCKMODE) {
     let tag = tag(relation);
-    // SAFETY: as above; it is held.
-    unsafe {
-        if pg_sys::LockHeldByMe(&tag, mode) {
-            pg_sys::UnlockRelationOid(relation, mode);
-        }
+    if is_locked_by_me(&tag, mode) {
+        // SAFETY: it is held.
+        unsafe { pg_sys::UnlockRelationOid(relation, mode) };
     }
 }
 

@@ -61,7 +61,7 @@ const RELATIONS: &str = "
                CASE WHEN c.relkind IN ('v', 'm') THEN pg_get_viewdef(c.oid) END,
                (SELECT string_agg(concat_ws(' ', quote_ident(a.attname), format_type(a.atttypid, a.atttypmod), a.attnotnull, a.attidentity,
                            a.attgenerated, a.attislocal, a.attinhcount, a.attstorage, a.attcompression, (SELECT string_agg(o, ',' ORDER BY o) FROM unnest(a.attoptions) o WHERE o !~ '^pg_'),
-                           a.attstattarget, (SELECT string_agg(acl::text, ',' ORDER BY acl::text) FROM unnest(a.attacl) acl),
+                           NULLIF(a.attstattarget, -1), (SELECT string_agg(acl::text, ',' ORDER BY acl::text) FROM unnest(a.attacl) acl),
                            quote_ident(o.collname), pg_get_expr(d.adbin, d.adrelid)), '; ' ORDER BY a.attnum)
                 FROM pg_attribute a LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
                 LEFT JOIN pg_collation o ON o.oid = a.attcollation

@@ -35,7 +35,9 @@ pub struct Description {
     pub collate: String,
     pub ctype: String,
     pub provider: String,
-    pub icu_locale: Option<String>,
+    /// ICU's, or the built-in one's; columns of pg_database that not every version has.
+    pub locale: Option<String>,
+    pub icu_rules: Option<String>,
     pub collation_version: Option<String>,
     pub extension_version: String,
     pub major: i32,
@@ -103,10 +105,11 @@ pub struct Source {
 }
 
 const DESCRIPTION: &str = "
-    SELECT pg_encoding_to_char(d.encoding), d.datcollate, d.datctype, d.datlocprovider::text, d.daticulocale,
+    SELECT pg_encoding_to_char(d.encoding), d.datcollate, d.datctype, d.datlocprovider::text,
+           coalesce(to_jsonb(d)->>'datlocale', to_jsonb(d)->>'daticulocale'),
            pg_database_collation_actual_version(d.oid), e.extversion, current_setting('server_version_num')::int / 10000,
            pg_get_userbyid(d.datdba)::text, pg_database_size(d.oid), current_setting('block_size'),
-           d.datacl IS NOT NULL, shobj_description(d.oid, 'pg_database')
+           d.datacl IS NOT NULL, shobj_description(d.oid, 'pg_database'), to_jsonb(d)->>'daticurules'
     FROM pg_database d LEFT JOIN pg_extension e ON e.extname = 'postgres_r'
     WHERE d.datname = current_database()";
 
@@ -126,7 +129,10 @@ const ROLES: &str = "
 
 const MEMBERSHIPS: &str = "
     SELECT r.rolname::text, m.rolname::text,
-           format('GRANT %I TO %I%s', r.rolname, m.rolname, CASE WHEN a.admin_option THEN ' WITH ADMIN OPTION' ELSE '' END)
+           format('GRANT %I TO %I%s', r.rolname, m.rolname,
+                  CASE WHEN to_jsonb(a) ? 'set_option'
+                       THEN format(' WITH ADMIN %s, INHERIT %s, SET %s', a.admin_option, to_jsonb(a)->>'inherit_option', to_jsonb(a)->>'set_option')
+                       WHEN a.admin_option THEN ' WITH ADMIN OPTION' ELSE '' END)
     FROM pg_auth_members a JOIN pg_roles r ON r.oid = a.roleid JOIN pg_roles m ON m.oid = a.member ORDER BY 1, 2";
 
 /// Of this database, and of roles in it. A list that PostgreSQL keeps quoted is quoted already.
@@ -237,7 +243,8 @@ fn describe_database(reader: &mut Client, database: &str) -> Result<(Description
         collate: row.try_get(1)?,
         ctype: row.try_get(2)?,
         provider: row.try_get(3)?,
-        icu_locale: row.try_get(4)?,
+        locale: row.try_get(4)?,
+        icu_rules: row.try_get(13)?,
         collation_version: row.try_get(5)?,
         extension_version: row.try_get::<_, Option<String>>(6)?.unwrap_or_default(),
         major: row.try_get(7)?,

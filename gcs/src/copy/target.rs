@@ -62,15 +62,14 @@ impl Target {
         let mark = incoming_mark(database);
         drop_marked(&mut client, database, INCOMING, &mark)?;
         let incoming = free_name(&mut client, database, INCOMING)?;
-        let icu = there.icu_locale.as_ref().map(|locale| format!(" LOCALE_PROVIDER icu ICU_LOCALE {}", literal(locale)));
+        let provider = locale_provider(there);
         client.batch_execute(&format!(
-            "CREATE DATABASE {} TEMPLATE template0 OWNER {} ENCODING {} LC_COLLATE {} LC_CTYPE {}{}",
+            "CREATE DATABASE {} TEMPLATE template0 OWNER {} ENCODING {} LC_COLLATE {} LC_CTYPE {} LOCALE_PROVIDER {provider}",
             quoted(&incoming),
             quoted(&there.owner),
             literal(&there.encoding),
             literal(&there.collate),
             literal(&there.ctype),
-            icu.unwrap_or_default(),
         ))?;
         say_of(&mut client, &incoming, &mark)?;
         for (role, setting) in &there.settings {
@@ -220,15 +219,16 @@ pub fn differences(place: &ServerPlace, database: &str, there: &Description) -> 
 }
 
 fn differences_of(client: &mut Client, database: &str, there: &Description) -> Result<Vec<String>, TargetError> {
-    let query = "SELECT pg_encoding_to_char(encoding), datcollate, datctype, datlocprovider::text, coalesce(daticulocale, ''),
+    let query = "SELECT pg_encoding_to_char(encoding), datcollate, datctype, datlocprovider::text,
+                        coalesce(to_jsonb(d)->>'datlocale', to_jsonb(d)->>'daticulocale', ''),
                         coalesce(pg_database_collation_actual_version(oid), ''), current_setting('server_version_num')::int / 10000,
-                        current_setting('block_size')
-                 FROM pg_database WHERE datname = $1";
+                        current_setting('block_size'), coalesce(to_jsonb(d)->>'daticurules', '')
+                 FROM pg_database d WHERE datname = $1";
     let row = client.query_opt(query, &[&database])?.ok_or_else(|| TargetError::Gone(database.to_owned()))?;
     let version = client.query_opt("SELECT default_version FROM pg_available_extensions WHERE name = 'postgres_r'", &[])?;
     let major: i32 = row.try_get(6)?;
-    let own = [0, 1, 2, 3, 4, 5, 7].map(|column| row.try_get::<_, String>(column));
-    let [encoding, collate, ctype, provider, icu_locale, collation_version, block_size] = own;
+    let own = [0, 1, 2, 3, 4, 5, 7, 8].map(|column| row.try_get::<_, String>(column));
+    let [encoding, collate, ctype, provider, locale, collation_version, block_size, icu_rules] = own;
     let extension_version = version.map(|row| row.try_get(0)).transpose()?.unwrap_or_default();
     let of = |text: &Option<String>| text.clone().unwrap_or_default();
     let compared = [
@@ -236,14 +236,31 @@ fn differences_of(client: &mut Client, database: &str, there: &Description) -> R
         ("LC_COLLATE", collate?, there.collate.clone()),
         ("LC_CTYPE", ctype?, there.ctype.clone()),
         ("locale provider", provider?, there.provider.clone()),
-        ("ICU locale", icu_locale?, of(&there.icu_locale)),
+        ("locale of its provider", locale?, of(&there.locale)),
+        ("ICU rules", icu_rules?, of(&there.icu_rules)),
         ("collation version", collation_version?, of(&there.collation_version)),
         ("version of extension postgres_r", extension_version, there.extension_version.clone()),
-        ("major version of PostgreSQL", major.to_string(), there.major.to_string()),
         ("block size", block_size?, there.block_size.clone()),
     ];
     let differing = compared.into_iter().filter(|(_, here, there)| here != there);
-    Ok(differing.map(|(what, here, there)| format!("its {what} is \"{here}\" here and \"{there}\" there")).collect())
+    let mut found: Vec<_> =
+        differing.map(|(what, here, there)| format!("its {what} is \"{here}\" here and \"{there}\" there")).collect();
+    // A newer one reads what an older one has written: that is how a group is upgraded, node by node.
+    if major < there.major {
+        found.push(format!("PostgreSQL here is {major}, older than {} there", there.major));
+    }
+    Ok(found)
+}
+
+/// The end of a CREATE DATABASE for a database like that one.
+fn locale_provider(there: &Description) -> String {
+    let locale = there.locale.as_deref().map(literal).unwrap_or_default();
+    let rules = there.icu_rules.as_deref().map(|rules| format!(" ICU_RULES {}", literal(rules)));
+    match there.provider.as_str() {
+        "i" => format!("icu ICU_LOCALE {locale}{}", rules.unwrap_or_default()),
+        "b" => format!("builtin BUILTIN_LOCALE {locale}"),
+        _ => "libc".to_owned(),
+    }
 }
 
 /// Roles that are here already stay as they are.

@@ -175,7 +175,7 @@ pub fn quote_setting(path: &Path) -> String {
 pub fn run(command: &mut Command, name: &str) -> Result<String> {
     let output = command.output().map_err(|error| {
         let error = Error::failed(format!("could not run {}: {error}", command.get_program().display()));
-        error.hint("Set PG_CONFIG to the pg_config of a PostgreSQL 15; `make setup` installs Debian's.")
+        error.hint("Set PG_CONFIG to the pg_config of a PostgreSQL 15, 17 or 18; `make setup` installs Debian's.")
     })?;
     if output.status.success() {
         return Ok(String::from_utf8_lossy(&output.stdout).into_owned());

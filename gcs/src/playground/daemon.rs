@@ -234,6 +234,7 @@ mod tests {
             joined: number > 3,
             place: None,
             role: None,
+            postgres_bin: None,
         };
         let (account, home) = (Account::choose().unwrap(), home.path().to_owned());
         let log_retention = Some(70_000_000);

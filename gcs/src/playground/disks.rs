@@ -100,6 +100,7 @@ mod tests {
             joined: false,
             place: None,
             role: None,
+            postgres_bin: None,
         };
         let manifest = Manifest::new("postgresr", "shop", vec![node], "/bin".into(), "/bin/gcs".into());
         let manifest = Manifest { disk_size: disk_size.map(|megabytes| megabytes.try_into().unwrap()), ..manifest };

@@ -177,7 +177,8 @@ impl Playground {
         }
         let mut manifest = self.manifest.clone();
         let role = (kind != NodeKind::Full).then(|| kind.name().to_owned());
-        manifest.nodes.push(NodeEntry { role, ..plan_next(&manifest)? });
+        let postgres_bin = Some(find_postgres()?).filter(|bin| *bin != manifest.postgres_bin);
+        manifest.nodes.push(NodeEntry { role, postgres_bin, ..plan_next(&manifest)? });
         let number = NodeNumber(manifest.nodes.len());
         let grown = Playground { manifest, ..self.clone() };
         let made = match gets {
@@ -446,7 +447,8 @@ impl Playground {
 
     pub fn cluster(&self, number: NodeNumber) -> Cluster {
         let node = &self.manifest.nodes[number.index()];
-        let (bin, account) = (self.manifest.postgres_bin.clone(), self.account.clone());
+        let bin = node.postgres_bin.as_ref().unwrap_or(&self.manifest.postgres_bin).clone();
+        let account = self.account.clone();
         Cluster { bin, account, home: self.paths.node(&node.name), port: node.port }
     }
 
@@ -503,7 +505,7 @@ fn plan_nodes(new: &NewGroup) -> Result<Vec<NodeEntry>> {
         // In another network nobody here would reach it.
         let http_port = place.is_none().then(|| port + HTTP_PORT_OFFSET);
         let name = format!("node{}", index + 1);
-        NodeEntry { name, port, peer_port, listen_port, http_port, joined: false, place, role: None }
+        NodeEntry { name, port, peer_port, listen_port, http_port, joined: false, place, role: None, postgres_bin: None }
     };
     let nodes: Vec<NodeEntry> = (0..new.nodes as u16).map(node).collect();
     nodes.iter().try_for_each(|node| check_ports(node, "Give another --base-port."))?;
@@ -532,6 +534,7 @@ fn plan_next(manifest: &Manifest) -> Result<NodeEntry> {
         joined: true,
         place: None,
         role: None,
+        postgres_bin: None,
     };
     check_ports(&node, "End what uses it.")?;
     Ok(node)

@@ -64,6 +64,9 @@ pub struct NodeEntry {
     /// Not full, but this.
     #[serde(default)]
     pub role: Option<String>,
+    /// PostgreSQL's programs, if not the group's: while it is upgraded, nodes have other versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub postgres_bin: Option<PathBuf>,
 }
 
 /// Where a daemon runs and is found: for programs that put each into a network of its own.
@@ -178,6 +181,7 @@ mod tests {
             joined: false,
             place: None,
             role: None,
+            postgres_bin: None,
         };
         let manifest = Manifest::new("postgresr", "shop", vec![node], "/bin".into(), "/bin/gcs".into());
         manifest.save(&paths).unwrap();

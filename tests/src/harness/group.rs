@@ -124,8 +124,16 @@ impl Group {
         self.add(&["--role", role])
     }
 
+    /// Likewise, with another PostgreSQL than the group's.
+    pub fn add_node_with(&self, pg_config: &Path) -> Result<(), String> {
+        self.add_by(Command::new(programs::gcs()).env("PG_CONFIG", pg_config), &[])
+    }
+
     fn add(&self, options: &[&str]) -> Result<(), String> {
-        let mut command = Command::new(programs::gcs());
+        self.add_by(&mut Command::new(programs::gcs()), options)
+    }
+
+    fn add_by(&self, command: &mut Command, options: &[&str]) -> Result<(), String> {
         command.args(["playground", "add-node", "--dir"]).arg(&self.dir).args(options);
         let output = command.output().map_err(|error| error.to_string())?;
         if output.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&output.stderr).into_owned()) }

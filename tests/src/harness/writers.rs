@@ -1,4 +1,4 @@
-//! Sessions that write to the first three nodes of a group while something else happens, and keep a record of what they were told.
+//! Sessions that write to nodes of a group while something else happens, and keep a record of what they were told.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panic, its helpers too")]
 
@@ -76,6 +76,11 @@ fn write(database: &Database<'_>, number: NodeNumber, stop: &AtomicBool) -> Ledg
 
 /// What each of the nodes was told while `job` ran and clients wrote to the first three.
 pub fn while_three_write(database: &Database<'_>, job: impl FnOnce()) -> Vec<(Ledger, NodeNumber)> {
+    while_they_write(database, [1, 2, 3].map(node), job)
+}
+
+/// Likewise, to these.
+pub fn while_they_write(database: &Database<'_>, numbers: [NodeNumber; 3], job: impl FnOnce()) -> Vec<(Ledger, NodeNumber)> {
     let stop = AtomicBool::new(false);
     thread::scope(|scope| {
         let start = |number| {
@@ -84,7 +89,7 @@ pub fn while_three_write(database: &Database<'_>, job: impl FnOnce()) -> Vec<(Le
                 move || (write(database, number, stop), number)
             })
         };
-        let writers = [1, 2, 3].map(|number| start(node(number)));
+        let writers = numbers.map(start);
         // Also where the job fails.
         let _stop = Stop(&stop);
         job();
@@ -101,10 +106,15 @@ pub fn assert_all_there(database: &Database<'_>, digest_of: &str, ledgers: &[(Le
         if digests.windows(2).all(|pair| pair[0] == pair[1]) { Ok(()) } else { Err(format!("{digests:?}")) }
     });
     for number in database.group.numbers() {
-        for (ledger, writer) in ledgers {
-            let acknowledged = format!("{:?}", ledger.acknowledged).replace('[', "{").replace(']', "}");
-            let rows = format!("SELECT count(*) FROM written WHERE node = {} AND n = ANY ('{acknowledged}')", writer.0);
-            assert_eq!(database.value(number, &rows), ledger.acknowledged.len().to_string(), "nothing acknowledged is lost");
-        }
+        assert_there(database, number, ledgers);
+    }
+}
+
+/// Nothing that was acknowledged is missing on this node.
+pub fn assert_there(database: &Database<'_>, number: NodeNumber, ledgers: &[(Ledger, NodeNumber)]) {
+    for (ledger, writer) in ledgers {
+        let acknowledged = format!("{:?}", ledger.acknowledged).replace('[', "{").replace(']', "}");
+        let rows = format!("SELECT count(*) FROM written WHERE node = {} AND n = ANY ('{acknowledged}')", writer.0);
+        assert_eq!(database.value(number, &rows), ledger.acknowledged.len().to_string(), "nothing acknowledged is lost");
     }
 }
