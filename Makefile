@@ -123,8 +123,9 @@ test-upgrade: install
 test-faults: install
 	$(RELEASE)/faults
 
+# In a network namespace of its own, with the limits of `gcs gen nftables`: needs root. Without them: target/release/flood
 flood: install
-	$(RELEASE)/flood
+	unshare --net sh -c 'ip link set lo up && exec $(RELEASE)/flood --limited'
 
 campaign: install
 	WORKLOAD_SECONDS=60 LARGE=full PAIRS=full GENERATOR_SEEDS=20 GENERATOR_STATEMENTS=500 $(MAKE) e2e

@@ -10,10 +10,12 @@ use clap_complete::Shell;
 use gcs_writeset::link::GroupStatus;
 
 use self::balancing::{HaproxyArgs, KeepalivedArgs, PgbouncerArgs, Ports};
+use self::firewall::NftablesArgs;
 use crate::config::Config;
 use crate::status;
 
 mod balancing;
+mod firewall;
 
 #[derive(Debug, Subcommand)]
 pub enum Kind {
@@ -42,6 +44,16 @@ pub enum Kind {
         of: OfGroup,
         #[command(flatten)]
         args: KeepalivedArgs,
+    },
+    /// Limits of new connections to this node for nftables: whoever throws thousands at its ports is refused by the kernel.
+    #[command(
+        after_help = "Example: gcs gen nftables --config /etc/gcs.toml --trusted 10.0.0.9 > /etc/nftables.d/gcs.nft && nft -f /etc/nftables.d/gcs.nft"
+    )]
+    Nftables {
+        #[command(flatten)]
+        of: OfGroup,
+        #[command(flatten)]
+        args: NftablesArgs,
     },
     /// Completions of gcs for a shell.
     #[command(after_help = "Example: gcs gen completions bash > /etc/bash_completion.d/gcs")]
@@ -100,6 +112,7 @@ pub fn run(kind: &Kind, mut command: clap::Command) -> anyhow::Result<ExitCode> 
                 balancing::keepalived(args, &config.group, &status, &config.name, &http).map_err(anyhow::Error::msg)?
             );
         }
+        Kind::Nftables { of, args } => print!("{}", of.limits(args)?),
         Kind::Completions { shell } => {
             let name = command.get_name().to_owned();
             clap_complete::generate(*shell, &mut command, name, &mut io::stdout());
@@ -127,6 +140,16 @@ impl OfGroup {
         };
         let status = status::ask(&config.local_socket)?;
         Ok(Asked { config, status, http })
+    }
+
+    fn limits(&self, args: &NftablesArgs) -> anyhow::Result<String> {
+        let config = Config::load(&self.config)?;
+        let status = status::ask(&config.local_socket)?;
+        let mut ports = vec![self.ports.postgres_port];
+        for address in [Some(&config.peer_address), config.http_address.as_ref()].into_iter().flatten() {
+            ports.push(balancing::split(address).map_err(anyhow::Error::msg)?.1);
+        }
+        firewall::nftables(args, (&config.group, &config.name), &status, ports).map_err(anyhow::Error::msg)
     }
 
     fn http_port(&self, http: &str) -> anyhow::Result<u16> {

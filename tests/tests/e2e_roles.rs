@@ -35,6 +35,7 @@ impl Witness {
             joined: true,
             place: None,
             role: Some("witness".into()),
+            postgres_bin: None,
         };
         daemon.configure(&group.playground.manifest.group, &me, &group.playground.manifest.nodes, None).unwrap();
         daemon.start().unwrap();

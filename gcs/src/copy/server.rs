@@ -49,6 +49,10 @@ pub enum ServerError {
     Copy(#[from] CopyError),
     #[error("{0}")]
     Program(#[from] ProgramError),
+    #[error(
+        "PostgreSQL is {here} here and {there} there, and a whole server is copied to the same major version only; with an empty server here, ALTER DATABASE ... START REPLICATION copies each database"
+    )]
+    Major { here: i32, there: i32 },
 }
 
 impl ServerError {
@@ -109,9 +113,13 @@ impl Copies {
         let tunnel = Tunnel::open(&self.peers, node, To::Server, &tunnel_directory, &self.pace).await;
         let tunnel = tunnel.map_err(CopyError::Dial)?;
         let (host, user) = (tunnel.directory.clone(), tunnel.superuser.clone());
-        let bytes = attempt::blocking(move || super::source::server_bytes(&host, &user)).await?;
-        let bytes = bytes.map_err(CopyError::Source)?;
+        let found = attempt::blocking(move || super::source::server(&host, &user)).await?;
+        let (bytes, there) = found.map_err(CopyError::Source)?;
         let programs = backup::programs(server.config.programs.as_deref(), &tunnel.programs);
+        let here = backup::major(programs.as_deref()).await?;
+        if here != there {
+            return Err(ServerError::Major { here, there });
+        }
         let into = &server.config.data_directory;
         tracing::info!(from = name, bytes, directory = %into.display(), "a copy of a server is made");
         server.directory.begin()?;

@@ -213,11 +213,14 @@ fn lock_views(reader: &mut Client) -> Result<Vec<String>, SourceError> {
     }
 }
 
-/// How large another node's server is, without its WAL.
-pub fn server_bytes(host: &Path, user: &str) -> Result<u64, SourceError> {
-    let row = connect(host, user, "template1")?
-        .query_one("SELECT coalesce(sum(pg_tablespace_size(oid)), 0)::bigint FROM pg_tablespace", &[])?;
-    Ok(row.try_get::<_, i64>(0)? as u64)
+/// How large another node's server is, without its WAL, and of which major version.
+pub fn server(host: &Path, user: &str) -> Result<(u64, i32), SourceError> {
+    let row = connect(host, user, "template1")?.query_one(
+        "SELECT coalesce(sum(pg_tablespace_size(oid)), 0)::bigint, current_setting('server_version_num')::int / 10000
+         FROM pg_tablespace",
+        &[],
+    )?;
+    Ok((row.try_get::<_, i64>(0)? as u64, row.try_get(1)?))
 }
 
 /// What a database of another node is like.

@@ -97,7 +97,7 @@ fn servers(status: &GroupStatus, also_readers: bool) -> Vec<&MemberStatus> {
 }
 
 /// The host of `host:port`; an address of IPv6 keeps its brackets.
-fn host(address: &str) -> &str {
+pub fn host(address: &str) -> &str {
     address.rsplit_once(':').map_or(address, |(host, _)| host)
 }
 

@@ -3,11 +3,15 @@
 //! For each port, rounds of two runs of pgbench each on another node than the flooded one: one in peace, one in which the connections come from its
 //! beginning, as fast as the port lets them, and are held to its end. A port that takes its time has not been given all of them by then: how many were made is said. The median of the rounds' ratios is the port's figure. What the ports did with the
 //! connections is asked of the flooded node's metrics. Ends with status 1 where a figure is below the bound.
+//!
+//! They come from an address of their own. With --limited the node is protected as docs/balancing.md says: what `gcs gen nftables` prints is loaded, into the
+//! network namespace that this program then must run in; `make flood` gives it one.
 
-use std::net::TcpStream;
+use std::io::Write;
+use std::net::{Ipv4Addr, SocketAddr, TcpStream, ToSocketAddrs};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
-use std::process::ExitCode;
+use std::process::{Command, ExitCode, Stdio};
 use std::sync::mpsc::{self, Receiver};
 use std::thread;
 use std::time::Duration;
@@ -15,11 +19,12 @@ use std::time::Duration;
 use clap::Parser;
 use gcs::config::Config;
 use gcs::playground::NodeNumber;
-use postgres_r_tests::harness::{Group, http, node};
+use postgres_r_tests::harness::{self, Group, http, node};
 use postgres_r_tests::pgbench::{self, Pgbench};
 
 const NODES: usize = 3;
 const FLOODED: NodeNumber = NodeNumber(1);
+const FROM: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 99);
 
 /// Throws connections at every port of one node, and measures the group.
 #[derive(Debug, Parser)]
@@ -39,6 +44,9 @@ struct Options {
     /// The least share of the throughput in peace that is good enough, in percent.
     #[arg(long, default_value_t = 95.0)]
     least: f64,
+    /// With the limits of `gcs gen nftables`.
+    #[arg(long)]
+    limited: bool,
 }
 
 enum Port {
@@ -61,10 +69,39 @@ impl Port {
 
     fn connect(&self) -> std::io::Result<Held> {
         match self {
-            Port::Tcp(_, address) => TcpStream::connect(address).map(|stream| Held::Tcp { _stream: stream }),
+            Port::Tcp(_, address) => call(address).map(|stream| Held::Tcp { _stream: stream }),
             Port::Unix(_, path) => UnixStream::connect(path).map(|stream| Held::Unix { _stream: stream }),
         }
     }
+}
+
+/// From the address of nobody else.
+fn call(address: &str) -> std::io::Result<TcpStream> {
+    let to = address.to_socket_addrs()?.next().ok_or(std::io::ErrorKind::AddrNotAvailable)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
+    let _inside = runtime.enter();
+    let socket = tokio::net::TcpSocket::new_v4()?;
+    socket.bind(SocketAddr::from((FROM, 0)))?;
+    runtime.block_on(socket.connect(to))?.into_std()
+}
+
+/// What `gcs gen nftables` says for the flooded node, into the kernel.
+fn limit(group: &Group) -> Result<(), String> {
+    let cluster = group.playground.cluster(FLOODED);
+    let failed = |error: std::io::Error| error.to_string();
+    let made = Command::new(harness::gcs())
+        .args(["gen", "nftables", "--postgres-port", &cluster.port.to_string(), "--config"])
+        .arg(cluster.home.join("gcs.toml"))
+        .output()
+        .map_err(failed)?;
+    if !made.status.success() {
+        return Err(String::from_utf8_lossy(&made.stderr).into_owned());
+    }
+    let mut nft = Command::new("nft").args(["-f", "-"]).stdin(Stdio::piped()).spawn().map_err(failed)?;
+    let mut input = nft.stdin.take().ok_or("nft takes no input")?;
+    input.write_all(&made.stdout).map_err(failed)?;
+    drop(input);
+    if nft.wait().map_err(failed)?.success() { Ok(()) } else { Err("nft did not take the limits".to_owned()) }
 }
 
 fn main() -> ExitCode {
@@ -87,6 +124,9 @@ fn flood(options: &Options) -> Result<bool, String> {
     };
     bench.initialize(10)?;
     group.settle();
+    if options.limited {
+        limit(&group)?;
+    }
     let cluster = group.playground.cluster(FLOODED);
     let config = Config::load(&cluster.home.join("gcs.toml")).map_err(|error| error.to_string())?;
     let ports = [
