@@ -49,12 +49,7 @@ pub enum Kind {
     #[command(
         after_help = "Example: gcs gen nftables --config /etc/gcs.toml --trusted 10.0.0.9 > /etc/nftables.d/gcs.nft && nft -f /etc/nftables.d/gcs.nft"
     )]
-    Nftables {
-        #[command(flatten)]
-        of: OfGroup,
-        #[command(flatten)]
-        args: NftablesArgs,
-    },
+    Nftables(NftablesArgs),
     /// Completions of gcs for a shell.
     #[command(after_help = "Example: gcs gen completions bash > /etc/bash_completion.d/gcs")]
     Completions {
@@ -112,7 +107,7 @@ pub fn run(kind: &Kind, mut command: clap::Command) -> anyhow::Result<ExitCode> 
                 balancing::keepalived(args, &config.group, &status, &config.name, &http).map_err(anyhow::Error::msg)?
             );
         }
-        Kind::Nftables { of, args } => print!("{}", of.limits(args)?),
+        Kind::Nftables(args) => print!("{}", limits(args)?),
         Kind::Completions { shell } => {
             let name = command.get_name().to_owned();
             clap_complete::generate(*shell, &mut command, name, &mut io::stdout());
@@ -142,22 +137,23 @@ impl OfGroup {
         Ok(Asked { config, status, http })
     }
 
-    fn limits(&self, args: &NftablesArgs) -> anyhow::Result<String> {
-        let config = Config::load(&self.config)?;
-        let status = status::ask(&config.local_socket)?;
-        let mut ports = vec![self.ports.postgres_port];
-        for address in [Some(&config.peer_address), config.http_address.as_ref()].into_iter().flatten() {
-            ports.push(balancing::split(address).map_err(anyhow::Error::msg)?.1);
-        }
-        firewall::nftables(args, (&config.group, &config.name), &status, ports).map_err(anyhow::Error::msg)
-    }
-
     fn http_port(&self, http: &str) -> anyhow::Result<u16> {
         match self.ports.http_port {
             Some(port) => Ok(port),
             None => Ok(balancing::split(http).map_err(anyhow::Error::msg)?.1),
         }
     }
+}
+
+/// The daemon is asked who the members are.
+fn limits(args: &NftablesArgs) -> anyhow::Result<String> {
+    let config = Config::load(&args.config)?;
+    let status = status::ask(&config.local_socket)?;
+    let mut ports = vec![args.postgres_port];
+    for address in [Some(&config.peer_address), config.http_address.as_ref()].into_iter().flatten() {
+        ports.push(balancing::split(address).map_err(anyhow::Error::msg)?.1);
+    }
+    firewall::nftables(args, (&config.group, &config.name), &status, ports).map_err(anyhow::Error::msg)
 }
 
 fn man_pages(command: clap::Command, directory: &Path) -> anyhow::Result<()> {

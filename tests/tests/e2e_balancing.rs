@@ -87,7 +87,9 @@ fn generate(group: &Group, kind: &str, arguments: &[&str]) -> String {
     };
     let mut command = Command::new(harness::gcs());
     command.args(["gen", kind]).args(arguments);
-    if kind != "pgbouncer" {
+    if kind == "nftables" {
+        command.arg("--config").arg(config);
+    } else if kind != "pgbouncer" {
         command.arg("--config").arg(config).args(group.numbers().into_iter().map(place));
     }
     let output = command.output().unwrap();
@@ -296,4 +298,45 @@ fn keepalived_and_haproxy_take_what_is_generated() {
     wrong.args(["gen", "keepalived", "--address", "10.0.0.100", "--config"]).arg(config);
     let output = wrong.output().unwrap();
     assert!(!output.status.success() && String::from_utf8_lossy(&output.stderr).contains("no ADDRESS/LENGTH"));
+}
+
+/// In a network of its own: a server at the port, and callers from an address that is a member's and from one that is nobody's.
+const CALLERS: &str = r#"
+import socket, sys
+server = socket.create_server(("127.0.0.1", int(sys.argv[1])), backlog=1000)
+def held(source):
+    calls = []
+    for _ in range(300):
+        try:
+            calls.append(socket.create_connection(server.getsockname(), timeout=5, source_address=(source, 0)))
+        except ConnectionRefusedError:
+            pass
+    return calls
+members, others = held("127.0.0.1"), held("127.0.0.99")
+print(len(members), len(others))
+"#;
+
+#[test]
+fn who_calls_too_often_is_refused_by_the_kernel_and_members_are_not() {
+    let group = harness::shared();
+    let limits = ["--postgres-port", "5432", "--held", "40", "--rate", "1000", "--burst", "2000"];
+    fs::write(group.dir().join("limits.nft"), generate(&group, "nftables", &limits)).unwrap();
+    fs::write(group.dir().join("callers.py"), CALLERS).unwrap();
+    let called = |port: u16| {
+        let script = format!("ip link set lo up && nft -f limits.nft && exec python3 callers.py {port}");
+        let output =
+            Command::new("unshare").args(["--net", "sh", "-ec", &script]).current_dir(group.dir()).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+        assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
+        said
+    };
+    assert_eq!(called(5432), "300 40");
+    assert_eq!(called(5433), "300 300", "a port that is none of the node's");
+    let limits = ["--held", "1000", "--rate", "1", "--burst", "25"];
+    fs::write(group.dir().join("limits.nft"), generate(&group, "nftables", &limits)).unwrap();
+    let said = called(5432);
+    let (members, others) = said.split_once(' ').unwrap();
+    let others: u32 = others.parse().unwrap();
+    // And one more for each second that this takes.
+    assert!(members == "300" && (25..60).contains(&others), "{said}");
 }

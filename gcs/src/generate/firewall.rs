@@ -6,6 +6,7 @@
 
 use std::fmt::Write as _;
 use std::net::IpAddr;
+use std::path::PathBuf;
 
 use clap::Args;
 use gcs_writeset::link::GroupStatus;
@@ -14,6 +15,12 @@ use super::balancing::host;
 
 #[derive(Clone, Debug, Args)]
 pub struct NftablesArgs {
+    /// The configuration file of the daemon, which must be running: it is asked who the members are.
+    #[arg(long, value_name = "FILE")]
+    pub config: PathBuf,
+    /// The port of PostgreSQL.
+    #[arg(long, value_name = "PORT", default_value_t = 5432)]
+    pub postgres_port: u16,
     /// New connections that one address may make, each second.
     #[arg(long, value_name = "NUMBER", default_value_t = 50)]
     pub rate: u32,
@@ -35,7 +42,7 @@ pub fn nftables(
     status: &GroupStatus,
     mut ports: Vec<u16>,
 ) -> Result<String, String> {
-    let NftablesArgs { rate, burst, held, trusted } = args;
+    let NftablesArgs { rate, burst, held, trusted, .. } = args;
     if [*rate, *burst, *held].contains(&0) {
         return Err("--rate, --burst and --held must be above 0".to_owned());
     }
@@ -131,7 +138,7 @@ mod tests {
         let members = vec![member("10.0.0.2:7001"), member("[fe80::1]:7001"), member("db.example:7001")];
         let status = GroupStatus { quorum: true, leader: None, term: 1, members };
         let trusted = vec!["10.0.0.9".parse().unwrap(), "10.0.0.2".parse().unwrap()];
-        let args = NftablesArgs { rate: 5, burst: 6, held: 7, trusted };
+        let args = NftablesArgs { config: PathBuf::new(), postgres_port: 1, rate: 5, burst: 6, held: 7, trusted };
         let text = nftables(&args, ("g", "n"), &status, vec![7001, 5432, 7001]).unwrap();
         assert!(text.contains("elements = { 10.0.0.2, 10.0.0.9 };") && text.contains("elements = { fe80::1 };"), "{text}");
         assert!(text.contains("tcp dport { 5432, 7001 }") && text.contains("# Member at \"db.example\""), "{text}");
