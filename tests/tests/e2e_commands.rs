@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use gcs::playground::Part;
 use gcs::playground::process::Signal;
-use postgres_r_tests::harness::damage::change_rows;
+use postgres_r_tests::harness::damage::{change_rows, may_rebuild};
 use postgres_r_tests::harness::race::after_unseen;
 use postgres_r_tests::harness::stopped::Stopped;
 use postgres_r_tests::harness::{self, Group, node, wait};
@@ -138,13 +138,12 @@ fn what_a_node_cannot_apply_is_listed_there() {
     server("CREATE EXTENSION IF NOT EXISTS postgres_r");
     group.execute(node(1), "CREATE TABLE mine (id int PRIMARY KEY, n int); INSERT INTO mine VALUES (4, 4)");
     group.settle();
-    server("ALTER SYSTEM SET postgres_r.auto_rebuild = off");
-    server("SELECT pg_reload_conf()");
+    may_rebuild(&group, node(3), false);
     change_rows(&group, node(3), "mine", &["DELETE FROM mine WHERE id = 4"]);
     group.execute(node(1), "UPDATE mine SET n = 0 WHERE id = 4");
     let said = until(&group, 3, &["failures"], |_, said| said.contains("public.mine"));
     assert!(said.starts_with("database shop, position ") && said.contains(" of node1: "), "{said}");
-    server("ALTER SYSTEM RESET postgres_r.auto_rebuild");
+    may_rebuild(&group, node(3), true);
     group.playground.cluster(node(3)).stop().unwrap();
     group.start_node(node(3));
     until(&group, 3, &["failures"], |_, said| said.starts_with("everything"));

@@ -368,3 +368,45 @@ fn a_statement_has_the_rights_of_the_role_that_ran_it() {
     schema::assert_same(&group);
     run(&group, &["DROP SCHEMA house CASCADE"]);
 }
+
+/// Limits that an operator gives the clients of a server.
+#[test]
+fn no_limit_of_time_ends_what_is_applied() {
+    let group = Group::start();
+    run(
+        &group,
+        &[
+            "CREATE TABLE slowly (id int PRIMARY KEY)",
+            "INSERT INTO slowly SELECT generate_series(1, 4)",
+            "CREATE FUNCTION slow(int) RETURNS int IMMUTABLE LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(0.4); RETURN $1; END $$",
+        ],
+    );
+    group.settle();
+    let mut server = group.playground.connect(node(2), "postgres").unwrap();
+    let query =
+        "SELECT name FROM pg_settings WHERE name ~ '^(statement|transaction|lock|idle_in_transaction_session)_timeout$'";
+    let names: Vec<String> = server.query(query, &[]).unwrap().iter().map(|row| row.get(0)).collect();
+    let version: i32 = server.query_one("SELECT current_setting('server_version_num')::int / 10000", &[]).unwrap().get(0);
+    assert_eq!(names.len(), if version >= 17 { 4 } else { 3 }, "{names:?}");
+    for name in &names {
+        server.batch_execute(&format!("ALTER SYSTEM SET {name} = '800ms'")).unwrap();
+    }
+    // Those that run, and those that are started with it.
+    server.batch_execute("SELECT pg_reload_conf()").unwrap();
+    run(&group, &["CREATE INDEX reloaded ON slowly (slow(id))"]);
+    group.playground.cluster(node(2)).stop().unwrap();
+    group.start_node(node(2));
+    run(&group, &["CREATE INDEX restarted ON slowly (slow(id))"]);
+    let there = "SELECT count(*) FROM pg_indexes WHERE indexname IN ('reloaded', 'restarted')";
+    wait::until("both indexes are on node 2", Duration::from_secs(60), || {
+        let mut client = group.try_connect(node(2)).map_err(|error| error.to_string())?;
+        let count: i64 = client.query_one(there, &[]).map_err(|error| error.to_string())?.get(0);
+        if count == 2 { Ok(()) } else { Err(count.to_string()) }
+    });
+    let mut server = group.playground.connect(node(2), "postgres").unwrap();
+    for name in &names {
+        server.batch_execute(&format!("ALTER SYSTEM RESET {name}")).unwrap();
+    }
+    server.batch_execute("SELECT pg_reload_conf()").unwrap();
+    harness::assert_equal(&group);
+}

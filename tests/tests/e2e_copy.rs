@@ -267,15 +267,11 @@ fn a_node_that_differs_is_left_as_it_is_until_it_may_be_rebuilt() {
     for number in group.numbers() {
         server(&group, number).batch_execute("CREATE EXTENSION postgres_r").unwrap();
     }
-    let may_rebuild = |may: &str| {
-        let mut client = server(&group, node(2));
-        client.batch_execute(&format!("ALTER SYSTEM SET postgres_r.auto_rebuild = {may}")).unwrap();
-        client.batch_execute("SELECT pg_reload_conf()").unwrap();
-    };
+    let may_rebuild = |may: bool| damage::may_rebuild(&group, node(2), may);
     group.execute(node(1), "CREATE TABLE thing (id int PRIMARY KEY); INSERT INTO thing SELECT generate_series(1, 100)");
     damage::change_rows(&group, node(2), "thing", &["DELETE FROM thing WHERE id = 5"]);
     // Of a server that runs, and has told its daemon otherwise.
-    may_rebuild("off");
+    may_rebuild(false);
     group.execute(node(1), "DELETE FROM thing WHERE id = 5");
     wait::until("more attempts than a rebuild waits for", COPIED_WITHIN, || {
         let failures = "SELECT attempts FROM postgres_r.failures WHERE database = 'shop'";
@@ -287,7 +283,7 @@ fn a_node_that_differs_is_left_as_it_is_until_it_may_be_rebuilt() {
     let kept = "SELECT count(*) FROM pg_database WHERE datname LIKE 'shop\\__%'";
     let copies = || server(&group, node(2)).query_one(kept, &[]).unwrap().get::<_, i64>(0);
     assert_eq!(copies(), 0);
-    may_rebuild("on");
+    may_rebuild(true);
     wait::until("node 2 back", COPIED_WITHIN, || {
         group.try_connect(node(2)).map(drop).map_err(|error| gcs::playground::group::describe(&error))
     });

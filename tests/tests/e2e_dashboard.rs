@@ -71,18 +71,14 @@ fn a_node_is_lost_and_returns_and_each_of_its_states_is_shown() {
 fn a_node_out_of_service_gets_a_copy_before_the_eyes_of_whoever_looks() {
     let group = Group::start();
     let browser = look(&group);
-    let may_rebuild = |may: &str| {
-        let mut client = group.playground.connect(node(2), "postgres").unwrap();
-        client.batch_execute(&format!("ALTER SYSTEM SET postgres_r.auto_rebuild = {may}")).unwrap();
-        client.batch_execute("SELECT pg_reload_conf()").unwrap();
-    };
+    let may_rebuild = |may: bool| damage::may_rebuild(&group, node(2), may);
     group.execute(node(1), "CREATE TABLE thing (id int PRIMARY KEY); INSERT INTO thing SELECT generate_series(1, 100)");
     damage::change_rows(&group, node(2), "thing", &["DELETE FROM thing WHERE id = 5"]);
-    may_rebuild("off");
+    may_rebuild(false);
     group.execute(node(1), "DELETE FROM thing WHERE id = 5");
     is_told(&browser, node(2), "out of service");
     browser.shows("#database-list", "out of service");
-    may_rebuild("on");
+    may_rebuild(true);
     browser.shows(&format!("{}[data-state=online]", card(node(2))), "online");
     is_told(&browser, node(2), "online");
     harness::assert_equal(&group);

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use gcs::playground::process::Signal;
 use gcs::playground::{NodeNumber, Part};
-use postgres_r_tests::harness::damage::change_rows;
+use postgres_r_tests::harness::damage::{change_rows, may_rebuild};
 use postgres_r_tests::harness::stopped::Stopped;
 use postgres_r_tests::harness::{self, Group, node, wait};
 use serde_json::Value;
@@ -339,17 +339,14 @@ fn a_node_that_cannot_apply_what_was_ordered_is_named_by_itself() {
         "CREATE TABLE mine (id int PRIMARY KEY, n int); INSERT INTO mine SELECT n, n FROM generate_series(1, 9) n",
     );
     group.settle();
-    let server = |sql: &str| group.playground.connect(node(3), "postgres").unwrap().execute(sql, &[]).map(drop).unwrap();
-    server("ALTER SYSTEM SET postgres_r.auto_rebuild = off");
-    server("SELECT pg_reload_conf()");
+    may_rebuild(&group, node(3), false);
     change_rows(&group, node(3), "mine", &["DELETE FROM mine WHERE id = 4"]);
     group.execute(node(1), "UPDATE mine SET n = 0 WHERE id = 4");
     let said = until_said(&group, 3, "critical", "divergence", "node3");
     assert!(said.of("divergence", "").unwrap().1.contains("could not apply position"), "{said:#?}");
     until_said(&group, 3, "critical", "service", "node3");
     until_said(&group, 1, "critical", "service", "node3");
-    server("ALTER SYSTEM RESET postgres_r.auto_rebuild");
-    server("SELECT pg_reload_conf()");
+    may_rebuild(&group, node(3), true);
     assert_well(&group);
 }
 

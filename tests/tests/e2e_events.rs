@@ -133,11 +133,7 @@ fn a_majority_that_is_lost_and_found_and_leaders_are_told() {
 #[test]
 fn divergence_copies_comparisons_and_repairs_are_told() {
     let group = Group::start();
-    let may_rebuild = |may: &str| {
-        let mut client = group.playground.connect(node(2), "postgres").unwrap();
-        client.batch_execute(&format!("ALTER SYSTEM SET postgres_r.auto_rebuild = {may}")).unwrap();
-        client.batch_execute("SELECT pg_reload_conf()").unwrap();
-    };
+    let may_rebuild = |may: bool| damage::may_rebuild(&group, node(2), may);
     group.execute(node(1), "CREATE TABLE thing (id int PRIMARY KEY); INSERT INTO thing SELECT generate_series(1, 100)");
     group.settle();
     let database = group.database().to_owned();
@@ -149,13 +145,13 @@ fn divergence_copies_comparisons_and_repairs_are_told() {
     assert_eq!(gcs(&group, 1, &["repair", "node2", "thing", "--database", &database]).2, Some(0));
     happens(&group, 1, 0, "repair", "it is equal now");
 
-    may_rebuild("off");
+    may_rebuild(false);
     damage::change_rows(&group, node(2), "thing", &["DELETE FROM thing WHERE id = 5"]);
     group.execute(node(1), "DELETE FROM thing WHERE id = 5");
     happens(&group, 2, 0, "database-state", "here: out of service");
     happens(&group, 1, 0, "member-state", "node2: out of service");
     happens(&group, 2, 0, "divergence", "cannot apply position");
-    may_rebuild("on");
+    may_rebuild(true);
     happens(&group, 1, 0, "copy-begun", "node2 gets a copy of database");
     happens(&group, 2, 0, "copy-made", "has taken its place");
     happens(&group, 1, 0, "copy-ended", "node2: the copy of database");

@@ -123,20 +123,16 @@ fn a_node_that_comes_back_is_synced_when_it_has_what_it_missed() {
 #[test]
 fn a_node_that_is_out_of_service_says_so_and_is_not_to_be_restarted_for_it() {
     let group = Group::start();
-    let may_rebuild = |may: &str| {
-        let mut client = group.playground.connect(node(2), "postgres").unwrap();
-        client.batch_execute(&format!("ALTER SYSTEM SET postgres_r.auto_rebuild = {may}")).unwrap();
-        client.batch_execute("SELECT pg_reload_conf()").unwrap();
-    };
+    let may_rebuild = |may: bool| damage::may_rebuild(&group, node(2), may);
     group.execute(node(1), "CREATE TABLE thing (id int PRIMARY KEY); INSERT INTO thing SELECT generate_series(1, 100)");
     damage::change_rows(&group, node(2), "thing", &["DELETE FROM thing WHERE id = 5"]);
-    may_rebuild("off");
+    may_rebuild(false);
     group.execute(node(1), "DELETE FROM thing WHERE id = 5");
     becomes(&group, node(2), "/readyz", 503, "out of service", WITHIN);
     assert_eq!(answers(&group, node(2)), [503; 3]);
     assert_eq!([status(&group, node(2), "/healthz"), status(&group, node(1), "/writable")], [200; 2]);
     metric_becomes(&group, node(2), "gcs_database_out_of_service{database=\"shop\"}", 1.0);
-    may_rebuild("on");
+    may_rebuild(true);
     becomes(&group, node(2), "/synced", 200, "", WITHIN);
     assert_healthy(&group);
 }

@@ -98,16 +98,11 @@ pub fn on_end(event: Event) {
     slot.progress.clear();
 }
 
-/// The settings that applying needs, whatever the database or the superuser's role have been given.
+/// The further settings that applying needs, whatever the database or the superuser's role have been given.
 pub(super) fn configure() {
     for (name, value) in [
         ("session_replication_role", "replica"),
         ("search_path", "pg_catalog"),
-        ("default_transaction_isolation", "read committed"),
-        ("default_transaction_read_only", "off"),
-        ("statement_timeout", "0"),
-        ("lock_timeout", "0"),
-        ("idle_in_transaction_session_timeout", "0"),
         ("row_security", "off"),
         ("check_function_bodies", "off"),
         ("DateStyle", "ISO, YMD"),

@@ -56,11 +56,6 @@ pub fn main(number: u64) {
     session::become_leaser();
     worker::connect(area.oid());
     for (name, value) in [
-        ("default_transaction_isolation", "read committed"),
-        ("default_transaction_read_only", "off"),
-        ("default_transaction_deferrable", "off"),
-        ("statement_timeout", "0"),
-        ("idle_in_transaction_session_timeout", "0"),
         ("lock_timeout", LOCK_TIMEOUT),
         // What it has noted must survive a crash, if what it does next does.
         ("synchronous_commit", "on"),

@@ -56,7 +56,6 @@ pub fn main(number: u64) {
     session::become_housekeeping();
     process::on_exit(move || leave(node, area));
     worker::connect(area.oid());
-    worker::set_setting("default_transaction_read_only", "off");
     let mut manager = ManagerProcess::new(node, area, slot);
     if area.phase() == Phase::Starting {
         match manager.start() {

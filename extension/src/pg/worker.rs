@@ -7,7 +7,7 @@ use pgrx::pg_sys;
 use pgrx::prelude::*;
 
 use super::encoding;
-use super::majors::process::on_signal;
+use super::majors::process::{TIMEOUTS, on_signal};
 
 /// The kinds of background workers. A worker's main function gets the number that the worker was registered with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -212,12 +212,18 @@ pub fn connect_to_nothing() {
     unsafe { pg_sys::BackgroundWorkerInitializeConnection(std::ptr::null(), std::ptr::null(), 0) };
 }
 
-/// Connects to a database as the bootstrap superuser, also where ALLOW_CONNECTIONS keeps clients out.
+/// Connects to a database as the bootstrap superuser, also where ALLOW_CONNECTIONS keeps clients out. Its transactions are then what those of
+/// our processes are, whatever the configuration, the database or the superuser's role have been given: READ COMMITTED, free to write, and
+/// ended by no timeout.
 pub fn connect(database: pg_sys::Oid) {
     // SAFETY: once, at the start of a background worker.
     unsafe {
         pg_sys::BackgroundWorkerInitializeConnectionByOid(database, pg_sys::InvalidOid, pg_sys::BGWORKER_BYPASS_ALLOWCONN);
     }
+    TIMEOUTS.iter().for_each(|timeout| set_setting(timeout, "0"));
+    set_setting("default_transaction_isolation", "read committed");
+    set_setting("default_transaction_read_only", "off");
+    set_setting("default_transaction_deferrable", "off");
 }
 
 /// Sets a setting for this process, above what the configuration, database or role say.

@@ -44,11 +44,6 @@ pub fn main(number: u64) {
     session::become_leaser();
     worker::connect(area.oid());
     for (name, value) in [
-        ("default_transaction_isolation", "read committed"),
-        ("default_transaction_read_only", "off"),
-        ("default_transaction_deferrable", "off"),
-        ("statement_timeout", "0"),
-        ("idle_in_transaction_session_timeout", "0"),
         ("lock_timeout", LOCK_TIMEOUT),
         ("postgres_r.read_level", "eventual"),
         ("postgres_r.commit_level", "here"),

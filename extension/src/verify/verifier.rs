@@ -53,15 +53,11 @@ pub fn main(number: u64) {
     while area.is_in_use() && verifier.round() {}
 }
 
-/// The settings that verifiers and coordinators need, whatever the database or the superuser's role have been given.
+/// The further settings that verifiers and coordinators need, whatever the database or the superuser's role have been given.
 pub(super) fn configure(name: &str, isolation: &str) {
     session::become_verification();
     for (name, value) in [
         ("default_transaction_isolation", isolation),
-        ("default_transaction_read_only", "off"),
-        ("default_transaction_deferrable", "off"),
-        ("statement_timeout", "0"),
-        ("idle_in_transaction_session_timeout", "0"),
         ("lock_timeout", LOCK_TIMEOUT),
         ("search_path", "pg_catalog"),
         ("row_security", "off"),

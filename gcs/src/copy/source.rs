@@ -86,8 +86,13 @@ const EXCLUDED: &str = "
     ORDER BY 1";
 
 /// How values are written and read, whatever the database's own settings are.
-pub const FORMS: &str = "SET search_path = ''; SET datestyle = 'ISO'; SET intervalstyle = 'postgres'; SET extra_float_digits = 3;
-    SET bytea_output = 'hex'; SET xmloption = 'content'; SET row_security = off; SET statement_timeout = 0; SET lock_timeout = 0";
+pub const FORMS: &str =
+    "SET search_path = ''; SET datestyle = 'ISO'; SET intervalstyle = 'postgres'; SET extra_float_digits = 3;
+    SET bytea_output = 'hex'; SET xmloption = 'content'; SET row_security = off";
+
+/// A copy takes as long as it takes, whatever the database or the role have been given. Not every version knows each.
+pub const UNLIMITED: &str = "SELECT pg_catalog.set_config(name, '0', false) FROM pg_catalog.pg_settings
+    WHERE name IN ('statement_timeout', 'lock_timeout', 'idle_in_transaction_session_timeout', 'transaction_timeout')";
 
 pub struct Source {
     /// Its open transaction keeps the snapshot.
@@ -160,13 +165,12 @@ impl Source {
         let connect = || connect(host, user, database);
         let mut keeper = connect()?;
         // A statement of its own, for READ COMMITTED whatever the default is: the transaction's first snapshot would be too old.
-        keeper
-            .batch_execute("SET idle_in_transaction_session_timeout = 0; BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY")?;
+        keeper.batch_execute("BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY")?;
         let row = keeper.query_one("SELECT snapshot, at_position FROM postgres_r.export_snapshot()", &[])?;
         let (snapshot, position): (String, i64) = (row.try_get(0)?, row.try_get(1)?);
         let mut reader = connect()?;
         reader.batch_execute(&format!(
-            "SET idle_in_transaction_session_timeout = 0; BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;
+            "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;
              SET TRANSACTION SNAPSHOT '{snapshot}'"
         ))?;
         let (description, bytes) = describe_database(&mut reader, database)?;
@@ -231,7 +235,9 @@ pub fn description(host: &Path, user: &str, database: &str) -> Result<Descriptio
 fn connect(host: &Path, user: &str, database: &str) -> Result<Client, postgres::Error> {
     let mut config = postgres::Config::new();
     config.host_path(host).port(Tunnel::PORT).user(user).dbname(database).application_name("gcs copy");
-    config.connect(NoTls)
+    let mut client = config.connect(NoTls)?;
+    client.batch_execute(UNLIMITED)?;
+    Ok(client)
 }
 
 fn describe_database(reader: &mut Client, database: &str) -> Result<(Description, u64), SourceError> {

@@ -8,7 +8,7 @@ use postgres::{Client, NoTls};
 use thiserror::Error;
 
 use super::displaced::{Displaced, Worth, incoming_mark};
-use super::source::{Description, FORMS, Grant, OwnRows, describe};
+use super::source::{Description, FORMS, Grant, OwnRows, UNLIMITED, describe};
 
 #[derive(Debug, Error)]
 pub enum TargetError {
@@ -210,7 +210,9 @@ fn connect(place: &ServerPlace, database: &str) -> Result<Client, postgres::Erro
     config.host_path(&place.socket_directory).port(place.port).user(&place.user).dbname(database);
     // What it makes and drops is this node's alone.
     config.options("-c postgres_r.replicate_databases=off");
-    config.application_name("gcs copy").notice_callback(|_| {}).connect(NoTls)
+    let mut client = config.application_name("gcs copy").notice_callback(|_| {}).connect(NoTls)?;
+    client.batch_execute(UNLIMITED)?;
+    Ok(client)
 }
 
 /// By what a database here would hold something else than the one that is described, each in a few words.

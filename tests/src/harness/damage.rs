@@ -22,6 +22,15 @@ pub fn change_rows(group: &Group, number: NodeNumber, table: &str, statements: &
     run_alone(group, number, &script);
 }
 
+/// Whether a node that turns out to hold something else is to be rebuilt by itself, from now on and after a restart.
+pub fn may_rebuild(group: &Group, number: NodeNumber, may: bool) {
+    let mut client = group.playground.connect(number, "postgres").unwrap_or_else(|error| panic!("{error}"));
+    let setting = if may { "on" } else { "off" };
+    for statement in [&format!("ALTER SYSTEM SET postgres_r.auto_rebuild = {setting}"), "SELECT pg_reload_conf()"] {
+        client.batch_execute(statement).unwrap_or_else(|error| panic!("{statement}: {error}"));
+    }
+}
+
 /// Runs statements, one a line, in a server without postgres_r.
 pub fn run_alone(group: &Group, number: NodeNumber, statements: &[String]) {
     let cluster = group.playground.cluster(number);

@@ -10,6 +10,13 @@ use crate::pg::names::Oid;
 /// USER_TIMEOUT of utils/timeout.h: the first timer that extensions get.
 pub const USER_TIMEOUT: i32 = if cfg!(feature = "pg15") { 12 } else { 13 };
 
+/// What ends a statement, a transaction or a wait by time.
+pub const TIMEOUTS: &[&str] = if cfg!(feature = "pg15") {
+    &["statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout"]
+} else {
+    &["statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout", "transaction_timeout"]
+};
+
 /// At least NUM_AUXILIARY_PROCS of storage/proc.h: 5 in 15, 38 in 18, which has processes for reading and writing.
 pub const AUXILIARY_PROCESSES_MAX: usize = 64;
 
