@@ -79,9 +79,9 @@ loom: setup
 django: setup
 	@tools/django.sh
 
-# One after the other: each end-to-end file has a group of its own, and two of them would share the processors. All of them, so that a run that fails names everything.
+# JOBS files at a time: each has a group of its own.
 e2e: django
-	cargo test $(PROFILE) --locked --no-fail-fast -p postgres_r_tests --test 'e2e_*' -- --test-threads=1
+	@tools/e2e.sh
 
 # POSTGRES_SOURCE is PostgreSQL's source; without it Debian's source package is fetched.
 isolation-postgres: install
@@ -128,7 +128,7 @@ flood: install
 	unshare --net sh -c 'ip link set lo up && exec $(RELEASE)/flood --limited'
 
 campaign: install
-	WORKLOAD_SECONDS=60 LARGE=full PAIRS=full GENERATOR_SEEDS=20 GENERATOR_STATEMENTS=500 $(MAKE) e2e
+	JOBS=1 WORKLOAD_SECONDS=60 LARGE=full PAIRS=full GENERATOR_SEEDS=20 GENERATOR_STATEMENTS=500 $(MAKE) e2e
 	cargo test $(PROFILE) --locked -p postgres_r_tests --test 'campaign_*' -- --test-threads=1 --nocapture
 
 bench: install

@@ -386,8 +386,7 @@ fn no_limit_of_time_ends_what_is_applied() {
     let query =
         "SELECT name FROM pg_settings WHERE name ~ '^(statement|transaction|lock|idle_in_transaction_session)_timeout$'";
     let names: Vec<String> = server.query(query, &[]).unwrap().iter().map(|row| row.get(0)).collect();
-    let version: i32 = server.query_one("SELECT current_setting('server_version_num')::int / 10000", &[]).unwrap().get(0);
-    assert_eq!(names.len(), if version >= 17 { 4 } else { 3 }, "{names:?}");
+    assert_eq!(names.len(), if group.major() >= 17 { 4 } else { 3 }, "{names:?}");
     for name in &names {
         server.batch_execute(&format!("ALTER SYSTEM SET {name} = '800ms'")).unwrap();
     }

@@ -13,10 +13,17 @@ fn code(client: &mut Client, statement: &str) -> String {
     error.as_db_error().unwrap_or_else(|| panic!("{statement}: {error}")).code().code().to_owned()
 }
 
-/// Old dumps make views of tables.
+/// Old dumps make views of tables; PostgreSQL can do so up to 15.
 #[test]
 fn a_rule_makes_a_view_of_a_table() {
     let group = harness::shared();
+    if group.major() > 15 {
+        let error = group.connect(node(2)).batch_execute(
+            "CREATE TABLE becomes (id int); CREATE RULE \"_RETURN\" AS ON SELECT TO becomes DO INSTEAD SELECT 1",
+        );
+        assert_eq!(error.unwrap_err().code(), Some(&postgres::error::SqlState::WRONG_OBJECT_TYPE));
+        return;
+    }
     step(
         &group,
         1,

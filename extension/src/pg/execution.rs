@@ -264,7 +264,7 @@ unsafe fn changes_estimates(plan: *const pg_sys::PlannedStmt, entry: *mut pg_sys
             return false;
         }
         let (wanted, updated) = wanted_of(plan, entry);
-        if u64::from(wanted) & u64::from(pg_sys::ACL_INSERT | pg_sys::ACL_DELETE) != 0 || updated.is_null() {
+        if wanted & u64::from(pg_sys::ACL_INSERT | pg_sys::ACL_DELETE) != 0 || updated.is_null() {
             return false;
         }
         let mut column = -1;

@@ -19,6 +19,7 @@ use std::sync::OnceLock;
 use pgrx::{direct_function_call_as_datum, pg_sys};
 
 use super::builtin;
+use super::majors::process::refuse_if_read_only;
 use super::memory::Context;
 use super::names::Oid;
 use super::{reading, varlena};
@@ -142,6 +143,7 @@ unsafe fn call(
 /// Of this and the functions below: called by PostgreSQL's function manager, with the arguments of the function that it stands for.
 #[pgrx::pg_guard]
 unsafe extern "C-unwind" fn lo_creat(_info: pg_sys::FunctionCallInfo) -> pg_sys::Datum {
+    refuse_if_read_only(c"lo_creat()");
     before(None);
     // SAFETY: takes an oid. The argument of lo_creat, a mode, has no meaning any more.
     unsafe { call(pg_sys::be_lo_create, &[number(pg_sys::InvalidOid.into())]) }

@@ -11,7 +11,7 @@ use std::sync::OnceLock;
 use pgrx::pg_sys;
 use pgrx::pg_sys::NodeTag as Tag;
 
-use super::majors::query::{expression_tree_walker, forget_wanted, query_tree_walker};
+use super::majors::query::{expression_tree_walker, hand_over_wanted, query_tree_walker};
 use super::nextval;
 
 struct Hook {
@@ -148,7 +148,7 @@ unsafe fn show_sequences(query: *mut pg_sys::Query) {
                 && (*entry).relkind as u8 == pg_sys::RELKIND_SEQUENCE
                 && (*entry).inFromCl;
             if is_sequence && !uses_system_columns(query, number) {
-                become_subquery(entry);
+                become_subquery(query, entry);
             }
         }
     }
@@ -168,8 +168,8 @@ unsafe fn uses_system_columns(query: *mut pg_sys::Query, number: u32) -> bool {
 }
 
 /// # Safety
-/// `entry` must be of a sequence that is read.
-unsafe fn become_subquery(entry: *mut pg_sys::RangeTblEntry) {
+/// `entry` must be the query's, of a sequence that is read.
+unsafe fn become_subquery(outer: *mut pg_sys::Query, entry: *mut pg_sys::RangeTblEntry) {
     // SAFETY: by contract; makes nodes in the memory of the query. The relation and the rights on it are the subquery's.
     unsafe {
         let inner = pg_sys::copyObjectImpl(entry.cast()).cast::<pg_sys::RangeTblEntry>();
@@ -211,6 +211,6 @@ unsafe fn become_subquery(entry: *mut pg_sys::RangeTblEntry) {
         (*entry).relkind = 0;
         (*entry).rellockmode = 0;
         (*entry).inh = false;
-        forget_wanted(entry);
+        hand_over_wanted((outer, entry), (query, inner));
     }
 }

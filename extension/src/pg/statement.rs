@@ -16,6 +16,7 @@ use super::kinds::{is_local, is_plain_definition};
 use super::list;
 use super::named::{find, find_all, is_temporary, is_view};
 use super::names::{Oid, quoted};
+use super::privilege;
 use super::relation::{Persistence, RelationKind};
 use super::{
     about_tables, dependency, encoding, extension, foreign, global, lifetimes, partition, relation, setting, subscription,
@@ -384,8 +385,12 @@ unsafe fn cluster(statement: &pg_sys::ClusterStmt) -> Class {
     let (table, index) = unsafe { (find(statement.relation), CStr::from_ptr(statement.indexname)) };
     match table.and_then(|table| Some((table, relation::entry(table)?))) {
         Some((table, entry)) if entry.kind == RelationKind::Table => {
-            let (schema, name) = (quoted(&entry.schema), quoted(&entry.name));
-            let travels_as = Some(format!("ALTER TABLE {schema}.{name} CLUSTER ON {}", quoted(&encoding::text(index))));
+            let (schema, name, index) = (quoted(&entry.schema), quoted(&entry.name), quoted(&encoding::text(index)));
+            // Who may only maintain it, as others than the owner may since 17, may not alter it.
+            let travels_as = Some(match privilege::is_owner(table) {
+                true => format!("ALTER TABLE {schema}.{name} CLUSTER ON {index}"),
+                false => format!("CLUSTER {schema}.{name} USING {index}"),
+            });
             Class::Ordered(Ordered { targets: vec![table], travels_as, ..Ordered::default() })
         }
         _ => Class::Local,

@@ -156,6 +156,12 @@ impl Group {
         &self.playground.manifest.database
     }
 
+    /// The major version of PostgreSQL on node 1.
+    pub fn major(&self) -> u32 {
+        let value = self.value(NodeNumber(1), "current_setting('server_version_num')::int / 10000");
+        value.parse().unwrap_or_else(|error| panic!("{value}: {error}"))
+    }
+
     /// A session on the node; it must take clients.
     pub fn connect(&self, number: NodeNumber) -> Client {
         self.try_connect(number).unwrap_or_else(|error| panic!("node {}: {error}", number.0))

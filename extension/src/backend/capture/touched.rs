@@ -94,7 +94,10 @@ impl Touched {
             // It is gone when the statement has ended.
             Happened::Dropped => {
                 self.objects.remove(&(class.to_u32(), oid.to_u32()));
-                self.judge(class, oid);
+                // A trigger is what its table is, and may have nothing left that says which that was.
+                if !matches!(object, Object::Trigger(_)) {
+                    self.judge(class, oid);
+                }
             }
             Happened::Truncated => {}
         }

@@ -161,6 +161,17 @@ pub fn wait_event_set(events: c_int) -> *mut pg_sys::WaitEventSet {
     }
 }
 
+/// Raises an error in a READ ONLY transaction, where functions of large objects do since 16.
+pub fn refuse_if_read_only(function: &std::ffi::CStr) {
+    // SAFETY: the name is copied into the error.
+    #[cfg(not(feature = "pg15"))]
+    unsafe {
+        pg_sys::PreventCommandIfReadOnly(function.as_ptr());
+    }
+    #[cfg(feature = "pg15")]
+    let _ = function;
+}
+
 /// The records of all settings.
 pub fn settings() -> Vec<*mut pg_sys::config_generic> {
     // SAFETY: an array of that many records; since 16 it is palloc'd.

@@ -38,13 +38,13 @@ pub fn is_of_target_rows(action: &pg_sys::MergeAction) -> bool {
 pub unsafe fn wanted_of(
     plan: *const pg_sys::PlannedStmt,
     entry: *mut pg_sys::RangeTblEntry,
-) -> (pg_sys::AclMode, *mut pg_sys::Bitmapset) {
+) -> (u64, *mut pg_sys::Bitmapset) {
     // SAFETY: by contract. Since 16 these stand in a list of their own; entries that want none are not in it.
     unsafe {
         #[cfg(feature = "pg15")]
         {
             let _ = plan;
-            ((*entry).requiredPerms, (*entry).updatedCols)
+            (u64::from((*entry).requiredPerms), (*entry).updatedCols)
         }
         #[cfg(not(feature = "pg15"))]
         {
@@ -57,20 +57,31 @@ pub unsafe fn wanted_of(
     }
 }
 
-/// An entry of a query's range table wants no rights any more.
+/// What an entry of a query's range table wants is wanted by its copy in another query, and not by itself any more.
 ///
 /// # Safety
-/// It must be one.
-pub unsafe fn forget_wanted(entry: *mut pg_sys::RangeTblEntry) {
-    // SAFETY: by contract. Since 16 the planner takes over what entries point at.
+/// `entry` must be of `query`, and `copy`, an exact copy, the first entry of `inner`.
+pub unsafe fn hand_over_wanted(
+    (query, entry): (*mut pg_sys::Query, *mut pg_sys::RangeTblEntry),
+    (inner, copy): (*mut pg_sys::Query, *mut pg_sys::RangeTblEntry),
+) {
+    // SAFETY: by contract. Since 16 each query has a list of its own of what its entries want, to which they point.
     unsafe {
         #[cfg(feature = "pg15")]
         {
+            let _ = (query, inner, copy);
             (*entry).requiredPerms = 0;
             (*entry).selectedCols = std::ptr::null_mut();
         }
         #[cfg(not(feature = "pg15"))]
         {
+            if (*entry).perminfoindex == 0 {
+                return;
+            }
+            let wanted = pg_sys::getRTEPermissionInfo((*query).rteperminfos, entry);
+            let wanted = pg_sys::copyObjectImpl(wanted.cast());
+            (*inner).rteperminfos = pg_sys::lappend(std::ptr::null_mut(), wanted);
+            (*copy).perminfoindex = 1;
             (*entry).perminfoindex = 0;
         }
     }
