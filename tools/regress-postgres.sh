@@ -26,6 +26,7 @@ OUT=${OUT:-$root/target/regress-postgres}
 DATABASE=regression
 LIST=tests/regress/postgres/differences.txt
 . "$root/tools/regress-suite.sh"
+[ ! -e "$root/${LIST%.txt}-$major.txt" ] || LIST=${LIST%.txt}-$major.txt
 
 # Counts in `failures`.
 restore_dump() {

@@ -62,6 +62,7 @@ fn privileges_owners_and_notes_of_different_objects_go_together() {
         ),
         ("GRANT SELECT (n) ON first TO clerk", "GRANT SELECT ON LARGE OBJECT 4712 TO holder"),
         ("COMMENT ON LARGE OBJECT 4711 IS 'a'", "COMMENT ON LARGE OBJECT 4712 IS 'b'"),
+        ("ALTER LARGE OBJECT 4711 OWNER TO holder", "ALTER LARGE OBJECT 4712 OWNER TO clerk"),
         ("ALTER STATISTICS of_first SET STATISTICS 10", "ALTER STATISTICS of_second SET STATISTICS 20"),
         ("ALTER STATISTICS of_first SET STATISTICS 30", "COMMENT ON STATISTICS of_second IS 'b'"),
         ("ALTER FUNCTION one() OWNER TO holder", "ALTER FUNCTION two() OWNER TO clerk"),

@@ -179,7 +179,10 @@ unsafe fn is_key(constraint: *const pg_sys::Constraint) -> bool {
     use pg_sys::ConstrType as Kind;
     // SAFETY: by contract.
     !constraint.is_null()
-        && matches!(unsafe { (*constraint).contype }, Kind::CONSTR_PRIMARY | Kind::CONSTR_UNIQUE | Kind::CONSTR_FOREIGN)
+        && matches!(
+            unsafe { (*constraint).contype },
+            Kind::CONSTR_PRIMARY | Kind::CONSTR_UNIQUE | Kind::CONSTR_FOREIGN | Kind::CONSTR_NOTNULL
+        )
 }
 
 /// A new column of no serial type, and without an expression.
@@ -308,6 +311,8 @@ unsafe fn give_away(statement: &pg_sys::AlterOwnerStmt) -> Bearing {
             | O::OBJECT_LANGUAGE
             | O::OBJECT_FDW
             | O::OBJECT_FOREIGN_SERVER => Some(statement.object.cast::<pg_sys::String>()),
+            // As with GRANT: no other statement needs it.
+            O::OBJECT_LARGEOBJECT => return Bearing::BY_NAME,
             _ => None,
         }
     };
