@@ -205,12 +205,12 @@ unsafe fn become_subquery(outer: *mut pg_sys::Query, entry: *mut pg_sys::RangeTb
         (*query).targetList = targets;
         // So that the walker, which comes by here next, leaves it as it is.
         (*inner).inFromCl = false;
+        hand_over_wanted((outer, entry), (query, inner));
         (*entry).rtekind = pg_sys::RTEKind::RTE_SUBQUERY;
         (*entry).subquery = query;
         (*entry).relid = none;
         (*entry).relkind = 0;
         (*entry).rellockmode = 0;
         (*entry).inh = false;
-        hand_over_wanted((outer, entry), (query, inner));
     }
 }
