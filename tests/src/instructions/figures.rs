@@ -67,10 +67,11 @@ struct Compared {
 
 fn compare(committed: &Value, counted: &Counted) -> Compared {
     let compiler = committed["compiler"].as_str().unwrap_or("no compiler");
-    let is_comparable = compiler == counted.compiler;
+    let with = committed["with"].as_str().unwrap_or_default();
+    let is_comparable = compiler == counted.compiler && major(with) == major(&counted.with);
     let mut table = format!("instructions, {}, by {}\n", counted.section, counted.compiler);
     if !is_comparable {
-        table += &format!("  not compared: the committed figures are of {compiler}; {UPDATE}=1 writes new ones\n");
+        table += &format!("  not compared: the committed figures are of {compiler}, {with}; {UPDATE}=1 writes new ones\n");
     }
     let mut wrong = Vec::new();
     for (name, &Count { instructions: now, tolerance }) in &counted.counts {
@@ -95,11 +96,16 @@ fn compare(committed: &Value, counted: &Counted) -> Compared {
     let committed_names = committed["counts"].as_object().into_iter().flat_map(|counts| counts.keys());
     let gone = committed_names.filter(|name| is_comparable && !counted.counts.contains_key(name.as_str()));
     wrong.extend(gone.map(|name| format!("{name}: has a committed figure, but is not counted any more.")));
-    let with = committed["with"].as_str().unwrap_or_default();
     if !wrong.is_empty() && with != counted.with {
         wrong.push(format!("The committed figures were counted with {with}, these with {}.", counted.with));
     }
     Compared { table, wrong }
+}
+
+/// 15 of "postgres (PostgreSQL) 15.20 (Debian 15.20-0+deb12u1)".
+fn major(with: &str) -> Option<&str> {
+    let version = with.split_whitespace().find(|word| word.starts_with(|c: char| c.is_ascii_digit()))?;
+    version.split('.').next()
 }
 
 fn percent(now: u64, before: u64) -> String {
@@ -156,10 +162,14 @@ mod tests {
 
     #[test]
     fn what_else_differs_is_said_where_a_check_fails() {
-        let newer = Counted { with: "PostgreSQL 15.9".to_owned(), ..counted(1000) };
-        assert!(compare(&section(&counted(1000)), &newer).wrong.is_empty());
-        let wrong = compare(&section(&counted(7)), &newer).wrong;
-        assert!(wrong[1].contains("with PostgreSQL 15.9"), "{wrong:?}");
+        let with = |with: &str, now| Counted { with: with.to_owned(), ..counted(now) };
+        let newer = with("PostgreSQL 15.9", 1000);
+        assert!(compare(&section(&with("PostgreSQL 15.2", 1000)), &newer).wrong.is_empty());
+        let wrong = compare(&section(&with("PostgreSQL 15.2", 7)), &newer).wrong;
+        assert!(wrong[1].contains("with PostgreSQL 15.2, these with PostgreSQL 15.9"), "{wrong:?}");
+        let other =
+            compare(&section(&with("postgres (PostgreSQL) 15.2 (Debian)", 7)), &with("postgres (PostgreSQL) 18.6", 1000));
+        assert!(other.wrong.is_empty() && other.table.contains("not compared"), "{}", other.table);
     }
 
     #[test]
