@@ -65,7 +65,8 @@ pub fn who_does_not_show(area: &DatabaseArea, position: Position, deadline: Inst
             }
             missing.as_ref().is_some_and(Vec::is_empty).then_some(())
         })?;
-        missing.ok_or_else(|| LinkError::Failed("no answer in time".to_owned()))
+        let why = if interrupt::pending() { "the wait was ended by an interrupt" } else { "no answer in time" };
+        missing.ok_or_else(|| LinkError::Failed(why.to_owned()))
     })
 }
 
