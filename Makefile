@@ -79,7 +79,7 @@ loom: setup
 django: setup
 	@tools/django.sh
 
-# JOBS files at a time: each has a group of its own.
+# One file at a time, or JOBS: each has a group of its own.
 e2e: django
 	@tools/e2e.sh
 
@@ -128,7 +128,7 @@ flood: install
 	unshare --net sh -c 'ip link set lo up && exec $(RELEASE)/flood --limited'
 
 campaign: install
-	JOBS=1 WORKLOAD_SECONDS=60 LARGE=full PAIRS=full GENERATOR_SEEDS=20 GENERATOR_STATEMENTS=500 $(MAKE) e2e
+	WORKLOAD_SECONDS=60 LARGE=full PAIRS=full GENERATOR_SEEDS=20 GENERATOR_STATEMENTS=500 $(MAKE) e2e
 	cargo test $(PROFILE) --locked -p postgres_r_tests --test 'campaign_*' -- --test-threads=1 --nocapture
 
 bench: install

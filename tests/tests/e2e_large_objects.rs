@@ -404,7 +404,15 @@ fn large_objects_that_a_database_brings_are_copied() {
         database.arrives(node(1), locks, "true");
         let meanwhile = scope.spawn(|| {
             let mut client = database.connect(node(1));
-            run(&mut client, &["BEGIN; SELECT lo_put(93, 0, 'meanwhile')"]);
+            // Just before the database opens, it is told so.
+            wait::until("it is open", WITHIN, || {
+                let done = client.batch_execute("BEGIN; SELECT lo_put(93, 0, 'meanwhile')");
+                done.map_err(|error| {
+                    assert_eq!(error.code().unwrap().code(), "57P03", "{}", describe(&error));
+                    let _ = client.batch_execute("ROLLBACK");
+                    describe(&error)
+                })
+            });
             client
         });
         let waits = "SELECT count(*) > 0 FROM pg_locks WHERE relation = 'pg_largeobject'::regclass AND mode = 'RowExclusiveLock' AND NOT granted";

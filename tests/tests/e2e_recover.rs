@@ -24,6 +24,7 @@ fn recover(group: &Group, number: NodeNumber, options: &[&str]) -> Output {
 fn two_of_three_are_destroyed_and_what_the_third_acknowledged_is_all_there_in_a_group_of_three_again() {
     let mut group = Group::start();
     group.execute(node(1), "CREATE TABLE kept (id serial PRIMARY KEY, node int, v text)");
+    group.settle();
     for number in [1, 2, 3, 1, 1] {
         group.execute(
             node(number),

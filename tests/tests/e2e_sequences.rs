@@ -459,7 +459,8 @@ fn copy_into_an_identity_column_has_values_of_its_own_or_fails() {
         for done in copies.into_iter().flat_map(|copy| copy.join().unwrap()) {
             match done {
                 Ok(more) => rows += more,
-                Err(error) => assert_eq!(error.code().unwrap().code(), "40001", "{error:?}"),
+                // Where the other's row has come already, PostgreSQL finds it first.
+                Err(error) => assert!(["40001", "23505"].contains(&error.code().unwrap().code()), "{error:?}"),
             }
         }
     });

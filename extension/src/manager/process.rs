@@ -36,6 +36,9 @@ const START_WORKER_AGAIN: Duration = Duration::from_secs(1);
 /// How long a server that starts looks for its group before it shows what it has.
 const OPEN_WITHOUT_GROUP_AFTER: Duration = Duration::from_secs(2);
 
+/// For how long a database that is out of service waits for gcs to answer, so that it can say so.
+const FAREWELL_MAX: Duration = Duration::from_secs(2);
+
 /// While a copy is being made, how often gcs is asked for it.
 const ASK_FOR_COPY_EVERY: Duration = Duration::from_secs(5);
 
@@ -113,6 +116,8 @@ pub(super) struct ManagerProcess {
     last_reason: Option<String>,
     /// Out of service, and those whom it concerns know.
     stands_by: bool,
+    /// Out of service, and until then gcs is waited for, so that it can be told.
+    farewell_until: Option<Instant>,
     /// The session whose START has just been answered: it may be one of this very database, and is to hear the answer before it goes.
     asker: Option<ProcNo>,
 }
@@ -151,6 +156,7 @@ impl ManagerProcess {
             sessions_told: None,
             last_reason: None,
             stands_by: false,
+            farewell_until: None,
             asker: None,
         }
     }
@@ -586,8 +592,11 @@ impl ManagerProcess {
     fn stand_by(&mut self) {
         let replica = self.area.replica;
         if !self.stands_by {
-            self.stands_by = true;
             replica.serving.store(false, Ordering::SeqCst);
+            if self.awaits_attachment() {
+                return;
+            }
+            self.stands_by = true;
             let reason = self.node.table.shared(|| replica.reason.get());
             if let (Some(farewell), Some(link)) = (self.protocol.farewell(self.area.at()), &mut self.stream.link) {
                 // What does not get out now, gcs hears when the link is up again.
@@ -620,9 +629,31 @@ impl ManagerProcess {
         self.try_again();
     }
 
+    /// A position that is tried again may fail before gcs has answered the manager, and gcs would never hear of it: the answer is waited for, for a
+    /// moment. False when there is nothing to wait for.
+    fn awaits_attachment(&mut self) -> bool {
+        let is_awaited = |link| matches!(link, protocol::Link::Greeting | protocol::Link::Attaching);
+        if !is_awaited(self.link()) {
+            return false;
+        }
+        let now = Instant::now();
+        let until = *self.farewell_until.get_or_insert(now + FAREWELL_MAX);
+        if now >= until {
+            return false;
+        }
+        match self.serve_stream() {
+            Err(error) => self.link_failed(&error, ""),
+            Ok(()) if !is_awaited(self.link()) || self.stream.unread && !self.stream.stalled => {}
+            Ok(()) => self.sleep(Some(until - now)),
+        }
+        true
+    }
+
     fn try_again(&mut self) {
-        (self.try_again_at, self.stands_by) = (None, false);
+        (self.try_again_at, self.stands_by, self.farewell_until) = (None, false, None);
         self.area.set_phase(Phase::Active);
+        // Before anybody can fail again.
+        self.connect_if_due();
         self.wake_workers();
     }
 }
