@@ -250,7 +250,7 @@ fn statements_run_with_the_rights_of_whoever_ran_them() {
     step(
         &group,
         1,
-        "CREATE ROLE chief LOGIN CREATEROLE; CREATE ROLE team; GRANT team TO chief WITH ADMIN OPTION; CREATE ROLE worker LOGIN",
+        "CREATE ROLE chief LOGIN CREATEROLE CREATEDB; CREATE ROLE team; GRANT team TO chief WITH ADMIN OPTION; CREATE ROLE worker LOGIN",
     );
     let as_chief = |number, statements: &str| {
         group.settle();
